@@ -1,0 +1,12 @@
+//! Models and pure rules of Tableau Fanout. No I/O, no clock, no AWS SDK: what a byte means is
+//! decided here, who fetched it is decided in `functions`.
+
+pub mod event;
+pub mod invalid;
+pub mod keyring;
+pub mod message;
+pub mod payload;
+pub mod plan;
+pub mod registration;
+pub mod site;
+pub mod webhook;

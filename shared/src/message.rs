@@ -1,0 +1,416 @@
+//! From a delivery to the message on the events topic: a CloudEvent and the attributes to filter it by.
+
+use std::{collections::BTreeMap, fmt};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    payload::Payload,
+    registration::{Registration, Verified},
+};
+
+/// The most bytes SNS takes in one publish, attributes included (Amazon SNS quotas: 256 KiB).
+pub const MESSAGE_BYTES: usize = 256 * 1024;
+
+/// The most bytes of an attribute's value: room for 256 characters of four bytes. A longer value is no name to filter
+/// by, and would take from the message what SNS allows it. The data keeps it.
+const ATTRIBUTE_BYTES: usize = 1024;
+
+/// The most characters SNS takes as a message group (Amazon SNS API reference, `MessageGroupId`).
+const GROUP_CHARACTERS: usize = 128;
+
+/// What `event_type` says for Tableau's test call.
+const TEST: &str = "Test";
+
+/// What `event_type` says for a delivery that is no JSON object.
+const UNRECOGNIZED: &str = "Unrecognized";
+
+/// Identifier of a delivery: the same bytes for the same registration have the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId([u8; 16]);
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// What a verified registration was sent.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    registration: &'a Registration,
+    body: &'a [u8],
+    content: Content<'a>,
+}
+
+#[derive(Debug)]
+enum Content<'a> {
+    /// The event its registration is for.
+    Event(Payload<'a>),
+    /// Tableau's test call, with or without a payload.
+    Test(Option<Payload<'a>>),
+    /// No JSON object. Kept, since nothing authentic is lost.
+    Unrecognized,
+}
+
+/// What is published to the events topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventMessage {
+    /// The event's identifier; on a FIFO topic also the deduplication id.
+    pub id: EventId,
+    /// The message: a CloudEvent in structured JSON.
+    pub body: String,
+    /// Message attributes, all of type String, none empty, at most 8 (SNS drops raw deliveries with more than 10).
+    pub attributes: BTreeMap<&'static str, String>,
+    /// On a FIFO topic the message group: events of one resource stay in order.
+    pub group: String,
+}
+
+impl<'a> Delivery<'a> {
+    /// Reads what a verified registration was sent. Every body means something.
+    pub fn read(verified: &'a Verified, body: &'a [u8]) -> Self {
+        let content = match Payload::parse(body) {
+            Some(payload) if payload.event_type.as_deref() == Some(TEST) => Content::Test(Some(payload)),
+            Some(payload) => Content::Event(payload),
+            None if body.is_empty() => Content::Test(None),
+            None => Content::Unrecognized,
+        };
+        Self { registration: verified.registration(), body, content }
+    }
+
+    /// What it is published as: the registration's event, `Test` or `Unrecognized`.
+    pub fn event_type(&self) -> &'a str {
+        match self.content {
+            Content::Event(_) => self.registration.event.as_str(),
+            Content::Test(_) => TEST,
+            Content::Unrecognized => UNRECOGNIZED,
+        }
+    }
+
+    /// The `event_type` of a payload that says something else than its registration is for.
+    pub fn contradicting_event_type(&self) -> Option<&str> {
+        match &self.content {
+            Content::Event(payload) => {
+                payload.event_type.as_deref().filter(|event_type| *event_type != self.registration.event.as_str())
+            }
+            Content::Test(_) | Content::Unrecognized => None,
+        }
+    }
+
+    /// Identifier of the resource, if the payload has one.
+    pub fn resource_luid(&self) -> Option<&str> {
+        self.payload()?.resource_luid.as_deref()
+    }
+
+    /// The delivery's identifier: a digest of registration and body, so that Tableau's repetitions share it, and of
+    /// the request's identifier besides for a test, which is meant to be seen each time.
+    pub fn id(&self, request_id: &str) -> EventId {
+        let Registration { site, event } = self.registration;
+        let request_id = matches!(self.content, Content::Test(_)).then_some(request_id.as_bytes());
+        let parts = [site.as_str().as_bytes(), event.as_str().as_bytes(), self.body].into_iter().chain(request_id);
+        let digest = parts.fold(Sha256::new(), |digest, part| {
+            // The length in front keeps apart what would otherwise run together.
+            digest.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+        });
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest.finalize()[..16]);
+        EventId(id)
+    }
+
+    /// The message to publish.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] if SNS would not take it.
+    pub fn message(&self, id: EventId) -> Result<EventMessage, TooLarge> {
+        let site = self.registration.site.as_str();
+        let body = Envelope::of(self, id).to_json();
+        let message = EventMessage { id, body, attributes: self.attributes(id), group: self.group(site) };
+        let size_bytes = message.size_bytes();
+        if size_bytes > MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
+    }
+
+    fn payload(&self) -> Option<&Payload<'a>> {
+        match &self.content {
+            Content::Event(payload) => Some(payload),
+            Content::Test(payload) => payload.as_ref(),
+            Content::Unrecognized => None,
+        }
+    }
+
+    fn attributes(&self, id: EventId) -> BTreeMap<&'static str, String> {
+        let Registration { site, event } = self.registration;
+        let event = matches!(self.content, Content::Event(_)).then_some(event);
+        let payload = self.payload();
+        let candidates = [
+            ("event_type", Some(self.event_type())),
+            ("resource_type", event.and_then(|event| event.resource_type())),
+            ("action", event.and_then(|event| event.action())),
+            ("site", Some(site.as_str())),
+            ("site_luid", payload.and_then(|payload| payload.site_luid.as_deref())),
+            ("resource_luid", payload.and_then(|payload| payload.resource_luid.as_deref())),
+            ("resource_name", payload.and_then(|payload| payload.resource_name.as_deref())),
+            ("event_id", Some(&*id.to_string())),
+        ];
+        candidates.into_iter().filter_map(|(name, value)| Some((name, attribute_value(value?)?))).collect()
+    }
+
+    fn group(&self, site: &str) -> String {
+        let resource = self
+            .resource_luid()
+            .filter(|luid| luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic()));
+        resource.unwrap_or(site).to_owned()
+    }
+}
+
+/// A message that SNS would not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message has {size_bytes} bytes with its attributes, and SNS takes at most {MESSAGE_BYTES}")]
+pub struct TooLarge {
+    /// Size of message and attributes.
+    pub size_bytes: usize,
+}
+
+impl EventMessage {
+    /// Data type of every attribute; its bytes count towards the size.
+    pub const ATTRIBUTE_TYPE: &str = "String";
+
+    fn size_bytes(&self) -> usize {
+        let attributes = self.attributes.iter();
+        let attributes = attributes.map(|(name, value)| name.len() + Self::ATTRIBUTE_TYPE.len() + value.len());
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
+/// A CloudEvent 1.0 in structured JSON.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    specversion: &'static str,
+    id: String,
+    source: String,
+    r#type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datacontenttype: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    /// Written as it came, byte for byte.
+    Json(&'a RawValue),
+    Text(&'a str),
+}
+
+impl<'a> Envelope<'a> {
+    fn of(delivery: &'a Delivery<'a>, id: EventId) -> Self {
+        let payload = delivery.payload();
+        let (datacontenttype, data, data_base64) = match (payload, delivery.body) {
+            (Some(payload), _) => (Some("application/json"), Some(Data::Json(payload.json)), None),
+            (None, []) => (None, None, None),
+            (None, body) => match std::str::from_utf8(body) {
+                Ok(text) => (Some("text/plain"), Some(Data::Text(text)), None),
+                Err(_) => (Some("application/octet-stream"), None, Some(BASE64_STANDARD.encode(body))),
+            },
+        };
+        Self {
+            specversion: "1.0",
+            id: id.to_string(),
+            source: format!("/tableau/{}", delivery.registration.site),
+            r#type: format!("com.tableau.{}", delivery.event_type()),
+            subject: delivery.resource_luid().filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
+            time: payload.and_then(|payload| payload.created_at.as_deref()).filter(|time| is_timestamp(time)),
+            datacontenttype,
+            data,
+            data_base64,
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "texts under fixed names can always be written as JSON")]
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an envelope is JSON")
+    }
+}
+
+fn is_timestamp(text: &str) -> bool {
+    OffsetDateTime::parse(text, &Rfc3339).is_ok()
+}
+
+/// Characters a CloudEvents attribute must not contain (CloudEvents 1.0.2, "Type System", String).
+fn is_refused_by_cloudevents(character: char) -> bool {
+    character.is_control() || is_noncharacter(character)
+}
+
+fn is_noncharacter(character: char) -> bool {
+    let code = u32::from(character);
+    (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+}
+
+/// A message attribute's value without the characters that XML, and so SNS and SQS, do not take; `None` if nothing is
+/// left or it is too long to be a name.
+fn attribute_value(text: &str) -> Option<String> {
+    let value: String = text.chars().filter(|character| is_xml(*character)).collect();
+    (!value.is_empty() && value.len() <= ATTRIBUTE_BYTES).then_some(value)
+}
+
+/// The characters of XML 1.0 (production `Char`).
+fn is_xml(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        keyring::{KEY_BYTES, Keyring},
+        registration::{Claim, ReceiverUrl},
+    };
+
+    const RECEIVER: &str = "https://receiver.example/";
+
+    fn verified(site: &str, event: &str) -> Verified {
+        let keyring = Keyring::of([7; KEY_BYTES]);
+        let registration =
+            Registration { site: site.parse().expect("a site name"), event: event.parse().expect("an event") };
+        let receiver = ReceiverUrl::parse(RECEIVER).expect("an address");
+        let url = registration.signed_url(&receiver, &keyring);
+        let path = format!("/{}", url.expose().strip_prefix(RECEIVER).expect("our own address"));
+        Claim::parse(&path).and_then(|claim| claim.verify(&keyring)).expect("our own signature")
+    }
+
+    fn message(event: &str, body: &[u8]) -> EventMessage {
+        let verified = verified("marketing", event);
+        let delivery = Delivery::read(&verified, body);
+        delivery.message(delivery.id("request")).expect("small enough")
+    }
+
+    fn envelope(message: &EventMessage) -> Value {
+        serde_json::from_str(&message.body).expect("an envelope is JSON")
+    }
+
+    #[test]
+    fn the_id_follows_from_site_event_and_body_and_from_the_request_for_a_test() {
+        let id = |site, event, body: &[u8], request| Delivery::read(&verified(site, event), body).id(request);
+        let body = br#"{"a":1}"#;
+        let first = id("a", "WorkbookCreated", body, "1");
+        assert_eq!(first, id("a", "WorkbookCreated", body, "2"));
+        for other in [
+            id("b", "WorkbookCreated", body, "1"),
+            id("a", "WorkbookDeleted", body, "1"),
+            id("a", "WorkbookCreated", br#"{"a":2}"#, "1"),
+        ] {
+            assert_ne!(first, other);
+        }
+        for test in [&b""[..], br#"{"event_type":"Test"}"#] {
+            assert_ne!(id("a", "WorkbookCreated", test, "1"), id("a", "WorkbookCreated", test, "2"));
+        }
+        // Computed with Python's hashlib over the length-prefixed parts.
+        assert_eq!(first.to_string(), "cd9ff88b30a6413cc62746011b6c37e6");
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_left_out() {
+        let time = |text: &str| {
+            let body = format!(r#"{{"created_at":"{text}"}}"#);
+            envelope(&message("WorkbookCreated", body.as_bytes())).get("time").cloned()
+        };
+        for good in ["2019-10-17T17:12:03Z", "2019-10-17T17:12:03.242Z", "2019-10-17T17:12:03+02:00"] {
+            assert_eq!(time(good), Some(Value::from(good)));
+        }
+        for bad in ["yesterday", "2019-10-17", "2019-13-17T17:12:03Z", "1571332323"] {
+            assert_eq!(time(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_cannot_be_a_subject_or_a_group_is_none() {
+        let sent = |luid: &str| message("WorkbookCreated", format!(r#"{{"resource_luid":"{luid}"}}"#).as_bytes());
+        let ordinary = sent("99");
+        assert_eq!((envelope(&ordinary)["subject"].as_str(), ordinary.group.as_str()), (Some("99"), "99"));
+        let odd = sent("9\\u0007 9");
+        assert_eq!((envelope(&odd).get("subject"), odd.group.as_str()), (None, "marketing"));
+        let long = sent(&"9".repeat(GROUP_CHARACTERS + 1));
+        assert_eq!(long.group, "marketing");
+    }
+
+    #[test]
+    fn no_name_can_make_a_publish_fail() {
+        let named = |name: &str| {
+            let body = serde_json::json!({ "resource_name": name }).to_string();
+            message("WorkbookCreated", body.as_bytes()).attributes.get("resource_name").cloned()
+        };
+        assert_eq!(named("Umsätze 📈\u{202e}"), Some("Umsätze 📈\u{202e}".to_owned()));
+        assert_eq!(named("a\u{0}b\u{1b}c\u{ffff}"), Some("abc".to_owned()));
+        assert_eq!(named("\u{0}"), None);
+        assert_eq!(named(""), None);
+        assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES)), Some("n".repeat(ATTRIBUTE_BYTES)));
+        assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES + 1)), None);
+    }
+
+    #[test]
+    fn a_message_may_be_as_large_as_sns_takes_and_no_byte_larger() {
+        let verified = verified("marketing", "WorkbookCreated");
+        let of_padding = |padding: usize| {
+            let body = format!(r#"{{"padding":"{}"}}"#, "x".repeat(padding));
+            let delivery = Delivery::read(&verified, body.as_bytes());
+            delivery.message(delivery.id("request")).map(|message| message.size_bytes())
+        };
+        let overhead = of_padding(0).expect("small enough");
+        assert_eq!(of_padding(MESSAGE_BYTES - overhead), Ok(MESSAGE_BYTES));
+        assert_eq!(of_padding(MESSAGE_BYTES - overhead + 1), Err(TooLarge { size_bytes: MESSAGE_BYTES + 1 }));
+    }
+
+    #[test]
+    fn an_event_of_tomorrow_is_published_without_type_and_action() {
+        let message = message("FlowRunFailed", b"{}");
+        assert_eq!(envelope(&message)["type"], "com.tableau.FlowRunFailed");
+        assert_eq!(message.attributes.keys().copied().collect::<Vec<_>>(), ["event_id", "event_type", "site"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_becomes_a_message_that_sns_takes(body: Vec<u8>) {
+            let message = message("WorkbookCreated", &body);
+            prop_assert!(message.attributes.len() <= 10);
+            prop_assert!(message.attributes.values().all(|value| !value.is_empty()));
+            prop_assert!(envelope(&message).is_object());
+        }
+
+        #[test]
+        fn any_text_is_kept(body in ".*") {
+            prop_assume!(Payload::parse(body.as_bytes()).is_none() && !body.is_empty());
+            let sent = envelope(&message("WorkbookCreated", body.as_bytes()));
+            prop_assert_eq!(sent["data"].as_str(), Some(body.as_str()));
+            prop_assert_eq!(sent["type"].as_str(), Some("com.tableau.Unrecognized"));
+        }
+
+        #[test]
+        fn the_data_is_what_was_sent_byte_for_byte(name in ".*", space in "[ \n\t]{0,3}") {
+            let name = serde_json::to_string(&name).expect("a text is JSON");
+            let body = format!("{{{space}\"resource_name\":{space}{name}{space}}}");
+            let message = message("WorkbookCreated", body.as_bytes());
+            let data = format!(r#""data":{body}}}"#);
+            prop_assert!(message.body.ends_with(&data), "{}", message.body);
+        }
+    }
+}

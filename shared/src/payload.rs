@@ -1,0 +1,121 @@
+//! What Tableau sends, read with the tolerance that losing nothing takes.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A webhook payload: the JSON object as Tableau wrote it, and the fields that are worth routing by.
+///
+/// A field that is missing, empty or not a text is `None`; it stays in the JSON as it came.
+#[derive(Clone, Debug)]
+pub struct Payload<'a> {
+    /// The object, byte for byte.
+    pub json: &'a RawValue,
+    /// What Tableau says happened.
+    pub event_type: Option<String>,
+    /// Identifier of the thing it happened to. Not always a UUID.
+    pub resource_luid: Option<String>,
+    /// Name of that thing, as somebody typed it.
+    pub resource_name: Option<String>,
+    /// Identifier of the site.
+    pub site_luid: Option<String>,
+    /// When it happened, as Tableau wrote it.
+    pub created_at: Option<String>,
+}
+
+impl<'a> Payload<'a> {
+    /// Reads a body, `None` if it is not a JSON object.
+    pub fn parse(body: &'a [u8]) -> Option<Self> {
+        let json: &RawValue = serde_json::from_slice(body).ok()?;
+        let Fields { event_type, resource_luid, resource_name, site_luid, created_at } =
+            serde_json::from_str(json.get()).ok()?;
+        Some(Self { json, event_type, resource_luid, resource_name, site_luid, created_at })
+    }
+}
+
+/// The fields of a payload. Not derived: a derived reader refuses an object that names a field twice.
+#[derive(Default)]
+struct Fields {
+    event_type: Option<String>,
+    resource_luid: Option<String>,
+    resource_name: Option<String>,
+    site_luid: Option<String>,
+    created_at: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                // Raw keys, since a key may be a text that JSON allows and Rust does not (half a surrogate pair).
+                while let Some((key, value)) = entries.next_entry::<&RawValue, &RawValue>()? {
+                    let field = match text(key).as_deref() {
+                        Some("event_type") => &mut fields.event_type,
+                        Some("resource_luid") => &mut fields.resource_luid,
+                        Some("resource_name") => &mut fields.resource_name,
+                        Some("site_luid") => &mut fields.site_luid,
+                        Some("created_at") => &mut fields.created_at,
+                        _ => continue,
+                    };
+                    *field = text(value).filter(|value| !value.is_empty());
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+fn text(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource_name(body: &str) -> Option<Option<String>> {
+        Payload::parse(body.as_bytes()).map(|payload| payload.resource_name)
+    }
+
+    #[test]
+    fn a_field_that_is_no_text_or_empty_is_missing() {
+        for value in ["1", "null", "[]", "{}", "\"\"", r#""\ud800""#] {
+            assert_eq!(resource_name(&format!(r#"{{"resource_name":{value}}}"#)), Some(None), "{value}");
+        }
+        assert_eq!(resource_name("{}"), Some(None));
+    }
+
+    #[test]
+    fn odd_objects_are_still_objects() {
+        let deep = format!(r#"{{"resource_name":"n","deep":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        for body in [
+            r#"{"resource_name":"m","resource_name":"n"}"#,
+            r#"{"\ud800":1,"resource_name":"n"}"#,
+            r#"{"resource\u005fname":"n"}"#,
+            " {\n\"resource_name\" : \"n\" } ",
+            &deep,
+        ] {
+            assert_eq!(resource_name(body), Some(Some("n".to_owned())), "{}", &body[..20]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_payload() {
+        for body in ["", "null", "[]", "\"text\"", "{", "{}{}", "\u{feff}{}", "{'a':1}"] {
+            assert!(Payload::parse(body.as_bytes()).is_none(), "{body:?}");
+        }
+        assert!(Payload::parse(b"{\"a\":\"\xff\"}").is_none());
+    }
+}

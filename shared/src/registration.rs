@@ -1,0 +1,275 @@
+//! Registrations and their signed addresses: what lets the receiver know who may speak for what.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
+use thiserror::Error;
+use url::{Host, Url};
+
+use crate::{
+    event::Event,
+    keyring::{Keyring, SIGNATURE_BYTES},
+};
+
+/// The most characters a site name has (`design`: `[a-z0-9-]{1,40}`).
+const SITE_NAME_CHARACTERS: usize = 40;
+
+/// First segment of every registration's path.
+const PATH_ROOT: &str = "hooks";
+
+/// Name people give a Tableau site here: 1 to 40 lower-case letters, digits and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SiteName(String);
+
+/// The text is not a site name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("a site name consists of 1 to {SITE_NAME_CHARACTERS} lower-case letters, digits and hyphens")]
+pub struct InvalidSiteName;
+
+impl SiteName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SiteName {
+    type Err = InvalidSiteName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if text.is_empty() || text.len() > SITE_NAME_CHARACTERS || !text.bytes().all(allowed) {
+            return Err(InvalidSiteName);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for SiteName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// One event of one site: what one webhook on Tableau is registered for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registration {
+    /// The site, by our name for it.
+    pub site: SiteName,
+    /// The event.
+    pub event: Event,
+}
+
+impl Registration {
+    /// The address to register with Tableau, signed with the newest key.
+    pub fn signed_url(&self, receiver: &ReceiverUrl, keyring: &Keyring) -> RegistrationUrl {
+        let Self { site, event } = self;
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(keyring.sign(&self.signed_message()));
+        RegistrationUrl(format!("{}{PATH_ROOT}/{site}/{event}/{signature}", receiver.0))
+    }
+
+    fn signed_message(&self) -> String {
+        let Self { site, event } = self;
+        format!("v1\n{site}\n{event}")
+    }
+}
+
+/// A request's claim to speak for a registration, not yet believed.
+#[derive(Debug)]
+pub struct Claim {
+    registration: Registration,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+/// A registration whose signature was verified. Only [`Claim::verify`] makes one, and only one of these can be
+/// published for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified(Registration);
+
+impl Claim {
+    /// Reads a request's path, `None` if it is not of the form of a registration's.
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let (root, site, event, signature) = (segments.next()?, segments.next()?, segments.next()?, segments.next()?);
+        if root != PATH_ROOT || segments.next().is_some() {
+            return None;
+        }
+        let registration = Registration { site: site.parse().ok()?, event: event.parse().ok()? };
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+        Some(Self { registration, signature })
+    }
+
+    /// The registration, if one of the keys made the signature.
+    pub fn verify(&self, keyring: &Keyring) -> Option<Verified> {
+        let Self { registration, signature } = self;
+        keyring.verifies(&registration.signed_message(), signature).then(|| Verified(registration.clone()))
+    }
+}
+
+impl Verified {
+    /// What the request may speak for.
+    pub fn registration(&self) -> &Registration {
+        &self.0
+    }
+}
+
+/// Address of the receiver, ending in a slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverUrl(String);
+
+impl ReceiverUrl {
+    /// What a valid one looks like, for error messages.
+    pub const EXPECTED: &str = "the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/";
+
+    /// Reads an address, `None` if it is not an https address (http for a loopback host) that can be extended.
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = parse_web_address(text)?;
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        Some(Self(format!("{url}{slash}")))
+    }
+}
+
+/// Reads an https address (http for a loopback host) without user, query and fragment.
+pub(crate) fn parse_web_address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let loopback = match url.host()? {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    };
+    let scheme = url.scheme() == "https" || (url.scheme() == "http" && loopback);
+    let bare =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    (scheme && bare).then_some(url)
+}
+
+/// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistrationUrl(String);
+
+impl RegistrationUrl {
+    /// Takes an address that Tableau reports.
+    pub fn observed(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The address itself, for the request that registers it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RegistrationUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RegistrationUrl([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keyring::KEY_BYTES;
+
+    fn registration(site: &str, event: &str) -> Option<Registration> {
+        Some(Registration { site: site.parse().ok()?, event: event.parse().ok()? })
+    }
+
+    fn signed_path(registration: &Registration, keyring: &Keyring) -> Option<String> {
+        let receiver = ReceiverUrl::parse("https://receiver.example/")?;
+        let url = registration.signed_url(&receiver, keyring);
+        url.expose().strip_prefix("https://receiver.example").map(str::to_owned)
+    }
+
+    #[test]
+    fn the_signature_is_the_documented_one() -> Result<(), Box<dyn std::error::Error>> {
+        // Computed with Python's hmac: HMAC-SHA256 of "v1\nmarketing\nWorkbookCreated" under 32 bytes of 0x07.
+        let registration = registration("marketing", "WorkbookCreated").ok_or("registration")?;
+        let path = signed_path(&registration, &Keyring::of([7; KEY_BYTES])).ok_or("path")?;
+        assert_eq!(path, "/hooks/marketing/WorkbookCreated/EE7fdf1T-E0LRhW_mmCTVGnqrv4bnhiwLKhU86Q3yBI");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_signed_is_verified_and_says_the_same(
+            site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
+        ) {
+            let registration = registration(&site, &event).expect("valid by construction");
+            let path = signed_path(&registration, &Keyring::of(key)).expect("valid by construction");
+            let claim = Claim::parse(&path).expect("our own path");
+            prop_assert_eq!(claim.verify(&Keyring::of(key)).map(|verified| verified.0), Some(registration));
+        }
+
+        #[test]
+        fn a_path_with_any_character_changed_is_not_believed(
+            position in 0_usize..80, replacement: char, key: [u8; KEY_BYTES],
+        ) {
+            let registration = registration("marketing", "WorkbookCreated").expect("valid");
+            let path = signed_path(&registration, &Keyring::of(key)).expect("valid");
+            let position = position % path.len();
+            let mut changed = path.clone();
+            changed.replace_range(position..=position, &replacement.to_string());
+            prop_assume!(changed != path);
+            let verified = Claim::parse(&changed).and_then(|claim| claim.verify(&Keyring::of(key)));
+            prop_assert_eq!(verified, None);
+        }
+
+        #[test]
+        fn any_path_is_read_without_panic(path: String) {
+            let _ = Claim::parse(&path);
+        }
+    }
+
+    #[test]
+    fn a_signature_speaks_for_its_own_site_and_event_only() {
+        let keyring = Keyring::of([7; KEY_BYTES]);
+        let path = signed_path(&registration("a", "WorkbookCreated").expect("valid"), &keyring).expect("valid");
+        for changed in [path.replace("/a/", "/b/"), path.replace("Created", "Deleted")] {
+            let claim = Claim::parse(&changed).expect("well-formed");
+            assert_eq!(claim.verify(&keyring), None, "{changed}");
+        }
+    }
+
+    #[test]
+    fn paths_of_another_form_are_no_claims() {
+        let path = signed_path(&registration("a", "WorkbookCreated").expect("valid"), &Keyring::of([7; KEY_BYTES]))
+            .expect("valid");
+        for changed in [
+            String::new(),
+            "/".to_owned(),
+            format!("{path}/"),
+            format!("/{path}"),
+            format!("{path}="),
+            format!("/prod{path}"),
+            path.replace("/hooks/", "/Hooks/"),
+            path.replace("/a/", "/A/"),
+            path.replace("/a/", "/%61/"),
+            path.replace("/a/", "//"),
+            path.replace("/a/", &format!("/{}/", "a".repeat(SITE_NAME_CHARACTERS + 1))),
+        ] {
+            assert!(Claim::parse(&changed).is_none(), "{changed}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_is_reached_by_https_or_on_this_machine() {
+        for good in
+            ["https://abc.lambda-url.eu-central-1.on.aws/", "http://127.0.0.1:9000/lambda-url/x", "http://[::1]:1/"]
+        {
+            assert!(ReceiverUrl::parse(good).is_some_and(|url| url.0.ends_with('/')), "{good}");
+        }
+        for bad in ["", "abc", "http://receiver.example/", "https://u:p@receiver.example/", "https://r.example/?q=1"] {
+            assert_eq!(ReceiverUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_registration_url_is_not_shown_when_debugged() {
+        let url = RegistrationUrl::observed("https://receiver.example/hooks/a/B/signature".to_owned());
+        assert_eq!(format!("{url:?}"), "RegistrationUrl([redacted])");
+    }
+}

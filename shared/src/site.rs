@@ -1,0 +1,154 @@
+//! Site entries: which Tableau sites are looked after, and how to sign in to them.
+
+use std::collections::BTreeSet;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    event::Event,
+    invalid::{Invalid, Problems},
+    registration::{SiteName, parse_web_address},
+};
+
+/// One Tableau site as its SSM parameter declares it.
+#[derive(Debug)]
+pub struct SiteEntry {
+    /// Our name for the site: the last segment of the parameter's name.
+    pub name: SiteName,
+    /// Address of the Tableau server, without a path.
+    pub server: Url,
+    /// The site's contentUrl: what follows `/site/` in a browser's address, empty for the Default site.
+    pub content_url: String,
+    /// Name of the personal access token.
+    pub token_name: String,
+    /// Its secret.
+    pub token_secret: SecretString,
+    /// The events wanted, if the entry says so itself.
+    pub events: Option<BTreeSet<Event>>,
+}
+
+const MEMBERS: [&str; 5] = ["server", "site", "token_name", "token_secret", "events"];
+
+impl SiteEntry {
+    /// Reads the entry stored in the parameter called `parameter`, which may be a path.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, without a value, since values are secrets or next to them.
+    pub fn parse(parameter: &str, text: &str) -> Result<Self, Invalid> {
+        let mut problems = Problems::default();
+        let name = problems.required(
+            "the last segment of the parameter's name",
+            parameter.rsplit('/').next(),
+            "1 to 40 lower-case letters, digits and hyphens",
+            |text| text.parse().ok(),
+        );
+        let subject = format!("the site entry {parameter} cannot be used");
+        let remedy = "Store it again with `aws ssm put-parameter --type SecureString --overwrite`.";
+        let Ok(members) = serde_json::from_str::<Map<String, Value>>(text) else {
+            problems.add("its value", "is not a JSON object");
+            return problems.finish(None, subject, remedy);
+        };
+        for unknown in members.keys().filter(|member| !MEMBERS.contains(&member.as_str())) {
+            problems.add(&quoted(unknown), format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
+        }
+        let text_of = |member: &str| members.get(member).and_then(Value::as_str);
+        let server = problems.required(
+            "\"server\"",
+            text_of("server"),
+            "the https address of the Tableau server without a path, such as https://10ax.online.tableau.com",
+            |text| parse_web_address(text).filter(|url| url.path() == "/"),
+        );
+        let content_url = text_of("site").filter(|site| !site.contains('/')).map(str::to_owned);
+        if content_url.is_none() {
+            let expected = "what follows /site/ in a browser's address, \"\" for the Default site";
+            problems.add("\"site\"", format_args!("is missing or not valid: expected {expected}"));
+        }
+        let token_name = text_of("token_name");
+        let token_name =
+            problems.required("\"token_name\"", token_name, "the name of a personal access token", |text| {
+                Some(text.to_owned())
+            });
+        let token_secret = text_of("token_secret");
+        let token_secret = problems.required("\"token_secret\"", token_secret, "the secret of that token", |text| {
+            Some(SecretString::from(text))
+        });
+        let events = members.get("events").and_then(|events| {
+            let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
+            let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
+            if events.is_none() {
+                let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no such member";
+                problems.add("\"events\"", format_args!("is not valid: expected {expected}"));
+            }
+            events
+        });
+        let entry = || {
+            Some(Self {
+                name: name?,
+                server: server?,
+                content_url: content_url?,
+                token_name: token_name?,
+                token_secret: token_secret?,
+                events,
+            })
+        };
+        let entry = entry();
+        problems.finish(entry, subject, remedy)
+    }
+}
+
+fn quoted(member: &str) -> String {
+    format!("\"{member}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const PARAMETER: &str = "/tableau-fanout/sites/marketing";
+
+    fn error(parameter: &str, text: &str) -> String {
+        SiteEntry::parse(parameter, text).expect_err("not usable").to_string()
+    }
+
+    #[test]
+    fn an_entry_is_read() {
+        let text = r#"{"server":"https://10ax.online.tableau.com","site":"mkt","token_name":"fanout",
+            "token_secret":"secret","events":["WorkbookCreated","FlowRunFailed"]}"#;
+        let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
+        assert_eq!(entry.name.as_str(), "marketing");
+        assert_eq!(entry.server.as_str(), "https://10ax.online.tableau.com/");
+        assert_eq!(entry.content_url, "mkt");
+        assert_eq!(entry.token_secret.expose_secret(), "secret");
+        assert_eq!(entry.events.map(|events| events.len()), Some(2));
+    }
+
+    #[test]
+    fn the_default_site_has_an_empty_name_and_events_are_optional() {
+        let text = r#"{"server":"http://127.0.0.1:8000/","site":"","token_name":"n","token_secret":"s"}"#;
+        let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
+        assert_eq!((entry.content_url.as_str(), entry.events), ("", None));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_and_no_value() {
+        let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
+            "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @"");
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_named_without_being_shown() {
+        for text in ["", "s3cret", "[\"s3cret\"]", "{\"token_secret\":\"s3cret\"", "null"] {
+            assert_eq!(
+                error(PARAMETER, text),
+                "the site entry /tableau-fanout/sites/marketing cannot be used: its value is not a JSON object. \
+                 Store it again with `aws ssm put-parameter --type SecureString --overwrite`."
+            );
+        }
+    }
+}
