@@ -1,2 +1,33 @@
-//! x
-fn main() {}
+//! The receiver's executable: configuration, clients, run.
+
+use std::{convert::Infallible, env};
+
+use aws_smithy_types::timeout::TimeoutConfig;
+use common::{
+    aws::{CA_BUNDLE, sdk_config},
+    keyring::KeyringParameter,
+};
+use lambda_http::{Error, run, service_fn, tracing};
+use receiver::{
+    config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
+    keyring_cache::KeyringCache,
+    receiver::Receiver,
+    topic::SnsTopic,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    let Config { events_topic, signing_keys_parameter } = Config::from_lookup(|name| env::var(name).ok())?;
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts).await?;
+
+    let parameter = KeyringParameter::new(aws_sdk_ssm::Client::new(&aws), signing_keys_parameter);
+    let topic = SnsTopic::new(aws_sdk_sns::Client::new(&aws), events_topic);
+    let receiver = Receiver::new(KeyringCache::load(parameter).await, topic);
+    run(service_fn(async |request| Ok::<_, Infallible>(receiver.handle(request).await))).await
+}

@@ -1,0 +1,114 @@
+//! The receiver's settings.
+
+use std::{str::FromStr, time::Duration};
+
+use shared::invalid::{Invalid, Problems};
+
+/// How long a connection to AWS may take: within a region it takes milliseconds.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long one attempt at an AWS call may take before the next is made.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long an AWS call may take with its retries. Tableau does not publish how long it waits for an answer; after
+/// four seconds it gets one, so that its own retry comes in time.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What the environment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Topic for machines.
+    pub events_topic: TopicArn,
+    /// Name of the SSM parameter that holds the signing keys.
+    pub signing_keys_parameter: String,
+}
+
+impl Config {
+    /// Reads the settings through a lookup by variable name.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is missing or not valid, at once.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
+        let mut problems = Problems::default();
+        let events_topic = problems.required(
+            "EVENTS_TOPIC_ARN",
+            lookup("EVENTS_TOPIC_ARN").as_deref(),
+            "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events",
+            |text| text.parse().ok(),
+        );
+        let signing_keys_parameter = problems.required(
+            "SIGNING_KEYS_PARAMETER",
+            lookup("SIGNING_KEYS_PARAMETER").as_deref(),
+            "the name of an SSM parameter, such as /tableau-fanout/signing-keys",
+            |text| Some(text.to_owned()),
+        );
+        let config = || Some(Self { events_topic: events_topic?, signing_keys_parameter: signing_keys_parameter? });
+        let config = config();
+        problems.finish(
+            config,
+            "the receiver's environment cannot be used",
+            "Set these variables on the function; infra/template.yaml does.",
+        )
+    }
+}
+
+/// ARN of an SNS topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicArn(String);
+
+/// The text is not the ARN of an SNS topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the ARN of an SNS topic")]
+pub struct InvalidTopicArn;
+
+impl TopicArn {
+    /// The ARN.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is a FIFO topic, whose name ends so.
+    pub fn is_fifo(&self) -> bool {
+        self.0.ends_with(".fifo")
+    }
+}
+
+impl FromStr for TopicArn {
+    type Err = InvalidTopicArn;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split(':').collect();
+        match parts[..] {
+            ["arn", partition, "sns", region, account, name]
+                if ![partition, region, account, name].contains(&"") =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(InvalidTopicArn),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_missing_variable_is_named_at_once() {
+        let error = Config::from_lookup(|_| None).expect_err("nothing is set");
+        insta::assert_snapshot!(error, @"");
+    }
+
+    #[test]
+    fn a_topic_is_told_by_its_arn() {
+        let standard = "arn:aws:sns:eu-central-1:123456789012:events".parse::<TopicArn>();
+        assert_eq!(standard.map(|arn| arn.is_fifo()), Ok(false));
+        let fifo = "arn:aws-cn:sns:cn-north-1:123456789012:events.fifo".parse::<TopicArn>();
+        assert_eq!(fifo.map(|arn| arn.is_fifo()), Ok(true));
+        for bad in ["", "events", "arn:aws:sqs:eu-central-1:123456789012:events", "arn:aws:sns:eu-central-1::events",
+            "arn:aws:sns:eu-central-1:123456789012:events:8d3a1c5e-subscription"] {
+            assert_eq!(bad.parse::<TopicArn>(), Err(InvalidTopicArn), "{bad}");
+        }
+    }
+}

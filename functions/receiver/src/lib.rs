@@ -1,0 +1,11 @@
+//! Lambda 1: takes Tableau's deliveries, knows which are genuine, and publishes them to SNS.
+
+pub mod config;
+pub mod keyring_cache;
+pub mod receiver;
+pub mod topic;
+
+mod recently_published;
+
+/// An error of an AWS call, to be logged once by whoever answers the request.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

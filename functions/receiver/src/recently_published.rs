@@ -1,0 +1,45 @@
+//! What this environment published lately, so that Tableau's repetitions are published once.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use shared::message::EventId;
+
+/// How many events are remembered: Tableau repeats within minutes, and an environment publishes far fewer than this
+/// in that time. 16 bytes each.
+const CAPACITY: usize = 4096;
+
+/// The events published last.
+#[derive(Debug, Default)]
+pub(crate) struct RecentlyPublished(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    ids: HashSet<EventId>,
+    oldest_first: VecDeque<EventId>,
+}
+
+impl RecentlyPublished {
+    pub(crate) fn contains(&self, id: EventId) -> bool {
+        self.memory().ids.contains(&id)
+    }
+
+    pub(crate) fn insert(&self, id: EventId) {
+        let mut memory = self.memory();
+        if memory.ids.insert(id) {
+            memory.oldest_first.push_back(id);
+        }
+        if memory.oldest_first.len() > CAPACITY
+            && let Some(oldest) = memory.oldest_first.pop_front()
+        {
+            memory.ids.remove(&oldest);
+        }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        // Nothing that could panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
