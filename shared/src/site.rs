@@ -138,7 +138,7 @@ mod tests {
     fn every_problem_is_told_at_once_and_no_value() {
         let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
             "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
-        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @"");
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the last segment of the parameter's name is not valid: expected 1 to 40 lower-case letters, digits and hyphens; "token" is not known: allowed are server, site, token_name, token_secret, events; "server" is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; "site" is missing or not valid: expected what follows /site/ in a browser's address, "" for the Default site; "token_name" is missing: expected the name of a personal access token; "token_secret" is missing: expected the secret of that token; "events" is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no such member. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
     }
 
     #[test]

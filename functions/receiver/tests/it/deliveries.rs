@@ -1,0 +1,137 @@
+//! What becomes of authentic deliveries.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
+
+macro_rules! payload {
+    ($name:literal) => {
+        include_str!(concat!("../../../../tests/payloads/", $name))
+    };
+}
+
+/// What was published for one delivery, to be read by a person: the envelope, then the attributes.
+async fn published(event: &str, body: &str) -> String {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let answer = harness.post(&path("marketing", event, KEY), body).await;
+    let message = harness.only_message();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.body, json!({ "status": "published", "id": message.id.to_string() }).to_string());
+    let attributes: String = message.attributes.iter().map(|(name, value)| format!("\n{name}: {value}")).collect();
+    format!("{}{attributes}\ngroup: {}", message.body, message.group)
+}
+
+#[tokio::test]
+async fn the_delivery_captured_in_2019_is_published() {
+    assert_snapshot!(published("WorkbookCreated", payload!("workbook-created-2019.json")).await);
+}
+
+#[tokio::test]
+async fn a_delivery_with_text_and_fractional_seconds_is_published() {
+    assert_snapshot!(published("WorkbookCreated", payload!("workbook-created-2021.json")).await);
+}
+
+#[tokio::test]
+async fn a_failed_refresh_is_about_its_datasource_whatever_the_payload_calls_the_resource() {
+    assert_snapshot!(published("DatasourceRefreshFailed", payload!("datasource-refresh-failed.json")).await);
+}
+
+#[tokio::test]
+async fn a_test_call_with_a_payload_is_published_as_a_test() {
+    let published = published("WorkbookCreated", payload!("test-2022.json")).await;
+    assert_snapshot!(without_id(&published));
+}
+
+#[tokio::test]
+async fn a_test_call_without_a_body_is_published_as_a_test() {
+    let published = published("WorkbookCreated", "").await;
+    assert_snapshot!(without_id(&published));
+}
+
+#[tokio::test]
+async fn a_test_call_of_plain_text_is_kept_as_unrecognized() {
+    assert_snapshot!(published("WorkbookCreated", payload!("test-2020.txt")).await);
+}
+
+/// A test's identifier depends on the request's; its place is kept, its value is not compared.
+fn without_id(published: &str) -> String {
+    let envelope: Value = serde_json::from_str(published.lines().next().expect("an envelope")).expect("JSON");
+    published.replace(envelope["id"].as_str().expect("an id"), "<id>")
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_kept_as_base64() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let answer = harness.send(event("POST", &path("marketing", "WorkbookCreated", KEY), json!("/wD+"), true)).await;
+    assert_eq!(answer.outcome(), "200 published");
+    let envelope: Value = serde_json::from_str(&harness.only_message().body).expect("JSON");
+    assert_eq!((envelope.get("data"), envelope["data_base64"].as_str()), (None, Some("/wD+")));
+}
+
+#[tokio::test]
+async fn the_sample_event_for_invoke_is_the_recorded_delivery() {
+    let sample: Value =
+        serde_json::from_str(include_str!("../../../../tests/events/receiver-workbook-created.json")).expect("JSON");
+    assert_eq!(sample["body"].as_str(), Some(payload!("workbook-created-2019.json")));
+}
+
+#[tokio::test]
+async fn the_event_of_the_registration_counts_and_not_that_of_the_payload() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let body = r#"{"event_type":"SiteDeleted"}"#;
+    harness.post(&path("marketing", "ViewDeleted", KEY), body).await;
+    let message = harness.only_message();
+    assert_eq!(message.attributes["event_type"], "ViewDeleted");
+    assert!(message.body.ends_with(&format!(r#""data":{body}}}"#)), "{}", message.body);
+}
+
+#[tokio::test]
+async fn the_same_delivery_again_is_not_published_again() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let path = path("marketing", "WorkbookCreated", KEY);
+    let first = harness.post(&path, payload!("workbook-created-2019.json")).await;
+    let second = harness.post(&path, payload!("workbook-created-2019.json")).await;
+    assert_eq!((first.outcome().as_str(), second.outcome().as_str()), ("200 published", "200 duplicate"));
+    assert!(second.body.contains(&harness.only_message().id.to_string()));
+}
+
+#[tokio::test]
+async fn a_repeated_test_is_no_duplicate() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    for request in ["first", "second"] {
+        let mut test = event("POST", &path("marketing", "WorkbookCreated", KEY), json!(""), false);
+        test["requestContext"]["requestId"] = json!(request);
+        assert_eq!(harness.send(test).await.outcome(), "200 published");
+    }
+    assert_eq!(harness.topic.published().len(), 2);
+}
+
+#[tokio::test]
+async fn what_sns_does_not_accept_is_asked_for_again_and_then_published() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let path = path("marketing", "WorkbookCreated", KEY);
+    harness.topic.refuse(true);
+    assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
+    harness.topic.refuse(false);
+    assert_eq!(harness.post(&path, "{}").await.outcome(), "200 published");
+}
+
+#[tokio::test]
+async fn what_is_larger_than_sns_takes_is_refused_for_good() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let body = format!(r#"{{"padding":"{}"}}"#, "x".repeat(256 * 1024));
+    assert_eq!(harness.post(&path("marketing", "WorkbookCreated", KEY), &body).await, Answer::empty(413));
+    assert!(harness.topic.published().is_empty());
+}
+
+#[tokio::test]
+async fn only_posts_are_deliveries() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+        let answer = harness.send(event(method, &path("marketing", "WorkbookCreated", KEY), json!(""), false)).await;
+        let allow = vec![("allow".to_owned(), "POST".to_owned())];
+        assert_eq!(answer, Answer { headers: allow, ..Answer::empty(405) }, "{method}");
+    }
+    assert!(harness.topic.published().is_empty());
+}

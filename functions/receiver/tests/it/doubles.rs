@@ -1,0 +1,167 @@
+//! A receiver whose keyring and topic are values, and Function URL events to send it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lambda_http::{Body, Context, Request, RequestExt, Response, request};
+use receiver::{
+    BoxError,
+    keyring_cache::{KeyringCache, KeyringSource},
+    receiver::Receiver,
+    topic::EventsTopic,
+};
+use serde_json::{Value, json};
+use shared::{
+    keyring::{KEY_BYTES, Keyring},
+    message::EventMessage,
+    registration::{ReceiverUrl, Registration},
+};
+
+pub(crate) const KEY: u8 = 7;
+const SAMPLE: &str = include_str!("../../../../tests/events/receiver-workbook-created.json");
+
+/// What SSM would answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    Key(u8),
+    Missing,
+    Unavailable,
+}
+
+/// A keyring parameter as a value, with the number of reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameter(Arc<Mutex<(Stored, usize)>>);
+
+impl Parameter {
+    pub(crate) fn holding(stored: Stored) -> Self {
+        Self(Arc::new(Mutex::new((stored, 0))))
+    }
+
+    pub(crate) fn store(&self, stored: Stored) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = stored;
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+impl KeyringSource for Parameter {
+    async fn read(&self) -> Result<Option<Keyring>, BoxError> {
+        let mut parameter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parameter.1 += 1;
+        match parameter.0 {
+            Stored::Key(byte) => Ok(Some(Keyring::of([byte; KEY_BYTES]))),
+            Stored::Missing => Ok(None),
+            Stored::Unavailable => Err("SSM is unavailable".into()),
+        }
+    }
+}
+
+/// A topic as a value: what was published, and whether it accepts anything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Topic(Arc<Mutex<(Vec<EventMessage>, bool)>>);
+
+impl Topic {
+    pub(crate) fn published(&self) -> Vec<EventMessage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = refuses;
+    }
+}
+
+impl EventsTopic for Topic {
+    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+        let mut topic = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if topic.1 {
+            return Err("SNS is unavailable".into());
+        }
+        topic.0.push(message);
+        Ok(())
+    }
+}
+
+/// A receiver and the values around it.
+pub(crate) struct Harness {
+    pub(crate) parameter: Parameter,
+    pub(crate) topic: Topic,
+    receiver: Receiver<Parameter, Topic>,
+}
+
+impl Harness {
+    pub(crate) async fn start(stored: Stored) -> Self {
+        let (parameter, topic) = (Parameter::holding(stored), Topic::default());
+        let receiver = Receiver::new(KeyringCache::load(parameter.clone()).await, topic.clone());
+        Self { parameter, topic, receiver }
+    }
+
+    /// Sends a POST to a path.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.send(event("POST", path, json!(body), false)).await
+    }
+
+    pub(crate) async fn send(&self, event: Value) -> Answer {
+        let request: Request = request::from_str(&event.to_string()).expect("a Function URL event");
+        let mut context = Context::default();
+        context.request_id = event["requestContext"]["requestId"].to_string();
+        Answer::of(self.receiver.handle(request.with_lambda_context(context)).await)
+    }
+
+    /// The only message published so far.
+    pub(crate) fn only_message(&self) -> EventMessage {
+        let published = self.topic.published();
+        assert_eq!(published.len(), 1, "{published:?}");
+        published[0].clone()
+    }
+}
+
+/// An answer, to be compared whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn of(response: Response<Body>) -> Self {
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+        Self {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: String::from_utf8_lossy(response.body()).into(),
+        }
+    }
+
+    /// An answer of which the status is all there is.
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// The `status` that the body names.
+    pub(crate) fn outcome(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).expect("a JSON body");
+        format!("{} {}", self.status, body["status"].as_str().expect("a status"))
+    }
+}
+
+/// The recorded Function URL event, with another method, path and body.
+pub(crate) fn event(method: &str, path: &str, body: Value, is_base64: bool) -> Value {
+    let mut event: Value = serde_json::from_str(SAMPLE).expect("the sample is JSON");
+    event["rawPath"] = json!(path);
+    event["requestContext"]["http"]["path"] = json!(path);
+    event["requestContext"]["http"]["method"] = json!(method);
+    event["body"] = body;
+    event["isBase64Encoded"] = json!(is_base64);
+    event
+}
+
+/// The signed path of a registration.
+pub(crate) fn path(site: &str, event: &str, key: u8) -> String {
+    let registration = Registration { site: site.parse().expect("a site"), event: event.parse().expect("an event") };
+    let receiver = ReceiverUrl::parse("https://receiver.example/").expect("an address");
+    let url = registration.signed_url(&receiver, &Keyring::of([key; KEY_BYTES]));
+    url.expose().replace("https://receiver.example", "")
+}

@@ -1,0 +1,5 @@
+//! The receiver as Lambda calls it: Function URL events in, answers and published messages out.
+
+mod deliveries;
+mod doubles;
+mod strangers;

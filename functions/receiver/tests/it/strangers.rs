@@ -1,0 +1,93 @@
+//! What those learn who cannot sign, and what they cost.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
+
+const WRONG_KEY: u8 = KEY + 1;
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_but_not_found() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let good = path("marketing", "WorkbookCreated", KEY);
+    for path in [
+        "/",
+        "/hooks",
+        "/favicon.ico",
+        "/hooks/marketing/WorkbookCreated",
+        &path("marketing", "WorkbookCreated", WRONG_KEY),
+        &good.replace("marketing", "finance"),
+        &good.replace("Created", "Deleted"),
+        &format!("{good}/"),
+        &format!("/x/..{good}"),
+        &good.replace("/hooks", "/%68ooks"),
+    ] {
+        for method in ["POST", "GET", "HEAD", "OPTIONS"] {
+            let answer = harness.send(event(method, path, json!(r#"{"event_type":"Test"}"#), false)).await;
+            assert_eq!(answer, Answer::empty(404), "{method} {path}");
+        }
+    }
+    assert!(harness.topic.published().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_signatures_cost_one_read_of_the_keyring_a_minute() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    for _ in 0..1000 {
+        harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
+    }
+    assert_eq!(harness.parameter.reads(), 1);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    for _ in 0..1000 {
+        harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
+    }
+    assert_eq!(harness.parameter.reads(), 2);
+}
+
+#[tokio::test]
+async fn malformed_paths_cost_no_read_of_the_keyring() {
+    let harness = Harness::start(Stored::Unavailable).await;
+    assert_eq!(harness.post("/hooks/marketing", "{}").await, Answer::empty(404));
+    assert_eq!(harness.parameter.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_known_within_a_minute() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    harness.parameter.store(Stored::Key(WRONG_KEY));
+    let moved = path("marketing", "WorkbookCreated", WRONG_KEY);
+    assert_eq!(harness.post(&moved, "{}").await, Answer::empty(404));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(harness.post(&moved, "{}").await.outcome(), "200 published");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_there_is_a_keyring_nobody_is_believed_and_soon_after_it_is_made_everybody_who_signed() {
+    let harness = Harness::start(Stored::Missing).await;
+    let path = path("marketing", "WorkbookCreated", KEY);
+    assert_eq!(harness.post(&path, "{}").await, Answer::empty(404));
+    harness.parameter.store(Stored::Key(KEY));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(harness.post(&path, "{}").await.outcome(), "200 published");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_keyring_cannot_be_read_a_delivery_is_asked_for_again() {
+    let harness = Harness::start(Stored::Unavailable).await;
+    let path = path("marketing", "WorkbookCreated", KEY);
+    assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
+    harness.parameter.store(Stored::Key(KEY));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(harness.post(&path, "{}").await.outcome(), "200 published");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyring_that_was_read_serves_while_it_cannot_be_read_again() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    harness.parameter.store(Stored::Unavailable);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await, Answer::empty(503));
+    assert_eq!(harness.post(&path("marketing", "WorkbookCreated", KEY), "{}").await.outcome(), "200 published");
+}
