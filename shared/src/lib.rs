@@ -1,6 +1,7 @@
 //! Models and pure rules of Tableau Fanout. No I/O, no clock, no AWS SDK: what a byte means is
 //! decided here, who fetched it is decided in `functions`.
 
+pub mod address;
 pub mod event;
 pub mod invalid;
 pub mod keyring;

@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use thiserror::Error;
-use url::{Host, Url};
 
 use crate::{
+    address,
     event::Event,
     keyring::{Keyring, SIGNATURE_BYTES},
 };
@@ -125,24 +125,10 @@ impl ReceiverUrl {
 
     /// Reads an address, `None` if it is not an https address (http for a loopback host) that can be extended.
     pub fn parse(text: &str) -> Option<Self> {
-        let url = parse_web_address(text)?;
+        let url = address::parse(text)?;
         let slash = if url.path().ends_with('/') { "" } else { "/" };
         Some(Self(format!("{url}{slash}")))
     }
-}
-
-/// Reads an https address (http for a loopback host) without user, query and fragment.
-pub(crate) fn parse_web_address(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let loopback = match url.host()? {
-        Host::Domain(name) => name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    };
-    let scheme = url.scheme() == "https" || (url.scheme() == "http" && loopback);
-    let bare =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    (scheme && bare).then_some(url)
 }
 
 /// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
+    address,
     event::Event,
     invalid::{Invalid, Problems},
-    registration::{SiteName, parse_web_address},
+    registration::SiteName,
 };
 
 /// One Tableau site as its SSM parameter declares it.
@@ -59,7 +60,7 @@ impl SiteEntry {
             "\"server\"",
             text_of("server"),
             "the https address of the Tableau server without a path, such as https://10ax.online.tableau.com",
-            |text| parse_web_address(text).filter(|url| url.path() == "/"),
+            |text| address::parse(text).filter(|url| url.path() == "/"),
         );
         let content_url = text_of("site").filter(|site| !site.contains('/')).map(str::to_owned);
         if content_url.is_none() {

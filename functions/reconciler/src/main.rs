@@ -1,2 +1,31 @@
-//! x
-fn main() {}
+//! The reconciler's executable: configuration, clients, run.
+
+use std::env;
+
+use aws_smithy_types::timeout::TimeoutConfig;
+use common::{
+    aws::{CA_BUNDLE, sdk_config},
+    keyring::KeyringParameter,
+};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
+use reconciler::{
+    config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
+    parameters::SsmParameters,
+    reconciler::{Failure, Reconciler},
+    tableau::Tableau,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    let config = Config::from_lookup(|name| env::var(name).ok())?;
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build();
+    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts).await?;
+
+    let ssm = aws_sdk_ssm::Client::new(&aws);
+    let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
+    let parameters = SsmParameters::new(ssm, &config, keyring);
+    let reconciler = Reconciler::new(config, parameters, Tableau::new()?);
+    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Failure>(reconciler.run(event.payload).await?))).await
+}

@@ -1,0 +1,112 @@
+//! The reconciler's settings.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use shared::{
+    event::Event,
+    invalid::{Invalid, Problems},
+    registration::ReceiverUrl,
+    webhook::NamePrefix,
+};
+
+/// How long a connection to AWS may take: within a region it takes milliseconds.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an AWS call may take with its retries: nobody waits for the answer but the run.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the environment says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of the receiver.
+    pub receiver: ReceiverUrl,
+    /// SSM path of the site entries.
+    pub sites_path: String,
+    /// Name of the SSM parameter that holds the signing keys.
+    pub signing_keys_parameter: String,
+    /// What the names of our webhooks start with: the stack's name.
+    pub name_prefix: NamePrefix,
+    /// The events wanted on a site whose entry does not say.
+    pub events: BTreeSet<Event>,
+}
+
+impl Config {
+    /// Reads the settings through a lookup by variable name.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is missing or not valid, at once.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
+        let mut problems = Problems::default();
+        let mut required = |name, expected| problems.required(name, lookup(name).as_deref(), expected, |text| Some(text.to_owned()));
+        let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
+        let signing_keys_parameter =
+            required("SIGNING_KEYS_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/signing-keys");
+        let receiver =
+            problems.required("RECEIVER_URL", lookup("RECEIVER_URL").as_deref(), ReceiverUrl::EXPECTED, ReceiverUrl::parse);
+        let name_prefix = problems.required(
+            "NAME_PREFIX",
+            lookup("NAME_PREFIX").as_deref(),
+            "the stack's name: letters, digits and hyphens, such as tableau-fanout",
+            |text| text.parse().ok(),
+        );
+        let events = problems.optional(
+            "EVENTS",
+            lookup("EVENTS").as_deref(),
+            "event names separated by commas, such as WorkbookCreated,DatasourceRefreshFailed, or all",
+            |text| Event::parse_list(text).ok(),
+        );
+        let config = || {
+            Some(Self {
+                receiver: receiver?,
+                sites_path: sites_path?,
+                signing_keys_parameter: signing_keys_parameter?,
+                name_prefix: name_prefix?,
+                events: events.unwrap_or_else(Event::default_selection),
+            })
+        };
+        let config = config();
+        problems.finish(
+            config,
+            "the reconciler's environment cannot be used",
+            "Set these variables on the function; infra/template.yaml does.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: (&str, &str)) -> Result<Config, Invalid> {
+        Config::from_lookup(|name| {
+            let usual = match name {
+                "RECEIVER_URL" => "https://receiver.example/",
+                "SITES_PATH" => "/tableau-fanout/sites",
+                "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
+                "NAME_PREFIX" => "tableau-fanout",
+                _ => "",
+            };
+            Some(if name == change.0 { change.1 } else { usual }.to_owned())
+        })
+    }
+
+    #[test]
+    fn without_events_a_site_is_registered_for_the_default_selection() {
+        assert_eq!(config(("EVENTS", "")).map(|config| config.events), Ok(Event::default_selection()));
+        let two = config(("EVENTS", "ViewDeleted,FlowRunFailed")).map(|config| config.events.len());
+        assert_eq!(two, Ok(2));
+    }
+
+    #[test]
+    fn every_missing_or_invalid_variable_is_named_at_once() {
+        let error = Config::from_lookup(|_| None).expect_err("nothing is set");
+        insta::assert_snapshot!(error, @"");
+        for (name, value) in
+            [("RECEIVER_URL", "http://receiver.example/"), ("NAME_PREFIX", "a b"), ("EVENTS", "Workbook-Created")]
+        {
+            let error = config((name, value)).expect_err(value).to_string();
+            assert!(error.contains(&format!("{name} is not valid: expected ")), "{error}");
+        }
+    }
+}

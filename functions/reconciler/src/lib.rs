@@ -1,0 +1,13 @@
+//! Lambda 2: keeps every Tableau site's webhook registrations as declared.
+
+pub mod config;
+pub mod parameters;
+pub mod reconciler;
+pub mod report;
+pub mod request;
+pub mod tableau;
+
+mod wire;
+
+/// An error of a call to AWS.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

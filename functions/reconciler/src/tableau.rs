@@ -1,0 +1,342 @@
+//! Tableau's REST API, as far as webhooks need it.
+
+use std::{collections::HashSet, fmt, time::Duration};
+
+use reqwest::{
+    Client, Method, StatusCode,
+    header::{ACCEPT, HeaderValue, LOCATION},
+    redirect::Policy,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use shared::{
+    address,
+    site::SiteEntry,
+    webhook::{DesiredWebhook, ObservedWebhook},
+};
+use thiserror::Error;
+use url::Url;
+
+use crate::wire::{self, Credentials, Page};
+
+/// The oldest version of the REST API that knows the `event` attribute. Tableau keeps serving old versions.
+const API_VERSION: &str = "3.9";
+
+/// How long a connection to Tableau may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a call to Tableau may take: its REST API has been seen to take several seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Named so that a Tableau administrator finds us in the server's logs.
+const USER_AGENT: &str = concat!("tableau-fanout/", env!("CARGO_PKG_VERSION"));
+
+/// How often a sign-in is sent on to another pod before that is taken for a loop.
+const MOST_REDIRECTS: usize = 3;
+
+/// Error code of a session that is gone: it expired, or another sign-in with the same token ended it.
+const SESSION_GONE: &str = "401002";
+
+/// Error code of a webhook that does not exist.
+const NO_SUCH_WEBHOOK: &str = "400113";
+
+/// A call, as errors name it. Its address holds no secret.
+#[derive(Clone, Debug)]
+pub struct Call {
+    method: Method,
+    url: Url,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.method, self.url)
+    }
+}
+
+/// A call to Tableau that did not do what it was to do.
+#[derive(Debug, Error)]
+pub enum TableauError {
+    /// There was no answer, so there is no telling whether the call was carried out.
+    #[error("{call} got no answer")]
+    NoAnswer {
+        /// The call.
+        call: Call,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Tableau refused.
+    #[error("{call} was answered with {status}{}: {text}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
+    Refused {
+        /// The call.
+        call: Call,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Tableau's own code, if the answer is its own.
+        code: Option<String>,
+        /// What the answer says.
+        text: String,
+    },
+    /// Tableau answered something that cannot be read whole.
+    #[error("{call} was answered with {status}, but the answer cannot be read: {what}")]
+    Unreadable {
+        /// The call.
+        call: Call,
+        /// The HTTP status.
+        status: StatusCode,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl TableauError {
+    /// Whether it concerns this one call alone, so that others may still succeed.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                status.is_client_error()
+                    && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(status)
+            }
+            Self::NoAnswer { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    fn has_code(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { code: Some(code), .. } if code == wanted)
+    }
+}
+
+/// The way to every Tableau server.
+#[derive(Clone, Debug)]
+pub struct Tableau {
+    http: Client,
+}
+
+/// A session at one site. It is to be ended with [`Session::sign_out`].
+#[derive(Debug)]
+pub struct Session<'a> {
+    tableau: &'a Tableau,
+    entry: &'a SiteEntry,
+    server: Url,
+    credentials: Credentials,
+    renewed: bool,
+}
+
+/// An answer with a status of success.
+struct Answer {
+    call: Call,
+    status: StatusCode,
+    body: String,
+}
+
+impl Answer {
+    fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>) -> Result<T, TableauError> {
+        let Self { call, status, body } = self;
+        let read = serde_json::from_str(body).map_err(|_| "it is not JSON").and_then(|value| read(&value));
+        read.map_err(|what| TableauError::Unreadable { call: call.clone(), status: *status, what })
+    }
+}
+
+impl Tableau {
+    /// Prepares the connections.
+    ///
+    /// # Errors
+    ///
+    /// The system's trust store cannot be read.
+    pub fn new() -> reqwest::Result<Self> {
+        // An error says that the process has a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .user_agent(USER_AGENT)
+            // A redirected POST would become a GET; and no token is to follow wherever an answer points.
+            .redirect(Policy::none());
+        Ok(Self { http: client.build()? })
+    }
+
+    /// Signs in to a site. A personal access token has one session: this ends any other that was opened with it.
+    ///
+    /// # Errors
+    ///
+    /// Tableau refuses, does not answer, or answers something else.
+    pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry) -> Result<Session<'a>, TableauError> {
+        let (server, credentials) = self.credentials(entry).await?;
+        Ok(Session { tableau: self, entry, server, credentials, renewed: false })
+    }
+
+    async fn credentials(&self, entry: &SiteEntry) -> Result<(Url, Credentials), TableauError> {
+        let secret = entry.token_secret.expose_secret();
+        let body = wire::sign_in(&entry.token_name, secret, &entry.content_url);
+        let mut server = entry.server.clone();
+        let mut redirects = 0;
+        loop {
+            let call = Call { method: Method::POST, url: api(&server, &["auth", "signin"]) };
+            let (status, location, text) = self.exchange(&call, None, Some(&body)).await?;
+            // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
+            let pod = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS);
+            if let Some(pod) = pod.and_then(|location| redirected(&call.url, &location)) {
+                server = pod;
+                redirects += 1;
+                continue;
+            }
+            let answer = checked(call, status, text, &[secret])?;
+            return Ok((server, answer.read(wire::read_credentials)?));
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call,
+        token: Option<&SecretString>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Option<String>, String), TableauError> {
+        let no_answer =
+            |error: reqwest::Error| TableauError::NoAnswer { call: call.clone(), source: error.without_url() };
+        let mut request = self.http.request(call.method.clone(), call.url.clone()).header(ACCEPT, "application/json");
+        if let Some(token) = token {
+            // A token that is no header value cannot have come from Tableau; it is refused there as any wrong one.
+            let mut token = HeaderValue::from_str(token.expose_secret()).unwrap_or(HeaderValue::from_static(""));
+            token.set_sensitive(true);
+            request = request.header("X-Tableau-Auth", token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(no_answer)?;
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok()).map(str::to_owned);
+        let status = response.status();
+        Ok((status, location, response.text().await.map_err(no_answer)?))
+    }
+}
+
+impl Session<'_> {
+    /// Lists all webhooks of the site, ours and foreign ones.
+    ///
+    /// # Errors
+    ///
+    /// As for every call; and a list that is not whole is none.
+    pub async fn list(&mut self) -> Result<Vec<ObservedWebhook>, TableauError> {
+        let mut webhooks = Vec::new();
+        let mut query = String::new();
+        loop {
+            let answer = self.call(Method::GET, &["webhooks"], &query, None).await?;
+            let Page { webhooks: page, pagination } = answer.read(wire::read_page)?;
+            let page_is_empty = page.is_empty();
+            webhooks.extend(page);
+            let Some(pagination) = pagination else { break };
+            if webhooks.len() >= pagination.total {
+                let different: HashSet<_> = webhooks.iter().map(|webhook| &webhook.id).collect();
+                if different.len() == pagination.total {
+                    break;
+                }
+                return answer.read(|_| Err("its pages do not add up to the number of webhooks it names"));
+            }
+            if page_is_empty {
+                return answer.read(|_| Err("it ends before the number of webhooks it names"));
+            }
+            query = format!("pageNumber={}&pageSize={}", pagination.number + 1, pagination.size);
+        }
+        Ok(webhooks)
+    }
+
+    /// Makes a webhook.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn create(&mut self, desired: &DesiredWebhook) -> Result<(), TableauError> {
+        self.call(Method::POST, &["webhooks"], "", Some(desired)).await.map(drop)
+    }
+
+    /// Gives a webhook its address and event, and enables it.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn update(&mut self, id: &str, desired: &DesiredWebhook) -> Result<(), TableauError> {
+        self.call(Method::PUT, &["webhooks", id], "", Some(desired)).await.map(drop)
+    }
+
+    /// Deletes a webhook. One that is already gone is as good as deleted.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn delete(&mut self, id: &str) -> Result<(), TableauError> {
+        match self.call(Method::DELETE, &["webhooks", id], "", None).await {
+            Err(TableauError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+            Err(error) if error.has_code(NO_SUCH_WEBHOOK) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Ends the session. One that is already gone is as good as ended.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn sign_out(self) -> Result<(), TableauError> {
+        let call = Call { method: Method::POST, url: api(&self.server, &["auth", "signout"]) };
+        match self.attempt(call, None).await {
+            Err(error) if error.has_code(SESSION_GONE) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Makes a call to the site; signs in once more if the session is gone.
+    async fn call(
+        &mut self,
+        method: Method,
+        path: &[&str],
+        query: &str,
+        webhook: Option<&DesiredWebhook>,
+    ) -> Result<Answer, TableauError> {
+        loop {
+            let path = [&["sites", &self.credentials.site_id], path].concat();
+            let mut url = api(&self.server, &path);
+            url.set_query(Some(query).filter(|query| !query.is_empty()));
+            let result = self.attempt(Call { method: method.clone(), url }, webhook).await;
+            match result {
+                Err(error) if error.has_code(SESSION_GONE) && !self.renewed => {
+                    self.renewed = true;
+                    (self.server, self.credentials) = self.tableau.credentials(self.entry).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&self, call: Call, webhook: Option<&DesiredWebhook>) -> Result<Answer, TableauError> {
+        let token = &self.credentials.token;
+        let (status, _, body) = self.tableau.exchange(&call, Some(token), webhook.map(wire::webhook).as_ref()).await?;
+        let url = webhook.map_or("", |webhook| webhook.url.expose());
+        checked(call, status, body, &[url, token.expose_secret()])
+    }
+}
+
+/// Tells success from refusal. An answer may quote what it was sent: none of the secrets gets into the error.
+fn checked(call: Call, status: StatusCode, body: String, secrets: &[&str]) -> Result<Answer, TableauError> {
+    if status.is_success() {
+        return Ok(Answer { call, status, body });
+    }
+    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+    let body = secrets.fold(body, |body, secret| body.replace(secret, "[redacted]"));
+    let (code, text) = wire::read_error(&body);
+    Err(TableauError::Refused { call, status, code, text })
+}
+
+/// Address of a call: `segments` below the API's root.
+fn api(server: &Url, segments: &[&str]) -> Url {
+    let mut url = server.clone();
+    // A web address always has a path; `SiteEntry` takes no other.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.clear().extend(["api", API_VERSION]).extend(segments);
+    }
+    url
+}
+
+/// The server that a sign-in is sent on to, if it may be: over TLS, or on this machine from this machine.
+fn redirected(from: &Url, location: &str) -> Option<Url> {
+    let target = address::parse(from.join(location).ok()?.as_str())?;
+    (target.scheme() == from.scheme() || target.scheme() == "https").then_some(target)
+}

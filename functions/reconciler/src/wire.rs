@@ -1,0 +1,232 @@
+//! Tableau's JSON: what is written and, in every shape it has been seen in, what is read.
+
+use serde_json::{Value, json};
+use shared::{
+    event::Event,
+    registration::RegistrationUrl,
+    webhook::{DesiredWebhook, ObservedWebhook},
+};
+
+/// What an answer lacks, in words that repeat nothing of it.
+pub(crate) type Unreadable = &'static str;
+
+/// One page of a list of webhooks.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) webhooks: Vec<ObservedWebhook>,
+    pub(crate) pagination: Option<Pagination>,
+}
+
+/// Which page it is, of how many webhooks in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pagination {
+    pub(crate) number: usize,
+    pub(crate) size: usize,
+    pub(crate) total: usize,
+}
+
+/// What a session needs of the answer to a sign-in.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    pub(crate) site_id: String,
+    pub(crate) token: secrecy::SecretString,
+}
+
+/// The body of a sign-in.
+pub(crate) fn sign_in(token_name: &str, token_secret: &str, content_url: &str) -> Value {
+    json!({ "credentials": {
+        "personalAccessTokenName": token_name,
+        "personalAccessTokenSecret": token_secret,
+        "site": { "contentUrl": content_url },
+    } })
+}
+
+/// The body of a create and of an update, which may leave nothing out.
+pub(crate) fn webhook(desired: &DesiredWebhook) -> Value {
+    let DesiredWebhook { name, event, url } = desired;
+    json!({ "webhook": {
+        "name": name,
+        "event": event,
+        "isEnabled": true,
+        "webhook-destination": { "webhook-destination-http": { "method": "POST", "url": url.expose() } },
+    } })
+}
+
+pub(crate) fn read_credentials(answer: &Value) -> Result<Credentials, Unreadable> {
+    let credentials = &answer["credentials"];
+    let site_id = credentials["site"]["id"].as_str().ok_or("it names no site id")?.to_owned();
+    let token = credentials["token"].as_str().ok_or("it holds no session token")?.into();
+    Ok(Credentials { site_id, token })
+}
+
+pub(crate) fn read_page(answer: &Value) -> Result<Page, Unreadable> {
+    let members = answer.as_object().ok_or("it is no JSON object")?;
+    if members.keys().any(|member| !["webhooks", "pagination"].contains(&member.as_str())) {
+        return Err("it is no list of webhooks");
+    }
+    // Seen for a list of none: no member, null, an empty object, an empty list, or one of these one level down.
+    let webhooks = match &answer["webhooks"] {
+        Value::Object(list) => list.get("webhook").unwrap_or(&Value::Null),
+        list => list,
+    };
+    let webhooks = match webhooks {
+        Value::Null => Vec::new(),
+        Value::Array(webhooks) => webhooks.iter().map(read_webhook).collect::<Result<_, _>>()?,
+        Value::Object(_) => vec![read_webhook(webhooks)?],
+        _ => return Err("its webhooks are no list"),
+    };
+    let pagination = match &answer["pagination"] {
+        Value::Null => None,
+        pagination => {
+            let number = |member: &str| number(&pagination[member]).ok_or("its pagination has no numbers");
+            Some(Pagination {
+                number: number("pageNumber")?,
+                size: number("pageSize")?,
+                total: number("totalAvailable")?,
+            })
+        }
+    };
+    Ok(Page { webhooks, pagination })
+}
+
+/// Tableau writes numbers as texts.
+fn number(value: &Value) -> Option<usize> {
+    value.as_str().map_or_else(|| value.as_u64()?.try_into().ok(), |text| text.parse().ok())
+}
+
+fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
+    let text = |member: &str| webhook[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let is_enabled = match &webhook["isEnabled"] {
+        // Left out by the versions that cannot disable.
+        Value::Null => true,
+        Value::Bool(is_enabled) => *is_enabled,
+        Value::String(text) => text.parse().map_err(|_| "a webhook's isEnabled is neither true nor false")?,
+        _ => return Err("a webhook's isEnabled is neither true nor false"),
+    };
+    let source = webhook["webhook-source"].as_object().and_then(|source| source.keys().next());
+    let event = match text("event") {
+        Some(name) => name.parse().ok(),
+        None => source.and_then(|element| Event::from_source_element(element)),
+    };
+    let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str().map(str::to_owned);
+    // Tableau's reason may quote the address, which is a secret and would be shown to people.
+    let status_change_reason = text("statusChangeReason").map(|reason| match &url {
+        Some(url) if !url.is_empty() => reason.replace(url, "the webhook's address"),
+        _ => reason,
+    });
+    Ok(ObservedWebhook {
+        id: text("id").ok_or("a webhook has no id")?,
+        name: text("name").ok_or("a webhook has no name")?,
+        event,
+        url: url.map(RegistrationUrl::observed),
+        is_enabled,
+        status_change_reason,
+    })
+}
+
+/// What Tableau says of an error: its code, if there is one, and a text for people.
+///
+/// The body should be JSON and may be XML, an HTML page of something in between, or empty.
+pub(crate) fn read_error(body: &str) -> (Option<String>, String) {
+    if let Ok(error) = serde_json::from_str::<Value>(body)
+        && let Some(code) = error["error"]["code"].as_str()
+    {
+        let text = |member: &str| error["error"][member].as_str().unwrap_or_default();
+        return (Some(code.to_owned()), format!("{}: {}", text("summary"), text("detail")));
+    }
+    let xml_code = body.split_once("<error code=\"").and_then(|(_, rest)| rest.split_once('"'));
+    let code = xml_code.map(|(code, _)| code.to_owned());
+    // Enough to recognise a page by, on one line.
+    let text: Vec<&str> = body.split_whitespace().collect();
+    let text: String = text.join(" ").chars().take(200).collect();
+    (code, if text.is_empty() { "no explanation".to_owned() } else { text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(answer: &Value) -> Result<Vec<String>, Unreadable> {
+        Ok(read_page(answer)?.webhooks.into_iter().map(|webhook| webhook.name).collect())
+    }
+
+    fn one(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
+        let page = read_page(&json!({ "webhooks": { "webhook": [webhook] } }))?;
+        page.webhooks.into_iter().next().ok_or("none")
+    }
+
+    #[test]
+    fn a_list_of_none_is_read_in_every_shape() {
+        for answer in [
+            json!({ "webhooks": {} }),
+            json!({ "webhooks": { "webhook": null } }),
+            json!({ "webhooks": { "webhook": [] } }),
+            json!({ "webhooks": null }),
+            json!({ "webhooks": [] }),
+            json!({}),
+            json!({ "pagination": { "pageNumber": "1", "pageSize": "100", "totalAvailable": "0" } }),
+        ] {
+            assert_eq!(names(&answer), Ok(Vec::new()), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_lone_webhook_is_a_list_of_one() {
+        let webhook = json!({ "id": "1", "name": "n" });
+        for answer in [
+            json!({ "webhooks": { "webhook": webhook } }),
+            json!({ "webhooks": { "webhook": [webhook] } }),
+            json!({ "webhooks": [webhook] }),
+        ] {
+            assert_eq!(names(&answer), Ok(vec!["n".to_owned()]), "{answer}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_list_is_not_taken_for_one() {
+        for answer in [
+            json!(null),
+            json!([]),
+            json!({ "error": { "code": "500000" } }),
+            json!({ "webhooks": "none" }),
+            json!({ "webhooks": { "webhook": 1 } }),
+            json!({ "webhooks": { "webhook": [{ "name": "without id" }] } }),
+            json!({ "webhooks": { "webhook": [{ "id": "1", "name": "" }] } }),
+            json!({ "webhooks": { "webhook": [{ "id": "1", "name": "n", "isEnabled": "perhaps" }] } }),
+            json!({ "webhooks": {}, "pagination": { "pageNumber": "one" } }),
+        ] {
+            assert!(names(&answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_read_in_its_old_and_its_new_shape() -> Result<(), Unreadable> {
+        let created: Option<Event> = "WorkbookCreated".parse().ok();
+        let new = one(&json!({ "id": "1", "name": "n", "event": "WorkbookCreated", "isEnabled": "true",
+            "statusChangeReason": "" }))?;
+        assert_eq!((new.event, new.is_enabled, new.status_change_reason), (created.clone(), true, None));
+        let old = one(&json!({ "id": "1", "name": "n",
+            "webhook-source": { "webhook-source-event-workbook-created": {} } }))?;
+        assert_eq!((old.event, old.is_enabled), (created, true));
+        Ok(())
+    }
+
+    #[test]
+    fn a_reason_that_quotes_the_address_does_not_show_it() -> Result<(), Unreadable> {
+        let webhook = one(&json!({ "id": "1", "name": "n", "isEnabled": false,
+            "statusChangeReason": "4 attempts at https://receiver.example/hooks/a/B/c failed",
+            "webhook-destination": { "webhook-destination-http": { "url": "https://receiver.example/hooks/a/B/c" } } }))?;
+        assert_eq!(webhook.status_change_reason.as_deref(), Some("4 attempts at the webhook's address failed"));
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_is_read_from_whatever_the_body_is() {
+        let json = r#"{"error":{"summary":"Resource Not Found","detail":"no such site","code":"404000"}}"#;
+        assert_eq!(read_error(json), (Some("404000".to_owned()), "Resource Not Found: no such site".to_owned()));
+        let xml = r#"<tsResponse><error code="401002"><summary>Unauthorized</summary></error></tsResponse>"#;
+        assert_eq!(read_error(xml).0.as_deref(), Some("401002"));
+        assert_eq!(read_error("<html>\n  Bad gateway"), (None, "<html> Bad gateway".to_owned()));
+        assert_eq!(read_error(""), (None, "no explanation".to_owned()));
+    }
+}
