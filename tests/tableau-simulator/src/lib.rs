@@ -1,1 +1,13 @@
-//! x
+//! A Tableau server as far as webhooks go: the REST API in JSON and XML, one session per personal access token, and
+//! deliveries with Tableau's retries and its habit of disabling what fails.
+//!
+//! It stands on what is documented and what was seen on the wire, and it is strict: what a real server would refuse, it
+//! refuses. Each documented oddity is a switch in [`model::Oddities`].
+
+pub mod control;
+pub mod delivery;
+pub mod model;
+pub mod server;
+
+mod rest;
+mod xml;

@@ -1,0 +1,170 @@
+//! What a Tableau server knows: sites, webhooks, tokens, sessions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shared::event::Event;
+use uuid::Uuid;
+
+/// A Tableau server.
+#[derive(Debug, Default)]
+pub struct World {
+    /// The sites by contentUrl.
+    pub sites: BTreeMap<String, Site>,
+}
+
+/// A site.
+#[derive(Debug)]
+pub struct Site {
+    /// Its identifier (LUID).
+    pub id: String,
+    /// The personal access tokens that can sign in to it.
+    pub tokens: Vec<AccessToken>,
+    /// Its webhooks, in the order they were made.
+    pub webhooks: Vec<Webhook>,
+    /// How it deviates from the newest documentation.
+    pub oddities: Oddities,
+    /// The calls it was sent, as method and path.
+    pub calls: Vec<String>,
+}
+
+/// A personal access token and its one session.
+#[derive(Debug)]
+pub struct AccessToken {
+    /// Its name.
+    pub name: String,
+    /// Its secret.
+    pub secret: String,
+    /// Whether its owner administers the site.
+    pub is_administrator: bool,
+    /// The session that was opened with it last. A token never has two.
+    pub session: Option<String>,
+}
+
+/// A webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Webhook {
+    /// Its identifier.
+    pub id: String,
+    /// Its name. Not unique.
+    pub name: String,
+    /// The event it is for.
+    pub event: Event,
+    /// Where the event is sent.
+    pub url: String,
+    /// Whether events are sent at all.
+    pub is_enabled: bool,
+    /// Why it was disabled.
+    pub status_change_reason: Option<String>,
+}
+
+/// How a site deviates from the newest documentation: each an oddity that was documented or seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Oddities {
+    /// How an empty list of webhooks is written in JSON.
+    pub empty_list: EmptyList,
+    /// A list of one webhook is the webhook itself, in JSON.
+    pub lone_object: bool,
+    /// `isEnabled` is a text in JSON.
+    pub enabled_as_text: bool,
+    /// How a webhook's event is told.
+    pub event_shape: EventShape,
+    /// Lists come in pages of this many webhooks.
+    pub page_size: Option<usize>,
+    /// The last page is never there.
+    pub last_page_missing: bool,
+    /// A sign-in is sent on to the same path at this address with a 301.
+    pub sign_in_moved_to: Option<String>,
+    /// The status of an update; 201 if not set, as documented.
+    pub update_status: Option<u16>,
+    /// This many calls (sign-in and sign-out aside) are answered with 429, the wait told in the text alone.
+    pub too_many_requests: usize,
+    /// This many calls (sign-in and sign-out aside) are answered with 500.
+    pub server_errors: usize,
+    /// Errors are HTML pages.
+    pub html_errors: bool,
+    /// After this many more calls the site's sessions are gone, once.
+    pub sessions_gone_after: Option<usize>,
+    /// Every answer takes this many milliseconds more.
+    pub delay_ms: u64,
+    /// Webhooks for SiteCreated and SiteUpdated are refused.
+    pub refuses_site_events: bool,
+    /// What the test call delivers.
+    pub test_body: TestBody,
+    /// The result of a test spells its status `statusCode`.
+    pub test_status_code: bool,
+}
+
+/// How an empty list of webhooks is written: `{"webhooks": …}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmptyList {
+    /// `{}`
+    #[default]
+    Object,
+    /// The member is missing.
+    Missing,
+    /// `null`
+    Null,
+    /// `[]`
+    List,
+}
+
+/// How a webhook's event is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventShape {
+    /// By the `event` attribute and the older `webhook-source` element.
+    #[default]
+    Both,
+    /// By the `event` attribute alone.
+    Event,
+    /// By the `webhook-source` element alone.
+    Source,
+}
+
+/// What the test call delivers. Accounts differ; all three were reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestBody {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Plain text.
+    Text,
+    /// JSON with `event_type` `Test`.
+    Json,
+}
+
+impl World {
+    /// Adds a site with one administrator's token.
+    pub fn add_site(&mut self, content_url: &str, token_name: &str, token_secret: &str) -> &mut Site {
+        let token = AccessToken {
+            name: token_name.to_owned(),
+            secret: token_secret.to_owned(),
+            is_administrator: true,
+            session: None,
+        };
+        let site = Site {
+            id: Uuid::new_v4().to_string(),
+            tokens: vec![token],
+            webhooks: Vec::new(),
+            oddities: Oddities::default(),
+            calls: Vec::new(),
+        };
+        self.sites.entry(content_url.to_owned()).insert_entry(site).into_mut()
+    }
+}
+
+impl Site {
+    /// Whether any session is open.
+    pub fn has_session(&self) -> bool {
+        self.tokens.iter().any(|token| token.session.is_some())
+    }
+
+    /// The webhooks of this name.
+    pub fn named(&self, name: &str) -> Vec<&Webhook> {
+        self.webhooks.iter().filter(|webhook| webhook.name == name).collect()
+    }
+}

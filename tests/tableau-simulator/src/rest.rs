@@ -1,0 +1,347 @@
+//! The REST API: from a call to an answer, on a world as a value.
+
+use serde_json::{Map, Value, json};
+use shared::event::Event;
+use uuid::Uuid;
+
+use crate::model::{AccessToken, EmptyList, EventShape, Oddities, Site, TestBody, Webhook, World};
+
+/// The newest version served.
+const NEWEST: (u32, u32) = (3, 27);
+
+/// First version that knows webhooks, their update, and the `event` attribute.
+const WEBHOOKS: (u32, u32) = (3, 6);
+const UPDATE: (u32, u32) = (3, 8);
+const EVENT_ATTRIBUTE: (u32, u32) = (3, 9);
+
+/// A call as the API sees it, whatever it was written in.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    /// What follows `/api/`.
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) host: String,
+    pub(crate) token: Option<String>,
+    /// The body, `None` if it is empty or cannot be read.
+    pub(crate) body: Option<Value>,
+}
+
+/// What to answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A status and a body.
+    Body(u16, Value),
+    /// 204.
+    Nothing,
+    /// 301 to an address.
+    Moved(String),
+    /// The answer follows from a delivery that is to be made first.
+    Test { id: String, url: String, body: &'static str, status_member: &'static str },
+}
+
+/// A refusal in Tableau's words.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    code: u32,
+    summary: &'static str,
+    detail: &'static str,
+    is_html: bool,
+}
+
+impl Refusal {
+    const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
+        Self { status, code, summary, detail, is_html: false }
+    }
+
+    /// The page, if it is one.
+    pub(crate) fn html(&self) -> Option<String> {
+        let Self { status, summary, .. } = self;
+        self.is_html.then(|| format!("<!DOCTYPE html>\n<html><body><h1>{status}</h1><p>{summary}</p></body></html>"))
+    }
+
+    pub(crate) fn body(&self) -> Value {
+        let Self { code, summary, detail, .. } = self;
+        json!({ "error": { "summary": summary, "detail": detail, "code": format!("{code:06}") } })
+    }
+}
+
+const MALFORMED: Refusal = Refusal::new(400, 400_000, "Bad Request", "Payload is either malformed or incomplete.");
+const NO_SUCH_WEBHOOK: Refusal = Refusal::new(400, 400_113, "Bad Request", "There is no such webhook.");
+const REASON_OF_ENABLED: Refusal =
+    Refusal::new(400, 400_127, "Bad Request", "statusChangeReason is not allowed while isEnabled is true.");
+const SIGN_IN_REFUSED: Refusal =
+    Refusal::new(401, 401_001, "Signin Error", "Error signing in to Tableau Server or Tableau Cloud.");
+const SESSION_GONE: Refusal = Refusal::new(401, 401_002, "Unauthorized Access", "Invalid authentication credentials.");
+const NOT_AN_ADMINISTRATOR: Refusal = Refusal::new(403, 403_004, "Forbidden", "Only administrators may do this.");
+const NO_SUCH_SITE: Refusal = Refusal::new(404, 404_000, "Resource Not Found", "The site could not be found.");
+const NO_SUCH_PATH: Refusal = Refusal::new(404, 404_003, "Resource Not Found", "Unknown path or API version.");
+const WEBHOOK_GONE: Refusal = Refusal::new(404, 400_113, "Resource Not Found", "There is no such webhook.");
+const WRONG_METHOD: Refusal = Refusal::new(405, 405_000, "Method Not Allowed", "The path does not take this method.");
+const TOO_MANY: Refusal = Refusal::new(429, 429_000, "Too Many Requests", "Too many requests, retry after 29 minutes.");
+const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "Something went wrong.");
+
+/// Answers a call. The delay the answer takes comes with it.
+pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, u64) {
+    let mut segments = call.path.trim_matches('/').split('/');
+    let Some(version) = segments.next().and_then(version).filter(|version| *version <= NEWEST) else {
+        return (Err(NO_SUCH_PATH), 0);
+    };
+    let segments: Vec<_> = segments.collect();
+    let (site, result) = match (call.method.as_str(), &segments[..]) {
+        ("GET", ["serverinfo"]) => return (Ok(server_info()), 0),
+        ("POST", ["auth", "signin"]) => sign_in(world, call),
+        ("POST", ["auth", "signout"]) => sign_out(world, call),
+        (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => webhooks(world, call, version, site, rest),
+        (_, ["serverinfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
+        _ => return (Err(NO_SUCH_PATH), 0),
+    };
+    let Some(site) = site else { return (result, 0) };
+    site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
+    let is_html = site.oddities.html_errors;
+    (result.map_err(|refusal| Refusal { is_html, ..refusal }), site.oddities.delay_ms)
+}
+
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn server_info() -> Reply {
+    let (major, minor) = NEWEST;
+    let product = json!({ "value": "2026.1.0", "build": "20261.26.0501.0000" });
+    let info = json!({ "productVersion": product, "restApiVersion": format!("{major}.{minor}") });
+    Reply::Body(200, json!({ "serverInfo": info }))
+}
+
+type Answered<'a> = (Option<&'a mut Site>, Result<Reply, Refusal>);
+
+fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
+    let credentials = call.body.as_ref().map(|body| &body["credentials"]);
+    let text = |member: &str| credentials.and_then(|credentials| credentials[member].as_str());
+    let content_url = credentials.and_then(|credentials| credentials["site"]["contentUrl"].as_str());
+    let (Some(name), Some(secret), Some(content_url)) =
+        (text("personalAccessTokenName"), text("personalAccessTokenSecret"), content_url)
+    else {
+        return (None, Err(MALFORMED));
+    };
+    // Wrong, revoked, expired and wrong-site look the same.
+    let Some(site) = world.sites.get_mut(content_url) else { return (None, Err(SIGN_IN_REFUSED)) };
+    if let Some(address) = &site.oddities.sign_in_moved_to
+        && !address.contains(&format!("//{}", call.host))
+    {
+        let location = format!("{}/api/{}", address.trim_end_matches('/'), call.path);
+        return (Some(site), Ok(Reply::Moved(location)));
+    }
+    let id = site.id.clone();
+    let Some(token) = site.tokens.iter_mut().find(|token| token.name == name && token.secret == secret) else {
+        return (Some(site), Err(SIGN_IN_REFUSED));
+    };
+    let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    token.session = Some(session.clone());
+    let answer = json!({ "credentials": {
+        "site": { "id": id, "contentUrl": content_url },
+        "user": { "id": Uuid::new_v4().to_string() },
+        "token": session,
+        "estimatedTimeToExpiration": "177:05:38",
+    } });
+    (Some(site), Ok(Reply::Body(200, answer)))
+}
+
+fn sign_out<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
+    for site in world.sites.values_mut() {
+        if let Some(token) = session_of(site, call) {
+            token.session = None;
+            let result = if call.body.is_some() { Err(MALFORMED) } else { Ok(Reply::Nothing) };
+            return (Some(site), result);
+        }
+    }
+    (None, Err(SESSION_GONE))
+}
+
+fn session_of<'a>(site: &'a mut Site, call: &Call) -> Option<&'a mut AccessToken> {
+    site.tokens.iter_mut().find(|token| token.session.is_some() && token.session == call.token)
+}
+
+fn webhooks<'a>(
+    world: &'a mut World,
+    call: &Call,
+    version: (u32, u32),
+    site_id: &str,
+    rest: &[&str],
+) -> Answered<'a> {
+    let Some(site) = world.sites.values_mut().find(|site| site.id == site_id) else {
+        return (None, Err(NO_SUCH_SITE));
+    };
+    let result = on_site(site, call, version, rest);
+    (Some(site), result)
+}
+
+fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> Result<Reply, Refusal> {
+    if let Some(calls) = site.oddities.sessions_gone_after {
+        site.oddities.sessions_gone_after = calls.checked_sub(1);
+        if calls == 0 {
+            site.tokens.iter_mut().for_each(|token| token.session = None);
+        }
+    }
+    let token = session_of(site, call).ok_or(SESSION_GONE)?;
+    if !token.is_administrator {
+        return Err(NOT_AN_ADMINISTRATOR);
+    }
+    for (left, refusal) in
+        [(&mut site.oddities.too_many_requests, TOO_MANY), (&mut site.oddities.server_errors, INTERNAL)]
+    {
+        if *left > 0 {
+            *left -= 1;
+            return Err(refusal);
+        }
+    }
+    match (call.method.as_str(), rest) {
+        ("GET", []) => list(site, &call.query),
+        ("POST", []) => {
+            let webhook = read_webhook(call, version, &site.oddities, None)?;
+            let answer = Reply::Body(201, json!({ "webhook": write_webhook(&webhook, &site.oddities) }));
+            site.webhooks.push(webhook);
+            Ok(answer)
+        }
+        ("DELETE", [id]) => {
+            let position = site.webhooks.iter().position(|webhook| webhook.id == *id).ok_or(WEBHOOK_GONE)?;
+            site.webhooks.remove(position);
+            Ok(Reply::Nothing)
+        }
+        ("PUT", [_]) if version < UPDATE => Err(NO_SUCH_PATH),
+        ("GET" | "PUT", [id]) | ("GET", [id, "test"]) => {
+            let webhook = site.webhooks.iter_mut().find(|webhook| webhook.id == *id).ok_or(NO_SUCH_WEBHOOK)?;
+            if rest.len() == 2 {
+                return Ok(test(webhook, &site.oddities));
+            }
+            let mut status = 200;
+            if call.method == "PUT" {
+                *webhook = read_webhook(call, version, &site.oddities, Some(webhook))?;
+                status = site.oddities.update_status.unwrap_or(201);
+            }
+            Ok(Reply::Body(status, json!({ "webhook": write_webhook(webhook, &site.oddities) })))
+        }
+        (_, [] | [_] | [_, "test"]) => Err(WRONG_METHOD),
+        _ => Err(NO_SUCH_PATH),
+    }
+}
+
+fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
+    let oddities = &site.oddities;
+    let parameter = |name: &str| {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse::<usize>().ok())
+    };
+    let mut webhooks: Vec<_> = site.webhooks.iter().map(|webhook| write_webhook(webhook, oddities)).collect();
+    let mut answer = Map::new();
+    if let Some(size) = oddities.page_size {
+        let (number, total) = (parameter("pageNumber").unwrap_or(1), webhooks.len());
+        let pagination =
+            json!({ "pageNumber": number.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string() });
+        answer.insert("pagination".to_owned(), pagination);
+        webhooks = webhooks.into_iter().skip((number - 1) * size).take(size).collect();
+        if oddities.last_page_missing && number * size >= total {
+            webhooks.clear();
+        }
+    }
+    let list = match (webhooks.len(), oddities.empty_list) {
+        (0, EmptyList::Object) => Some(json!({})),
+        (0, EmptyList::Missing) => None,
+        (0, EmptyList::Null) => Some(Value::Null),
+        (0, EmptyList::List) => Some(json!([])),
+        (1, _) if oddities.lone_object => Some(json!({ "webhook": webhooks.remove(0) })),
+        _ => Some(json!({ "webhook": webhooks })),
+    };
+    answer.extend(list.map(|list| ("webhooks".to_owned(), list)));
+    Ok(Reply::Body(200, Value::Object(answer)))
+}
+
+fn test(webhook: &Webhook, oddities: &Oddities) -> Reply {
+    let body = match oddities.test_body {
+        TestBody::Empty => "",
+        TestBody::Text => "This is a test of your webhook.",
+        TestBody::Json => r#"{"event_type":"Test","resource":"TEST","created_at":"2022-03-01T09:30:00Z"}"#,
+    };
+    let status_member = if oddities.test_status_code { "statusCode" } else { "status" };
+    Reply::Test { id: webhook.id.clone(), url: webhook.url.clone(), body, status_member }
+}
+
+/// Reads the body of a create or, with what is there already, of an update. Refuses what it does not know.
+fn read_webhook(
+    call: &Call,
+    version: (u32, u32),
+    oddities: &Oddities,
+    before: Option<&Webhook>,
+) -> Result<Webhook, Refusal> {
+    let body = only_members(call.body.as_ref(), &["webhook"])?;
+    let known = ["name", "event", "isEnabled", "statusChangeReason", "webhook-source", "webhook-destination"];
+    let webhook = only_members(body.get("webhook"), &known)?;
+    let name = webhook.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()).ok_or(MALFORMED)?;
+    let attribute = webhook.get("event").map(|event| event.as_str().and_then(|name| name.parse::<Event>().ok()));
+    let source = webhook.get("webhook-source").map(|source| {
+        let mut elements = source.as_object()?.keys();
+        elements.next().filter(|_| elements.len() == 0).and_then(|element| Event::from_source_element(element))
+    });
+    let event = match (attribute, source) {
+        (Some(event), None) if version >= EVENT_ATTRIBUTE => Some(event.ok_or(MALFORMED)?),
+        (None, Some(event)) => Some(event.ok_or(MALFORMED)?),
+        (None, None) => None,
+        _ => return Err(MALFORMED),
+    };
+    let is_refused = |event: &Event| {
+        !event.is_known() || (oddities.refuses_site_events && ["SiteCreated", "SiteUpdated"].contains(&event.as_str()))
+    };
+    if event.as_ref().is_some_and(is_refused) {
+        return Err(MALFORMED);
+    }
+    let url = webhook.get("webhook-destination").map(|destination| {
+        let destination = only_members(Some(destination), &["webhook-destination-http"])?;
+        let http = only_members(destination.get("webhook-destination-http"), &["method", "url"])?;
+        let url = http.get("url").and_then(Value::as_str).filter(|url| url.starts_with("https://"));
+        url.filter(|_| http.get("method").and_then(Value::as_str) == Some("POST")).ok_or(MALFORMED)
+    });
+    let is_enabled = match webhook.get("isEnabled") {
+        None => before.is_none_or(|before| before.is_enabled),
+        Some(Value::Bool(is_enabled)) => *is_enabled,
+        Some(Value::String(text)) => text.parse().map_err(|_| MALFORMED)?,
+        Some(_) => return Err(MALFORMED),
+    };
+    let reason = webhook.get("statusChangeReason").and_then(Value::as_str).map(str::to_owned);
+    if is_enabled && reason.is_some() {
+        return Err(REASON_OF_ENABLED);
+    }
+    Ok(Webhook {
+        id: before.map_or_else(|| Uuid::new_v4().to_string(), |before| before.id.clone()),
+        name: name.to_owned(),
+        event: event.or_else(|| before.map(|before| before.event.clone())).ok_or(MALFORMED)?,
+        url: url.transpose()?.map(str::to_owned).or_else(|| before.map(|before| before.url.clone())).ok_or(MALFORMED)?,
+        is_enabled,
+        status_change_reason: reason,
+    })
+}
+
+fn only_members<'a>(value: Option<&'a Value>, known: &[&str]) -> Result<&'a Map<String, Value>, Refusal> {
+    let members = value.and_then(Value::as_object).ok_or(MALFORMED)?;
+    if members.keys().all(|member| known.contains(&member.as_str())) { Ok(members) } else { Err(MALFORMED) }
+}
+
+fn write_webhook(webhook: &Webhook, oddities: &Oddities) -> Value {
+    let Webhook { id, name, event, url, is_enabled, status_change_reason } = webhook;
+    let mut written = json!({
+        "id": id,
+        "name": name,
+        "isEnabled": if oddities.enabled_as_text { json!(is_enabled.to_string()) } else { json!(is_enabled) },
+        "statusChangeReason": status_change_reason.as_deref().unwrap_or_default(),
+        "webhook-destination": { "webhook-destination-http": { "method": "POST", "url": url } },
+        "owner": { "id": "8a5d4f80-0000-4000-8000-000000000000", "name": "administrator" },
+    });
+    if oddities.event_shape != EventShape::Source {
+        written["event"] = json!(event);
+    }
+    if oddities.event_shape != EventShape::Event {
+        written["webhook-source"] = json!({ event.source_element(): {} });
+    }
+    written
+}

@@ -1,0 +1,187 @@
+//! The server on its port.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use shared::event::Event;
+use tokio::{net::TcpListener, task::JoinHandle};
+use url::Url;
+
+use crate::{
+    control,
+    delivery::{Courier, Delivery},
+    model::World,
+    rest::{self, Call, Reply},
+    xml,
+};
+
+/// A Tableau server that others may hold as well.
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    world: Arc<Mutex<World>>,
+    courier: Courier,
+}
+
+/// A simulator that answers on a loopback port until this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// The simulator.
+    pub simulator: Simulator,
+    /// Where it answers.
+    pub address: SocketAddr,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Simulator {
+    /// A server without sites. With a `gateway` all deliveries go there (see [`Courier::new`]).
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client for deliveries cannot be made.
+    pub fn new(gateway: Option<Url>) -> reqwest::Result<Self> {
+        Ok(Self { world: Arc::default(), courier: Courier::new(gateway)? })
+    }
+
+    /// Starts a simulator on a free loopback port.
+    ///
+    /// # Errors
+    ///
+    /// No port can be had, or the HTTP client for deliveries cannot be made.
+    pub async fn start(gateway: Option<Url>) -> anyhow::Result<Running> {
+        let simulator = Self::new(gateway)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(simulator.clone().serve(listener));
+        Ok(Running { simulator, address, task })
+    }
+
+    /// Answers on a port for as long as the process lives.
+    ///
+    /// # Errors
+    ///
+    /// The port fails.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let api = Router::new().route("/api/{*path}", any(api));
+        axum::serve(listener, api.merge(control::router()).with_state(self)).await
+    }
+
+    /// The server's state, to look at and to change.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets an event happen: every enabled webhook for it gets `body`, `times` times, and is disabled if four attempts
+    /// fail. Returns when the last attempt was answered.
+    pub async fn fire(&self, content_url: &str, event: &Event, body: &str, times: usize) -> Vec<Delivery> {
+        let targets: Vec<_> = {
+            let world = self.world();
+            let webhooks = world.sites.get(content_url).into_iter().flat_map(|site| &site.webhooks);
+            webhooks.filter(|webhook| webhook.is_enabled && webhook.event == *event).cloned().collect()
+        };
+        let deliveries = targets.iter().map(async |webhook| {
+            let mut deliveries = Vec::new();
+            for _ in 0..times {
+                let delivery = self.courier.deliver(&webhook.name, &webhook.url, body).await;
+                if delivery.attempts.iter().all(|attempt| !attempt.succeeded()) {
+                    self.disable(content_url, &webhook.id);
+                }
+                deliveries.push(delivery);
+            }
+            deliveries
+        });
+        join_all(deliveries).await.into_iter().flatten().collect()
+    }
+
+    fn disable(&self, content_url: &str, id: &str) {
+        let mut world = self.world();
+        let webhooks = world.sites.get_mut(content_url).into_iter().flat_map(|site| &mut site.webhooks);
+        for webhook in webhooks.filter(|webhook| webhook.id == id) {
+            webhook.is_enabled = false;
+            webhook.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+        }
+    }
+}
+
+async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, 1024 * 1024).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let call = call(&parts.method, &parts.uri, &parts.headers, &body);
+    let (result, delay_ms) = rest::answer(&mut simulator.world(), &call);
+    if delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    }
+    let in_json = header_text(&parts.headers, header::ACCEPT).contains("application/json");
+    match result {
+        Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Reply::Moved(location)) => {
+            (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
+        }
+        Ok(Reply::Body(status, answer)) => written(status, &answer, in_json),
+        Ok(Reply::Test { id, url, body, status_member }) => {
+            let attempt = simulator.courier.attempt(&url, body).await;
+            let result = json!({ "id": id, status_member: attempt.status, "body": attempt.body });
+            written(200, &json!({ "webhookTestResult": result }), in_json)
+        }
+        Err(refusal) => match refusal.html() {
+            Some(page) => (status(refusal.status), [(header::CONTENT_TYPE, "text/html")], page).into_response(),
+            None => written(refusal.status, &refusal.body(), in_json),
+        },
+    }
+}
+
+fn call(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Call {
+    let in_json = header_text(headers, header::CONTENT_TYPE).contains("application/json");
+    let body = match std::str::from_utf8(body) {
+        Ok(text) if in_json => serde_json::from_str(text).ok(),
+        Ok(text) => xml::read(text).ok(),
+        Err(_) => None,
+    };
+    let token = headers.get("x-tableau-auth").and_then(|token| token.to_str().ok()).map(str::to_owned);
+    Call {
+        method: method.to_string(),
+        path: uri.path().trim_start_matches("/api/").to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        host: header_text(headers, header::HOST),
+        token,
+        body,
+    }
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn written(code: u16, answer: &Value, in_json: bool) -> Response {
+    let (content_type, body) = match (in_json, xml::write(answer)) {
+        (true, _) => ("application/json", answer.to_string()),
+        (false, Ok(xml)) => ("application/xml", xml),
+        (false, Err(error)) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    };
+    (status(code), [(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
