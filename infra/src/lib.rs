@@ -1,1 +1,10 @@
-//! x
+//! What `cargo infra` does, as a library, so that tests run the same stack by the same steps.
+
+pub mod aws;
+pub mod cloud;
+pub mod functions;
+pub mod local;
+pub mod python;
+pub mod service;
+pub mod steps;
+pub mod workspace;

@@ -56,9 +56,9 @@ impl KeyringParameter {
         let answer = self.ssm.get_parameter().name(&self.name).with_decryption(true).send().await;
         let parameter = || self.name.clone();
         match answer {
-            Ok(output) => parse(&output)
-                .map(Some)
-                .map_err(|source| KeyringError::Invalid { parameter: parameter(), source }),
+            Ok(output) => {
+                parse(&output).map(Some).map_err(|source| KeyringError::Invalid { parameter: parameter(), source })
+            }
             Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
             Err(error) => Err(KeyringError::Unreadable { parameter: parameter(), source: Box::new(error) }),
         }

@@ -80,9 +80,7 @@ impl FromStr for TopicArn {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<_> = text.split(':').collect();
         match parts[..] {
-            ["arn", partition, "sns", region, account, name]
-                if ![partition, region, account, name].contains(&"") =>
-            {
+            ["arn", partition, "sns", region, account, name] if ![partition, region, account, name].contains(&"") => {
                 Ok(Self(text.to_owned()))
             }
             _ => Err(InvalidTopicArn),
@@ -106,8 +104,13 @@ mod tests {
         assert_eq!(standard.map(|arn| arn.is_fifo()), Ok(false));
         let fifo = "arn:aws-cn:sns:cn-north-1:123456789012:events.fifo".parse::<TopicArn>();
         assert_eq!(fifo.map(|arn| arn.is_fifo()), Ok(true));
-        for bad in ["", "events", "arn:aws:sqs:eu-central-1:123456789012:events", "arn:aws:sns:eu-central-1::events",
-            "arn:aws:sns:eu-central-1:123456789012:events:8d3a1c5e-subscription"] {
+        for bad in [
+            "",
+            "events",
+            "arn:aws:sqs:eu-central-1:123456789012:events",
+            "arn:aws:sns:eu-central-1::events",
+            "arn:aws:sns:eu-central-1:123456789012:events:8d3a1c5e-subscription",
+        ] {
             assert_eq!(bad.parse::<TopicArn>(), Err(InvalidTopicArn), "{bad}");
         }
     }

@@ -33,7 +33,8 @@ impl EventsTopic for SnsTopic {
         let attributes: Result<HashMap<_, _>, _> = attributes
             .into_iter()
             .map(|(name, value)| {
-                let value = MessageAttributeValue::builder().data_type(EventMessage::ATTRIBUTE_TYPE).string_value(value);
+                let value =
+                    MessageAttributeValue::builder().data_type(EventMessage::ATTRIBUTE_TYPE).string_value(value);
                 Ok::<_, BoxError>((name.to_owned(), value.build()?))
             })
             .collect();

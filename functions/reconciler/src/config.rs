@@ -38,12 +38,17 @@ impl Config {
     /// Everything that is missing or not valid, at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
         let mut problems = Problems::default();
-        let mut required = |name, expected| problems.required(name, lookup(name).as_deref(), expected, |text| Some(text.to_owned()));
+        let mut required =
+            |name, expected| problems.required(name, lookup(name).as_deref(), expected, |text| Some(text.to_owned()));
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
             required("SIGNING_KEYS_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/signing-keys");
-        let receiver =
-            problems.required("RECEIVER_URL", lookup("RECEIVER_URL").as_deref(), ReceiverUrl::EXPECTED, ReceiverUrl::parse);
+        let receiver = problems.required(
+            "RECEIVER_URL",
+            lookup("RECEIVER_URL").as_deref(),
+            ReceiverUrl::EXPECTED,
+            ReceiverUrl::parse,
+        );
         let name_prefix = problems.required(
             "NAME_PREFIX",
             lookup("NAME_PREFIX").as_deref(),

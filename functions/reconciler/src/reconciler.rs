@@ -215,7 +215,9 @@ fn enabled(observed: ObservedWebhook) -> Enabled {
 fn name_of(change: &Change) -> &str {
     match change {
         Change::Create { desired } => &desired.name,
-        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed } => &observed.name,
+        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed } => {
+            &observed.name
+        }
     }
 }
 

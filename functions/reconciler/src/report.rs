@@ -94,7 +94,11 @@ impl fmt::Display for SiteReport {
         ];
         let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let counts: Vec<_> = counts.collect();
-        writeln!(formatter, "{site}: {}", if counts.is_empty() { "no webhooks".to_owned() } else { counts.join(", ") })?;
+        writeln!(
+            formatter,
+            "{site}: {}",
+            if counts.is_empty() { "no webhooks".to_owned() } else { counts.join(", ") }
+        )?;
         updated.iter().try_for_each(|name| writeln!(formatter, "  ~ {name} now has the declared address and event"))?;
         for Enabled { name, reason } in enabled {
             let reason = reason.as_deref().unwrap_or("no reason given");

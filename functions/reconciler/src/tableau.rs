@@ -94,7 +94,8 @@ impl TableauError {
         match self {
             Self::Refused { status, .. } => {
                 status.is_client_error()
-                    && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(status)
+                    && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]
+                        .contains(status)
             }
             Self::NoAnswer { .. } | Self::Unreadable { .. } => false,
         }

@@ -93,7 +93,9 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
         ("GET", ["serverinfo"]) => return (Ok(server_info()), 0),
         ("POST", ["auth", "signin"]) => sign_in(world, call),
         ("POST", ["auth", "signout"]) => sign_out(world, call),
-        (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => webhooks(world, call, version, site, rest),
+        (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => {
+            webhooks(world, call, version, site, rest)
+        }
         (_, ["serverinfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
         _ => return (Err(NO_SUCH_PATH), 0),
     };
@@ -164,13 +166,7 @@ fn session_of<'a>(site: &'a mut Site, call: &Call) -> Option<&'a mut AccessToken
     site.tokens.iter_mut().find(|token| token.session.is_some() && token.session == call.token)
 }
 
-fn webhooks<'a>(
-    world: &'a mut World,
-    call: &Call,
-    version: (u32, u32),
-    site_id: &str,
-    rest: &[&str],
-) -> Answered<'a> {
+fn webhooks<'a>(world: &'a mut World, call: &Call, version: (u32, u32), site_id: &str, rest: &[&str]) -> Answered<'a> {
     let Some(site) = world.sites.values_mut().find(|site| site.id == site_id) else {
         return (None, Err(NO_SUCH_SITE));
     };
@@ -238,8 +234,7 @@ fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     let mut answer = Map::new();
     if let Some(size) = oddities.page_size {
         let (number, total) = (parameter("pageNumber").unwrap_or(1), webhooks.len());
-        let pagination =
-            json!({ "pageNumber": number.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string() });
+        let pagination = json!({ "pageNumber": number.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string() });
         answer.insert("pagination".to_owned(), pagination);
         webhooks = webhooks.into_iter().skip((number - 1) * size).take(size).collect();
         if oddities.last_page_missing && number * size >= total {
@@ -316,7 +311,11 @@ fn read_webhook(
         id: before.map_or_else(|| Uuid::new_v4().to_string(), |before| before.id.clone()),
         name: name.to_owned(),
         event: event.or_else(|| before.map(|before| before.event.clone())).ok_or(MALFORMED)?,
-        url: url.transpose()?.map(str::to_owned).or_else(|| before.map(|before| before.url.clone())).ok_or(MALFORMED)?,
+        url: url
+            .transpose()?
+            .map(str::to_owned)
+            .or_else(|| before.map(|before| before.url.clone()))
+            .ok_or(MALFORMED)?,
         is_enabled,
         status_change_reason: reason,
     })

@@ -135,9 +135,7 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
     let in_json = header_text(&parts.headers, header::ACCEPT).contains("application/json");
     match result {
         Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Reply::Moved(location)) => {
-            (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
-        }
+        Ok(Reply::Moved(location)) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
         Ok(Reply::Body(status, answer)) => written(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
             let attempt = simulator.courier.attempt(&url, body).await;

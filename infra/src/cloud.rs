@@ -1,0 +1,216 @@
+//! The local cloud, and the stack in it, deployed by the same commands as on AWS.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use reqwest::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use shared::keyring::Keyring;
+
+use crate::{
+    aws::Aws,
+    functions::Packages,
+    python::PythonTools,
+    service::{Service, free_port},
+};
+
+/// Name of the local stack: the product's default.
+pub const STACK: &str = "tableau-fanout";
+
+/// How long a message may take from the topic to a queue. It takes milliseconds.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one call waits for messages, in seconds.
+const RECEIVE_WAIT: u64 = 5;
+
+/// A local cloud.
+#[derive(Debug)]
+pub struct Cloud {
+    /// Where it answers.
+    pub endpoint: String,
+    /// The AWS CLI for it.
+    pub aws: Aws,
+}
+
+/// The deployed stack's outputs.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    outputs: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// An output of the template.
+    ///
+    /// # Errors
+    ///
+    /// The template has no such output.
+    pub fn output(&self, name: &str) -> anyhow::Result<&str> {
+        self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
+    }
+
+    /// The address at which the local cloud serves the receiver's Function URL, which no name service here resolves.
+    ///
+    /// # Errors
+    ///
+    /// The output is not a Function URL.
+    pub fn local_receiver_url(&self, endpoint: &str) -> anyhow::Result<String> {
+        let url = self.output("ReceiverUrl")?;
+        let id = url.strip_prefix("https://").and_then(|url| url.split_once('.')).map(|(id, _)| id);
+        Ok(format!("{endpoint}/_aws/lambda-url/{}/", id.with_context(|| format!("{url} is no Function URL"))?))
+    }
+}
+
+impl Cloud {
+    /// Starts a cloud, served by ministack, on a free loopback port. What it writes goes to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start(tools: &PythonTools, http: &Client, folder: &Path) -> anyhow::Result<(Service, Self)> {
+        let port = free_port()?.to_string();
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let folder_text = folder.to_str().context("the folder's path is not UTF-8")?;
+        let environment = [("GATEWAY_PORT", port.as_str()), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", folder_text)];
+        let program = tools.program("ministack");
+        let log = folder.join("ministack.log");
+        let mut server = Service::start(tools, "ministack", &program, &[], &environment, log)?;
+        server.ready(http, &format!("{endpoint}/_ministack/ready")).await?;
+        let aws = Aws::new(tools, endpoint.clone(), folder);
+        Ok((server, Self { endpoint, aws }))
+    }
+
+    /// Uploads the functions and deploys the template.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn deploy(&self, packages: &Packages) -> anyhow::Result<Stack> {
+        let template = packages.template.to_str().context("the template's path is not UTF-8")?;
+        let architecture = match env::consts::ARCH {
+            "x86_64" => "Architecture=x86_64",
+            "aarch64" => "Architecture=arm64",
+            other => bail!("Lambda has no {other} processors"),
+        };
+        let endpoint = format!("AwsEndpointUrl={}", self.endpoint);
+        self.aws.run(&["s3", "mb", "s3://artifacts"]).await?;
+        let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", "artifacts"];
+        self.aws.run(&[&package[..], &["--output-template-file", "packaged.yaml"]].concat()).await?;
+        let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", STACK];
+        let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", architecture, &endpoint];
+        self.aws.run(&[&deploy[..], &options].concat()).await?;
+        let stacks = self.aws.json(&["cloudformation", "describe-stacks", "--stack-name", STACK]).await?;
+        let outputs = stacks["Stacks"][0]["Outputs"].as_array().into_iter().flatten();
+        let outputs = outputs
+            .filter_map(|output| Some((output["OutputKey"].as_str()?.into(), output["OutputValue"].as_str()?.into())));
+        Ok(Stack { outputs: outputs.collect() })
+    }
+
+    /// Stores a site entry, as a person would.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub async fn put_site(&self, stack: &Stack, name: &str, entry: &Value) -> anyhow::Result<()> {
+        let parameter = format!("{}/{name}", stack.output("SitesPath")?);
+        self.put_parameter(&parameter, stack.output("KeyAlias")?, &entry.to_string()).await
+    }
+
+    /// Stores a SecureString.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub async fn put_parameter(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
+        let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key, "--overwrite"];
+        self.aws.run(&[&put[..], &["--value", value]].concat()).await.map(drop)
+    }
+
+    /// Invokes the reconciler and returns its report.
+    ///
+    /// # Errors
+    ///
+    /// The invocation failed. The error is what the function said.
+    pub async fn apply(&self, stack: &Stack) -> anyhow::Result<Value> {
+        let invoke = ["lambda", "invoke", "--function-name", stack.output("ReconcilerName")?];
+        let payload = ["--payload", r#"{"action":"apply"}"#, "report.json"];
+        let answer = self.aws.json(&[&invoke[..], &payload].concat()).await?;
+        let report = tokio::fs::read_to_string(self.aws.folder().join("report.json")).await?;
+        let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;
+        ensure!(
+            answer["FunctionError"].is_null(),
+            "the reconciler failed: {}",
+            report["errorMessage"].as_str().unwrap_or("it gave no reason")
+        );
+        Ok(report)
+    }
+
+    /// The signing keys, as the reconciler made them.
+    ///
+    /// # Errors
+    ///
+    /// There are none, or they cannot be read.
+    pub async fn keyring(&self) -> anyhow::Result<Keyring> {
+        let name = format!("/{STACK}/signing-keys");
+        let get = ["ssm", "get-parameter", "--with-decryption", "--name", &name];
+        let parameter = self.aws.json(&get).await?;
+        let value = SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default());
+        Ok(Keyring::parse(value.expose_secret())?)
+    }
+
+    /// Makes a queue and subscribes it to the events topic with a filter policy. Returns the queue's address.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn subscribe_queue(&self, stack: &Stack, name: &str, filter: &Value) -> anyhow::Result<String> {
+        let queue = self.aws.json(&["sqs", "create-queue", "--queue-name", name]).await?;
+        let queue = queue["QueueUrl"].as_str().context("a queue without an address")?.to_owned();
+        let get = ["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names", "QueueArn"];
+        let attributes = self.aws.json(&get).await?;
+        let arn = attributes["Attributes"]["QueueArn"].as_str().context("a queue without an ARN")?;
+        let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() }).to_string();
+        let subscribe = ["sns", "subscribe", "--topic-arn", stack.output("EventsTopicArn")?, "--protocol", "sqs"];
+        self.aws.run(&[&subscribe[..], &["--notification-endpoint", arn, "--attributes", &options]].concat()).await?;
+        Ok(queue)
+    }
+
+    /// Waits a little for messages in a queue, and takes them out.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn receive(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
+        let wait = RECEIVE_WAIT.to_string();
+        let receive = ["sqs", "receive-message", "--queue-url", queue, "--max-number-of-messages", "10"];
+        let options = ["--wait-time-seconds", &wait, "--message-attribute-names", "All"];
+        let answer = self.aws.json(&[&receive[..], &options].concat()).await?;
+        let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+        for message in &messages {
+            let receipt = message["ReceiptHandle"].as_str().context("a message without a receipt")?;
+            self.aws.run(&["sqs", "delete-message", "--queue-url", queue, "--receipt-handle", receipt]).await?;
+        }
+        Ok(messages)
+    }
+
+    /// Waits until at least one message is in a queue, and takes out what is there.
+    ///
+    /// # Errors
+    ///
+    /// None arrives in time.
+    pub async fn receive_some(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
+        let start = Instant::now();
+        while start.elapsed() < ARRIVAL_TIMEOUT {
+            let messages = self.receive(queue).await?;
+            if !messages.is_empty() {
+                return Ok(messages);
+            }
+        }
+        bail!("no message arrived in the queue within {} s", ARRIVAL_TIMEOUT.as_secs())
+    }
+}

@@ -1,0 +1,78 @@
+//! The functions, built for this machine and zipped for upload.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufReader, BufWriter, copy},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, bail};
+use tempfile::NamedTempFile;
+use tokio::process::Command;
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use crate::workspace::Workspace;
+
+/// The functions' binaries.
+pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
+
+/// A copy of the template next to functions built for this machine, laid out as in the project. What is built for AWS
+/// under `target/lambda` is left alone.
+#[derive(Clone, Debug)]
+pub struct Packages {
+    /// The template, the very same file.
+    pub template: PathBuf,
+    /// The simulator, built along.
+    pub simulator: PathBuf,
+}
+
+/// Builds the functions and the simulator in the development profile and zips the functions. Does what is still needed.
+///
+/// # Errors
+///
+/// They do not build, or a file cannot be written.
+pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--bins", "--package", "receiver", "--package", "reconciler"]);
+    cargo.args(["--package", "tableau-simulator"]).arg("--manifest-path").arg(workspace.file("Cargo.toml"));
+    // What cargo tells us of our own package would make it build others again.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+        cargo.env_remove(name);
+    }
+    cargo.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
+    if !status.success() {
+        bail!("cargo build failed with {status}; its messages are above");
+    }
+    let _lock = workspace.lock("packages")?;
+    for function in FUNCTIONS {
+        // The template names this path relative to itself.
+        let zip = workspace.local(&format!("target/lambda/{function}"))?.join("bootstrap.zip");
+        let binary = workspace.built(&format!("debug/{function}"));
+        zip_bootstrap(&binary, &zip)
+            .with_context(|| format!("cannot zip {} to {}", binary.display(), zip.display()))?;
+    }
+    let template = workspace.local("infra")?.join("template.yaml");
+    fs::copy(workspace.file("infra/template.yaml"), &template)
+        .with_context(|| format!("cannot copy the template to {}", template.display()))?;
+    Ok(Packages { template, simulator: workspace.built("debug/tableau-simulator") })
+}
+
+/// Zips a function's binary under the name that Lambda starts. The zip of an older binary is replaced.
+fn zip_bootstrap(binary: &Path, zip: &Path) -> anyhow::Result<()> {
+    let built = fs::metadata(binary)?.modified()?;
+    if fs::metadata(zip).and_then(|zip| zip.modified()).is_ok_and(|zipped| zipped > built) {
+        return Ok(());
+    }
+    // Complete or not there: written elsewhere, then renamed.
+    let file = NamedTempFile::new_in(zip.parent().context("a path without a folder")?)?;
+    let mut writer = ZipWriter::new(BufWriter::new(file));
+    // Quick rather than small: it travels nowhere.
+    let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(1));
+    writer.start_file("bootstrap", options)?;
+    copy(&mut BufReader::new(File::open(binary)?), &mut writer)?;
+    writer.finish()?.into_inner()?.persist(zip)?;
+    Ok(())
+}

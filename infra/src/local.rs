@@ -1,0 +1,300 @@
+//! `cargo infra local`: the whole path of an event on this machine, step by step.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use reqwest::Client;
+use serde_json::{Value, json};
+use shared::registration::{ReceiverUrl, Registration};
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+use crate::{
+    aws::ENVIRONMENT,
+    cloud::{Cloud, STACK, Stack},
+    functions::{self, FUNCTIONS, Packages},
+    python::PythonTools,
+    service::{Service, free_port, http_client},
+    steps::{show, step},
+    workspace::Workspace,
+};
+
+/// Our name for the site, and its contentUrl.
+const SITE: &str = "local";
+
+/// The event that is shown.
+const EVENT: &str = "WorkbookCreated";
+
+/// What Tableau sends for it: the delivery captured in 2019.
+const PAYLOAD: &str = "tests/payloads/workbook-created-2019.json";
+
+/// A Function URL event for `cargo lambda invoke`, with a place for the signature.
+const INVOKE_EVENT: &str = "tests/events/receiver-workbook-created.json";
+
+/// Where `cargo lambda watch` serves the receiver.
+const WATCH_URL: &str = "http://127.0.0.1:9000/lambda-url/tableau-webhook-receiver/";
+
+/// Shows a Tableau event travel on this machine: ministack plays AWS, a simulator plays Tableau.
+#[derive(Debug, Args)]
+pub struct Local {
+    /// Stop after the event has arrived, with exit status 0 only if it has.
+    #[arg(long)]
+    once: bool,
+}
+
+/// A simulator of Tableau and where it answers.
+#[derive(Debug)]
+struct Simulator {
+    http: Client,
+    address: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A step failed, or a server ended. The error says which and why, and where the log is.
+pub async fn run(arguments: Local) -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = async { PythonTools::for_local_stack(&workspace) };
+    let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
+    let packages = step("Build the functions and the Tableau simulator", functions::package(&workspace)).await?;
+    let folder = tempfile::Builder::new().prefix("run.").tempdir_in(workspace.local("")?)?;
+    let result = run_servers(arguments, &workspace, &tools, &packages, folder.path()).await;
+    if result.is_err() {
+        eprintln!("The logs are kept in {}", folder.keep().display());
+    }
+    result
+}
+
+/// Starts the servers, shows the path while both live, and ends them.
+async fn run_servers(
+    arguments: Local,
+    workspace: &Workspace,
+    tools: &PythonTools,
+    packages: &Packages,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let http = http_client()?;
+    let cloud = Cloud::start(tools, &http, folder);
+    let (mut server, cloud) = step("Start ministack, which plays AWS", cloud).await?;
+    let simulator = Simulator::start(tools, packages, &cloud, &http, folder);
+    let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
+    let path = async {
+        let stack = show_the_path(workspace, packages, &cloud, &simulator).await?;
+        if arguments.once { Ok(()) } else { stay(workspace, tools, &cloud, &simulator, &stack).await }
+    };
+    let result = tokio::select! {
+        // A server that ended is the cause of whatever fails with it.
+        biased;
+        error = server.ended() => Err(error),
+        error = tableau.ended() => Err(error),
+        result = interruption(arguments.once) => result,
+        result = path => result,
+    };
+    tokio::join!(server.stop(), tableau.stop());
+    result
+}
+
+/// Waits for Ctrl-C or a request to end, which is how a person ends a stack that stays up.
+async fn interruption(is_failure: bool) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    println!("\nStopping.");
+    ensure!(!is_failure, "interrupted before the event arrived");
+    Ok(())
+}
+
+impl Simulator {
+    async fn start(
+        tools: &PythonTools,
+        packages: &Packages,
+        cloud: &Cloud,
+        http: &Client,
+        folder: &Path,
+    ) -> anyhow::Result<(Service, Self)> {
+        let port = free_port()?.to_string();
+        let address = format!("http://127.0.0.1:{port}");
+        let arguments = ["--port", &port, "--deliver-through", &cloud.endpoint];
+        let log = folder.join("tableau-simulator.log");
+        let mut service = Service::start(tools, "the Tableau simulator", &packages.simulator, &arguments, &[], log)?;
+        service.ready(http, &format!("{address}/api/2.4/serverinfo")).await?;
+        Ok((service, Self { http: http.clone(), address }))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+        let url = format!("{}/_simulator/{path}", self.address);
+        let response = self.http.post(&url).json(body).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "POST {url} was answered with {status}: {text}");
+        Ok(text)
+    }
+}
+
+/// The path of an event, from nothing to a message in a queue.
+async fn show_the_path(
+    workspace: &Workspace,
+    packages: &Packages,
+    cloud: &Cloud,
+    simulator: &Simulator,
+) -> anyhow::Result<(Stack, String)> {
+    let stack = step("Deploy infra/template.yaml with aws cloudformation package and deploy", async {
+        let stack = cloud.deploy(packages).await?;
+        show(&format!("receiver      {}", stack.output("ReceiverUrl")?));
+        show(&format!("events topic  {}", stack.output("EventsTopicArn")?));
+        Ok(stack)
+    });
+    let stack = stack.await?;
+    step("Declare a Tableau site: one SecureString parameter", async {
+        let secret = Uuid::new_v4().to_string();
+        let site = json!({ "site": SITE, "token_name": STACK, "token_secret": secret });
+        simulator.post("sites", &site).await?;
+        let entry = json!({ "server": simulator.address, "site": SITE, "token_name": STACK, "token_secret": secret });
+        cloud.put_site(&stack, SITE, &entry).await?;
+        show(&format!("{}/{SITE}", stack.output("SitesPath")?));
+        Ok(())
+    })
+    .await?;
+    let queue = step("Subscribe an SQS queue to the events topic, with a filter policy", async {
+        let filter = json!({ "event_type": [EVENT] });
+        show(&filter.to_string());
+        cloud.subscribe_queue(&stack, "workbooks", &filter).await
+    });
+    let queue = queue.await?;
+    step("Run the reconciler: it signs in to Tableau and registers the webhooks", async {
+        let report = cloud.apply(&stack).await?;
+        show(report["text"].as_str().context("a report without a text")?);
+        Ok(())
+    })
+    .await?;
+    let id = step("A workbook is published on Tableau, which calls the receiver", async {
+        let body = fs::read_to_string(workspace.file(PAYLOAD)).with_context(|| format!("cannot read {PAYLOAD}"))?;
+        show(&body);
+        let deliveries = simulator.post("events", &json!({ "site": SITE, "event": EVENT, "body": body })).await?;
+        published_id(&serde_json::from_str(&deliveries)?)
+    });
+    let id = id.await?;
+    step("The filtered queue holds the message", async {
+        let messages = cloud.receive_some(&queue).await?;
+        messages.iter().for_each(show_message);
+        let attribute = |message: &Value| message["MessageAttributes"]["event_id"]["StringValue"] == id;
+        ensure!(messages.iter().any(attribute), "other messages arrived, but not the event {id}");
+        Ok(())
+    })
+    .await?;
+    Ok((stack, queue))
+}
+
+/// Shows what Tableau was answered, and reads the event's identifier from it.
+fn published_id(deliveries: &Value) -> anyhow::Result<String> {
+    let attempts = deliveries.as_array().into_iter().flatten().filter_map(|delivery| delivery["attempts"].as_array());
+    let mut id = None;
+    for attempt in attempts.flatten() {
+        let (status, body) = (&attempt["status"], attempt["body"].as_str().unwrap_or_default());
+        show(&format!("Tableau was answered {status}: {body}"));
+        let answer: Value = serde_json::from_str(body).unwrap_or_default();
+        id = answer["id"].as_str().map(str::to_owned).filter(|_| answer["status"] == "published").or(id);
+    }
+    id.context("the receiver did not publish the event")
+}
+
+fn show_message(message: &Value) {
+    show(message["Body"].as_str().unwrap_or_default());
+    for (name, value) in message["MessageAttributes"].as_object().into_iter().flatten() {
+        show(&format!("{name:13} {}", value["StringValue"].as_str().unwrap_or_default()));
+    }
+}
+
+/// Tells how to use the stack, and shows what arrives in the queue until something ends it.
+async fn stay(
+    workspace: &Workspace,
+    tools: &PythonTools,
+    cloud: &Cloud,
+    simulator: &Simulator,
+    (stack, queue): &(Stack, String),
+) -> anyhow::Result<()> {
+    let keyring = cloud.keyring().await?;
+    let registration = Registration { site: SITE.parse()?, event: EVENT.parse()? };
+    let signed_url = |receiver: &str| -> anyhow::Result<_> {
+        let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no address"))?;
+        Ok(registration.signed_url(&receiver, &keyring))
+    };
+    let receiver = stack.local_receiver_url(&cloud.endpoint)?;
+    let here = signed_url(&receiver)?;
+    let watched = signed_url(WATCH_URL)?;
+    let signature = here.expose().rsplit('/').next().unwrap_or_default();
+
+    let folder = workspace.local("")?;
+    let environment = folder.join("lambda.env");
+    fs::write(&environment, lambda_environment(cloud, stack)?)?;
+    let event = fs::read_to_string(workspace.file(INVOKE_EVENT))?.replace("<signature>", signature);
+    let invoke_event = folder.join("receiver-event.json");
+    fs::write(&invoke_event, event)?;
+
+    let [receiver_binary, reconciler_binary] = FUNCTIONS;
+    let shown = |path: &Path| path.strip_prefix(workspace.file("")).unwrap_or(path).display().to_string();
+    let post = format!("curl -i -H 'content-type: application/json' --data-binary @{PAYLOAD}");
+    let control = json!({ "site": SITE, "event": EVENT, "body": "{\"event_type\":\"WorkbookCreated\"}" });
+    println!(
+        "
+The stack is up. Ctrl-C ends it.
+
+  AWS endpoint       {endpoint}
+  Tableau simulator  {tableau}
+  receiver           {receiver}
+  queue              {queue}
+
+Send the receiver an event, as Tableau would (this address is signed for {EVENT} of the site {SITE}):
+
+  {post} {here}
+
+Let an event happen on Tableau:
+
+  curl -H 'content-type: application/json' -d '{control}' {tableau}/_simulator/events
+
+Work on a function: it runs from source, in this stack's environment, and is rebuilt when it changes.
+
+  export PATH=\"{tools}:$PATH\"
+  cargo lambda watch -A 127.0.0.1 --env-file {environment}
+
+  {post} {watched}
+  cargo lambda invoke -A 127.0.0.1 {receiver_binary} --data-file {invoke_event}
+  cargo lambda invoke -A 127.0.0.1 {reconciler_binary} --data-file tests/events/reconciler-apply.json
+
+What arrives in the queue (filtered by event_type {EVENT}):",
+        endpoint = cloud.endpoint,
+        tableau = simulator.address,
+        tools = shown(&tools.programs()),
+        environment = shown(&environment),
+        here = here.expose(),
+        watched = watched.expose(),
+        invoke_event = shown(&invoke_event),
+    );
+    loop {
+        for message in cloud.receive(queue).await? {
+            println!();
+            show_message(&message);
+        }
+    }
+}
+
+/// What the functions find in their environment in this stack, for running them outside of it.
+fn lambda_environment(cloud: &Cloud, stack: &Stack) -> anyhow::Result<String> {
+    let aws = ENVIRONMENT
+        .iter()
+        .filter(|(name, _)| ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"].contains(name));
+    let keys = format!("/{STACK}/signing-keys");
+    let ours = [
+        ("AWS_ENDPOINT_URL", cloud.endpoint.as_str()),
+        ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
+        ("SIGNING_KEYS_PARAMETER", &keys),
+        ("RECEIVER_URL", stack.output("ReceiverUrl")?),
+        ("SITES_PATH", stack.output("SitesPath")?),
+        ("NAME_PREFIX", STACK),
+    ];
+    Ok(aws.copied().chain(ours).map(|(name, value)| format!("{name}={value}\n")).collect())
+}

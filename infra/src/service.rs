@@ -1,0 +1,158 @@
+//! A server that runs beside us, and never without us.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use reqwest::Client;
+use tokio::{
+    process::{Child, ChildStdin, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{aws::isolate, python::PythonTools, steps::tail};
+
+/// How long a server may take until it answers. They take less than a second; a busy machine takes longer.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is asked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a server may take to end when told to. The leash allows it three seconds before it uses force.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a command for as long as our end of its standard input is open: also if we are killed, nothing is left behind.
+const LEASH: &str = include_str!("leash.py");
+
+/// A running server. Dropping it ends it, and everything it started.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    leash: Child,
+    /// Our end of the leash. Held here, since waiting for a child closes its own.
+    hand: Option<ChildStdin>,
+    /// The process group of the leash, the server and everything the server started.
+    group: Pid,
+    log: PathBuf,
+}
+
+impl Service {
+    /// Starts a server; what it prints goes to `log`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn start(
+        tools: &PythonTools,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let file = File::create(&log).with_context(|| format!("cannot write the log {}", log.display()))?;
+        let mut leash = Command::new(tools.program("python3"));
+        leash.args(["-c", LEASH]).arg(program).args(arguments);
+        isolate(&mut leash);
+        leash.envs(environment.iter().copied()).process_group(0);
+        leash.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
+        let mut leash = leash.spawn().with_context(|| format!("cannot start {name}"))?;
+        let group = leash.id().and_then(|id| i32::try_from(id).ok()).context("a process without an id")?;
+        let hand = leash.stdin.take();
+        Ok(Self { name: name.to_owned(), leash, hand, group: Pid::from_raw(group), log })
+    }
+
+    /// Waits until the server answers at `url` with a status of success.
+    ///
+    /// # Errors
+    ///
+    /// It ended, or does not answer in time. The error shows the end of its log.
+    pub async fn ready(&mut self, http: &Client, url: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Ok(response) = http.get(url).send().await
+                && response.status().is_success()
+            {
+                return Ok(());
+            }
+            if self.leash.try_wait()?.is_some() {
+                return Err(self.obituary());
+            }
+            if Instant::now() > deadline {
+                let Self { name, log, .. } = self;
+                let seconds = START_TIMEOUT.as_secs();
+                let (log, end) = (log.display(), tail(log));
+                bail!("{name} does not answer at {url} after {seconds} s; its log {log} ends with:\n{end}");
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Waits until the server has ended, which it should not, and tells so.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.leash.wait().await {
+            Ok(_) => self.obituary(),
+            Err(error) => anyhow::Error::new(error).context(format!("{} cannot be waited for", self.name)),
+        }
+    }
+
+    /// Whether the server has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.leash.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// What there is to say when the server has ended by itself.
+    pub fn obituary(&self) -> anyhow::Error {
+        let Self { name, log, .. } = self;
+        anyhow::anyhow!(
+            "{name} has ended, so everything is being stopped; its log {} ends with:\n{}",
+            log.display(),
+            tail(log)
+        )
+    }
+
+    /// Ends the server gracefully.
+    pub async fn stop(mut self) {
+        drop(self.hand.take());
+        // Not in time is no trouble: dropping uses force.
+        let _ = timeout(STOP_TIMEOUT, self.leash.wait()).await;
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // An error says that the group is gone already.
+        let _ = killpg(self.group, Signal::SIGKILL);
+    }
+}
+
+/// A loopback port that is free now.
+///
+/// # Errors
+///
+/// There is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free loopback port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// A client for servers on this machine.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn http_client() -> anyhow::Result<Client> {
+    // An error says that the process has a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // A proxy of the environment is for the internet.
+    Ok(Client::builder().no_proxy().build()?)
+}
