@@ -24,28 +24,16 @@ pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-r
 pub struct Packages {
     /// The template, the very same file.
     pub template: PathBuf,
-    /// The simulator, built along.
-    pub simulator: PathBuf,
 }
 
-/// Builds the functions and the simulator in the development profile and zips the functions. Does what is still needed.
+/// Builds the functions in the development profile and zips them. Does what is still needed.
 ///
 /// # Errors
 ///
 /// They do not build, or a file cannot be written.
 pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--bins", "--package", "receiver", "--package", "reconciler"]);
-    cargo.args(["--package", "tableau-simulator"]).arg("--manifest-path").arg(workspace.file("Cargo.toml"));
-    // What cargo tells us of our own package would make it build others again.
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
-        cargo.env_remove(name);
-    }
-    cargo.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
-    let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
-    if !status.success() {
-        bail!("cargo build failed with {status}; its messages are above");
-    }
+    // The default members, as `cargo lambda watch` chooses them, so that either uses what the other built.
+    build(workspace, &["--bins"]).await?;
     let _lock = workspace.lock("packages")?;
     for function in FUNCTIONS {
         // The template names this path relative to itself.
@@ -57,7 +45,32 @@ pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
     let template = workspace.local("infra")?.join("template.yaml");
     fs::copy(workspace.file("infra/template.yaml"), &template)
         .with_context(|| format!("cannot copy the template to {}", template.display()))?;
-    Ok(Packages { template, simulator: workspace.built("debug/tableau-simulator") })
+    Ok(Packages { template })
+}
+
+/// Builds the Tableau simulator and returns its path.
+///
+/// # Errors
+///
+/// It does not build.
+pub async fn simulator(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    build(workspace, &["--package", "tableau-simulator"]).await?;
+    Ok(workspace.built("debug/tableau-simulator"))
+}
+
+async fn build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg("build").args(arguments).arg("--manifest-path").arg(workspace.file("Cargo.toml"));
+    // What cargo tells us of our own package would make it build others again.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+        cargo.env_remove(name);
+    }
+    cargo.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
+    if !status.success() {
+        bail!("cargo build failed with {status}; its messages are above");
+    }
+    Ok(())
 }
 
 /// Zips a function's binary under the name that Lambda starts. The zip of an older binary is replaced.

@@ -29,6 +29,9 @@ const EVENT: &str = "WorkbookCreated";
 /// What Tableau sends for it: the delivery captured in 2019.
 const PAYLOAD: &str = "tests/payloads/workbook-created-2019.json";
 
+/// Another delivery, for a person to send: the first would be recognised as a duplicate.
+const OTHER_PAYLOAD: &str = "tests/payloads/workbook-created-2021.json";
+
 /// A Function URL event for `cargo lambda invoke`, with a place for the signature.
 const INVOKE_EVENT: &str = "tests/events/receiver-workbook-created.json";
 
@@ -59,9 +62,10 @@ pub async fn run(arguments: Local) -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = async { PythonTools::for_local_stack(&workspace) };
     let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
-    let packages = step("Build the functions and the Tableau simulator", functions::package(&workspace)).await?;
+    let build = async { Ok((functions::package(&workspace).await?, functions::simulator(&workspace).await?)) };
+    let (packages, simulator) = step("Build the functions and the Tableau simulator", build).await?;
     let folder = tempfile::Builder::new().prefix("run.").tempdir_in(workspace.local("")?)?;
-    let result = run_servers(arguments, &workspace, &tools, &packages, folder.path()).await;
+    let result = run_servers(arguments, &workspace, &tools, &packages, &simulator, folder.path()).await;
     if result.is_err() {
         eprintln!("The logs are kept in {}", folder.keep().display());
     }
@@ -74,27 +78,26 @@ async fn run_servers(
     workspace: &Workspace,
     tools: &PythonTools,
     packages: &Packages,
+    simulator: &Path,
     folder: &Path,
 ) -> anyhow::Result<()> {
     let http = http_client()?;
     let cloud = Cloud::start(tools, &http, folder);
     let (mut server, cloud) = step("Start ministack, which plays AWS", cloud).await?;
-    let simulator = Simulator::start(tools, packages, &cloud, &http, folder);
+    let simulator = Simulator::start(tools, simulator, &cloud, &http, folder);
     let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
     let path = async {
         let stack = show_the_path(workspace, packages, &cloud, &simulator).await?;
         if arguments.once { Ok(()) } else { stay(workspace, tools, &cloud, &simulator, &stack).await }
     };
-    let result = tokio::select! {
+    tokio::select! {
         // A server that ended is the cause of whatever fails with it.
         biased;
         error = server.ended() => Err(error),
         error = tableau.ended() => Err(error),
         result = interruption(arguments.once) => result,
         result = path => result,
-    };
-    tokio::join!(server.stop(), tableau.stop());
-    result
+    }
 }
 
 /// Waits for Ctrl-C or a request to end, which is how a person ends a stack that stays up.
@@ -112,7 +115,7 @@ async fn interruption(is_failure: bool) -> anyhow::Result<()> {
 impl Simulator {
     async fn start(
         tools: &PythonTools,
-        packages: &Packages,
+        program: &Path,
         cloud: &Cloud,
         http: &Client,
         folder: &Path,
@@ -121,7 +124,7 @@ impl Simulator {
         let address = format!("http://127.0.0.1:{port}");
         let arguments = ["--port", &port, "--deliver-through", &cloud.endpoint];
         let log = folder.join("tableau-simulator.log");
-        let mut service = Service::start(tools, "the Tableau simulator", &packages.simulator, &arguments, &[], log)?;
+        let mut service = Service::start(tools, "the Tableau simulator", program, &arguments, &[], log)?;
         service.ready(http, &format!("{address}/api/2.4/serverinfo")).await?;
         Ok((service, Self { http: http.clone(), address }))
     }
@@ -237,8 +240,8 @@ async fn stay(
 
     let [receiver_binary, reconciler_binary] = FUNCTIONS;
     let shown = |path: &Path| path.strip_prefix(workspace.file("")).unwrap_or(path).display().to_string();
-    let post = format!("curl -i -H 'content-type: application/json' --data-binary @{PAYLOAD}");
-    let control = json!({ "site": SITE, "event": EVENT, "body": "{\"event_type\":\"WorkbookCreated\"}" });
+    let post = format!("curl -i -H 'content-type: application/json' --data-binary @{OTHER_PAYLOAD}");
+    let control = json!({ "site": SITE, "event": EVENT, "body": json!({ "event_type": EVENT }).to_string() });
     println!(
         "
 The stack is up. Ctrl-C ends it.
@@ -258,7 +261,7 @@ Let an event happen on Tableau:
 
 Work on a function: it runs from source, in this stack's environment, and is rebuilt when it changes.
 
-  export PATH=\"{tools}:$PATH\"
+  export PATH=\"$PWD/{tools}:$PATH\"
   cargo lambda watch -A 127.0.0.1 --env-file {environment}
 
   {post} {watched}

@@ -16,7 +16,7 @@ use nix::{
 use reqwest::Client;
 use tokio::{
     process::{Child, ChildStdin, Command},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{aws::isolate, python::PythonTools, steps::tail};
@@ -27,9 +27,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a server may take to end when told to. The leash allows it three seconds before it uses force.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Runs a command for as long as our end of its standard input is open: also if we are killed, nothing is left behind.
 const LEASH: &str = include_str!("leash.py");
 
@@ -38,8 +35,8 @@ const LEASH: &str = include_str!("leash.py");
 pub struct Service {
     name: String,
     leash: Child,
-    /// Our end of the leash. Held here, since waiting for a child closes its own.
-    hand: Option<ChildStdin>,
+    /// Our end of the leash: it closes with us. Kept apart, since waiting for a child closes its standard input.
+    _hand: Option<ChildStdin>,
     /// The process group of the leash, the server and everything the server started.
     group: Pid,
     log: PathBuf,
@@ -68,7 +65,7 @@ impl Service {
         let mut leash = leash.spawn().with_context(|| format!("cannot start {name}"))?;
         let group = leash.id().and_then(|id| i32::try_from(id).ok()).context("a process without an id")?;
         let hand = leash.stdin.take();
-        Ok(Self { name: name.to_owned(), leash, hand, group: Pid::from_raw(group), log })
+        Ok(Self { name: name.to_owned(), leash, _hand: hand, group: Pid::from_raw(group), log })
     }
 
     /// Waits until the server answers at `url` with a status of success.
@@ -105,13 +102,8 @@ impl Service {
         }
     }
 
-    /// Whether the server has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.leash.try_wait().is_ok_and(|status| status.is_some())
-    }
-
     /// What there is to say when the server has ended by itself.
-    pub fn obituary(&self) -> anyhow::Error {
+    fn obituary(&self) -> anyhow::Error {
         let Self { name, log, .. } = self;
         anyhow::anyhow!(
             "{name} has ended, so everything is being stopped; its log {} ends with:\n{}",
@@ -119,18 +111,11 @@ impl Service {
             tail(log)
         )
     }
-
-    /// Ends the server gracefully.
-    pub async fn stop(mut self) {
-        drop(self.hand.take());
-        // Not in time is no trouble: dropping uses force.
-        let _ = timeout(STOP_TIMEOUT, self.leash.wait()).await;
-    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // An error says that the group is gone already.
+        // By force: it has nothing to save. An error says that the group is gone already.
         let _ = killpg(self.group, Signal::SIGKILL);
     }
 }
