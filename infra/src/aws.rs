@@ -1,7 +1,6 @@
 //! The AWS CLI.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -10,20 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::python::PythonTools;
-
-/// Variables for the AWS tools and the local cloud: fixed credentials, and nothing of a person's own profile, so that
-/// no call can reach a real account.
-pub const ENVIRONMENT: [(&str, &str); 8] = [
-    ("AWS_ACCESS_KEY_ID", "local"),
-    ("AWS_SECRET_ACCESS_KEY", "local"),
-    ("AWS_REGION", "us-east-1"),
-    ("AWS_DEFAULT_REGION", "us-east-1"),
-    ("AWS_CONFIG_FILE", "/dev/null"),
-    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ("AWS_EC2_METADATA_DISABLED", "true"),
-    ("AWS_PAGER", ""),
-];
+use crate::{environment::isolate, python::PythonTools};
 
 /// The AWS CLI, bound to an endpoint on this machine.
 #[derive(Clone, Debug)]
@@ -76,14 +62,6 @@ impl Aws {
         }
         Ok(String::from_utf8(output.stdout)?)
     }
-}
-
-/// Hides a person's own settings for AWS from a command, and gives it ours.
-pub(crate) fn isolate(command: &mut Command) {
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
-        command.env_remove(name);
-    }
-    command.envs(ENVIRONMENT);
 }
 
 /// Service and operation. The rest may hold a secret.

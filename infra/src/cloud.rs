@@ -15,6 +15,7 @@ use shared::keyring::Keyring;
 
 use crate::{
     aws::Aws,
+    environment,
     functions::Packages,
     python::PythonTools,
     service::{Service, free_port},
@@ -178,6 +179,26 @@ impl Cloud {
         let subscribe = ["sns", "subscribe", "--topic-arn", stack.output("EventsTopicArn")?, "--protocol", "sqs"];
         self.aws.run(&[&subscribe[..], &["--notification-endpoint", arn, "--attributes", &options]].concat()).await?;
         Ok(queue)
+    }
+
+    /// What the functions find in their environment, as an env file for running them outside of the cloud.
+    ///
+    /// # Errors
+    ///
+    /// The template lacks an output.
+    pub fn lambda_environment(&self, stack: &Stack) -> anyhow::Result<String> {
+        let keys = format!("/{STACK}/signing-keys");
+        let ours = [
+            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
+            ("SIGNING_KEYS_PARAMETER", &keys),
+            ("RECEIVER_URL", stack.output("ReceiverUrl")?),
+            ("SITES_PATH", stack.output("SitesPath")?),
+            ("NAME_PREFIX", STACK),
+        ];
+        // What is empty stays unset: `cargo lambda` would refuse the line.
+        let all = environment::AWS.into_iter().chain(ours).filter(|(_, value)| !value.is_empty());
+        Ok(all.map(|(name, value)| format!("{name}={value}\n")).collect())
     }
 
     /// Waits a little for messages in a queue, and takes them out.

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use tokio::process::Command;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-use crate::workspace::Workspace;
+use crate::{environment::isolate, workspace::Workspace};
 
 /// The functions' binaries.
 pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
@@ -61,11 +61,7 @@ pub async fn simulator(workspace: &Workspace) -> anyhow::Result<PathBuf> {
 async fn build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg("build").args(arguments).arg("--manifest-path").arg(workspace.file("Cargo.toml"));
-    // What cargo tells us of our own package would make it build others again.
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
-        cargo.env_remove(name);
-    }
-    cargo.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    isolate(&mut cargo);
     let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
     if !status.success() {
         bail!("cargo build failed with {status}; its messages are above");

@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod cloud;
+pub mod environment;
 pub mod functions;
 pub mod local;
 pub mod python;

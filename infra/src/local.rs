@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::{
-    aws::ENVIRONMENT,
     cloud::{Cloud, STACK, Stack},
     functions::{self, FUNCTIONS, Packages},
     python::PythonTools,
@@ -233,7 +232,7 @@ async fn stay(
 
     let folder = workspace.local("")?;
     let environment = folder.join("lambda.env");
-    fs::write(&environment, lambda_environment(cloud, stack)?)?;
+    fs::write(&environment, cloud.lambda_environment(stack)?)?;
     let event = fs::read_to_string(workspace.file(INVOKE_EVENT))?.replace("<signature>", signature);
     let invoke_event = folder.join("receiver-event.json");
     fs::write(&invoke_event, event)?;
@@ -283,21 +282,4 @@ What arrives in the queue (filtered by event_type {EVENT}):",
             show_message(&message);
         }
     }
-}
-
-/// What the functions find in their environment in this stack, for running them outside of it.
-fn lambda_environment(cloud: &Cloud, stack: &Stack) -> anyhow::Result<String> {
-    let aws = ENVIRONMENT
-        .iter()
-        .filter(|(name, _)| ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"].contains(name));
-    let keys = format!("/{STACK}/signing-keys");
-    let ours = [
-        ("AWS_ENDPOINT_URL", cloud.endpoint.as_str()),
-        ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
-        ("SIGNING_KEYS_PARAMETER", &keys),
-        ("RECEIVER_URL", stack.output("ReceiverUrl")?),
-        ("SITES_PATH", stack.output("SitesPath")?),
-        ("NAME_PREFIX", STACK),
-    ];
-    Ok(aws.copied().chain(ours).map(|(name, value)| format!("{name}={value}\n")).collect())
 }

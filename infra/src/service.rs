@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{aws::isolate, python::PythonTools, steps::tail};
+use crate::{environment::isolate, python::PythonTools, steps::tail};
 
 /// How long a server may take until it answers. They take less than a second; a busy machine takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Service {
         Ok(Self { name: name.to_owned(), leash, _hand: hand, group: Pid::from_raw(group), log })
     }
 
-    /// Waits until the server answers at `url` with a status of success.
+    /// Waits until the server answers at `url` without a server error.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Service {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Ok(response) = http.get(url).send().await
-                && response.status().is_success()
+                && !response.status().is_server_error()
             {
                 return Ok(());
             }

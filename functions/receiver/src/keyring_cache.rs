@@ -46,8 +46,9 @@ pub struct KeyringCache<S> {
 #[derive(Debug)]
 struct State {
     keyring: Option<Keyring>,
-    read_at: Instant,
     last_read: LastRead,
+    /// When a request last made us read. The read at start is nobody's doing and does not count.
+    refreshed_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,8 @@ enum LastRead {
 impl<S: KeyringSource> KeyringCache<S> {
     /// Reads the keyring for the first time. Finding none is no failure: on a first deployment there is none.
     pub async fn load(source: S) -> Self {
-        let state = State::default().refreshed(&source).await;
+        let mut state = State { keyring: None, last_read: LastRead::Missing, refreshed_at: None };
+        state.read(&source).await;
         Self { source, state: Mutex::new(state) }
     }
 
@@ -76,18 +78,13 @@ impl<S: KeyringSource> KeyringCache<S> {
             return Ok(Some(verified));
         }
         if state.may_be_outdated() {
-            *state = std::mem::take(&mut *state).refreshed(&self.source).await;
+            state.refreshed_at = Some(Instant::now());
+            state.read(&self.source).await;
             if let Some(verified) = state.verify(claim) {
                 return Ok(Some(verified));
             }
         }
         if state.last_read == LastRead::Failed { Err(KeyringUnavailable) } else { Ok(None) }
-    }
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { keyring: None, read_at: Instant::now(), last_read: LastRead::Failed }
     }
 }
 
@@ -101,24 +98,26 @@ impl State {
             LastRead::Found => REFRESH_INTERVAL,
             LastRead::Missing | LastRead::Failed => RETRY_INTERVAL,
         };
-        self.read_at.elapsed() >= interval
+        self.refreshed_at.is_none_or(|refreshed_at| refreshed_at.elapsed() >= interval)
     }
 
-    /// The state after another read. A keyring that was read once serves until a newer one is there.
-    async fn refreshed(self, source: &impl KeyringSource) -> Self {
-        let result = source.read().await;
-        let read_at = Instant::now();
-        match result {
-            Ok(Some(keyring)) => Self { keyring: Some(keyring), read_at, last_read: LastRead::Found },
+    /// Reads the keyring. One that was read before serves while it cannot be read again.
+    async fn read(&mut self, source: &impl KeyringSource) {
+        self.last_read = match source.read().await {
+            Ok(Some(keyring)) => {
+                self.keyring = Some(keyring);
+                LastRead::Found
+            }
             Ok(None) => {
                 tracing::warn!("there are no signing keys yet: the reconciler's first run makes them");
-                Self { keyring: None, read_at, last_read: LastRead::Missing }
+                self.keyring = None;
+                LastRead::Missing
             }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from_boxed(error));
                 tracing::error!(error, "the signing keys cannot be read");
-                Self { read_at, last_read: LastRead::Failed, ..self }
+                LastRead::Failed
             }
-        }
+        };
     }
 }

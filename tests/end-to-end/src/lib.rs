@@ -1,1 +1,5 @@
-//! x
+//! What end-to-end tests run on: the deployed stack, a declaration without AWS, and a webhook destination.
+
+pub mod declared;
+pub mod destination;
+pub mod local_stack;

@@ -90,13 +90,14 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
     };
     let segments: Vec<_> = segments.collect();
     let (site, result) = match (call.method.as_str(), &segments[..]) {
-        ("GET", ["serverinfo"]) => return (Ok(server_info()), 0),
+        // The documentation writes it one way, Tableau's own Python client the other.
+        ("GET", ["serverinfo" | "serverInfo"]) => return (Ok(server_info()), 0),
         ("POST", ["auth", "signin"]) => sign_in(world, call),
         ("POST", ["auth", "signout"]) => sign_out(world, call),
         (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => {
             webhooks(world, call, version, site, rest)
         }
-        (_, ["serverinfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
+        (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
         _ => return (Err(NO_SUCH_PATH), 0),
     };
     let Some(site) = site else { return (result, 0) };

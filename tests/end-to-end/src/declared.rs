@@ -1,0 +1,133 @@
+//! A declaration without AWS: the reconciler's parameters as values, and a simulator to run it against.
+
+use std::collections::BTreeMap;
+
+use reconciler::{
+    BoxError,
+    config::Config,
+    parameters::Parameters,
+    reconciler::{Failure, Reconciler},
+    report::{Report, SiteReport},
+    request::{Action, Request},
+    tableau::Tableau,
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use shared::keyring::{KEY_BYTES, Keyring};
+use tableau_simulator::{model::Site, server::Running};
+
+/// Path of the site entries.
+pub const SITES_PATH: &str = "/tableau-fanout/sites";
+
+/// What is declared, and for which key. Sites are on one simulated server, called there as they are here.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The entries' values by site name.
+    pub entries: BTreeMap<String, String>,
+    /// Every byte of the only signing key.
+    pub key: u8,
+    /// The reconciler's `EVENTS`.
+    pub events: &'static str,
+}
+
+impl Default for Declared {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), key: 7, events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed" }
+    }
+}
+
+impl Parameters for Declared {
+    async fn site_entries(&self) -> Result<Vec<(String, SecretString)>, BoxError> {
+        let entries = self.entries.iter();
+        Ok(entries.map(|(name, value)| (format!("{SITES_PATH}/{name}"), value.as_str().into())).collect())
+    }
+
+    async fn keyring(&self) -> Result<Keyring, BoxError> {
+        Ok(Keyring::of([self.key; KEY_BYTES]))
+    }
+}
+
+impl Declared {
+    /// Declares sites that exist on the simulator.
+    pub fn sites(tableau: &Running, names: &[&str]) -> Self {
+        let entries = names.iter().map(|name| {
+            let secret = secret_of(name);
+            tableau.simulator.world().add_site(name, "fanout", &secret);
+            let server = format!("http://{}", tableau.address);
+            let entry = json!({ "server": server, "site": name, "token_name": "fanout", "token_secret": secret });
+            ((*name).to_owned(), entry.to_string())
+        });
+        Self { entries: entries.collect(), ..Self::default() }
+    }
+
+    /// Changes a member of a site's entry.
+    ///
+    /// # Errors
+    ///
+    /// There is no such entry, or it is no JSON.
+    pub fn set(&mut self, site: &str, member: &str, value: Value) -> anyhow::Result<()> {
+        let entry = self.entries.entry(site.to_owned()).or_default();
+        let mut changed: Value = serde_json::from_str(entry)?;
+        changed[member] = value;
+        *entry = changed.to_string();
+        Ok(())
+    }
+
+    /// Runs the reconciler for all sites.
+    ///
+    /// # Errors
+    ///
+    /// The harness is wrong. A failed run is a result here.
+    pub async fn apply(&self) -> anyhow::Result<Result<Report, Failure>> {
+        self.apply_to(None).await
+    }
+
+    /// Runs the reconciler for some sites.
+    ///
+    /// # Errors
+    ///
+    /// As [`Declared::apply`].
+    pub async fn apply_to(&self, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
+        let config = Config::from_lookup(|name| {
+            let value = match name {
+                "RECEIVER_URL" => "https://receiver.example/",
+                "SITES_PATH" => SITES_PATH,
+                "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
+                "NAME_PREFIX" => "fan",
+                "EVENTS" => self.events,
+                _ => return None,
+            };
+            Some(value.to_owned())
+        })?;
+        let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?);
+        Ok(reconciler.run(Request { action: Action::Apply, sites }).await)
+    }
+
+    /// Runs the reconciler for all sites and returns the first site's report, failed or not.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn apply_to_first(&self) -> anyhow::Result<SiteReport> {
+        let report = match self.apply().await? {
+            Ok(report) | Err(Failure::Sites(report)) => report,
+            Err(failure) => anyhow::bail!("{failure}"),
+        };
+        report.sites.into_iter().next().ok_or_else(|| anyhow::anyhow!("no site"))
+    }
+}
+
+/// The token secret of a site.
+pub fn secret_of(site: &str) -> String {
+    format!("secret-of-{site}")
+}
+
+/// Looks at a site of the simulator, or changes it.
+///
+/// # Errors
+///
+/// There is no such site.
+pub fn site<T>(tableau: &Running, name: &str, look: impl FnOnce(&mut Site) -> T) -> anyhow::Result<T> {
+    let mut world = tableau.simulator.world();
+    world.sites.get_mut(name).map(look).ok_or_else(|| anyhow::anyhow!("there is no site {name}"))
+}

@@ -1,0 +1,111 @@
+//! The deployed template on ministack, from Tableau to the queues.
+
+use end_to_end::{declared::site, local_stack::LocalStack};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use shared::keyring::{KEY_BYTES, Keyring};
+
+/// A payload with a name of its own, so that no two are duplicates.
+fn payload(event: &str, name: &str) -> Value {
+    json!({ "event_type": event, "resource": "WORKBOOK", "resource_luid": "99", "resource_name": name,
+        "created_at": "2026-05-21T08:00:00Z", "site_luid": "11ff7a7e-4ac9-4d99-84df-73a4138ab502" })
+}
+
+#[tokio::test]
+async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("finance", &["WorkbookCreated", "DatasourceRefreshFailed"]).await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    let created = stack.cloud.subscribe_queue(&stack.stack, "created", &json!({ "action": ["created"] })).await?;
+    let finance = stack.cloud.subscribe_queue(&stack.stack, "finance", &json!({ "site": ["finance"] })).await?;
+    let report = stack.cloud.apply(&stack.stack).await?;
+    assert_eq!(report["sites"].as_array().map(Vec::len), Some(2), "{report}");
+
+    for (site, event, times) in [
+        ("finance", "WorkbookCreated", 1),
+        ("finance", "DatasourceRefreshFailed", 2),
+        ("marketing", "WorkbookCreated", 1),
+    ] {
+        let answers = stack.fire(site, event, &payload(event, "Sales"), times).await?;
+        assert_eq!(answers, vec![Some(200); times], "{site} {event}");
+    }
+    let expected = ["finance WorkbookCreated", "marketing WorkbookCreated"].map(str::to_owned);
+    assert_eq!(stack.arrived(&created, 2).await?, expected.into());
+    let expected = ["finance DatasourceRefreshFailed", "finance WorkbookCreated"].map(str::to_owned);
+    assert_eq!(stack.arrived(&finance, 2).await?, expected.into());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_signing_key_moves_the_registrations_and_both_addresses_are_believed() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    let queue = stack.cloud.subscribe_queue(&stack.stack, "all", &json!({ "site": ["marketing"] })).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let old = site(&stack.tableau, "marketing", |site| site.webhooks[0].clone())?;
+
+    let newest = Keyring::of([9; KEY_BYTES]).to_stored();
+    let keys: Vec<String> = [newest.expose_secret(), stack.cloud.keyring().await?.to_stored().expose_secret()]
+        .iter()
+        .flat_map(|stored| serde_json::from_str::<Vec<String>>(stored).unwrap_or_default())
+        .collect();
+    let parameter = "/tableau-fanout/signing-keys";
+    stack.cloud.put_parameter(parameter, stack.stack.output("KeyAlias")?, &json!(keys).to_string()).await?;
+    let report = stack.cloud.apply(&stack.stack).await?;
+    assert_eq!(report["sites"][0]["updated"], json!(["tableau-fanout-WorkbookCreated"]), "{report}");
+    let moved = site(&stack.tableau, "marketing", |site| site.webhooks.clone())?;
+    assert!(moved.len() == 1 && moved[0].id == old.id && moved[0].url != old.url, "the webhook was not moved");
+
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "new"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
+    site(&stack.tableau, "marketing", |site| site.webhooks[0].url = old.url)?;
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "old"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
+    stack.arrived(&queue, 2).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_not_touched() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    let queue = stack.cloud.subscribe_queue(&stack.stack, "all", &json!({ "site": ["marketing"] })).await?;
+    stack.cloud.apply(&stack.stack).await?;
+
+    // Someone breaks the address: four deliveries fail, and Tableau disables the webhook.
+    let foreign = site(&stack.tableau, "marketing", |site| {
+        site.webhooks[0].url.push('x');
+        let mut foreign = site.webhooks[0].clone();
+        foreign.id = "foreign".to_owned();
+        foreign.name = "tableau-fanout-2-WorkbookCreated".to_owned();
+        foreign.is_enabled = false;
+        site.webhooks.push(foreign.clone());
+        foreign
+    })?;
+    let lost = payload("WorkbookCreated", "lost");
+    assert_eq!(stack.fire("marketing", "WorkbookCreated", &lost, 1).await?, [Some(404); 4]);
+    assert_eq!(stack.fire("marketing", "WorkbookCreated", &lost, 1).await?, []);
+
+    let report = stack.cloud.apply(&stack.stack).await?;
+    assert_eq!(report["sites"][0]["enabled"][0]["reason"], "Webhook disabled after 4 failed delivery attempts.");
+    assert_eq!(report["sites"][0]["foreign"], json!(["tableau-fanout-2-WorkbookCreated"]));
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "found"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
+    assert_eq!(stack.arrived(&queue, 1).await?, ["marketing WorkbookCreated".to_owned()].into());
+    assert!(site(&stack.tableau, "marketing", |site| site.webhooks.contains(&foreign))?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_site_entry_that_cannot_be_read_fails_the_run_in_words_and_leaves_the_others_right() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau", "token_secret": "s3cret" })).await?;
+    let error = stack.cloud.apply(&stack.stack).await.expect_err("an entry is broken").to_string();
+    for expected in ["/tableau-fanout/sites/broken cannot be used", "\"server\" is not valid", "\"site\" is missing"] {
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(!error.contains("s3cret"), "{error}");
+    assert_eq!(site(&stack.tableau, "marketing", |site| site.webhooks.len())?, 1);
+    Ok(())
+}

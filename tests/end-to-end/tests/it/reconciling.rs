@@ -1,0 +1,258 @@
+//! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
+
+use anyhow::Context;
+use end_to_end::declared::{Declared, secret_of, site};
+use reconciler::reconciler::Failure;
+use serde_json::json;
+use tableau_simulator::{
+    model::{EmptyList, EventShape, Oddities, Webhook},
+    server::{Running, Simulator},
+};
+
+const SITE: &str = "marketing";
+
+async fn one_site() -> anyhow::Result<(Running, Declared)> {
+    let tableau = Simulator::start(None).await?;
+    let declared = Declared::sites(&tableau, &[SITE]);
+    Ok((tableau, declared))
+}
+
+fn webhook(id: &str, name: &str) -> Webhook {
+    Webhook {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        event: "WorkbookCreated".parse().expect("an event"),
+        url: format!("https://elsewhere.example/{id}"),
+        is_enabled: true,
+        status_change_reason: None,
+    }
+}
+
+/// Names and state of a site's webhooks.
+fn webhooks(tableau: &Running) -> anyhow::Result<Vec<(String, bool)>> {
+    site(tableau, SITE, |site| site.webhooks.iter().map(|webhook| (webhook.name.clone(), webhook.is_enabled)).collect())
+}
+
+#[tokio::test]
+async fn a_first_run_registers_what_is_declared_and_a_second_one_changes_nothing() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    let report = declared.apply_to_first().await?;
+    let names = ["fan-ViewDeleted", "fan-WorkbookCreated", "fan-WorkbookRefreshFailed"];
+    assert_eq!(report.created, names);
+    assert_eq!(webhooks(&tableau)?, names.map(|name| (name.to_owned(), true)));
+
+    site(&tableau, SITE, |site| site.calls.clear())?;
+    let report = declared.apply_to_first().await?;
+    assert_eq!((report.created.len(), report.unchanged.len()), (0, 3));
+    let calls = site(&tableau, SITE, |site| site.calls.clone())?;
+    assert_eq!(calls, ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
+    let usual = Oddities::default();
+    let shapes = [
+        Oddities { empty_list: EmptyList::Missing, ..usual.clone() },
+        Oddities { empty_list: EmptyList::Null, ..usual.clone() },
+        Oddities { empty_list: EmptyList::List, ..usual.clone() },
+        Oddities { lone_object: true, ..usual.clone() },
+        Oddities { enabled_as_text: true, ..usual.clone() },
+        Oddities { event_shape: EventShape::Event, ..usual.clone() },
+        Oddities { event_shape: EventShape::Source, ..usual.clone() },
+        Oddities { page_size: Some(1), ..usual.clone() },
+        Oddities { page_size: Some(2), ..usual.clone() },
+        Oddities { page_size: Some(100), ..usual.clone() },
+        Oddities { update_status: Some(200), ..usual.clone() },
+        Oddities { html_errors: true, ..usual.clone() },
+        Oddities { delay_ms: 20, ..usual.clone() },
+    ];
+    for shape in shapes {
+        let (tableau, mut declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities = shape.clone())?;
+        // One webhook, then three, of which one was disabled and one moved; then none.
+        declared.events = "WorkbookCreated";
+        assert_eq!(declared.apply_to_first().await?.errors, [""; 0], "{shape:?}");
+        declared.events = "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed";
+        site(&tableau, SITE, |site| site.webhooks[0].is_enabled = false)?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.errors.len(), report.enabled.len(), report.created.len()), (0, 1, 2), "{shape:?}");
+        site(&tableau, SITE, |site| site.webhooks[2].url = "https://elsewhere.example/".to_owned())?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.errors.len(), report.updated.len(), report.unchanged.len()), (0, 1, 2), "{shape:?}");
+        assert!(!site(&tableau, SITE, |site| site.has_session())?, "{shape:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_sent_on_is_repeated_there() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    let pod = format!("http://localhost:{}", tableau.address.port());
+    site(&tableau, SITE, |site| site.oddities.sign_in_moved_to = Some(pod))?;
+    assert_eq!(declared.apply_to_first().await?.created.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_opened_again_once_at_any_point() -> anyhow::Result<()> {
+    // List, three creates, list: five calls at which the session may be gone.
+    for calls in 0..5 {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities.sessions_gone_after = Some(calls))?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.created.len(), report.errors.len()), (3, 0), "after {calls} calls: {report:?}");
+        assert!(!site(&tableau, SITE, |site| site.has_session())?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    declared.apply_to_first().await?;
+    let foreign = [
+        webhook("f1", "somebody's own"),
+        Webhook { is_enabled: false, ..webhook("f2", "fan-out-WorkbookCreated") },
+        webhook("f3", "FAN-WorkbookCreated"),
+    ];
+    site(&tableau, SITE, |site| {
+        site.webhooks[0].is_enabled = false;
+        site.webhooks[0].status_change_reason = Some("Disabled after 4 failures.".to_owned());
+        site.webhooks[1].event = "LabelCreated".parse().expect("an event");
+        site.webhooks.remove(2);
+        site.webhooks.extend(foreign.clone());
+        site.webhooks.push(webhook("surplus", "fan-WorkbookCreated"));
+        site.webhooks.push(webhook("unwanted", "fan-UserDeleted"));
+    })?;
+    let report = declared.apply_to_first().await?;
+    insta::assert_snapshot!(report, @"
+    marketing: 1 updated, 1 enabled, 1 created, 2 deleted, 3 foreign
+      ~ fan-WorkbookCreated now has the declared address and event
+      ! fan-ViewDeleted is enabled again; Tableau had disabled it: Disabled after 4 failures.
+      + fan-WorkbookRefreshFailed
+      - fan-UserDeleted
+      - fan-WorkbookCreated
+    ");
+    let left = site(&tableau, SITE, |site| site.webhooks.clone())?;
+    assert!(foreign.iter().all(|webhook| left.contains(webhook)), "{left:?}");
+    assert_eq!(declared.apply_to_first().await?.unchanged.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_key_moves_every_webhook() -> anyhow::Result<()> {
+    let (tableau, mut declared) = one_site().await?;
+    declared.apply_to_first().await?;
+    let ids = |tableau: &Running| {
+        site(tableau, SITE, |site| site.webhooks.iter().map(|webhook| webhook.id.clone()).collect::<Vec<_>>())
+    };
+    let before = ids(&tableau)?;
+    declared.key += 1;
+    let report = declared.apply_to_first().await?;
+    assert_eq!((report.updated.len(), report.created.len(), report.deleted.len()), (3, 0, 0));
+    assert_eq!(ids(&tableau)?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_whole_is_never_acted_on() -> anyhow::Result<()> {
+    let (tableau, mut declared) = one_site().await?;
+    declared.apply_to_first().await?;
+    let before = site(&tableau, SITE, |site| {
+        site.oddities = Oddities { page_size: Some(2), last_page_missing: true, ..Oddities::default() };
+        site.webhooks.clone()
+    })?;
+    declared.key += 1;
+    let report = declared.apply_to_first().await?;
+    assert_eq!(report.errors.len(), 1);
+    assert!(report.errors[0].ends_with("it ends before the number of webhooks it names"), "{report:?}");
+    assert_eq!(site(&tableau, SITE, |site| (site.webhooks.clone(), site.has_session()))?, (before, false));
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_tableau_refuses_everything_nothing_is_changed_and_the_reason_is_told() -> anyhow::Result<()> {
+    for (oddities, reason) in [
+        (Oddities { too_many_requests: 9, ..Oddities::default() }, "429 Too Many Requests (429000): Too Many Requests"),
+        (Oddities { server_errors: 9, ..Oddities::default() }, "500 Internal Server Error (500000)"),
+        (
+            Oddities { server_errors: 9, html_errors: true, ..Oddities::default() },
+            "500 Internal Server Error: <!DOCTYPE",
+        ),
+    ] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities = oddities)?;
+        let report = declared.apply_to_first().await?;
+        assert!(report.errors.len() == 1 && report.errors[0].contains(reason), "{report:?}");
+        assert_eq!(webhooks(&tableau)?, []);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_that_tableau_refuses_costs_no_other_its_webhook() -> anyhow::Result<()> {
+    let (tableau, mut declared) = one_site().await?;
+    site(&tableau, SITE, |site| site.oddities.refuses_site_events = true)?;
+    declared.events = "SiteCreated,FlowRunFailed,WorkbookCreated";
+    let report = declared.apply_to_first().await?;
+    assert_eq!((report.created.len(), report.errors.len(), report.notes.len()), (1, 2, 1), "{report:?}");
+    assert!(report.notes[0].starts_with("FlowRunFailed is not an event this release knows"));
+    assert_eq!(webhooks(&tableau)?, [("fan-WorkbookCreated".to_owned(), true)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::Result<()> {
+    let tableau = Simulator::start(None).await?;
+    let names = ["good", "no-administrator", "refused", "unreachable"];
+    let mut declared = Declared::sites(&tableau, &names);
+    site(&tableau, "no-administrator", |site| site.tokens[0].is_administrator = false)?;
+    declared.set("refused", "token_secret", json!("secret-that-is-wrong"))?;
+    declared.set("unreachable", "server", json!("http://127.0.0.1:1"))?;
+    declared.entries.insert("unreadable".to_owned(), "{\"token_secret\": \"secret-half".to_owned());
+
+    let Err(failure @ Failure::Sites(_)) = declared.apply().await? else { anyhow::bail!("the run succeeded") };
+    let text = failure.to_string().replace(&tableau.address.port().to_string(), "<port>");
+    let id = site(&tableau, "no-administrator", |site| site.id.clone())?;
+    insta::assert_snapshot!(text.replace(&id, "<site>"), @"
+    good: 3 created
+      + fan-ViewDeleted
+      + fan-WorkbookCreated
+      + fan-WorkbookRefreshFailed
+    no-administrator: 1 error
+      error: GET http://127.0.0.1:<port>/api/3.9/sites/<site>/webhooks was answered with 403 Forbidden (403004): Forbidden: Only administrators may do this.
+    refused: 1 error
+      error: POST http://127.0.0.1:<port>/api/3.9/auth/signin was answered with 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.
+    unreachable: 1 error
+      error: POST http://127.0.0.1:1/api/3.9/auth/signin got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
+    unreadable: 1 error
+      error: the site entry /tableau-fanout/sites/unreadable cannot be used: its value is not a JSON object. Store it again with `aws ssm put-parameter --type SecureString --overwrite`.
+    4 of 5 sites failed.
+    ");
+    assert_eq!(site(&tableau, "good", |site| site.webhooks.len())?, 3);
+    let told = format!("{failure} {failure:?}");
+    assert!(names.iter().all(|name| !told.contains(&secret_of(name))) && !told.contains("secret-"), "{told}");
+    assert!(names.iter().all(|name| !site(&tableau, name, |site| site.has_session()).unwrap_or(true)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> {
+    let tableau = Simulator::start(None).await?;
+    let declared = Declared::sites(&tableau, &["a", "b"]);
+    let report = declared.apply_to(Some(vec!["b".to_owned()])).await??;
+    assert_eq!(report.sites.iter().map(|site| site.site.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(site(&tableau, "a", |site| site.calls.len())?, 0);
+
+    let failure = declared.apply_to(Some(vec!["c".to_owned()])).await?.err().context("the run succeeded")?;
+    assert!(failure.to_string().contains("there is no site entry /tableau-fanout/sites/c"), "{failure}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_site_entry_there_is_nothing_to_do() -> anyhow::Result<()> {
+    let report = Declared::default().apply().await??;
+    assert_eq!(report.text, "Nothing to do: there is no site entry under /tableau-fanout/sites.");
+    Ok(())
+}
