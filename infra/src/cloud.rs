@@ -12,6 +12,7 @@ use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::keyring::Keyring;
+use tempfile::TempDir;
 
 use crate::{
     aws::Aws,
@@ -37,6 +38,7 @@ pub struct Cloud {
     pub endpoint: String,
     /// The AWS CLI for it.
     pub aws: Aws,
+    _scratch: TempDir,
 }
 
 /// The deployed stack's outputs.
@@ -76,14 +78,16 @@ impl Cloud {
     pub async fn start(tools: &PythonTools, http: &Client, folder: &Path) -> anyhow::Result<(Service, Self)> {
         let port = free_port()?.to_string();
         let endpoint = format!("http://127.0.0.1:{port}");
-        let folder_text = folder.to_str().context("the folder's path is not UTF-8")?;
-        let environment = [("GATEWAY_PORT", port.as_str()), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", folder_text)];
+        // Unpacked functions go where they end with us, also if a failed run keeps its logs.
+        let scratch = TempDir::new_in(folder)?;
+        let scratch_text = scratch.path().to_str().context("the folder's path is not UTF-8")?;
+        let environment = [("GATEWAY_PORT", port.as_str()), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", scratch_text)];
         let program = tools.program("ministack");
         let log = folder.join("ministack.log");
         let mut server = Service::start(tools, "ministack", &program, &[], &environment, log)?;
         server.ready(http, &format!("{endpoint}/_ministack/ready")).await?;
         let aws = Aws::new(tools, endpoint.clone(), folder);
-        Ok((server, Self { endpoint, aws }))
+        Ok((server, Self { endpoint, aws, _scratch: scratch }))
     }
 
     /// Uploads the functions and deploys the template.

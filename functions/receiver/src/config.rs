@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn every_missing_variable_is_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @"the receiver's environment cannot be used: EVENTS_TOPIC_ARN is missing: expected the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys. Set these variables on the function; infra/template.yaml does.");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The deployed template on ministack, from Tableau to the queues.
 
+use anyhow::Context;
 use end_to_end::{declared::site, local_stack::LocalStack};
+use infra::workspace::Workspace;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::keyring::{KEY_BYTES, Keyring};
@@ -17,6 +19,7 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     stack.declare("finance", &["WorkbookCreated", "DatasourceRefreshFailed"]).await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     let created = stack.cloud.subscribe_queue(&stack.stack, "created", &json!({ "action": ["created"] })).await?;
+    let failed = example_subscriber(&stack).await?;
     let finance = stack.cloud.subscribe_queue(&stack.stack, "finance", &json!({ "site": ["finance"] })).await?;
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"].as_array().map(Vec::len), Some(2), "{report}");
@@ -33,7 +36,20 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     assert_eq!(stack.arrived(&created, 2).await?, expected.into());
     let expected = ["finance DatasourceRefreshFailed", "finance WorkbookCreated"].map(str::to_owned);
     assert_eq!(stack.arrived(&finance, 2).await?, expected.into());
+    assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
     Ok(())
+}
+
+/// Deploys the README's example of a subscriber and returns its queue.
+async fn example_subscriber(stack: &LocalStack) -> anyhow::Result<String> {
+    let template = Workspace::locate()?.file("infra/examples/sqs-subscriber.yaml");
+    let topic = format!("EventsTopicArn={}", stack.stack.output("EventsTopicArn")?);
+    let name = "tableau-failures";
+    let deploy = ["cloudformation", "deploy", "--template-file", &template.to_string_lossy(), "--stack-name", name];
+    stack.cloud.aws.run(&[&deploy[..], &["--parameter-overrides", &topic]].concat()).await?;
+    let queue = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].Outputs[0]"];
+    let queue = stack.cloud.aws.json(&queue).await?;
+    Ok(queue["OutputValue"].as_str().context("no queue")?.to_owned())
 }
 
 #[tokio::test]
