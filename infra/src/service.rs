@@ -24,6 +24,9 @@ use crate::{environment::isolate, python::PythonTools, steps::tail};
 /// How long a server may take until it answers. They take less than a second; a busy machine takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How often it is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -76,7 +79,7 @@ impl Service {
     pub async fn ready(&mut self, http: &Client, url: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if let Ok(response) = http.get(url).send().await
+            if let Ok(response) = http.get(url).timeout(ANSWER_TIMEOUT).send().await
                 && !response.status().is_server_error()
             {
                 return Ok(());

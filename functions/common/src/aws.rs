@@ -1,6 +1,6 @@
 //! One configuration for all AWS clients of a function.
 
-use std::{fs, io, path::PathBuf};
+use std::{error::Error, fs, io, path::PathBuf};
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::{
@@ -12,13 +12,12 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use thiserror::Error;
 
 /// Variable that names another trust store, as in the other AWS SDKs. The Rust SDK leaves it to the application.
 pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// The trust store that `AWS_CA_BUNDLE` names cannot be used.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CaBundleError {
     /// There is no such file, or it may not be read.
     #[error("{CA_BUNDLE} names {}, which cannot be read: expected a PEM file of certificates", path.display())]
@@ -34,6 +33,12 @@ pub enum CaBundleError {
         /// The file.
         path: PathBuf,
     },
+    /// The HTTP client does not take it.
+    #[error("the trust store was not taken by the HTTP client")]
+    NotTaken {
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
 }
 
 /// Makes the configuration that all AWS clients of a function share, and with it their connections: region,
@@ -48,8 +53,8 @@ pub async fn sdk_config(ca_bundle: Option<PathBuf>, timeouts: TimeoutConfig) -> 
         Some(path) => TrustStore::empty().with_pem_certificate(read_ca_bundle(path)?),
         None => TrustStore::default(),
     };
-    // A TLS context without a trust store cannot be asked for here, and with one it is always valid.
-    let tls = TlsContext::builder().with_trust_store(trust_store).build().unwrap_or_default();
+    let tls = TlsContext::builder().with_trust_store(trust_store).build();
+    let tls = tls.map_err(|error| CaBundleError::NotTaken { source: error.into() })?;
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build_https();
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).timeout_config(timeouts);
     Ok(loader.load().await)

@@ -7,7 +7,7 @@ use reqwest::{
     header::{ACCEPT, HeaderValue, LOCATION},
     redirect::Policy,
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
     address,
@@ -60,7 +60,7 @@ pub enum TableauError {
     #[error("{call} got no answer")]
     NoAnswer {
         /// The call.
-        call: Call,
+        call: Box<Call>,
         /// Why.
         source: reqwest::Error,
     },
@@ -68,7 +68,7 @@ pub enum TableauError {
     #[error("{call} was answered with {status}{}: {text}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
     Refused {
         /// The call.
-        call: Call,
+        call: Box<Call>,
         /// The HTTP status.
         status: StatusCode,
         /// Tableau's own code, if the answer is its own.
@@ -80,7 +80,7 @@ pub enum TableauError {
     #[error("{call} was answered with {status}, but the answer cannot be read: {what}")]
     Unreadable {
         /// The call.
-        call: Call,
+        call: Box<Call>,
         /// The HTTP status.
         status: StatusCode,
         /// What is wrong with it.
@@ -133,7 +133,7 @@ impl Answer {
     fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>) -> Result<T, TableauError> {
         let Self { call, status, body } = self;
         let read = serde_json::from_str(body).map_err(|_| "it is not JSON").and_then(|value| read(&value));
-        read.map_err(|what| TableauError::Unreadable { call: call.clone(), status: *status, what })
+        read.map_err(|what| TableauError::Unreadable { call: Box::new(call.clone()), status: *status, what })
     }
 }
 
@@ -188,16 +188,15 @@ impl Tableau {
     async fn exchange(
         &self,
         call: &Call,
-        token: Option<&SecretString>,
+        token: Option<&HeaderValue>,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Option<String>, String), TableauError> {
-        let no_answer =
-            |error: reqwest::Error| TableauError::NoAnswer { call: call.clone(), source: error.without_url() };
+        let no_answer = |error: reqwest::Error| TableauError::NoAnswer {
+            call: Box::new(call.clone()),
+            source: error.without_url(),
+        };
         let mut request = self.http.request(call.method.clone(), call.url.clone()).header(ACCEPT, "application/json");
         if let Some(token) = token {
-            // A token that is no header value cannot have come from Tableau; it is refused there as any wrong one.
-            let mut token = HeaderValue::from_str(token.expose_secret()).unwrap_or(HeaderValue::from_static(""));
-            token.set_sensitive(true);
             request = request.header("X-Tableau-Auth", token);
         }
         if let Some(body) = body {
@@ -311,7 +310,7 @@ impl Session<'_> {
         let token = &self.credentials.token;
         let (status, _, body) = self.tableau.exchange(&call, Some(token), webhook.map(wire::webhook).as_ref()).await?;
         let url = webhook.map_or("", |webhook| webhook.url.expose());
-        checked(call, status, body, &[url, token.expose_secret()])
+        checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
     }
 }
 
@@ -323,7 +322,7 @@ fn checked(call: Call, status: StatusCode, body: String, secrets: &[&str]) -> Re
     let secrets = secrets.iter().filter(|secret| !secret.is_empty());
     let body = secrets.fold(body, |body, secret| body.replace(secret, "[redacted]"));
     let (code, text) = wire::read_error(&body);
-    Err(TableauError::Refused { call, status, code, text })
+    Err(TableauError::Refused { call: Box::new(call), status, code, text })
 }
 
 /// Address of a call: `segments` below the API's root.

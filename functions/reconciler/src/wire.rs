@@ -1,5 +1,6 @@
 //! Tableau's JSON: what is written and, in every shape it has been seen in, what is read.
 
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use shared::{
     event::Event,
@@ -29,7 +30,8 @@ pub(crate) struct Pagination {
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub(crate) site_id: String,
-    pub(crate) token: secrecy::SecretString,
+    /// The session token, as the header that carries it. Marked sensitive, so that nothing shows it.
+    pub(crate) token: HeaderValue,
 }
 
 /// The body of a sign-in.
@@ -55,7 +57,10 @@ pub(crate) fn webhook(desired: &DesiredWebhook) -> Value {
 pub(crate) fn read_credentials(answer: &Value) -> Result<Credentials, Unreadable> {
     let credentials = &answer["credentials"];
     let site_id = credentials["site"]["id"].as_str().ok_or("it names no site id")?.to_owned();
-    let token = credentials["token"].as_str().ok_or("it holds no session token")?.into();
+    let token = credentials["token"].as_str().ok_or("it holds no session token")?;
+    let token = HeaderValue::from_str(token).ok().filter(|token| token.to_str().is_ok());
+    let mut token = token.ok_or("its session token cannot be a header")?;
+    token.set_sensitive(true);
     Ok(Credentials { site_id, token })
 }
 

@@ -1,5 +1,8 @@
 //! `cargo infra local` as a person runs it: what happens when a part of it, or the person, ends it.
 
+// It looks into /proc.
+#![cfg(target_os = "linux")]
+
 use std::{fs, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};

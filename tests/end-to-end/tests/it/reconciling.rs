@@ -17,15 +17,15 @@ async fn one_site() -> anyhow::Result<(Running, Declared)> {
     Ok((tableau, declared))
 }
 
-fn webhook(id: &str, name: &str) -> Webhook {
-    Webhook {
+fn webhook(id: &str, name: &str) -> anyhow::Result<Webhook> {
+    Ok(Webhook {
         id: id.to_owned(),
         name: name.to_owned(),
-        event: "WorkbookCreated".parse().expect("an event"),
+        event: "WorkbookCreated".parse()?,
         url: format!("https://elsewhere.example/{id}"),
         is_enabled: true,
         status_change_reason: None,
-    }
+    })
 }
 
 /// Names and state of a site's webhooks.
@@ -112,18 +112,19 @@ async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone
     let (tableau, declared) = one_site().await?;
     declared.apply_to_first().await?;
     let foreign = [
-        webhook("f1", "somebody's own"),
-        Webhook { is_enabled: false, ..webhook("f2", "fan-out-WorkbookCreated") },
-        webhook("f3", "FAN-WorkbookCreated"),
+        webhook("f1", "somebody's own")?,
+        Webhook { is_enabled: false, ..webhook("f2", "fan-out-WorkbookCreated")? },
+        webhook("f3", "FAN-WorkbookCreated")?,
     ];
+    let (other_event, surplus, unwanted) =
+        ("LabelCreated".parse()?, webhook("surplus", "fan-WorkbookCreated")?, webhook("unwanted", "fan-UserDeleted")?);
     site(&tableau, SITE, |site| {
         site.webhooks[0].is_enabled = false;
         site.webhooks[0].status_change_reason = Some("Disabled after 4 failures.".to_owned());
-        site.webhooks[1].event = "LabelCreated".parse().expect("an event");
+        site.webhooks[1].event = other_event;
         site.webhooks.remove(2);
         site.webhooks.extend(foreign.clone());
-        site.webhooks.push(webhook("surplus", "fan-WorkbookCreated"));
-        site.webhooks.push(webhook("unwanted", "fan-UserDeleted"));
+        site.webhooks.extend([surplus, unwanted]);
     })?;
     let report = declared.apply_to_first().await?;
     insta::assert_snapshot!(report, @"
