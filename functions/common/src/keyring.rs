@@ -27,7 +27,10 @@ pub enum KeyringError {
         source: Box<SdkError<GetParameterError>>,
     },
     /// SSM gave something else.
-    #[error("the SSM parameter {parameter} holds no signing keys")]
+    #[error(
+        "the SSM parameter {parameter} holds no usable signing keys (restore an earlier version of it, or delete it \
+         and run the reconciler, which makes new ones and moves every registration to them)"
+    )]
     Invalid {
         /// Name of the parameter.
         parameter: String,

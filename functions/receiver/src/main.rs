@@ -7,7 +7,7 @@ use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
 };
-use lambda_http::{Error, run, service_fn, tracing};
+use lambda_http::{run, service_fn, tracing};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
     keyring_cache::KeyringCache,
@@ -16,7 +16,7 @@ use receiver::{
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> anyhow::Result<()> {
     tracing::init_default_subscriber();
     let Config { events_topic, signing_keys_parameter } = Config::from_lookup(|name| env::var(name).ok())?;
     let timeouts = TimeoutConfig::builder()
@@ -29,5 +29,6 @@ async fn main() -> Result<(), Error> {
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::new(&aws), signing_keys_parameter);
     let topic = SnsTopic::new(aws_sdk_sns::Client::new(&aws), events_topic);
     let receiver = Receiver::new(KeyringCache::load(parameter).await, topic);
-    run(service_fn(async |request| Ok::<_, Infallible>(receiver.handle(request).await))).await
+    let handler = service_fn(async |request| Ok::<_, Infallible>(receiver.handle(request).await));
+    run(handler).await.map_err(anyhow::Error::from_boxed)
 }

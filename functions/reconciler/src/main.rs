@@ -7,7 +7,7 @@ use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
 };
-use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
+use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
 use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
     parameters::SsmParameters,
@@ -16,7 +16,7 @@ use reconciler::{
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> anyhow::Result<()> {
     tracing::init_default_subscriber();
     let config = Config::from_lookup(|name| env::var(name).ok())?;
     let timeouts =
@@ -27,5 +27,6 @@ async fn main() -> Result<(), Error> {
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
     let reconciler = Reconciler::new(config, parameters, Tableau::new()?);
-    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Failure>(reconciler.run(event.payload).await?))).await
+    let handler = service_fn(async |event: LambdaEvent<_>| Ok::<_, Failure>(reconciler.run(event.payload).await?));
+    run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -4,4 +4,5 @@
 
 mod deliveries;
 mod doubles;
+mod start;
 mod strangers;
