@@ -174,14 +174,23 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn subscribe_queue(&self, stack: &Stack, name: &str, filter: &Value) -> anyhow::Result<String> {
+        let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() });
+        self.subscribe_queue_to(stack.output("EventsTopicArn")?, name, &options).await
+    }
+
+    /// Makes a queue and subscribes it to a topic. Returns the queue's address.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn subscribe_queue_to(&self, topic: &str, name: &str, options: &Value) -> anyhow::Result<String> {
         let queue = self.aws.json(&["sqs", "create-queue", "--queue-name", name]).await?;
         let queue = queue["QueueUrl"].as_str().context("a queue without an address")?.to_owned();
         let get = ["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names", "QueueArn"];
         let attributes = self.aws.json(&get).await?;
         let arn = attributes["Attributes"]["QueueArn"].as_str().context("a queue without an ARN")?;
-        let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() }).to_string();
-        let subscribe = ["sns", "subscribe", "--topic-arn", stack.output("EventsTopicArn")?, "--protocol", "sqs"];
-        self.aws.run(&[&subscribe[..], &["--notification-endpoint", arn, "--attributes", &options]].concat()).await?;
+        let subscribe = ["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", arn];
+        self.aws.run(&[&subscribe[..], &["--attributes", &options.to_string()]].concat()).await?;
         Ok(queue)
     }
 
@@ -195,6 +204,7 @@ impl Cloud {
         let ours = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
+            ("ALERTS_TOPIC_ARN", stack.output("AlertsTopicArn")?),
             ("SIGNING_KEYS_PARAMETER", &keys),
             ("RECEIVER_URL", stack.output("ReceiverUrl")?),
             ("SITES_PATH", stack.output("SitesPath")?),

@@ -2,6 +2,7 @@
 //! decided here, who fetched it is decided in `functions`.
 
 pub mod address;
+pub mod alert;
 pub mod event;
 pub mod invalid;
 pub mod keyring;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    alert::{AlertEvents, AlertMessage},
     payload::Payload,
     registration::{Registration, Verified},
 };
@@ -138,6 +139,17 @@ impl<'a> Delivery<'a> {
         let message = EventMessage { id, body, attributes: self.attributes(id), group: self.group(site) };
         let size_bytes = message.size_bytes();
         if size_bytes > MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
+    }
+
+    /// What to tell people, if it is one of the events they want to be told of. A test or something unrecognized is
+    /// nothing that happened on Tableau.
+    pub fn alert(&self, id: EventId, wanted: &AlertEvents) -> Option<AlertMessage> {
+        match &self.content {
+            Content::Event(payload) if wanted.contains(&self.registration.event) => {
+                Some(AlertMessage::about(self.registration, payload, id))
+            }
+            Content::Event(_) | Content::Test(_) | Content::Unrecognized => None,
+        }
     }
 
     fn payload(&self) -> Option<&Payload<'a>> {
@@ -281,21 +293,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{
-        keyring::{KEY_BYTES, Keyring},
-        registration::{Claim, ReceiverUrl},
-    };
-
-    const RECEIVER: &str = "https://receiver.example/";
 
     fn verified(site: &str, event: &str) -> Verified {
-        let keyring = Keyring::of([7; KEY_BYTES]);
         let registration =
             Registration { site: site.parse().expect("a site name"), event: event.parse().expect("an event") };
-        let receiver = ReceiverUrl::parse(RECEIVER).expect("an address");
-        let url = registration.signed_url(&receiver, &keyring);
-        let path = format!("/{}", url.expose().strip_prefix(RECEIVER).expect("our own address"));
-        Claim::parse(&path).and_then(|claim| claim.verify(&keyring)).expect("our own signature")
+        registration.verified_in_tests()
     }
 
     fn message(event: &str, body: &[u8]) -> EventMessage {

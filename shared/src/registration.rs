@@ -108,6 +108,14 @@ impl Claim {
     }
 }
 
+#[cfg(test)]
+impl Registration {
+    /// A registration as if its signature had been verified.
+    pub(crate) fn verified_in_tests(self) -> Verified {
+        Verified(self)
+    }
+}
+
 impl Verified {
     /// What the request may speak for.
     pub fn registration(&self) -> &Registration {

@@ -2,7 +2,10 @@
 
 use std::{str::FromStr, time::Duration};
 
-use shared::invalid::{Invalid, Problems};
+use shared::{
+    alert::AlertEvents,
+    invalid::{Invalid, Problems},
+};
 
 /// How long a connection to AWS may take: within a region it takes milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -19,6 +22,10 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct Config {
     /// Topic for machines.
     pub events_topic: TopicArn,
+    /// Topic for people. Without it people are told nothing.
+    pub alerts_topic: Option<TopicArn>,
+    /// The events that people are told of.
+    pub alert_events: AlertEvents,
     /// Name of the SSM parameter that holds the signing keys.
     pub signing_keys_parameter: String,
 }
@@ -37,13 +44,32 @@ impl Config {
             "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events",
             |text| text.parse().ok(),
         );
+        let alerts_topic = problems.optional(
+            "ALERTS_TOPIC_ARN",
+            lookup("ALERTS_TOPIC_ARN").as_deref(),
+            "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-alerts",
+            |text| text.parse().ok(),
+        );
+        let alert_events = problems.optional(
+            "ALERT_EVENTS",
+            lookup("ALERT_EVENTS").as_deref(),
+            "event names separated by commas, such as DatasourceRefreshFailed,ViewDeleted, or all, or none",
+            |text| AlertEvents::parse(text).ok(),
+        );
         let signing_keys_parameter = problems.required(
             "SIGNING_KEYS_PARAMETER",
             lookup("SIGNING_KEYS_PARAMETER").as_deref(),
             "the name of an SSM parameter, such as /tableau-fanout/signing-keys",
             |text| Some(text.to_owned()),
         );
-        let config = || Some(Self { events_topic: events_topic?, signing_keys_parameter: signing_keys_parameter? });
+        let config = || {
+            Some(Self {
+                events_topic: events_topic?,
+                alerts_topic,
+                alert_events: alert_events.unwrap_or_default(),
+                signing_keys_parameter: signing_keys_parameter?,
+            })
+        };
         let config = config();
         problems.finish(
             config,
@@ -96,6 +122,31 @@ mod tests {
     fn every_missing_variable_is_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
         insta::assert_snapshot!(error, @"the receiver's environment cannot be used: EVENTS_TOPIC_ARN is missing: expected the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys. Set these variables on the function; infra/template.yaml does.");
+    }
+
+    #[test]
+    fn alerts_are_optional_but_not_misspelt() {
+        let config = |alerts_topic: &'static str, alert_events: &'static str| {
+            Config::from_lookup(move |name| {
+                let value = match name {
+                    "EVENTS_TOPIC_ARN" => "arn:aws:sns:eu-central-1:123456789012:events",
+                    "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
+                    "ALERTS_TOPIC_ARN" => alerts_topic,
+                    "ALERT_EVENTS" => alert_events,
+                    _ => return None,
+                };
+                Some(value.to_owned())
+            })
+        };
+        assert_eq!(
+            config("", "").map(|config| (config.alerts_topic, config.alert_events)),
+            Ok((None, AlertEvents::default()))
+        );
+        let error = config("alerts", "Workbook-Created").expect_err("both are invalid").to_string();
+        assert!(
+            error.contains("ALERTS_TOPIC_ARN is not valid: ") && error.contains("ALERT_EVENTS is not valid: "),
+            "{error}"
+        );
     }
 
     #[test]

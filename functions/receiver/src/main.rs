@@ -18,7 +18,8 @@ use receiver::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     tracing::init_default_subscriber();
-    let Config { events_topic, signing_keys_parameter } = Config::from_lookup(|name| env::var(name).ok())?;
+    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } =
+        Config::from_lookup(|name| env::var(name).ok())?;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -27,8 +28,10 @@ async fn main() -> anyhow::Result<()> {
     let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts).await?;
 
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::new(&aws), signing_keys_parameter);
-    let topic = SnsTopic::new(aws_sdk_sns::Client::new(&aws), events_topic);
-    let receiver = Receiver::new(KeyringCache::load(parameter).await, topic);
+    let sns = aws_sdk_sns::Client::new(&aws);
+    let events = SnsTopic::new(sns.clone(), events_topic);
+    let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
+    let receiver = Receiver::new(KeyringCache::load(parameter).await, events, alerts, alert_events);
     let handler = service_fn(async |request| Ok::<_, Infallible>(receiver.handle(request).await));
     run(handler).await.map_err(anyhow::Error::from_boxed)
 }

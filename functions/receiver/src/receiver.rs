@@ -8,41 +8,95 @@ use lambda_http::{
     },
 };
 use shared::{
-    message::{Delivery, EventId},
+    alert::{AlertEvents, AlertMessage},
+    message::{Delivery, EventId, EventMessage},
     registration::{Claim, Registration, Verified},
 };
 
 use crate::{
+    BoxError,
     keyring_cache::{KeyringCache, KeyringSource, KeyringUnavailable},
     recently_published::RecentlyPublished,
-    topic::EventsTopic,
+    topic::Topic,
 };
 
 /// The receiver: what one environment knows and what it talks to.
 #[derive(Debug)]
-pub struct Receiver<S, T> {
+pub struct Receiver<S, E, A> {
     keyring: KeyringCache<S>,
+    events: Remembering<E>,
+    alerts: Option<Alerts<A>>,
+}
+
+/// What people are told, and where.
+#[derive(Debug)]
+struct Alerts<A> {
+    topic: Remembering<A>,
+    wanted: AlertEvents,
+}
+
+/// A topic, and what was published there lately. Each topic has its own memory: when one accepted a delivery and the
+/// other did not, Tableau's retry publishes only what is missing.
+#[derive(Debug)]
+struct Remembering<T> {
     topic: T,
     published: RecentlyPublished,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Publication {
+    /// The topic accepted it.
+    New,
+    /// The topic has it from before, or is not to have it.
+    NotNeeded,
+}
+
+impl<T> Remembering<T> {
+    fn new(topic: T) -> Self {
+        Self { topic, published: RecentlyPublished::default() }
+    }
+
+    async fn publish<M>(&self, id: EventId, message: M) -> Result<Publication, BoxError>
+    where
+        T: Topic<M>,
+    {
+        if self.published.contains(id) {
+            return Ok(Publication::NotNeeded);
+        }
+        self.topic.publish(message).await?;
+        self.published.insert(id);
+        Ok(Publication::New)
+    }
+}
+
+impl<A: Topic<AlertMessage>> Alerts<A> {
+    async fn publish(&self, delivery: &Delivery<'_>, id: EventId) -> Result<Publication, BoxError> {
+        match delivery.alert(id, &self.wanted) {
+            Some(alert) => self.topic.publish(id, alert).await,
+            None => Ok(Publication::NotNeeded),
+        }
+    }
 }
 
 /// What became of an authentic delivery.
 #[derive(Debug)]
 enum Outcome {
-    /// SNS accepted it.
+    /// SNS accepted all that was not published before.
     Published(EventId),
-    /// This environment published it before.
+    /// This environment published all of it before.
     Duplicate(EventId),
     /// SNS would not take it, now or later.
     TooLarge,
-    /// SNS did not accept it. Tableau's retry may have more luck.
+    /// SNS did not accept all of it. Tableau's retry may have more luck.
     NotAccepted,
 }
 
-impl<S: KeyringSource, T: EventsTopic> Receiver<S, T> {
-    /// A receiver that has published nothing yet.
-    pub fn new(keyring: KeyringCache<S>, topic: T) -> Self {
-        Self { keyring, topic, published: RecentlyPublished::default() }
+impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<S, E, A> {
+    /// A receiver that has published nothing yet. Without a topic for `alerts` people are told nothing.
+    pub fn new(keyring: KeyringCache<S>, events: E, alerts: Option<A>, wanted: AlertEvents) -> Self {
+        let alerts = alerts.map(|topic| Alerts { topic: Remembering::new(topic), wanted });
+        Self { keyring, events: Remembering::new(events), alerts }
     }
 
     /// Answers a request. A caller who cannot sign learns nothing but 404, whatever else the request carries.
@@ -88,10 +142,6 @@ impl<S: KeyringSource, T: EventsTopic> Receiver<S, T> {
             let Registration { event, .. } = verified.registration();
             tracing::warn!(event.payload_type = event_type, "the payload contradicts its registration for {event}");
         }
-        if self.published.contains(id) {
-            tracing::info!("duplicate: published before");
-            return Outcome::Duplicate(id);
-        }
         let message = match delivery.message(id) {
             Ok(message) => message,
             Err(error) => {
@@ -99,14 +149,31 @@ impl<S: KeyringSource, T: EventsTopic> Receiver<S, T> {
                 return Outcome::TooLarge;
             }
         };
-        if let Err(error) = self.topic.publish(message).await {
-            let error = format!("{:#}", anyhow::Error::from_boxed(error));
-            tracing::error!(error, "not published: SNS did not accept the event");
+        let alert = async {
+            match &self.alerts {
+                Some(alerts) => alerts.publish(&delivery, id).await,
+                None => Ok(Publication::NotNeeded),
+            }
+        };
+        let (event, alert) = tokio::join!(self.events.publish(id, message), alert);
+        let failed = [("events", &event), ("alerts", &alert)].map(|(topic, result)| match result {
+            Ok(_) => false,
+            Err(error) => {
+                let error = &**error as &(dyn std::error::Error + 'static);
+                tracing::error!(error, topic, "not published: SNS did not accept the message");
+                true
+            }
+        });
+        if failed.contains(&true) {
             return Outcome::NotAccepted;
         }
-        self.published.insert(id);
-        tracing::info!("published");
-        Outcome::Published(id)
+        if [event, alert].into_iter().any(|result| result.is_ok_and(|done| done == Publication::New)) {
+            tracing::info!("published");
+            Outcome::Published(id)
+        } else {
+            tracing::info!("duplicate: published before");
+            Outcome::Duplicate(id)
+        }
     }
 }
 

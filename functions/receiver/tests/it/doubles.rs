@@ -7,10 +7,11 @@ use receiver::{
     BoxError,
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
-    topic::EventsTopic,
+    topic::Topic,
 };
 use serde_json::{Value, json};
 use shared::{
+    alert::{AlertEvents, AlertMessage},
     keyring::{KEY_BYTES, Keyring},
     message::EventMessage,
     registration::{ReceiverUrl, Registration},
@@ -58,11 +59,23 @@ impl KeyringSource for Parameter {
 }
 
 /// A topic as a value: what was published, and whether it accepts anything.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Topic(Arc<Mutex<(Vec<EventMessage>, bool)>>);
+#[derive(Debug)]
+pub(crate) struct FakeTopic<M>(Arc<Mutex<(Vec<M>, bool)>>);
 
-impl Topic {
-    pub(crate) fn published(&self) -> Vec<EventMessage> {
+impl<M> Clone for FakeTopic<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> Default for FakeTopic<M> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), false))))
+    }
+}
+
+impl<M: Clone> FakeTopic<M> {
+    pub(crate) fn published(&self) -> Vec<M> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
@@ -71,8 +84,8 @@ impl Topic {
     }
 }
 
-impl EventsTopic for Topic {
-    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+impl<M: Send> Topic<M> for FakeTopic<M> {
+    async fn publish(&self, message: M) -> Result<(), BoxError> {
         let mut topic = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if topic.1 {
             return Err("SNS is unavailable".into());
@@ -85,15 +98,17 @@ impl EventsTopic for Topic {
 /// A receiver and the values around it.
 pub(crate) struct Harness {
     pub(crate) parameter: Parameter,
-    pub(crate) topic: Topic,
-    receiver: Receiver<Parameter, Topic>,
+    pub(crate) topic: FakeTopic<EventMessage>,
+    pub(crate) alerts: FakeTopic<AlertMessage>,
+    receiver: Receiver<Parameter, FakeTopic<EventMessage>, FakeTopic<AlertMessage>>,
 }
 
 impl Harness {
     pub(crate) async fn start(stored: Stored) -> Self {
-        let (parameter, topic) = (Parameter::holding(stored), Topic::default());
-        let receiver = Receiver::new(KeyringCache::load(parameter.clone()).await, topic.clone());
-        Self { parameter, topic, receiver }
+        let (parameter, topic, alerts) = (Parameter::holding(stored), FakeTopic::default(), FakeTopic::default());
+        let keyring = KeyringCache::load(parameter.clone()).await;
+        let receiver = Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default());
+        Self { parameter, topic, alerts, receiver }
     }
 
     /// Sends a POST to a path.

@@ -21,6 +21,8 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     let created = stack.cloud.subscribe_queue(&stack.stack, "created", &json!({ "action": ["created"] })).await?;
     let failed = example_subscriber(&stack).await?;
     let finance = stack.cloud.subscribe_queue(&stack.stack, "finance", &json!({ "site": ["finance"] })).await?;
+    let alerts = stack.stack.output("AlertsTopicArn")?;
+    let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({ "RawMessageDelivery": "true" })).await?;
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"].as_array().map(Vec::len), Some(2), "{report}");
 
@@ -37,6 +39,10 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     let expected = ["finance DatasourceRefreshFailed", "finance WorkbookCreated"].map(str::to_owned);
     assert_eq!(stack.arrived(&finance, 2).await?, expected.into());
     assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
+    let told = stack.cloud.receive_some(&people).await?;
+    let told: Vec<_> = told.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
+    let expected = "The extract refresh of the datasource \"Sales\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC.";
+    assert_eq!(told, [expected]);
     Ok(())
 }
 
