@@ -178,13 +178,14 @@ impl Cloud {
         self.subscribe_queue_to(stack.output("EventsTopicArn")?, name, &options).await
     }
 
-    /// Makes a queue and subscribes it to a topic. Returns the queue's address.
+    /// Makes a queue (a FIFO queue if its name says so) and subscribes it to a topic. Returns the queue's address.
     ///
     /// # Errors
     ///
     /// A command fails.
     pub async fn subscribe_queue_to(&self, topic: &str, name: &str, options: &Value) -> anyhow::Result<String> {
-        let queue = self.aws.json(&["sqs", "create-queue", "--queue-name", name]).await?;
+        let fifo: &[&str] = if name.ends_with(".fifo") { &["--attributes", "FifoQueue=true"] } else { &[] };
+        let queue = self.aws.json(&[&["sqs", "create-queue", "--queue-name", name], fifo].concat()).await?;
         let queue = queue["QueueUrl"].as_str().context("a queue without an address")?.to_owned();
         let get = ["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names", "QueueArn"];
         let attributes = self.aws.json(&get).await?;

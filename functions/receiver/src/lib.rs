@@ -1,6 +1,7 @@
 //! Lambda 1: takes Tableau's deliveries, knows which are genuine, and publishes them to SNS.
 
 pub mod config;
+pub mod function_url;
 pub mod keyring_cache;
 pub mod receiver;
 pub mod topic;

@@ -7,9 +7,10 @@ use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
 };
-use lambda_http::{run, service_fn, tracing};
+use lambda_http::{LambdaEvent, lambda_runtime::run, service_fn, tracing};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
+    function_url::{FunctionUrlRequest, into_answer},
     keyring_cache::KeyringCache,
     receiver::Receiver,
     topic::SnsTopic,
@@ -32,6 +33,9 @@ async fn main() -> anyhow::Result<()> {
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
     let receiver = Receiver::new(KeyringCache::load(parameter).await, events, alerts, alert_events);
-    let handler = service_fn(async |request| Ok::<_, Infallible>(receiver.handle(request).await));
+    let handler = service_fn(async |event: LambdaEvent<FunctionUrlRequest>| {
+        let request = event.payload.into_request(event.context);
+        Ok::<_, Infallible>(into_answer(receiver.handle(request).await))
+    });
     run(handler).await.map_err(anyhow::Error::from_boxed)
 }

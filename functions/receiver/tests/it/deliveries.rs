@@ -70,6 +70,14 @@ async fn bytes_that_are_no_text_are_kept_as_base64() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_the_base64_it_is_said_to_be_is_kept_as_it_came() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let answer = harness.send(event("POST", &path("marketing", "WorkbookCreated", KEY), json!("%%"), true)).await;
+    assert_eq!(answer.outcome(), "200 published");
+    assert!(harness.only_message().body.contains(r#""data":"%%""#));
+}
+
+#[tokio::test]
 async fn the_sample_event_for_invoke_is_the_recorded_delivery() {
     let sample: Value =
         serde_json::from_str(include_str!("../../../../tests/events/receiver-workbook-created.json")).expect("JSON");

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lambda_http::{Body, Context, Request, RequestExt, Response, request};
+use lambda_http::Context;
 use receiver::{
     BoxError,
+    function_url::{FunctionUrlRequest, into_answer},
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
     topic::Topic,
@@ -117,10 +118,11 @@ impl Harness {
     }
 
     pub(crate) async fn send(&self, event: Value) -> Answer {
-        let request: Request = request::from_str(&event.to_string()).expect("a Function URL event");
         let mut context = Context::default();
         context.request_id = event["requestContext"]["requestId"].to_string();
-        Answer::of(self.receiver.handle(request.with_lambda_context(context)).await)
+        let request: FunctionUrlRequest = serde_json::from_value(event).expect("a Function URL event");
+        let response = self.receiver.handle(request.into_request(context)).await;
+        Answer::of(&serde_json::to_value(into_answer(response)).expect("JSON"))
     }
 
     /// The only message published so far.
@@ -140,13 +142,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn of(response: Response<Body>) -> Self {
-        let headers = response.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+    fn of(answer: &Value) -> Self {
+        let headers = answer["headers"].as_object().into_iter().flatten();
+        let headers = headers.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
+        assert_eq!(answer["isBase64Encoded"], false, "{answer}");
         Self {
-            status: response.status().as_u16(),
+            status: answer["statusCode"].as_u64().and_then(|status| status.try_into().ok()).expect("a status"),
             headers: headers.collect(),
-            body: String::from_utf8_lossy(response.body()).into(),
+            body: answer["body"].as_str().unwrap_or_default().to_owned(),
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod alerts;
+mod anything;
 mod deliveries;
 mod doubles;
 mod start;

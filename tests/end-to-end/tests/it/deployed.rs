@@ -131,3 +131,32 @@ async fn a_site_entry_that_cannot_be_read_fails_the_run_in_words_and_leaves_the_
     assert_eq!(site(&stack.tableau, "marketing", |site| site.webhooks.len())?, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let aws = &stack.cloud.aws;
+    let topic = aws.json(&["sns", "create-topic", "--name", "events.fifo", "--attributes", "FifoTopic=true"]).await?;
+    let topic = topic["TopicArn"].as_str().context("a topic without an ARN")?;
+    let queue = stack.cloud.subscribe_queue_to(topic, "all.fifo", &json!({ "RawMessageDelivery": "true" })).await?;
+
+    let function = stack.stack.output("ReceiverName")?;
+    let configuration = aws.json(&["lambda", "get-function-configuration", "--function-name", function]).await?;
+    let mut environment = configuration["Environment"].clone();
+    environment["Variables"]["EVENTS_TOPIC_ARN"] = json!(topic);
+    let (event, body) = ("WorkbookCreated".parse()?, payload("WorkbookCreated", "Sales").to_string());
+    for description in ["first", "second"] {
+        // A changed configuration means a new environment, which remembers nothing.
+        let update = ["lambda", "update-function-configuration", "--function-name", function];
+        let change = ["--description", description, "--environment", &environment.to_string()];
+        aws.run(&[&update[..], &change].concat()).await?;
+        let deliveries = stack.tableau.simulator.fire("marketing", &event, &body, 1).await;
+        let answer = deliveries.first().and_then(|delivery| delivery.attempts.first()).context("no answer")?;
+        assert!(answer.body.contains("published"), "{answer:?}");
+    }
+    assert_eq!(stack.arrived(&queue, 1).await?, ["marketing WorkbookCreated".to_owned()].into());
+    assert!(stack.cloud.receive(&queue).await?.is_empty(), "it arrived twice");
+    Ok(())
+}

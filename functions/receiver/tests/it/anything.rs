@@ -1,0 +1,55 @@
+//! Whatever a request carries, the receiver keeps its promises.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use proptest::{option, prelude::*};
+use serde_json::json;
+
+use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
+
+/// Statuses that the receiver gives at all.
+const DEFINED: [u16; 5] = [200, 404, 405, 413, 503];
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+prop_compose! {
+    fn any_path()(
+        signed in option::weighted(0.5, (
+            "[a-z0-9-]{1,40}", "[A-Za-z]{1,30}", prop_oneof![Just(KEY), Just(KEY + 1)], ".{0,2}",
+        )),
+        other in "/?(hooks)?/?\\PC{0,60}",
+    ) -> (String, bool) {
+        match signed {
+            Some((site, event, key, rest)) => {
+                (format!("{}{rest}", path(&site, &event, key)), key == KEY && rest.is_empty())
+            }
+            None => (other, false),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn only_what_is_signed_is_published_and_every_answer_is_a_defined_one(
+        (path, is_signed) in any_path(),
+        method in prop_oneof![4 => Just("POST"), 1 => Just("GET"), 1 => Just("HEAD"), 1 => Just("PURGE")],
+        body: Vec<u8>,
+        header in "\\PC{0,20}",
+        query in "\\PC{0,20}",
+    ) {
+        let mut event = event(method, &path, json!(BASE64_STANDARD.encode(&body)), true);
+        event["headers"]["content-type"] = json!(header);
+        event["headers"]["content-encoding"] = json!("gzip");
+        event["rawQueryString"] = json!(query);
+        let (answer, published) = runtime().block_on(async {
+            let harness = Harness::start(Stored::Key(KEY)).await;
+            (harness.send(event).await, harness.topic.published())
+        });
+        prop_assert!(DEFINED.contains(&answer.status), "{answer:?}");
+        if !is_signed {
+            prop_assert_eq!(&answer, &Answer::empty(404));
+        }
+        prop_assert_eq!(published.len(), usize::from(is_signed && method == "POST"), "{:?}", answer);
+    }
+}
