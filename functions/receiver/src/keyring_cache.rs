@@ -1,6 +1,9 @@
 //! The signing keys as this environment last read them, and when to read them again.
 
-use std::time::Duration;
+use std::{
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
 
 use common::keyring::KeyringParameter;
 use shared::{
@@ -39,8 +42,10 @@ pub struct KeyringUnavailable;
 #[derive(Debug)]
 pub struct KeyringCache<S> {
     source: S,
-    // Held while reading, so that requests that arrive together cause one read.
-    state: Mutex<State>,
+    state: RwLock<State>,
+    /// Held while the keyring is read again, so that requests that arrive together cause one read. Who is believed
+    /// without one does not wait for it.
+    refreshing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -62,8 +67,8 @@ impl<S: KeyringSource> KeyringCache<S> {
     /// Reads the keyring for the first time. Finding none is no failure: on a first deployment there is none.
     pub async fn load(source: S) -> Self {
         let mut state = State { keyring: None, last_read: LastRead::Missing, refreshed_at: None };
-        state.read(&source).await;
-        Self { source, state: Mutex::new(state) }
+        state.update(source.read().await);
+        Self { source, state: RwLock::new(state), refreshing: Mutex::new(()) }
     }
 
     /// Believes a claim that one of the keys signed. A claim that none of them did may be signed with a key of
@@ -73,18 +78,27 @@ impl<S: KeyringSource> KeyringCache<S> {
     ///
     /// There is no telling, because the keyring cannot be read.
     pub async fn verify(&self, claim: &Claim) -> Result<Option<Verified>, KeyringUnavailable> {
-        let mut state = self.state.lock().await;
-        if let Some(verified) = state.verify(claim) {
+        if let Some(verified) = self.state().verify(claim) {
             return Ok(Some(verified));
         }
-        if state.may_be_outdated() {
-            state.refreshed_at = Some(Instant::now());
-            state.read(&self.source).await;
-            if let Some(verified) = state.verify(claim) {
-                return Ok(Some(verified));
-            }
+        let _refreshing = self.refreshing.lock().await;
+        if self.state().may_be_outdated() {
+            let started_at = Instant::now();
+            let keyring = self.source.read().await;
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.refreshed_at = Some(started_at);
+            state.update(keyring);
         }
-        if state.last_read == LastRead::Failed { Err(KeyringUnavailable) } else { Ok(None) }
+        let state = self.state();
+        match state.verify(claim) {
+            None if state.last_read == LastRead::Failed => Err(KeyringUnavailable),
+            verified => Ok(verified),
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        // Nothing that could panic half-way changes it.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,9 +115,9 @@ impl State {
         self.refreshed_at.is_none_or(|refreshed_at| refreshed_at.elapsed() >= interval)
     }
 
-    /// Reads the keyring. One that was read before serves while it cannot be read again.
-    async fn read(&mut self, source: &impl KeyringSource) {
-        self.last_read = match source.read().await {
+    /// Takes over what was read. A keyring that was read before serves while it cannot be read again.
+    fn update(&mut self, read: Result<Option<Keyring>, BoxError>) {
+        self.last_read = match read {
             Ok(Some(keyring)) => {
                 self.keyring = Some(keyring);
                 LastRead::Found
@@ -114,7 +128,7 @@ impl State {
                 LastRead::Missing
             }
             Err(error) => {
-                let error = format!("{:#}", anyhow::Error::from_boxed(error));
+                let error = &*error as &(dyn std::error::Error + 'static);
                 tracing::error!(error, "the signing keys cannot be read");
                 LastRead::Failed
             }

@@ -1,15 +1,15 @@
 //! The receiver's executable: configuration, clients, run.
 
-use std::{convert::Infallible, env};
+use std::{convert::Infallible, env, sync::Arc, time::Duration};
 
 use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
 };
-use lambda_http::{LambdaEvent, lambda_runtime::run, service_fn, tracing};
+use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn, tracing};
 use receiver::{
-    config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
+    config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, KEYRING_TIMEOUT, PUBLISH_TIMEOUT},
     function_url::{FunctionUrlRequest, into_answer},
     keyring_cache::KeyringCache,
     receiver::Receiver,
@@ -21,21 +21,26 @@ async fn main() -> anyhow::Result<()> {
     tracing::init_default_subscriber();
     let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } =
         Config::from_lookup(|name| env::var(name).ok())?;
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build();
-    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts).await?;
+    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts(PUBLISH_TIMEOUT)).await?;
 
-    let parameter = KeyringParameter::new(aws_sdk_ssm::Client::new(&aws), signing_keys_parameter);
+    let ssm = aws_sdk_ssm::config::Builder::from(&aws).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
+    let parameter = KeyringParameter::new(aws_sdk_ssm::Client::from_conf(ssm), signing_keys_parameter);
     let sns = aws_sdk_sns::Client::new(&aws);
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
-    let receiver = Receiver::new(KeyringCache::load(parameter).await, events, alerts, alert_events);
-    let handler = service_fn(async |event: LambdaEvent<FunctionUrlRequest>| {
-        let request = event.payload.into_request(event.context);
-        Ok::<_, Infallible>(into_answer(receiver.handle(request).await))
+    let receiver = Arc::new(Receiver::new(KeyringCache::load(parameter).await, events, alerts, alert_events));
+    let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {
+        let receiver = receiver.clone();
+        async move { Ok::<_, Infallible>(into_answer(receiver.handle(payload.into_request(context)).await)) }
     });
-    run(handler).await.map_err(anyhow::Error::from_boxed)
+    // One request at a time on classic Lambda; several where Lambda says so (`AWS_LAMBDA_MAX_CONCURRENCY`).
+    run_concurrent(handler).await.map_err(anyhow::Error::from_boxed)
+}
+
+fn timeouts(operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(operation)
+        .build()
 }

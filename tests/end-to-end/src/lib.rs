@@ -1,5 +1,7 @@
-//! What end-to-end tests run on: the deployed stack, a declaration without AWS, and a webhook destination.
+//! What end-to-end tests run on: the deployed stack, a function's own binary, a declaration without AWS, and a webhook
+//! destination.
 
 pub mod declared;
 pub mod destination;
+pub mod lambda;
 pub mod local_stack;

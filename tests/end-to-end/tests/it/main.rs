@@ -1,6 +1,7 @@
 //! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
 
 mod deployed;
+mod environment;
 mod inner_loop;
 mod peers;
 mod reconciling;

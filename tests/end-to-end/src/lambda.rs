@@ -1,0 +1,121 @@
+//! Lambda's Runtime API, so that a function's own binary can be called without anything between.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{self, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use infra::{python::PythonTools, service::Service};
+use serde_json::Value;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// How long an invocation may take: the receiver's own limit in the template.
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An execution environment: a function's binary and the Runtime API it polls.
+#[derive(Debug)]
+pub struct Environment {
+    invocations: mpsc::UnboundedSender<(String, Value)>,
+    answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+    task: JoinHandle<std::io::Result<()>>,
+    _function: Service,
+}
+
+#[derive(Clone, Debug)]
+struct Api {
+    invocations: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>>,
+    answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+}
+
+impl Environment {
+    /// Starts a function with variables of its own.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or no port can be had.
+    pub async fn start(
+        tools: &PythonTools,
+        binary: &Path,
+        variables: &[(&str, &str)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let answers = Arc::default();
+        let api = Api { invocations: Arc::new(tokio::sync::Mutex::new(receiver)), answers: Arc::clone(&answers) };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(ended))
+            .with_state(api);
+        let task = tokio::spawn(async { axum::serve(listener, router).await });
+        let lambda = [
+            ("AWS_LAMBDA_RUNTIME_API", address.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "function"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ];
+        let function =
+            Service::start(tools, "a function", binary, &[], &[&lambda[..], variables].concat(), log.into())?;
+        Ok(Self { invocations: sender, answers, task, _function: function })
+    }
+
+    /// Invokes the function and returns its answer, or the error it reported.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer within its time.
+    pub async fn invoke(&self, id: &str, event: Value) -> anyhow::Result<Value> {
+        let (sender, answer) = oneshot::channel();
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        self.invocations.send((id.to_owned(), event))?;
+        Ok(timeout(INVOCATION_TIMEOUT, answer).await.context("the function does not answer")??)
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn next(State(api): State<Api>) -> impl IntoResponse {
+    let Some((id, event)) = api.invocations.lock().await.recv().await else {
+        return StatusCode::GONE.into_response();
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let headers = [
+        ("lambda-runtime-aws-request-id", id),
+        ("lambda-runtime-deadline-ms", (now + INVOCATION_TIMEOUT).as_millis().to_string()),
+        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:function".to_owned()),
+    ];
+    (headers, Json(event)).into_response()
+}
+
+async fn ended(
+    State(api): State<Api>,
+    extract::Path((id, _outcome)): extract::Path<(String, String)>,
+    body: String,
+) -> StatusCode {
+    if let Some(waiting) = api.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+        // An error says that nobody waits any longer.
+        let _ = waiting.send(serde_json::from_str(&body).unwrap_or(Value::String(body)));
+    }
+    StatusCode::ACCEPTED
+}
