@@ -21,41 +21,37 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Collects the problems of one input while it is read.
-#[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
+/// An input while it is read, by the names of its parts: variables, or members of an object. Collects every problem.
+#[derive(Debug)]
+pub struct Fields<L> {
+    lookup: L,
+    problems: Vec<String>,
+}
 
-impl Problems {
-    /// Notes a problem with the part of the input called `name`.
+impl<L: Fn(&str) -> Option<String>> Fields<L> {
+    /// An input whose parts are looked up by name.
+    pub fn new(lookup: L) -> Self {
+        Self { lookup, problems: Vec::new() }
+    }
+
+    /// Notes a problem with the part called `name`.
     pub fn add(&mut self, name: &str, problem: impl fmt::Display) {
-        self.0.push(format!("{name} {problem}"));
+        self.problems.push(format!("{name} {problem}"));
     }
 
-    /// Takes a value that must be there and must be readable; notes the problem otherwise.
-    pub fn required<T>(
-        &mut self,
-        name: &str,
-        value: Option<&str>,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let Some(value) = value.filter(|value| !value.is_empty()) else {
+    /// Takes a part that must be there and must be readable; notes the problem otherwise.
+    pub fn required<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = (self.lookup)(name).filter(|value| !value.is_empty());
+        if value.is_none() {
             self.add(name, format_args!("is missing: expected {expected}"));
-            return None;
-        };
-        self.parsed(name, value, expected, parse)
+        }
+        self.parsed(name, &value?, expected, parse)
     }
 
-    /// Takes a value that may be missing (or empty, as CloudFormation writes it) but must be readable if it is there.
-    pub fn optional<T>(
-        &mut self,
-        name: &str,
-        value: Option<&str>,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let value = value.filter(|value| !value.is_empty())?;
-        self.parsed(name, value, expected, parse)
+    /// Takes a part that may be missing (or empty, as CloudFormation writes it) but must be readable if it is there.
+    pub fn optional<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = (self.lookup)(name).filter(|value| !value.is_empty())?;
+        self.parsed(name, &value, expected, parse)
     }
 
     fn parsed<T>(
@@ -72,8 +68,8 @@ impl Problems {
         parsed
     }
 
-    /// The value that was read, or an error that tells of all problems: `subject` says what they were found in,
-    /// `remedy` where to mend them.
+    /// What was read, or an error that tells of all problems: `subject` says what they were found in, `remedy` where
+    /// to mend them.
     ///
     /// # Errors
     ///
@@ -85,8 +81,8 @@ impl Problems {
         remedy: impl Into<String>,
     ) -> Result<T, Invalid> {
         match value {
-            Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(Invalid { subject: subject.into(), problems: self.0, remedy: remedy.into() }),
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(Invalid { subject: subject.into(), problems: self.problems, remedy: remedy.into() }),
         }
     }
 }
@@ -97,12 +93,15 @@ mod tests {
 
     #[test]
     fn the_error_names_every_problem_and_repeats_no_value() {
-        let mut problems = Problems::default();
-        assert_eq!(problems.required("A", None, "a number", |text| text.parse::<u8>().ok()), None);
-        assert_eq!(problems.required("B", Some("s3cret"), "a number", |text| text.parse::<u8>().ok()), None);
-        assert_eq!(problems.required("C", Some("7"), "a number", |text| text.parse::<u8>().ok()), Some(7));
-        assert_eq!(problems.optional("D", Some(""), "a number", |text| text.parse::<u8>().ok()), None);
-        let error = problems.finish(Some(()), "the settings cannot be used", "Mend them.").expect_err("two problems");
+        let values = [("B", "s3cret"), ("C", "7"), ("D", "")];
+        let mut fields =
+            Fields::new(|name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
+        let number = |text: &str| text.parse::<u8>().ok();
+        assert_eq!(fields.required("A", "a number", number), None);
+        assert_eq!(fields.required("B", "a number", number), None);
+        assert_eq!(fields.required("C", "a number", number), Some(7));
+        assert_eq!(fields.optional("D", "a number", number), None);
+        let error = fields.finish(Some(()), "the settings cannot be used", "Mend them.").expect_err("two problems");
         assert_eq!(
             error.to_string(),
             "the settings cannot be used: A is missing: expected a number; \

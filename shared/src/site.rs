@@ -9,7 +9,7 @@ use url::Url;
 use crate::{
     address,
     event::Event,
-    invalid::{Invalid, Problems},
+    invalid::{Fields, Invalid},
     registration::SiteName,
 };
 
@@ -39,49 +39,48 @@ impl SiteEntry {
     ///
     /// Everything that is wrong with it, without a value, since values are secrets or next to them.
     pub fn parse(parameter: &str, text: &str) -> Result<Self, Invalid> {
-        let mut problems = Problems::default();
-        let name = problems.required(
-            "the last segment of the parameter's name",
-            parameter.rsplit('/').next(),
-            "1 to 40 lower-case letters, digits and hyphens",
-            |text| text.parse().ok(),
-        );
+        let members = serde_json::from_str::<Map<String, Value>>(text);
+        let mut fields = Fields::new(|member: &str| {
+            let members = members.as_ref().ok()?;
+            members.get(member).and_then(Value::as_str).map(str::to_owned)
+        });
         let subject = format!("the site entry {parameter} cannot be used");
         let remedy = "Store it again with `aws ssm put-parameter --type SecureString --overwrite`.";
-        let Ok(members) = serde_json::from_str::<Map<String, Value>>(text) else {
-            problems.add("its value", "is not a JSON object");
-            return problems.finish(None, subject, remedy);
+        let Ok(members) = &members else {
+            fields.add("its value", "is not a JSON object");
+            return fields.finish(None, subject, remedy);
         };
-        for unknown in members.keys().filter(|member| !MEMBERS.contains(&member.as_str())) {
-            problems.add(&quoted(unknown), format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
+        let name = parameter.rsplit('/').next().and_then(|name| name.parse::<SiteName>().ok());
+        if name.is_none() {
+            fields.add(
+                "the parameter's name",
+                "is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens",
+            );
         }
-        let text_of = |member: &str| members.get(member).and_then(Value::as_str);
-        let server = problems.required(
-            "\"server\"",
-            text_of("server"),
+        for unknown in members.keys().filter(|member| !MEMBERS.contains(&member.as_str())) {
+            fields.add(unknown, format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
+        }
+        let server = fields.required(
+            "server",
             "the https address of the Tableau server without a path, such as https://10ax.online.tableau.com",
             |text| address::parse(text).filter(|url| url.path() == "/"),
         );
-        let content_url = text_of("site").filter(|site| !site.contains('/')).map(str::to_owned);
+        // The only member that may be empty.
+        let content_url = members.get("site").and_then(Value::as_str).filter(|site| !site.contains('/'));
         if content_url.is_none() {
             let expected = "what follows /site/ in a browser's address, \"\" for the Default site";
-            problems.add("\"site\"", format_args!("is missing or not valid: expected {expected}"));
+            fields.add("site", format_args!("is missing or not valid: expected {expected}"));
         }
-        let token_name = text_of("token_name");
         let token_name =
-            problems.required("\"token_name\"", token_name, "the name of a personal access token", |text| {
-                Some(text.to_owned())
-            });
-        let token_secret = text_of("token_secret");
-        let token_secret = problems.required("\"token_secret\"", token_secret, "the secret of that token", |text| {
-            Some(SecretString::from(text))
-        });
+            fields.required("token_name", "the name of a personal access token", |text| Some(text.to_owned()));
+        let token_secret =
+            fields.required("token_secret", "the secret of that token", |text| Some(SecretString::from(text)));
         let events = members.get("events").and_then(|events| {
             let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
             let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
             if events.is_none() {
                 let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no such member";
-                problems.add("\"events\"", format_args!("is not valid: expected {expected}"));
+                fields.add("events", format_args!("is not valid: expected {expected}"));
             }
             events
         });
@@ -89,19 +88,15 @@ impl SiteEntry {
             Some(Self {
                 name: name?,
                 server: server?,
-                content_url: content_url?,
+                content_url: content_url?.to_owned(),
                 token_name: token_name?,
                 token_secret: token_secret?,
                 events,
             })
         };
         let entry = entry();
-        problems.finish(entry, subject, remedy)
+        fields.finish(entry, subject, remedy)
     }
-}
-
-fn quoted(member: &str) -> String {
-    format!("\"{member}\"")
 }
 
 #[cfg(test)]
@@ -139,7 +134,7 @@ mod tests {
     fn every_problem_is_told_at_once_and_no_value() {
         let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
             "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
-        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the last segment of the parameter's name is not valid: expected 1 to 40 lower-case letters, digits and hyphens; "token" is not known: allowed are server, site, token_name, token_secret, events; "server" is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; "site" is missing or not valid: expected what follows /site/ in a browser's address, "" for the Default site; "token_name" is missing: expected the name of a personal access token; "token_secret" is missing: expected the secret of that token; "events" is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no such member. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected what follows /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no such member. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use shared::{
     alert::AlertEvents,
-    invalid::{Invalid, Problems},
+    invalid::{Fields, Invalid},
 };
 
 // Tableau does not publish how long it waits for an answer, so every request gets one within about four seconds: at
@@ -44,28 +44,24 @@ impl Config {
     ///
     /// Everything that is missing or not valid, at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let mut problems = Problems::default();
-        let events_topic = problems.required(
+        let mut fields = Fields::new(lookup);
+        let events_topic = fields.required(
             "EVENTS_TOPIC_ARN",
-            lookup("EVENTS_TOPIC_ARN").as_deref(),
             "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events",
             |text| text.parse().ok(),
         );
-        let alerts_topic = problems.optional(
+        let alerts_topic = fields.optional(
             "ALERTS_TOPIC_ARN",
-            lookup("ALERTS_TOPIC_ARN").as_deref(),
             "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-alerts",
             |text| text.parse().ok(),
         );
-        let alert_events = problems.optional(
+        let alert_events = fields.optional(
             "ALERT_EVENTS",
-            lookup("ALERT_EVENTS").as_deref(),
             "event names separated by commas, such as DatasourceRefreshFailed,ViewDeleted, or all, or none",
             |text| AlertEvents::parse(text).ok(),
         );
-        let signing_keys_parameter = problems.required(
+        let signing_keys_parameter = fields.required(
             "SIGNING_KEYS_PARAMETER",
-            lookup("SIGNING_KEYS_PARAMETER").as_deref(),
             "the name of an SSM parameter, such as /tableau-fanout/signing-keys",
             |text| Some(text.to_owned()),
         );
@@ -78,7 +74,7 @@ impl Config {
             })
         };
         let config = config();
-        problems.finish(
+        fields.finish(
             config,
             "the receiver's environment cannot be used",
             "Set these variables on the function; infra/template.yaml does.",

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use shared::{
     event::Event,
-    invalid::{Invalid, Problems},
+    invalid::{Fields, Invalid},
     registration::ReceiverUrl,
     webhook::NamePrefix,
 };
@@ -37,27 +37,19 @@ impl Config {
     ///
     /// Everything that is missing or not valid, at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let mut problems = Problems::default();
-        let mut required =
-            |name, expected| problems.required(name, lookup(name).as_deref(), expected, |text| Some(text.to_owned()));
+        let mut fields = Fields::new(lookup);
+        let mut required = |name, expected| fields.required(name, expected, |text| Some(text.to_owned()));
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
             required("SIGNING_KEYS_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/signing-keys");
-        let receiver = problems.required(
-            "RECEIVER_URL",
-            lookup("RECEIVER_URL").as_deref(),
-            ReceiverUrl::EXPECTED,
-            ReceiverUrl::parse,
-        );
-        let name_prefix = problems.required(
+        let receiver = fields.required("RECEIVER_URL", ReceiverUrl::EXPECTED, ReceiverUrl::parse);
+        let name_prefix = fields.required(
             "NAME_PREFIX",
-            lookup("NAME_PREFIX").as_deref(),
             "the stack's name: letters, digits and hyphens, such as tableau-fanout",
             |text| text.parse().ok(),
         );
-        let events = problems.optional(
+        let events = fields.optional(
             "EVENTS",
-            lookup("EVENTS").as_deref(),
             "event names separated by commas, such as WorkbookCreated,DatasourceRefreshFailed, or all",
             |text| Event::parse_list(text).ok(),
         );
@@ -71,7 +63,7 @@ impl Config {
             })
         };
         let config = config();
-        problems.finish(
+        fields.finish(
             config,
             "the reconciler's environment cannot be used",
             "Set these variables on the function; infra/template.yaml does.",
