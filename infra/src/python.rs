@@ -36,8 +36,10 @@ impl PythonTools {
         let _lock = workspace.lock(name)?;
         let folder = workspace.local("")?.join(name);
         let tools = Self { folder };
-        let wanted = fs::read_to_string(requirements)
+        let packages = fs::read_to_string(requirements)
             .with_context(|| format!("cannot read the list of Python packages {}", requirements.display()))?;
+        // The programs of an environment name their folder: one that was moved is made again.
+        let wanted = format!("{}\n{packages}", tools.folder.display());
         let stamp = tools.folder.join("installed.txt");
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(tools);
@@ -51,7 +53,7 @@ impl PythonTools {
         let mut pip = Command::new(tools.program("python3"));
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "--requirement"]);
         run(pip.arg(requirements), &log, "pip install")
-            .context("Python packages cannot be installed: is the package index reachable?")?;
+            .context("Python packages cannot be installed: they take Python 3.10 or newer and a package index")?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
         Ok(tools)
     }
