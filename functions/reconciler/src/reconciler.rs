@@ -1,6 +1,10 @@
 //! A run: every site signed in to, listed, compared, put right, listed again, signed out of.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    future::ready,
+};
 
 use futures_util::{StreamExt, stream};
 use lambda_runtime::Diagnostic;
@@ -12,6 +16,7 @@ use shared::{
     site::SiteEntry,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
+use url::Url;
 
 use crate::{
     BoxError,
@@ -22,8 +27,8 @@ use crate::{
     tableau::{Session, Tableau, TableauError},
 };
 
-/// How many sites are worked on at a time: enough to wait for many at once, few enough for a small function's memory.
-const SITES_AT_ONCE: usize = 16;
+/// How many tokens are used at a time: enough to wait for many sites at once, few enough for a small function's memory.
+const TOKENS_AT_ONCE: usize = 16;
 
 /// The reconciler: what it is to achieve and what it talks to.
 #[derive(Debug)]
@@ -95,38 +100,37 @@ impl<P: Parameters> Reconciler<P> {
     }
 
     async fn apply(&self, request: &Request) -> Result<Report, Failure> {
-        let entries = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
+        let stored = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
         let keyring = &self.parameters.keyring().await.map_err(Failure::Parameters)?;
-        let chosen: Vec<_> = entries.iter().filter(|(parameter, _)| request.is_about(site_of(parameter))).collect();
-        let has_entry = |name: &String| chosen.iter().any(|(parameter, _)| site_of(parameter) == name);
-        let missing = request.sites.iter().flatten().filter(|name| !has_entry(name)).map(|name| {
-            let mut report = SiteReport::new(name);
-            report.errors.push(format!("there is no site entry {}/{name}", self.config.sites_path));
-            report
+        let Visits { by_token, unusable } = Visits::new(stored);
+        let is_chosen = |site: &str| request.sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
+        let unusable = unusable.into_iter().filter(|report| is_chosen(&report.site));
+        // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
+        let visits = stream::iter(by_token.into_values()).map(async |entries| {
+            let chosen = stream::iter(entries).filter(|entry| ready(is_chosen(entry.name.as_str())));
+            chosen.then(async |entry| self.site(&entry, keyring).await).collect::<Vec<_>>().await
         });
-        // Sites run side by side and none hinders another.
-        let reports = stream::iter(&chosen).map(|(parameter, value)| self.site(parameter, value, keyring));
-        let reports = reports.buffer_unordered(SITES_AT_ONCE).chain(stream::iter(missing)).collect().await;
+        let visited = visits.buffer_unordered(TOKENS_AT_ONCE).collect::<Vec<_>>().await;
+        let mut reports: Vec<_> = visited.into_iter().flatten().chain(unusable).collect();
+        for name in request.sites.iter().flatten() {
+            if reports.iter().all(|report| report.site != *name) {
+                let error = format!("there is no site entry {}/{name}", self.config.sites_path);
+                reports.push(SiteReport::of_failure(name, error));
+            }
+        }
         let report = Report::new(reports, &self.config.sites_path);
         if report.failed() { Err(Failure::Sites(report)) } else { Ok(report) }
     }
 
     /// Makes one site what its entry declares.
-    #[tracing::instrument(skip_all, fields(site = site_of(parameter)))]
-    async fn site(&self, parameter: &str, value: &SecretString, keyring: &Keyring) -> SiteReport {
-        let mut report = SiteReport::new(site_of(parameter));
-        let entry = match SiteEntry::parse(parameter, value.expose_secret()) {
-            Ok(entry) => entry,
-            Err(error) => {
-                report.errors.push(error.to_string());
-                return report;
-            }
-        };
+    #[tracing::instrument(skip_all, fields(site = %entry.name))]
+    async fn site(&self, entry: &SiteEntry, keyring: &Keyring) -> SiteReport {
+        let mut report = SiteReport::new(entry.name.as_str());
         let Config { name_prefix, receiver, events, .. } = &self.config;
         let events = entry.events.as_ref().unwrap_or(events);
         report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
         let desired = DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring);
-        match self.tableau.sign_in(&entry).await {
+        match self.tableau.sign_in(entry).await {
             Ok(mut session) => {
                 if let Err(error) = self.converge(&mut session, desired, &mut report).await {
                     report.errors.push(described(error));
@@ -227,9 +231,45 @@ fn unknown_event(event: &Event) -> String {
     format!("{event} is not an event this release knows; it is registered all the same")
 }
 
-/// Our name for the site whose entry is stored in the parameter.
-fn site_of(parameter: &str) -> &str {
-    parameter.rsplit('/').next().unwrap_or_default()
+/// Which sites are to be visited, and in whose company.
+struct Visits {
+    /// The usable entries, by server and token: a token has one session, so its sites cannot be visited at once.
+    by_token: BTreeMap<(Url, String), Vec<SiteEntry>>,
+    /// Reports on the entries that cannot be used.
+    unusable: Vec<SiteReport>,
+}
+
+impl Visits {
+    fn new(mut stored: Vec<(String, SecretString)>) -> Self {
+        // Sorted, so that of two entries for one Tableau site it is always the same that counts.
+        stored.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut visits = Self { by_token: BTreeMap::new(), unusable: Vec::new() };
+        let mut declared_by = BTreeMap::new();
+        for (parameter, value) in stored {
+            let entry = match SiteEntry::parse(&parameter, value.expose_secret()) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let name = parameter.rsplit('/').next().unwrap_or_default();
+                    visits.unusable.push(SiteReport::of_failure(name, error.to_string()));
+                    continue;
+                }
+            };
+            match declared_by.entry((entry.server.clone(), entry.content_url.clone())) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(entry.name.clone());
+                    visits.by_token.entry((entry.server.clone(), entry.token_name.clone())).or_default().push(entry);
+                }
+                Entry::Occupied(first) => {
+                    let error = format!(
+                        "the entry {parameter} declares the same Tableau site as {}: delete one of the two entries",
+                        first.get()
+                    );
+                    visits.unusable.push(SiteReport::of_failure(entry.name.as_str(), error));
+                }
+            }
+        }
+        visits
+    }
 }
 
 /// An error with its causes, on one line.

@@ -74,6 +74,11 @@ impl SiteReport {
         Self { site: site.into(), ..Self::default() }
     }
 
+    /// A report on a site that could not even be looked at.
+    pub fn of_failure(site: impl Into<String>, error: String) -> Self {
+        Self { errors: vec![error], ..Self::new(site) }
+    }
+
     /// Whether the site is not as declared.
     pub fn failed(&self) -> bool {
         !self.errors.is_empty()

@@ -21,13 +21,6 @@ pub enum Action {
     Apply,
 }
 
-impl Request {
-    /// Whether the request is about the site.
-    pub fn is_about(&self, site: &str) -> bool {
-        self.sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

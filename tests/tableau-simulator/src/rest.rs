@@ -129,16 +129,25 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     else {
         return (None, Err(MALFORMED));
     };
+    let is_theirs = |token: &AccessToken| token.name == name && token.secret == secret;
+    let moved_to = |site: &Site| {
+        let address = site.oddities.sign_in_moved_to.as_ref()?;
+        let is_here = address.contains(&format!("//{}", call.host));
+        (!is_here).then(|| format!("{}/api/{}", address.trim_end_matches('/'), call.path))
+    };
+    let accepts = |site: &Site| moved_to(site).is_none() && site.tokens.iter().any(is_theirs);
+    if world.sites.get(content_url).is_some_and(accepts) {
+        // A token has one session, on whatever site: a new one ends the last.
+        let tokens = world.sites.values_mut().flat_map(|site| &mut site.tokens);
+        tokens.filter(|token| is_theirs(token)).for_each(|token| token.session = None);
+    }
     // Wrong, revoked, expired and wrong-site look the same.
     let Some(site) = world.sites.get_mut(content_url) else { return (None, Err(SIGN_IN_REFUSED)) };
-    if let Some(address) = &site.oddities.sign_in_moved_to
-        && !address.contains(&format!("//{}", call.host))
-    {
-        let location = format!("{}/api/{}", address.trim_end_matches('/'), call.path);
+    if let Some(location) = moved_to(site) {
         return (Some(site), Ok(Reply::Moved(location)));
     }
     let id = site.id.clone();
-    let Some(token) = site.tokens.iter_mut().find(|token| token.name == name && token.secret == secret) else {
+    let Some(token) = site.tokens.iter_mut().find(|token| is_theirs(token)) else {
         return (Some(site), Err(SIGN_IN_REFUSED));
     };
     let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());

@@ -239,6 +239,41 @@ async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::R
 }
 
 #[tokio::test]
+async fn sites_that_share_a_token_do_not_end_each_others_session() -> anyhow::Result<()> {
+    let tableau = Simulator::start(None).await?;
+    let mut declared = Declared::sites(&tableau, &["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        site(&tableau, name, |site| {
+            site.tokens[0].secret = "shared".to_owned();
+            site.oddities.delay_ms = 10;
+        })?;
+        declared.set(name, "token_secret", json!("shared"))?;
+    }
+    let report = declared.apply().await??;
+    assert_eq!(report.sites.iter().map(|site| site.created.len()).collect::<Vec<_>>(), [3, 3, 3]);
+    for name in ["a", "b", "c"] {
+        let sign_ins = site(&tableau, name, |site| site.calls.iter().filter(|call| call.ends_with("signin")).count())?;
+        assert_eq!(sign_ins, 1, "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_entries_for_one_tableau_site_do_not_take_its_webhooks_from_each_other() -> anyhow::Result<()> {
+    let tableau = Simulator::start(None).await?;
+    let mut declared = Declared::sites(&tableau, &["a"]);
+    declared.entries.insert("b".to_owned(), declared.entries["a"].clone());
+    for _ in 0..2 {
+        let failure = declared.apply().await?.err().context("the run succeeded")?;
+        let expected = "the entry /tableau-fanout/sites/b declares the same Tableau site as a: delete one of the two";
+        assert!(failure.to_string().contains(expected), "{failure}");
+        let moved = site(&tableau, "a", |site| site.calls.iter().filter(|call| call.starts_with("PUT")).count())?;
+        assert_eq!((moved, site(&tableau, "a", |site| site.webhooks.len())?), (0, 3));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> {
     let tableau = Simulator::start(None).await?;
     let declared = Declared::sites(&tableau, &["a", "b"]);
