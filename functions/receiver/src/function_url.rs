@@ -1,7 +1,7 @@
 //! A Function URL's events and answers (payload format 2.0).
 //!
 //! `lambda_http` can read these events by itself, but it fails, with an error or a panic, over what a stranger may put
-//! into a query string or a header. Here just the members that are used are read, and none of them can fail.
+//! into a query string or a header. Here just the members that are used are read: texts, whatever a stranger sends.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lambda_http::{
