@@ -6,6 +6,7 @@ pub mod environment;
 pub mod functions;
 pub mod local;
 pub mod python;
+pub mod sample;
 pub mod service;
 pub mod steps;
 pub mod workspace;

@@ -6,7 +6,6 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use reqwest::Client;
 use serde_json::{Value, json};
-use shared::registration::{ReceiverUrl, Registration};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -14,25 +13,17 @@ use crate::{
     cloud::{Cloud, STACK, Stack},
     functions::{self, FUNCTIONS, Packages},
     python::PythonTools,
+    sample::{self, EVENT, SITE},
     service::{Service, free_port, http_client},
     steps::{show, step},
     workspace::Workspace,
 };
 
-/// Our name for the site, and its contentUrl.
-const SITE: &str = "local";
-
-/// The event that is shown.
-const EVENT: &str = "WorkbookCreated";
-
-/// What Tableau sends for it: the delivery captured in 2019.
+/// What Tableau sends for the event that is shown: the delivery captured in 2019.
 const PAYLOAD: &str = "tests/payloads/workbook-created-2019.json";
 
 /// Another delivery, for a person to send: the first would be recognised as a duplicate.
 const OTHER_PAYLOAD: &str = "tests/payloads/workbook-created-2021.json";
-
-/// A Function URL event for `cargo lambda invoke`, with a place for the signature.
-const INVOKE_EVENT: &str = "tests/events/receiver-workbook-created.json";
 
 /// Where `cargo lambda watch` serves the receiver.
 const WATCH_URL: &str = "http://127.0.0.1:9000/lambda-url/tableau-webhook-receiver/";
@@ -220,22 +211,15 @@ async fn stay(
     (stack, queue): &(Stack, String),
 ) -> anyhow::Result<()> {
     let keyring = cloud.keyring().await?;
-    let registration = Registration { site: SITE.parse()?, event: EVENT.parse()? };
-    let signed_url = |receiver: &str| -> anyhow::Result<_> {
-        let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no address"))?;
-        Ok(registration.signed_url(&receiver, &keyring))
-    };
     let receiver = stack.local_receiver_url(&cloud.endpoint)?;
-    let here = signed_url(&receiver)?;
-    let watched = signed_url(WATCH_URL)?;
-    let signature = here.expose().rsplit('/').next().unwrap_or_default();
+    let here = sample::signed_url(&receiver, &keyring)?;
+    let watched = sample::signed_url(WATCH_URL, &keyring)?;
 
     let folder = workspace.local("")?;
     let environment = folder.join("lambda.env");
     fs::write(&environment, cloud.lambda_environment(stack)?)?;
-    let event = fs::read_to_string(workspace.file(INVOKE_EVENT))?.replace("<signature>", signature);
     let invoke_event = folder.join("receiver-event.json");
-    fs::write(&invoke_event, event)?;
+    fs::write(&invoke_event, sample::signed_event(workspace, &keyring)?)?;
 
     let [receiver_binary, reconciler_binary] = FUNCTIONS;
     let shown = |path: &Path| path.strip_prefix(workspace.file("")).unwrap_or(path).display().to_string();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The most bytes SNS takes in one publish, attributes included (Amazon SNS quotas: 256 KiB).
-pub const MESSAGE_BYTES: usize = 256 * 1024;
+const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// The most bytes of an attribute's value: room for 256 characters of four bytes. A longer value is no name to filter
 /// by, and would take from the message what SNS allows it. The data keeps it.

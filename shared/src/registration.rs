@@ -12,7 +12,7 @@ use crate::{
     keyring::{Keyring, SIGNATURE_BYTES},
 };
 
-/// The most characters a site name has (`design`: `[a-z0-9-]{1,40}`).
+/// The most characters a site name has: it is to be read in messages and stands in every registration's address.
 const SITE_NAME_CHARACTERS: usize = 40;
 
 /// First segment of every registration's path.

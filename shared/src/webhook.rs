@@ -20,11 +20,6 @@ pub struct NamePrefix(String);
 pub struct InvalidNamePrefix;
 
 impl NamePrefix {
-    /// The prefix, without the hyphen that follows it in names.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Name of our webhook for an event.
     pub fn name_for(&self, event: &Event) -> String {
         format!("{}-{event}", self.0)

@@ -1,6 +1,6 @@
 //! One configuration for all AWS clients of a function.
 
-use std::{error::Error, fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::{
@@ -12,6 +12,8 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+
+use crate::BoxError;
 
 /// Variable that names another trust store, as in the other AWS SDKs. The Rust SDK leaves it to the application.
 pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
@@ -37,7 +39,7 @@ pub enum CaBundleError {
     #[error("the trust store was not taken by the HTTP client")]
     NotTaken {
         /// Why.
-        source: Box<dyn Error + Send + Sync>,
+        source: BoxError,
     },
 }
 

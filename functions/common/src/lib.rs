@@ -2,3 +2,6 @@
 
 pub mod aws;
 pub mod keyring;
+
+/// An error of a call to AWS.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,5 +8,4 @@ pub mod topic;
 
 mod recently_published;
 
-/// An error of an AWS call, to be logged once by whoever answers the request.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use common::BoxError;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use shared::message::EventId;
@@ -38,7 +38,7 @@ impl RecentlyPublished {
         }
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         // Nothing that could panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,5 +9,4 @@ pub mod tableau;
 
 mod wire;
 
-/// An error of a call to AWS.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use common::BoxError;

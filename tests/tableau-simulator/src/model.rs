@@ -162,9 +162,4 @@ impl Site {
     pub fn has_session(&self) -> bool {
         self.tokens.iter().any(|token| token.session.is_some())
     }
-
-    /// The webhooks of this name.
-    pub fn named(&self, name: &str) -> Vec<&Webhook> {
-        self.webhooks.iter().filter(|webhook| webhook.name == name).collect()
-    }
 }

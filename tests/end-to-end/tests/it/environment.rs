@@ -1,16 +1,12 @@
 //! The receiver's own binary under conditions that a cloud does not make on demand.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use anyhow::Context;
 use axum::Router;
 use end_to_end::{lambda::Environment, local_stack::LocalStack};
-use infra::workspace::Workspace;
+use infra::{sample, workspace::Workspace};
 use serde_json::{Value, json};
-use shared::{
-    keyring::Keyring,
-    registration::{ReceiverUrl, Registration},
-};
+use shared::keyring::Keyring;
 use tokio::{net::TcpListener, sync::Barrier};
 
 /// What SNS answers to a publish that it accepts.
@@ -19,12 +15,7 @@ const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2
 
 /// The sample event, signed, with a body of its own.
 fn event(keyring: &Keyring, body: &Value) -> anyhow::Result<Value> {
-    let sample = fs::read_to_string(Workspace::locate()?.file("tests/events/receiver-workbook-created.json"))?;
-    let registration = Registration { site: "local".parse()?, event: "WorkbookCreated".parse()? };
-    let receiver = ReceiverUrl::parse("https://receiver.example/").context("an address")?;
-    let url = registration.signed_url(&receiver, keyring);
-    let signature = url.expose().rsplit('/').next().context("a signature")?;
-    let mut event: Value = serde_json::from_str(&sample.replace("<signature>", signature))?;
+    let mut event: Value = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, keyring)?)?;
     event["body"] = json!(body.to_string());
     Ok(event)
 }

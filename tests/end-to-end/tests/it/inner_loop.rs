@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::Context;
 use end_to_end::local_stack::LocalStack;
 use infra::{
+    sample,
     service::{Service, free_port},
     workspace::Workspace,
 };
 use serde_json::json;
-use shared::registration::{ReceiverUrl, Registration};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -34,9 +34,8 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     watch.ready(&stack.http, &format!("http://127.0.0.1:{port}/")).await?;
 
     let receiver = format!("http://127.0.0.1:{port}/lambda-url/tableau-webhook-receiver/");
-    let registration = Registration { site: "local".parse()?, event: "WorkbookCreated".parse()? };
-    let receiver = ReceiverUrl::parse(&receiver).context("an address")?;
-    let url = registration.signed_url(&receiver, &stack.cloud.keyring().await?);
+    let keyring = stack.cloud.keyring().await?;
+    let url = sample::signed_url(&receiver, &keyring)?;
     let mut post = async |url: &str| {
         let body = fs::read_to_string(workspace.file("tests/payloads/workbook-created-2021.json"))?;
         // The first call waits until the function is built.
@@ -53,10 +52,8 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     assert_eq!(post(&wrong).await?, (404, String::new()));
     assert_eq!(stack.arrived(&queue, 1).await?, ["local WorkbookCreated".to_owned()].into());
 
-    let event = fs::read_to_string(workspace.file("tests/events/receiver-workbook-created.json"))?;
-    let signature = url.expose().rsplit('/').next().context("a signature")?;
     let receiver_event = stack.folder().join("event.json");
-    fs::write(&receiver_event, event.replace("<signature>", signature))?;
+    fs::write(&receiver_event, sample::signed_event(&workspace, &keyring)?)?;
     let invoke = async |function: &str, event: &std::path::Path| {
         let mut invoke = Command::new(&program);
         invoke.args(["lambda", "invoke"]).args(address).args([function, "--data-file"]).arg(event);
