@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Name, resource type and action of every event Tableau documents.
@@ -46,8 +46,8 @@ const IRREGULAR_SOURCES: [(&str, &str); 3] = [
 const REGULAR_SOURCE_PREFIX: &str = "webhook-source-event-";
 
 /// Name of a Tableau webhook event, such as `DatasourceRefreshFailed`: one or more ASCII letters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Event(String);
 
 /// The text is not an event name.
@@ -144,6 +144,14 @@ impl FromStr for Event {
             return Err(InvalidEvent);
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Event {
+    type Error = InvalidEvent;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -9,6 +9,7 @@ pub mod keyring;
 pub mod message;
 pub mod payload;
 pub mod plan;
+pub mod record;
 pub mod registration;
 pub mod site;
 pub mod webhook;

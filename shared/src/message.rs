@@ -1,9 +1,9 @@
 //! From a delivery to the message on the events topic: a CloudEvent and the attributes to filter it by.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -24,15 +24,24 @@ const ATTRIBUTE_BYTES: usize = 1024;
 /// The most characters SNS takes as a message group (Amazon SNS API reference, `MessageGroupId`).
 const GROUP_CHARACTERS: usize = 128;
 
+/// The most characters that are told of what a payload calls its event: every known name has fewer than 30.
+const EVENT_TYPE_CHARACTERS: usize = 80;
+
 /// What `event_type` says for Tableau's test call.
-const TEST: &str = "Test";
+pub const TEST: &str = "Test";
 
 /// What `event_type` says for a delivery that is no JSON object.
-const UNRECOGNIZED: &str = "Unrecognized";
+pub const UNRECOGNIZED: &str = "Unrecognized";
 
 /// Identifier of a delivery: the same bytes for the same registration have the same one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct EventId([u8; 16]);
+
+/// The text is not an event's identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event's identifier consists of 32 hexadecimal digits")]
+pub struct InvalidEventId;
 
 impl fmt::Display for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +52,32 @@ impl fmt::Display for EventId {
 impl fmt::Debug for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidEventId);
+        }
+        let id = u128::from_str_radix(text, 16).map_err(|_| InvalidEventId)?;
+        Ok(Self(id.to_be_bytes()))
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = InvalidEventId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.to_string()
     }
 }
 
@@ -89,6 +124,16 @@ impl<'a> Delivery<'a> {
         Self { registration: verified.registration(), body, content }
     }
 
+    /// What it was sent for.
+    pub fn registration(&self) -> &'a Registration {
+        self.registration
+    }
+
+    /// What was sent, as it came.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// What it is published as: the registration's event, `Test` or `Unrecognized`.
     pub fn event_type(&self) -> &'a str {
         match self.content {
@@ -98,18 +143,23 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// The `event_type` of a payload that says something else than its registration is for.
-    pub fn contradicting_event_type(&self) -> Option<&str> {
-        match &self.content {
-            Content::Event(payload) => {
-                payload.event_type.as_deref().filter(|event_type| *event_type != self.registration.event.as_str())
-            }
-            Content::Test(_) | Content::Unrecognized => None,
-        }
+    /// The `event_type` of a payload that says something else than its registration is for: its beginning, with a
+    /// question mark for each character that is not printable ASCII.
+    pub fn contradicting_event_type(&self) -> Option<String> {
+        let Content::Event(Payload { event_type: Some(event_type), .. }) = &self.content else { return None };
+        let characters = event_type.chars().take(EVENT_TYPE_CHARACTERS);
+        let shown =
+            || characters.map(|character| if is_printable_ascii(character) { character } else { '?' }).collect();
+        (event_type != self.registration.event.as_str()).then(shown)
     }
 
-    /// Identifier of the resource, if the payload has one.
-    pub fn resource_luid(&self) -> Option<&str> {
+    /// Identifier of the resource, if the payload has one that is as plain as Tableau's are: a word of ASCII.
+    pub fn plain_resource_luid(&self) -> Option<&str> {
+        self.resource_luid()
+            .filter(|luid| luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic()))
+    }
+
+    fn resource_luid(&self) -> Option<&str> {
         self.payload()?.resource_luid.as_deref()
     }
 
@@ -178,10 +228,7 @@ impl<'a> Delivery<'a> {
     }
 
     fn group(&self, site: &str) -> String {
-        let resource = self
-            .resource_luid()
-            .filter(|luid| luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic()));
-        resource.unwrap_or(site).to_owned()
+        self.plain_resource_luid().unwrap_or(site).to_owned()
     }
 }
 
@@ -261,6 +308,10 @@ impl<'a> Envelope<'a> {
     }
 }
 
+fn is_printable_ascii(character: char) -> bool {
+    (' '..='~').contains(&character)
+}
+
 fn is_timestamp(text: &str) -> bool {
     OffsetDateTime::parse(text, &Rfc3339).is_ok()
 }
@@ -328,6 +379,17 @@ mod tests {
         }
         // Computed with Python's hashlib over the length-prefixed parts.
         assert_eq!(first.to_string(), "cd9ff88b30a6413cc62746011b6c37e6");
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written_and_nothing_else_is() {
+        let written = "00ff88b30a6413cc62746011b6c37e60";
+        assert_eq!(written.parse::<EventId>().map(|id| id.to_string()), Ok(written.to_owned()));
+        for bad in
+            ["", "00", &written[1..], &format!("{written}0"), &written.replace('f', "g"), &written.replace("00", "+0")]
+        {
+            assert_eq!(bad.parse::<EventId>(), Err(InvalidEventId), "{bad}");
+        }
     }
 
     #[test]

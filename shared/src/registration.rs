@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -19,8 +19,8 @@ const SITE_NAME_CHARACTERS: usize = 40;
 const PATH_ROOT: &str = "hooks";
 
 /// Name people give a Tableau site here: 1 to 40 lower-case letters, digits and hyphens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct SiteName(String);
 
 /// The text is not a site name.
@@ -44,6 +44,14 @@ impl FromStr for SiteName {
             return Err(InvalidSiteName);
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for SiteName {
+    type Error = InvalidSiteName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::BoxError;
+use crate::{BoxError, journal::Journal};
 
 /// How long a keyring is believed to be current when a signature does not verify: a stranger's guesses cost at most
 /// one call a minute, and a new key is known within one.
@@ -72,12 +72,12 @@ impl<S: KeyringSource> KeyringCache<S> {
     }
 
     /// Believes a claim that one of the keys signed. A claim that none of them did may be signed with a key of
-    /// tomorrow, so it is checked against a newer keyring if there may be one.
+    /// tomorrow, so it is checked against a newer keyring if there may be one; the journal is told of that.
     ///
     /// # Errors
     ///
     /// There is no telling, because the keyring cannot be read.
-    pub async fn verify(&self, claim: &Claim) -> Result<Option<Verified>, KeyringUnavailable> {
+    pub async fn verify(&self, claim: &Claim, journal: &Journal) -> Result<Option<Verified>, KeyringUnavailable> {
         if let Some(verified) = self.state().verify(claim) {
             return Ok(Some(verified));
         }
@@ -85,6 +85,7 @@ impl<S: KeyringSource> KeyringCache<S> {
         if self.state().may_be_outdated() {
             let started_at = Instant::now();
             let keyring = self.source.read().await;
+            journal.keyring_refreshed(keyring.is_err());
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.refreshed_at = Some(started_at);
             state.update(keyring);

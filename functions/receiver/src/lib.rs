@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod function_url;
+pub mod journal;
 pub mod keyring_cache;
 pub mod receiver;
 pub mod topic;

@@ -6,11 +6,13 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
+    metrics::MetricLog,
 };
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn, tracing};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, KEYRING_TIMEOUT, PUBLISH_TIMEOUT},
     function_url::{FunctionUrlRequest, into_answer},
+    journal::Journal,
     keyring_cache::KeyringCache,
     receiver::Receiver,
     topic::SnsTopic,
@@ -28,7 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let sns = aws_sdk_sns::Client::new(&aws);
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
-    let receiver = Arc::new(Receiver::new(KeyringCache::load(parameter).await, events, alerts, alert_events));
+    let keyring = KeyringCache::load(parameter).await;
+    let journal = Journal::new(MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
+    let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, journal));
     let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {
         let receiver = receiver.clone();
         async move { Ok::<_, Infallible>(into_answer(receiver.handle(payload.into_request(context)).await)) }

@@ -1,5 +1,7 @@
 //! From a request to an answer.
 
+use std::{collections::BTreeMap, error::Error, iter::successors};
+
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
@@ -10,11 +12,14 @@ use lambda_http::{
 use shared::{
     alert::{AlertEvents, AlertMessage},
     message::{Delivery, EventId, EventMessage},
-    registration::{Claim, Registration, Verified},
+    record::{DeliveryRecord, Outcome},
+    registration::{Claim, Verified},
 };
+use tokio::time::Instant;
 
 use crate::{
     BoxError,
+    journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource, KeyringUnavailable},
     recently_published::RecentlyPublished,
     topic::Topic,
@@ -26,6 +31,7 @@ pub struct Receiver<S, E, A> {
     keyring: KeyringCache<S>,
     events: Remembering<E>,
     alerts: Option<Alerts<A>>,
+    journal: Journal,
 }
 
 /// What people are told, and where.
@@ -57,124 +63,104 @@ impl<T> Remembering<T> {
         Self { topic, published: RecentlyPublished::default() }
     }
 
-    async fn publish<M>(&self, id: EventId, message: M) -> Result<Publication, BoxError>
+    /// Publishes a message, if there is one to publish.
+    async fn publish<M>(&self, id: EventId, message: Option<M>) -> Result<Publication, BoxError>
     where
         T: Topic<M>,
     {
-        if self.published.contains(id) {
-            return Ok(Publication::NotNeeded);
-        }
+        let Some(message) = message else { return Ok(Publication::NotNeeded) };
         self.topic.publish(message).await?;
         self.published.insert(id);
         Ok(Publication::New)
     }
 }
 
-impl<A: Topic<AlertMessage>> Alerts<A> {
-    async fn publish(&self, delivery: &Delivery<'_>, id: EventId) -> Result<Publication, BoxError> {
-        match delivery.alert(id, &self.wanted) {
-            Some(alert) => self.topic.publish(id, alert).await,
-            None => Ok(Publication::NotNeeded),
-        }
-    }
-}
-
-/// What became of an authentic delivery.
-#[derive(Debug)]
-enum Outcome {
-    /// SNS accepted all that was not published before.
-    Published(EventId),
-    /// This environment published all of it before.
-    Duplicate(EventId),
-    /// SNS would not take it, now or later.
-    TooLarge,
-    /// SNS did not accept all of it. Tableau's retry may have more luck.
-    NotAccepted,
-}
-
 impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<S, E, A> {
     /// A receiver that has published nothing yet. Without a topic for `alerts` people are told nothing.
-    pub fn new(keyring: KeyringCache<S>, events: E, alerts: Option<A>, wanted: AlertEvents) -> Self {
+    pub fn new(keyring: KeyringCache<S>, events: E, alerts: Option<A>, wanted: AlertEvents, journal: Journal) -> Self {
         let alerts = alerts.map(|topic| Alerts { topic: Remembering::new(topic), wanted });
-        Self { keyring, events: Remembering::new(events), alerts }
+        Self { keyring, events: Remembering::new(events), alerts, journal }
     }
 
     /// Answers a request. A caller who cannot sign learns nothing but 404, whatever else the request carries.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         // As sent: a normalised path could make a registration out of something that is none.
         let Some(claim) = Claim::parse(request.raw_http_path()) else {
+            self.journal.rejected();
             return empty(StatusCode::NOT_FOUND);
         };
-        let verified = match self.keyring.verify(&claim).await {
+        let verified = match self.keyring.verify(&claim, &self.journal).await {
             Ok(Some(verified)) => verified,
-            Ok(None) => return empty(StatusCode::NOT_FOUND),
-            Err(KeyringUnavailable) => return empty(StatusCode::SERVICE_UNAVAILABLE),
+            Ok(None) => {
+                self.journal.rejected();
+                return empty(StatusCode::NOT_FOUND);
+            }
+            Err(KeyringUnavailable) => {
+                self.journal.unverified();
+                return empty(StatusCode::SERVICE_UNAVAILABLE);
+            }
         };
         if request.method() != Method::POST {
+            self.journal.rejected();
             let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
+        self.journal.tell_if_due();
         let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str()).unwrap_or_default();
-        match self.deliver(&verified, request.body(), request_id).await {
-            Outcome::Published(id) => status("published", id),
-            Outcome::Duplicate(id) => status("duplicate", id),
+        let (outcome, id) = self.deliver(&verified, request.body(), request_id).await;
+        match outcome {
+            Outcome::Published => status("published", id),
+            Outcome::Duplicate => status("duplicate", id),
             Outcome::TooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
-            Outcome::NotAccepted => empty(StatusCode::SERVICE_UNAVAILABLE),
+            Outcome::Undelivered => empty(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
-    /// Publishes an authentic delivery, once, and says in one log line what became of it.
-    #[tracing::instrument(skip_all, fields(
-        site = %verified.registration().site,
-        event.registered = %verified.registration().event,
-        event.type,
-        event.id,
-        resource.luid,
-    ))]
-    async fn deliver(&self, verified: &Verified, body: &[u8], request_id: &str) -> Outcome {
+    /// Publishes an authentic delivery, once, and writes one line of what became of it.
+    async fn deliver(&self, verified: &Verified, body: &[u8], request_id: &str) -> (Outcome, EventId) {
         let delivery = Delivery::read(verified, body);
         let id = delivery.id(request_id);
-        let span = tracing::Span::current();
-        span.record("event.type", delivery.event_type()).record("event.id", tracing::field::display(id));
-        span.record("resource.luid", delivery.resource_luid());
-        if let Some(event_type) = delivery.contradicting_event_type() {
-            let Registration { event, .. } = verified.registration();
-            tracing::warn!(event.payload_type = event_type, "the payload contradicts its registration for {event}");
-        }
-        let message = match delivery.message(id) {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::error!(size_bytes = error.size_bytes, "not published: {error}");
-                return Outcome::TooLarge;
-            }
+        let start = Instant::now();
+        let (outcome, errors) = self.publish(&delivery, id).await;
+        let published = matches!(outcome, Outcome::Published | Outcome::Undelivered);
+        let record = DeliveryRecord::of(&delivery, id, outcome, errors);
+        self.journal.delivery(&record, published.then(|| start.elapsed()));
+        (outcome, id)
+    }
+
+    /// Publishes what the topics do not have yet, side by side. Returns the errors of those that did not accept it.
+    async fn publish(&self, delivery: &Delivery<'_>, id: EventId) -> (Outcome, BTreeMap<String, String>) {
+        let event = match (!self.events.published.contains(id)).then(|| delivery.message(id)).transpose() {
+            Ok(event) => event,
+            Err(error) => return (Outcome::TooLarge, BTreeMap::from([("events".to_owned(), error.to_string())])),
         };
         let alert = async {
             match &self.alerts {
-                Some(alerts) => alerts.publish(&delivery, id).await,
-                None => Ok(Publication::NotNeeded),
+                Some(Alerts { topic, wanted }) if !topic.published.contains(id) => {
+                    topic.publish(id, delivery.alert(id, wanted)).await
+                }
+                Some(_) | None => Ok(Publication::NotNeeded),
             }
         };
-        let (event, alert) = tokio::join!(self.events.publish(id, message), alert);
-        let failed = [("events", &event), ("alerts", &alert)].map(|(topic, result)| match result {
-            Ok(_) => false,
-            Err(error) => {
-                let error = &**error as &(dyn std::error::Error + 'static);
-                tracing::error!(error, topic, "not published: SNS did not accept the message");
-                true
-            }
-        });
-        if failed.contains(&true) {
-            return Outcome::NotAccepted;
-        }
-        if [event, alert].into_iter().any(|result| result.is_ok_and(|done| done == Publication::New)) {
-            tracing::info!("published");
-            Outcome::Published(id)
-        } else {
-            tracing::info!("duplicate: published before");
-            Outcome::Duplicate(id)
-        }
+        let (event, alert) = tokio::join!(self.events.publish(id, event), alert);
+        let is_new = [&event, &alert].into_iter().flatten().any(|publication| *publication == Publication::New);
+        let results = [("events", event), ("alerts", alert)].into_iter();
+        let errors: BTreeMap<_, _> =
+            results.filter_map(|(topic, result)| Some((topic.to_owned(), with_causes(&*result.err()?)))).collect();
+        let outcome = match (errors.is_empty(), is_new) {
+            (false, _) => Outcome::Undelivered,
+            (true, true) => Outcome::Published,
+            (true, false) => Outcome::Duplicate,
+        };
+        (outcome, errors)
     }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn status(status: &str, id: EventId) -> Response<Body> {

@@ -1,5 +1,6 @@
 //! What becomes of authentic deliveries.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -85,12 +86,25 @@ async fn the_sample_event_for_invoke_is_the_recorded_delivery() {
 }
 
 #[tokio::test]
-async fn the_event_of_the_registration_counts_and_not_that_of_the_payload() {
+async fn whoever_learns_an_address_speaks_for_its_event_and_site_only() {
     let harness = Harness::start(Stored::Key(KEY)).await;
-    let body = r#"{"event_type":"SiteDeleted"}"#;
-    harness.post(&path("marketing", "ViewDeleted", KEY), body).await;
+    let body = r#"{"event_type":"SiteDeleted","site":"finance","source":"/tableau/finance","type":"com.tableau.SiteDeleted",
+        "resource":"SITE","resource_type":"site","action":"deleted","event_id":"1","specversion":"0.3"}"#;
+    harness.post(&path("marketing", "WorkbookCreated", KEY), body).await;
     let message = harness.only_message();
-    assert_eq!(message.attributes["event_type"], "ViewDeleted");
+    let id = message.id.to_string();
+    let expected = [
+        ("action", "created"),
+        ("event_id", id.as_str()),
+        ("event_type", "WorkbookCreated"),
+        ("resource_type", "workbook"),
+        ("site", "marketing"),
+    ];
+    let attributes = message.attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(attributes.collect::<Vec<_>>(), expected);
+    let envelope: Value = serde_json::from_str(&message.body).expect("JSON");
+    let context = ["specversion", "id", "source", "type"].map(|name| envelope[name].as_str().expect("a text"));
+    assert_eq!(context, ["1.0", id.as_str(), "/tableau/marketing", "com.tableau.WorkbookCreated"]);
     assert!(message.body.ends_with(&format!(r#""data":{body}}}"#)), "{}", message.body);
 }
 
@@ -131,6 +145,21 @@ async fn what_is_larger_than_sns_takes_is_refused_for_good() {
     let body = format!(r#"{{"padding":"{}"}}"#, "x".repeat(256 * 1024));
     assert_eq!(harness.post(&path("marketing", "WorkbookCreated", KEY), &body).await, Answer::empty(413));
     assert!(harness.topic.published().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_of_six_megabytes_is_refused_for_good_and_a_compressed_one_is_kept_as_it_came() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let path = path("marketing", "WorkbookCreated", KEY);
+    let largest = BASE64_STANDARD.encode(vec![0; 6 * 1024 * 1024 / 4 * 3]);
+    assert_eq!(harness.send(event("POST", &path, json!(largest), true)).await, Answer::empty(413));
+
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xab, 0xae, 5, 0, 0x43, 0xbf, 0xa6, 0xa3, 2, 0, 0, 0];
+    let mut compressed = event("POST", &path, json!(BASE64_STANDARD.encode(gzip)), true);
+    compressed["headers"]["content-encoding"] = json!("gzip");
+    assert_eq!(harness.send(compressed).await.outcome(), "200 published");
+    let envelope: Value = serde_json::from_str(&harness.only_message().body).expect("JSON");
+    assert_eq!(envelope["data_base64"].as_str(), Some(&*BASE64_STANDARD.encode(gzip)));
 }
 
 #[tokio::test]

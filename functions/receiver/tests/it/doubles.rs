@@ -1,11 +1,13 @@
-//! A receiver whose keyring and topic are values, and Function URL events to send it.
+//! A receiver whose keyring, topics and log are values, and Function URL events to send it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use common::metrics::MetricLog;
 use lambda_http::Context;
 use receiver::{
     BoxError,
     function_url::{FunctionUrlRequest, into_answer},
+    journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
     topic::Topic,
@@ -101,6 +103,7 @@ pub(crate) struct Harness {
     pub(crate) parameter: Parameter,
     pub(crate) topic: FakeTopic<EventMessage>,
     pub(crate) alerts: FakeTopic<AlertMessage>,
+    log: Arc<Mutex<Vec<Value>>>,
     receiver: Receiver<Parameter, FakeTopic<EventMessage>, FakeTopic<AlertMessage>>,
 }
 
@@ -108,8 +111,19 @@ impl Harness {
     pub(crate) async fn start(stored: Stored) -> Self {
         let (parameter, topic, alerts) = (Parameter::holding(stored), FakeTopic::default(), FakeTopic::default());
         let keyring = KeyringCache::load(parameter.clone()).await;
-        let receiver = Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default());
-        Self { parameter, topic, alerts, receiver }
+        let log = Arc::<Mutex<Vec<Value>>>::default();
+        let write = log.clone();
+        let journal = Journal::new(MetricLog::new("receiver".to_owned(), move |line| {
+            let line = serde_json::from_str(line).expect("a line is JSON");
+            write.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }));
+        let receiver = Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default(), journal);
+        Self { parameter, topic, alerts, log, receiver }
+    }
+
+    /// What was logged so far.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a POST to a path.

@@ -6,5 +6,6 @@ mod alerts;
 mod anything;
 mod deliveries;
 mod doubles;
+mod log;
 mod start;
 mod strangers;

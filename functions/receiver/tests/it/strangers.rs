@@ -23,6 +23,11 @@ async fn a_stranger_learns_nothing_but_not_found() {
         &format!("{good}/"),
         &format!("/x/..{good}"),
         &good.replace("/hooks", "/%68ooks"),
+        &good.replacen("/hooks/", "/hooks%2F", 1),
+        &good.replace("marketing/", "marketing%2f"),
+        &good.replace("WorkbookCreated", "WORKBOOKCREATED"),
+        &good.replace("marketing", "MARKETING"),
+        &format!("{good}?signature=1&signature=2"),
     ] {
         for method in ["POST", "GET", "HEAD", "OPTIONS"] {
             let answer = harness.send(event(method, path, json!(r#"{"event_type":"Test"}"#), false)).await;
@@ -32,19 +37,45 @@ async fn a_stranger_learns_nothing_but_not_found() {
     assert!(harness.topic.published().is_empty());
 }
 
+/// The value of a metric in each line that has it.
+fn told(harness: &Harness, metric: &str) -> Vec<u64> {
+    harness.log().iter().filter_map(|line| line.get(metric)?.as_f64().map(|value| value as u64)).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn wrong_signatures_cost_one_read_of_the_keyring_a_minute() {
+async fn wrong_signatures_cost_one_read_of_the_keyring_and_one_line_a_minute() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     for _ in 0..1000 {
         harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
     }
     let at_start = 1;
     assert_eq!(harness.parameter.reads(), at_start + 1);
+    assert_eq!(told(&harness, "Rejected"), [1]);
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..1000 {
-        harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
+        harness.post("/wp-login.php", "{}").await;
     }
+    assert_eq!(harness.parameter.reads(), at_start + 1);
+    assert_eq!(told(&harness, "Rejected"), [1, 1000]);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
     assert_eq!(harness.parameter.reads(), at_start + 2);
+    assert_eq!(told(&harness, "KeyringRefreshes"), [1, 1]);
+    assert_eq!(told(&harness, "KeyringFailures"), [0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_turned_away_is_told_with_the_next_delivery_after_a_minute() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    for _ in 0..3 {
+        harness.post("/", "{}").await;
+    }
+    let delivery = path("marketing", "WorkbookCreated", KEY);
+    harness.post(&delivery, "{}").await;
+    assert_eq!(told(&harness, "Rejected"), [1]);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    harness.post(&delivery, "{}").await;
+    assert_eq!(told(&harness, "Rejected"), [1, 2]);
 }
 
 #[tokio::test]
@@ -88,6 +119,7 @@ async fn while_the_keyring_cannot_be_read_a_delivery_is_asked_for_again() {
     let harness = Harness::start(Stored::Unavailable).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
+    assert_eq!((told(&harness, "Unverified"), told(&harness, "KeyringFailures")), (vec![1], vec![1]));
     harness.parameter.store(Stored::Key(KEY));
     assert_eq!(harness.parameter.reads(), 2);
     tokio::time::advance(Duration::from_secs(1)).await;
