@@ -11,23 +11,34 @@ use tokio::process::Command;
 
 use crate::{environment::isolate, python::PythonTools};
 
-/// The AWS CLI, bound to an endpoint on this machine.
+/// The AWS CLI.
 #[derive(Clone, Debug)]
 pub struct Aws {
     program: PathBuf,
-    endpoint: String,
+    /// A local cloud's, or none for the AWS account that the environment is set for.
+    endpoint: Option<String>,
     folder: PathBuf,
 }
 
 impl Aws {
-    /// The CLI of the tools, for an endpoint; files it is to write go to `folder`.
-    pub fn new(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
-        Self { program: tools.program("aws"), endpoint, folder: folder.to_owned() }
+    /// The CLI of the tools, for a local cloud; files it is to write go to `folder`.
+    pub fn local(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
+        Self { program: tools.program("aws"), endpoint: Some(endpoint), folder: folder.to_owned() }
+    }
+
+    /// The CLI that is installed, with region, profile and credentials as it finds them.
+    pub fn installed(folder: &Path) -> Self {
+        Self { program: "aws".into(), endpoint: None, folder: folder.to_owned() }
     }
 
     /// The folder for its files.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The local cloud's endpoint, none for AWS itself.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// Runs a command and returns what it printed as JSON, null if it printed nothing.
@@ -50,12 +61,19 @@ impl Aws {
     /// The command failed. The error shows what it said.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(&self.program);
-        command.arg("--endpoint-url").arg(&self.endpoint).args(["--output", "json"]).args(arguments);
-        isolate(&mut command);
-        // `cloudformation package` goes by the variable, `sqs` by the option.
-        command.env("AWS_ENDPOINT_URL", &self.endpoint).current_dir(&self.folder);
+        command.args(["--output", "json"]).args(arguments).current_dir(&self.folder);
+        if let Some(endpoint) = &self.endpoint {
+            isolate(&mut command);
+            // `cloudformation package` goes by the variable, `sqs` by the option.
+            command.args(["--endpoint-url", endpoint]).env("AWS_ENDPOINT_URL", endpoint);
+        }
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-        let output = output.with_context(|| format!("cannot start {}", self.program.display()))?;
+        let output = output.with_context(|| {
+            format!(
+                "cannot start {}: is the AWS CLI installed? See https://aws.amazon.com/cli/",
+                self.program.display()
+            )
+        })?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("aws {} failed: {}", named(arguments), said.trim());

@@ -1,7 +1,6 @@
-//! The local cloud, and the stack in it, deployed by the same commands as on AWS.
+//! The local cloud, and how the stack gets into it: by the same commands as on AWS.
 
 use std::{
-    collections::BTreeMap,
     env,
     path::Path,
     time::{Duration, Instant},
@@ -9,9 +8,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use reqwest::Client;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
 use tempfile::TempDir;
 
 use crate::{
@@ -20,6 +17,7 @@ use crate::{
     functions::Packages,
     python::PythonTools,
     service::{Service, free_port},
+    stack::Stack,
 };
 
 /// Name of the local stack: the product's default.
@@ -38,35 +36,8 @@ pub struct Cloud {
     pub endpoint: String,
     /// The AWS CLI for it.
     pub aws: Aws,
-    _scratch: TempDir,
-}
-
-/// The deployed stack's outputs.
-#[derive(Clone, Debug)]
-pub struct Stack {
-    outputs: BTreeMap<String, String>,
-}
-
-impl Stack {
-    /// An output of the template.
-    ///
-    /// # Errors
-    ///
-    /// The template has no such output.
-    pub fn output(&self, name: &str) -> anyhow::Result<&str> {
-        self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
-    }
-
-    /// The address at which the local cloud serves the receiver's Function URL, which no name service here resolves.
-    ///
-    /// # Errors
-    ///
-    /// The output is not a Function URL.
-    pub fn local_receiver_url(&self, endpoint: &str) -> anyhow::Result<String> {
-        let url = self.output("ReceiverUrl")?;
-        let id = url.strip_prefix("https://").and_then(|url| url.split_once('.')).map(|(id, _)| id);
-        Ok(format!("{endpoint}/_aws/lambda-url/{}/", id.with_context(|| format!("{url} is no Function URL"))?))
-    }
+    /// Where the one that we started unpacks functions.
+    _scratch: Option<TempDir>,
 }
 
 impl Cloud {
@@ -86,8 +57,13 @@ impl Cloud {
         let log = folder.join("ministack.log");
         let mut server = Service::start(tools, "ministack", &program, &[], &environment, log)?;
         server.ready(http, &format!("{endpoint}/_ministack/ready")).await?;
-        let aws = Aws::new(tools, endpoint.clone(), folder);
-        Ok((server, Self { endpoint, aws, _scratch: scratch }))
+        let cloud = Self { _scratch: Some(scratch), ..Self::at(tools, endpoint, folder) };
+        Ok((server, cloud))
+    }
+
+    /// A cloud that runs already. What is written for it goes to `folder`.
+    pub fn at(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
+        Self { aws: Aws::local(tools, endpoint.clone(), folder), endpoint, _scratch: None }
     }
 
     /// Uploads the functions and deploys the template.
@@ -109,11 +85,7 @@ impl Cloud {
         let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", STACK];
         let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", architecture, &endpoint];
         self.aws.run(&[&deploy[..], &options].concat()).await?;
-        let stacks = self.aws.json(&["cloudformation", "describe-stacks", "--stack-name", STACK]).await?;
-        let outputs = stacks["Stacks"][0]["Outputs"].as_array().into_iter().flatten();
-        let outputs = outputs
-            .filter_map(|output| Some((output["OutputKey"].as_str()?.into(), output["OutputValue"].as_str()?.into())));
-        Ok(Stack { outputs: outputs.collect() })
+        Stack::read(&self.aws, STACK).await
     }
 
     /// Stores a site entry, as a person would.
@@ -155,19 +127,6 @@ impl Cloud {
         Ok(report)
     }
 
-    /// The signing keys, as the reconciler made them.
-    ///
-    /// # Errors
-    ///
-    /// There are none, or they cannot be read.
-    pub async fn keyring(&self) -> anyhow::Result<Keyring> {
-        let name = format!("/{STACK}/signing-keys");
-        let get = ["ssm", "get-parameter", "--with-decryption", "--name", &name];
-        let parameter = self.aws.json(&get).await?;
-        let value = SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default());
-        Ok(Keyring::parse(value.expose_secret())?)
-    }
-
     /// Makes a queue and subscribes it to the events topic with a filter policy. Returns the queue's address.
     ///
     /// # Errors
@@ -201,7 +160,7 @@ impl Cloud {
     ///
     /// The template lacks an output.
     pub fn lambda_environment(&self, stack: &Stack) -> anyhow::Result<String> {
-        let keys = format!("/{STACK}/signing-keys");
+        let keys = stack.signing_keys_parameter();
         let ours = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),

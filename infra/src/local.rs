@@ -6,15 +6,17 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use reqwest::Client;
 use serde_json::{Value, json};
+use shared::alert::AlertMessage;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::{
-    cloud::{Cloud, STACK, Stack},
+    cloud::{Cloud, STACK},
     functions::{self, FUNCTIONS, Packages},
     python::PythonTools,
     sample::{self, EVENT, SITE},
     service::{Service, free_port, http_client},
+    stack::Stack,
     steps::{show, step},
     workspace::Workspace,
 };
@@ -24,6 +26,12 @@ const PAYLOAD: &str = "tests/payloads/workbook-created-2019.json";
 
 /// Another delivery, for a person to send: the first would be recognised as a duplicate.
 const OTHER_PAYLOAD: &str = "tests/payloads/workbook-created-2021.json";
+
+/// What Tableau sends when an extract refresh fails, which people are told of.
+const FAILED_PAYLOAD: &str = "tests/payloads/datasource-refresh-failed.json";
+
+/// What that is registered for.
+const FAILED_EVENT: &str = "DatasourceRefreshFailed";
 
 /// Where `cargo lambda watch` serves the receiver.
 const WATCH_URL: &str = "http://127.0.0.1:9000/lambda-url/tableau-webhook-receiver/";
@@ -164,22 +172,72 @@ async fn show_the_path(
         Ok(())
     })
     .await?;
-    let id = step("A workbook is published on Tableau, which calls the receiver", async {
-        let body = fs::read_to_string(workspace.file(PAYLOAD)).with_context(|| format!("cannot read {PAYLOAD}"))?;
-        show(&body);
-        let deliveries = simulator.post("events", &json!({ "site": SITE, "event": EVENT, "body": body })).await?;
-        published_id(&serde_json::from_str(&deliveries)?)
-    });
-    let id = id.await?;
-    step("The filtered queue holds the message", async {
-        let messages = cloud.receive_some(&queue).await?;
-        messages.iter().for_each(show_message);
-        let attribute = |message: &Value| message["MessageAttributes"]["event_id"]["StringValue"] == id;
-        ensure!(messages.iter().any(attribute), "other messages arrived, but not the event {id}");
+    let body = read(workspace, PAYLOAD)?;
+    let id =
+        step("A workbook is published on Tableau, which calls the receiver", fire(simulator, EVENT, &body)).await?;
+    step("The filtered queue holds the message", find(cloud, &queue, &id)).await?;
+    show_an_alert(workspace, cloud, simulator, &stack).await?;
+    Ok((stack, queue))
+}
+
+/// A failed refresh, which is an event for machines and an alert for people.
+async fn show_an_alert(
+    workspace: &Workspace,
+    cloud: &Cloud,
+    simulator: &Simulator,
+    stack: &Stack,
+) -> anyhow::Result<()> {
+    let subscribe =
+        step("Subscribe a queue to failed refreshes, and another to the alerts topic, as people would", async {
+            let failures = cloud.subscribe_queue(stack, "failures", &json!({ "action": ["refresh-failed"] })).await?;
+            let people = cloud.subscribe_queue_to(stack.output("AlertsTopicArn")?, "people", &json!({})).await?;
+            Ok((failures, people))
+        });
+    let (failures, people) = subscribe.await?;
+    let body = read(workspace, FAILED_PAYLOAD)?;
+    let fail =
+        step("An extract refresh fails on Tableau, which calls the receiver", fire(simulator, FAILED_EVENT, &body));
+    let id = fail.await?;
+    step("Machines get the event", find(cloud, &failures, &id)).await?;
+    step("People get the alert: by e-mail, by SMS, and as a card in Slack or Teams", async {
+        let messages = cloud.receive_some(&people).await?;
+        let arrived: Value = serde_json::from_str(messages[0]["Body"].as_str().unwrap_or_default())?;
+        // No e-mail leaves this machine. The queue got the text for every protocol that has none of its own, and with
+        // it the proof that the others are those of the same message.
+        let AlertMessage { subject, body } = sample::alert(FAILED_EVENT, &body, &stack.keyring(&cloud.aws).await?)?;
+        let texts: Value = serde_json::from_str(&body)?;
+        ensure!(
+            arrived["Subject"] == subject && arrived["Message"] == texts["default"],
+            "another alert came: {arrived}"
+        );
+        let text = |protocol: &str| texts[protocol].as_str().unwrap_or_default();
+        show(&format!("E-mail   {subject}\n\n{}\n", text("email")));
+        show(&format!("SMS      {}\n", text("sms")));
+        show("Card");
+        show(&format!("{:#}", serde_json::from_str::<Value>(text("https"))?));
         Ok(())
     })
-    .await?;
-    Ok((stack, queue))
+    .await
+}
+
+fn read(workspace: &Workspace, path: &str) -> anyhow::Result<String> {
+    fs::read_to_string(workspace.file(path)).with_context(|| format!("cannot read {path}"))
+}
+
+/// Lets an event happen on Tableau. Returns the identifier under which it was published.
+async fn fire(simulator: &Simulator, event: &str, body: &str) -> anyhow::Result<String> {
+    show(body);
+    let deliveries = simulator.post("events", &json!({ "site": SITE, "event": event, "body": body })).await?;
+    published_id(&serde_json::from_str(&deliveries)?)
+}
+
+/// Waits for an event in a queue and shows it.
+async fn find(cloud: &Cloud, queue: &str, id: &str) -> anyhow::Result<()> {
+    let messages = cloud.receive_some(queue).await?;
+    messages.iter().for_each(show_message);
+    let attribute = |message: &Value| message["MessageAttributes"]["event_id"]["StringValue"] == id;
+    ensure!(messages.iter().any(attribute), "other messages arrived, but not the event {id}");
+    Ok(())
 }
 
 /// Shows what Tableau was answered, and reads the event's identifier from it.
@@ -210,8 +268,8 @@ async fn stay(
     simulator: &Simulator,
     (stack, queue): &(Stack, String),
 ) -> anyhow::Result<()> {
-    let keyring = cloud.keyring().await?;
-    let receiver = stack.local_receiver_url(&cloud.endpoint)?;
+    let keyring = stack.keyring(&cloud.aws).await?;
+    let receiver = stack.reachable_receiver_url(&cloud.aws)?;
     let here = sample::signed_url(&receiver, &keyring)?;
     let watched = sample::signed_url(WATCH_URL, &keyring)?;
 
@@ -250,6 +308,14 @@ Work on a function: it runs from source, in this stack's environment, and is reb
   {post} {watched}
   cargo lambda invoke -A 127.0.0.1 {receiver_binary} --data-file {invoke_event}
   cargo lambda invoke -A 127.0.0.1 {reconciler_binary} --data-file tests/events/reconciler-apply.json
+
+Take the events topic away, so that Tableau's four attempts fail; bring it back, and publish what was missed:
+
+  set -a; . {environment}; set +a
+  aws sns delete-topic --topic-arn \"$EVENTS_TOPIC_ARN\"
+  curl -H 'content-type: application/json' -d '{control}' {tableau}/_simulator/events
+  aws sns create-topic --name {STACK}-events
+  cargo infra replay 1 --endpoint-url {endpoint}
 
 What arrives in the queue (filtered by event_type {EVENT}):",
         endpoint = cloud.endpoint,

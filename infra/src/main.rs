@@ -1,11 +1,14 @@
-//! `cargo infra`: runs the product.
+//! `cargo infra`: runs and operates the product.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use infra::local::{self, Local};
+use infra::{
+    local::{self, Local},
+    replay::{self, Replay},
+};
 
-/// Runs Tableau Fanout.
+/// Runs and operates Tableau Fanout.
 #[derive(Debug, Parser)]
 #[command(name = "cargo infra", bin_name = "cargo infra", version)]
 struct Arguments {
@@ -16,6 +19,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Local(Local),
+    Replay(Replay),
 }
 
 #[tokio::main]
@@ -23,6 +27,7 @@ async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let result = match command {
         Command::Local(arguments) => local::run(arguments).await,
+        Command::Replay(arguments) => replay::run(arguments).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("\nerror: {error}");

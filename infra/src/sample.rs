@@ -1,11 +1,13 @@
-//! A signed address, and the recorded Function URL event signed for one.
+//! A signed address, the recorded Function URL event signed for one, and what people are told of a delivery.
 
 use std::fs;
 
 use anyhow::Context;
 use shared::{
+    alert::{AlertEvents, AlertMessage},
     keyring::Keyring,
-    registration::{ReceiverUrl, Registration, RegistrationUrl},
+    message::Delivery,
+    registration::{Claim, ReceiverUrl, Registration, RegistrationUrl},
 };
 
 use crate::workspace::Workspace;
@@ -25,9 +27,28 @@ const RECORDED: &str = "tests/events/receiver-workbook-created.json";
 ///
 /// `receiver` is no address.
 pub fn signed_url(receiver: &str, keyring: &Keyring) -> anyhow::Result<RegistrationUrl> {
-    let registration = Registration { site: SITE.parse()?, event: EVENT.parse()? };
     let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no address"))?;
-    Ok(registration.signed_url(&receiver, keyring))
+    Ok(registration(EVENT)?.signed_url(&receiver, keyring))
+}
+
+fn registration(event: &str) -> anyhow::Result<Registration> {
+    Ok(Registration { site: SITE.parse()?, event: event.parse()? })
+}
+
+/// What people are told of a delivery of [`SITE`]: the message that the receiver makes of it.
+///
+/// # Errors
+///
+/// It is no event that people are told of.
+pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
+    // Nothing is read as a delivery that was not verified, by us neither.
+    let root = "https://receiver.example";
+    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("an address")?, keyring);
+    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
+    let verified = claim.verify(keyring).context("a signature of ours")?;
+    let delivery = Delivery::read(&verified, body.as_bytes());
+    let alert = delivery.alert(delivery.id(""), &AlertEvents::default());
+    alert.with_context(|| format!("nobody is told of {event}"))
 }
 
 /// The recorded Function URL event, signed, as `cargo lambda invoke` takes it.

@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use tokio::{
     process::{Child, ChildStdin, Command},
     time::{Instant, sleep},
@@ -139,8 +139,21 @@ pub fn free_port() -> anyhow::Result<u16> {
 ///
 /// It cannot be made.
 pub fn http_client() -> anyhow::Result<Client> {
+    // A proxy of the environment is for the internet.
+    Ok(client().no_proxy().build()?)
+}
+
+/// A client for servers on the internet.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn internet_client() -> anyhow::Result<Client> {
+    Ok(client().https_only(true).build()?)
+}
+
+fn client() -> ClientBuilder {
     // An error says that the process has a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // A proxy of the environment is for the internet.
-    Ok(Client::builder().no_proxy().build()?)
+    Client::builder().user_agent(concat!("tableau-fanout/", env!("CARGO_PKG_VERSION")))
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use infra::{
-    cloud::{Cloud, Stack},
+    cloud::Cloud,
     functions,
     python::PythonTools,
     service::{Service, http_client},
+    stack::Stack,
     workspace::Workspace,
 };
 use reqwest::Client;
 use serde_json::{Value, json};
+use shared::keyring::Keyring;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 
@@ -53,6 +55,15 @@ impl LocalStack {
     /// A folder that ends with the stack.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// The signing keys, as the reconciler made them.
+    ///
+    /// # Errors
+    ///
+    /// There are none yet.
+    pub async fn keyring(&self) -> anyhow::Result<Keyring> {
+        self.stack.keyring(&self.cloud.aws).await
     }
 
     /// Makes a site on Tableau and declares it under the same name, for some events.

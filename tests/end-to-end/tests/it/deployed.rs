@@ -67,7 +67,7 @@ async fn a_new_signing_key_moves_the_registrations_and_both_addresses_are_believ
     let old = site(&stack.tableau, "marketing", |site| site.webhooks[0].clone())?;
 
     let newest = Keyring::of([9; KEY_BYTES]).to_stored();
-    let keys: Vec<String> = [newest.expose_secret(), stack.cloud.keyring().await?.to_stored().expose_secret()]
+    let keys: Vec<String> = [newest.expose_secret(), stack.keyring().await?.to_stored().expose_secret()]
         .iter()
         .flat_map(|stored| serde_json::from_str::<Vec<String>>(stored).unwrap_or_default())
         .collect();

@@ -37,7 +37,7 @@ async fn while_sns_hangs_the_answer_comes_before_lambda_gives_up() -> anyhow::Re
     // Connections are taken by the kernel and never looked at.
     let hanging = TcpListener::bind("127.0.0.1:0").await?;
     let environment = receiver(&stack, &format!("http://{}", hanging.local_addr()?), &[]).await?;
-    let event = event(&stack.cloud.keyring().await?, &json!({}))?;
+    let event = event(&stack.keyring().await?, &json!({}))?;
     let start = Instant::now();
     let answer = environment.invoke("hanging", event).await?;
     println!("answered after {:.1} s", start.elapsed().as_secs_f64());
@@ -60,7 +60,7 @@ async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_
     let sns_task = tokio::spawn(async { axum::serve(listener, router).await });
     let at_once = AT_ONCE.to_string();
     let environment = receiver(&stack, &sns, &[("AWS_LAMBDA_MAX_CONCURRENCY", &at_once)]).await?;
-    let keyring = stack.cloud.keyring().await?;
+    let keyring = stack.keyring().await?;
     let invoke = async |number: usize| {
         let event = event(&keyring, &json!({ "resource_name": number.to_string() }))?;
         environment.invoke(&number.to_string(), event).await

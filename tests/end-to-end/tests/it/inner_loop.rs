@@ -34,7 +34,7 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     watch.ready(&stack.http, &format!("http://127.0.0.1:{port}/")).await?;
 
     let receiver = format!("http://127.0.0.1:{port}/lambda-url/tableau-webhook-receiver/");
-    let keyring = stack.cloud.keyring().await?;
+    let keyring = stack.keyring().await?;
     let url = sample::signed_url(&receiver, &keyring)?;
     let mut post = async |url: &str| {
         let body = fs::read_to_string(workspace.file("tests/payloads/workbook-created-2021.json"))?;
