@@ -313,7 +313,8 @@ fn is_printable_ascii(character: char) -> bool {
 }
 
 fn is_timestamp(text: &str) -> bool {
-    OffsetDateTime::parse(text, &Rfc3339).is_ok()
+    // The parser also takes a space in place of the T, which the grammar of RFC 3339 does not.
+    OffsetDateTime::parse(text, &Rfc3339).is_ok() && matches!(text.as_bytes().get(10), Some(b'T' | b't'))
 }
 
 /// Characters a CloudEvents attribute must not contain (CloudEvents 1.0.2, "Type System", String).
@@ -401,7 +402,7 @@ mod tests {
         for good in ["2019-10-17T17:12:03Z", "2019-10-17T17:12:03.242Z", "2019-10-17T17:12:03+02:00"] {
             assert_eq!(time(good), Some(Value::from(good)));
         }
-        for bad in ["yesterday", "2019-10-17", "2019-13-17T17:12:03Z", "1571332323"] {
+        for bad in ["yesterday", "2019-10-17", "2019-10-17 17:12:03Z", "2019-13-17T17:12:03Z", "1571332323"] {
             assert_eq!(time(bad), None, "{bad}");
         }
     }

@@ -1,10 +1,19 @@
-//! Programs that others wrote: Tableau's own Python client against the simulator, the linter against the template.
+//! Programs that others wrote: Tableau's own Python client against the simulator, the CloudEvents SDK against our messages,
+//! the linter against the templates.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
+use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::destination::Destination;
 use infra::{python::PythonTools, workspace::Workspace};
+use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use serde_json::json;
+use shared::{
+    keyring::{KEY_BYTES, Keyring},
+    message::Delivery,
+    registration::{Claim, ReceiverUrl, Registration},
+};
 use tableau_simulator::{
     model::{Oddities, TestBody},
     server::Simulator,
@@ -56,5 +65,64 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
     let templates = templates.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>();
     let templates: Vec<_> = templates.iter().map(AsRef::as_ref).collect();
     assert_eq!(printed(&linter, &templates).await?, "");
+    Ok(())
+}
+
+/// A message as the receiver makes it of any body.
+fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
+    let (root, keyring) = ("https://receiver.example", Keyring::of([7; KEY_BYTES]));
+    let registration = Registration { site: "marketing".parse()?, event: event.parse()? };
+    let url = registration.signed_url(&ReceiverUrl::parse(root).context("an address")?, &keyring);
+    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
+    let verified = claim.verify(&keyring).context("a signature of ours")?;
+    let delivery = Delivery::read(&verified, body);
+    Ok(delivery.message(delivery.id("request"))?.body)
+}
+
+/// Bodies of every kind: recorded, odd, and made up.
+fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
+    const MADE_UP: usize = 300;
+    let mut bodies = Vec::new();
+    for payload in fs::read_dir(Workspace::locate()?.file("tests/payloads"))? {
+        bodies.push(fs::read(payload?.path())?);
+    }
+    for odd in [&b""[..], b"{}", b"null", b"\xff\xfe", br#"{"a":1,"a":2}"#, br#"{"event_type":"Test"}"#, b"\"\\ud800\""]
+    {
+        bodies.push(odd.to_owned());
+    }
+    for time in ["2026-05-21T08:00:00Z", "2026-05-21T23:59:60Z", "2026-05-21 08:00:00Z", "2026-05-21t08:00:00z", ""] {
+        bodies.push(json!({ "created_at": time, "resource_luid": time }).to_string().into());
+    }
+    let text = ".{0,40}";
+    let made_up = prop_oneof![
+        vec(any::<u8>(), 0..100),
+        text.prop_map(String::into_bytes),
+        (text, text, text).prop_map(|(luid, name, time)| {
+            json!({ "resource_luid": luid, "resource_name": name, "created_at": time }).to_string().into_bytes()
+        }),
+    ];
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..MADE_UP {
+        let body = made_up.new_tree(&mut runner).map_err(|error| anyhow::anyhow!("no body: {error}"))?;
+        bodies.push(body.current());
+    }
+    Ok(bodies)
+}
+
+#[tokio::test]
+async fn the_cloudevents_projects_own_sdk_reads_every_message() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let mut messages = Vec::new();
+    for body in bodies()? {
+        for event in ["DatasourceRefreshFailed", "FlowRunFailed"] {
+            messages.push(message(event, &body)?);
+        }
+    }
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(&file, messages.join("\n"))?;
+    let script = workspace.file("tests/end-to-end/tests/it/cloudevents.py");
+    let arguments = [script.to_string_lossy(), file.path().to_string_lossy()];
+    let printed = printed(&tools(&workspace)?.program("python3"), &[&arguments[0], &arguments[1]]).await?;
+    assert_eq!(printed, format!("{} events, all as expected\n", messages.len()));
     Ok(())
 }
