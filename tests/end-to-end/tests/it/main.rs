@@ -2,6 +2,7 @@
 
 mod deployed;
 mod environment;
+mod faults;
 mod inner_loop;
 mod peers;
 mod reconciling;

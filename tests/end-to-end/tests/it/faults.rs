@@ -1,0 +1,175 @@
+//! SNS at its worst, made by microburst: whatever it does, nothing that Tableau was told is accepted is lost, and nothing
+//! that was not accepted goes without a record.
+
+use std::{collections::BTreeSet, fmt::Write, fs};
+
+use end_to_end::{declared::site, local_stack::LocalStack};
+use infra::{
+    python::PythonTools,
+    service::{Service, free_port},
+    workspace::Workspace,
+};
+use serde_json::{Value, json};
+use shared::record::{DeliveryRecord, Outcome};
+
+const SITE: &str = "marketing";
+const EVENT: &str = "DatasourceRefreshFailed";
+
+/// Deliveries of each fault.
+const SENT: usize = 3;
+
+/// What goes wrong, as microburst's rules.
+fn faults() -> [(&'static str, Value); 9] {
+    let publish = |fault: Value| {
+        let mut rule = json!({ "service": "sns", "operation": "Publish" });
+        rule.as_object_mut().into_iter().for_each(|rule| rule.extend(fault.as_object().cloned().into_iter().flatten()));
+        json!([rule])
+    };
+    let alerts = "contains(TopicArn, 'alerts')";
+    let events = "contains(TopicArn, 'events')";
+    [
+        ("none", json!([])),
+        // Before the others: after many failures the SDK has no retries left, until enough has succeeded again.
+        ("fails once", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "times": 1 }))),
+        ("throttles", publish(json!({ "error": { "code": "Throttled" } }))),
+        ("answers 500", publish(json!({ "error": { "code": "InternalError", "status": 500 } }))),
+        ("hangs", publish(json!({ "timeout_ms": 30_000 }))),
+        ("resets the connection", publish(json!({ "reset": true }))),
+        ("fails for alerts", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "body": alerts }))),
+        ("fails for events", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "body": events }))),
+        ("accepts, answer lost", publish(json!({ "response": { "abort_frac": 0.3 } }))),
+    ]
+}
+
+/// A stack whose receiver reaches SNS through microburst.
+struct Faulty {
+    stack: LocalStack,
+    rules: String,
+    events: String,
+    alerts: String,
+    _microburst: Service,
+}
+
+impl Faulty {
+    async fn start() -> anyhow::Result<Self> {
+        let stack = LocalStack::start().await?;
+        let workspace = Workspace::locate()?;
+        let tools = PythonTools::install(&workspace, "test-tools", &workspace.file("tests/requirements.txt"))?;
+        let (port, log) = (free_port()?.to_string(), stack.folder().join("microburst.log"));
+        let arguments = ["--upstream", &stack.cloud.endpoint, "--port", &port];
+        let program = tools.program("microburst");
+        let mut microburst = Service::start(&tools, "microburst", &program, &arguments, &[], log)?;
+        let address = format!("http://127.0.0.1:{port}");
+        microburst.ready(&stack.http, &format!("{address}/_microburst/health")).await?;
+
+        stack.declare(SITE, &[EVENT]).await?;
+        let (aws, function) = (&stack.cloud.aws, stack.stack.output("ReceiverName")?);
+        let configuration = aws.json(&["lambda", "get-function-configuration", "--function-name", function]).await?;
+        let mut environment = configuration["Environment"].clone();
+        environment["Variables"]["AWS_ENDPOINT_URL_SNS"] = json!(address);
+        let update = ["lambda", "update-function-configuration", "--function-name", function];
+        aws.run(&[&update[..], &["--environment", &environment.to_string()]].concat()).await?;
+        let raw = json!({ "RawMessageDelivery": "true" });
+        let events = stack.cloud.subscribe_queue_to(stack.stack.output("EventsTopicArn")?, "events", &raw).await?;
+        let alerts = stack.cloud.subscribe_queue_to(stack.stack.output("AlertsTopicArn")?, "alerts", &raw).await?;
+        Ok(Self { stack, rules: format!("{address}/_microburst/rules"), events, alerts, _microburst: microburst })
+    }
+
+    /// Lets Tableau deliver a failed refresh, with its four attempts. Returns whether one was answered with 200.
+    async fn deliver(&self, name: &str) -> anyhow::Result<bool> {
+        // Tableau disabled the webhook if the delivery before failed.
+        site(&self.stack.tableau, SITE, |site| site.webhooks[0].is_enabled = true)?;
+        let payload = json!({ "event_type": EVENT, "resource_luid": "99", "resource_name": name });
+        let answers = self.stack.fire(SITE, EVENT, &payload, 1).await?;
+        Ok(answers.last() == Some(&Some(200)))
+    }
+
+    /// The deliveries that the log records as undelivered, by the names in their bodies.
+    async fn recorded(&self) -> anyhow::Result<BTreeSet<String>> {
+        let group = format!("/aws/lambda/{}", self.stack.stack.output("ReceiverName")?);
+        let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+        let lines = self.stack.cloud.aws.json(&filter).await?;
+        let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let records = lines.filter_map(|line| serde_json::from_str::<DeliveryRecord>(line).ok());
+        let undelivered = records.filter(|record| record.outcome == Outcome::Undelivered);
+        Ok(undelivered.filter_map(|record| name(&serde_json::from_slice(&record.body()?).ok()?)).collect())
+    }
+
+    /// What is in a queue, as `find` reads it from the messages' bodies.
+    async fn arrived(&self, queue: &str, find: impl Fn(&str) -> Option<String>) -> anyhow::Result<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        loop {
+            let messages = self.stack.cloud.receive(queue).await?;
+            if messages.is_empty() {
+                return Ok(all);
+            }
+            let bodies = messages.iter().filter_map(|message| message["Body"].as_str());
+            all.extend(bodies.filter_map(&find));
+        }
+    }
+}
+
+fn name(payload: &Value) -> Option<String> {
+    payload["resource_name"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unrecorded() -> anyhow::Result<()> {
+    let faulty = Faulty::start().await?;
+    faulty.stack.cloud.apply(&faulty.stack.stack).await?;
+    // microburst takes seconds for its first answer.
+    faulty.deliver("first").await?;
+    let mut accepted = BTreeSet::new();
+    for (fault, rules) in faults() {
+        faulty.stack.http.post(&faulty.rules).json(&rules).send().await?.error_for_status()?;
+        for name in deliveries(fault) {
+            if faulty.deliver(&name).await? {
+                accepted.insert(name);
+            }
+        }
+    }
+    let data = |body: &str| name(&serde_json::from_str::<Value>(body).ok()?["data"]);
+    let events = faulty.arrived(&faulty.events, data).await?;
+    // The name is the first thing in quotes.
+    let alerts = faulty.arrived(&faulty.alerts, |body| body.split('"').nth(1).map(str::to_owned)).await?;
+    let recorded = faulty.recorded().await?;
+
+    let mut report = format!(
+        "{:21} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}\n",
+        "SNS", "sent", "accepted", "events", "alerts", "recorded", "accepted and lost", "neither accepted nor recorded"
+    );
+    let mut total_lost = [0, 0];
+    for (fault, _) in faults() {
+        let count = |is: &dyn Fn(&String) -> bool| deliveries(fault).filter(|name| is(name)).count();
+        let lost = [
+            count(&|name| accepted.contains(name) && !(events.contains(name) && alerts.contains(name))),
+            count(&|name| !accepted.contains(name) && !recorded.contains(name)),
+        ];
+        total_lost = [total_lost[0] + lost[0], total_lost[1] + lost[1]];
+        writeln!(
+            report,
+            "{fault:21} {SENT:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
+            count(&|name| accepted.contains(name)),
+            count(&|name| events.contains(name)),
+            count(&|name| alerts.contains(name)),
+            count(&|name| recorded.contains(name)),
+            lost[0],
+            lost[1],
+        )?;
+    }
+    println!("{report}");
+    fs::write(Workspace::locate()?.local("reports")?.join("sns-faults.txt"), &report)?;
+    assert_eq!(total_lost, [0, 0], "{report}");
+    // The faults were real, and what is none was no fault.
+    for (fault, expected) in
+        [("none", SENT), ("throttles", 0), ("answers 500", 0), ("hangs", 0), ("fails for events", 0)]
+    {
+        assert_eq!(deliveries(fault).filter(|name| accepted.contains(name)).count(), expected, "{report}");
+    }
+    Ok(())
+}
+
+/// The names of the deliveries that are sent while a fault lasts.
+fn deliveries(fault: &str) -> impl Iterator<Item = String> {
+    (1..=SENT).map(move |number| format!("{fault}, {number}"))
+}
