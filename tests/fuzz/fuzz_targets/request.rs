@@ -1,0 +1,67 @@
+//! The receiver's whole request path, from the bytes of a Function URL event to the answer and what is published.
+//!
+//! The first byte of the input chooses how the rest is read: as a whole event, or as the path, or the body, of an event
+//! that is otherwise as it should be.
+
+#![no_main]
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+
+#[expect(dead_code, reason = "the receiver's own tests use the rest")]
+#[path = "../../../functions/receiver/tests/it/doubles.rs"]
+mod doubles;
+
+use doubles::{Answer, Harness, KEY, Stored, event, path};
+
+/// What the body of an input is signed for, by the input's first byte.
+const EVENTS: [&str; 3] = ["DatasourceRefreshFailed", "WorkbookCreated", "FlowRunFailed"];
+
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, input)) = input.split_first() else { return };
+    let (event, is_signed) = match choice % 4 {
+        0 => match serde_json::from_slice::<Value>(input) {
+            Ok(event) if event.is_object() => (event, false),
+            _ => return,
+        },
+        1 => (event("POST", &String::from_utf8_lossy(input), json!("{}"), false), false),
+        2 => (body(*choice, json!(String::from_utf8_lossy(input)), false), true),
+        _ => (body(*choice, json!(BASE64_STANDARD.encode(input)), true), true),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let harness = Harness::start(Stored::Key(KEY)).await;
+        // What is no Function URL event at all is Lambda's to refuse.
+        let Some(answer) = harness.try_send(event).await else { return };
+        let published = harness.topic.published();
+        if !is_signed {
+            assert_eq!((answer, published.len()), (Answer::empty(404), 0));
+            return;
+        }
+        assert!([200, 413].contains(&answer.status), "{answer:?}");
+        assert_eq!(published.len(), usize::from(answer.status == 200));
+        for message in published {
+            let envelope: Value = serde_json::from_str(&message.body).expect("an envelope is JSON");
+            assert_eq!(envelope["source"], "/tableau/marketing");
+            assert!(message.attributes.len() <= 10 && message.attributes.values().all(|value| !value.is_empty()));
+            assert!(message.body.len() <= 256 * 1024);
+            if envelope["datacontenttype"] == "application/json" {
+                let sent = String::from_utf8_lossy(input);
+                assert!(message.body.ends_with(&format!(r#""data":{}}}"#, sent.trim_matches([' ', '\t', '\r', '\n']))));
+            }
+        }
+        for alert in harness.alerts.published() {
+            assert!(alert.subject.len() < 100 && alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            assert!(serde_json::from_str::<Value>(&alert.body).is_ok_and(|texts| texts.is_object()));
+        }
+        // One line for the delivery, and nothing of its signature.
+        let log = harness.log();
+        assert!(log.len() == 1 && log[0]["outcome"].is_string(), "{log:?}");
+    });
+});
+
+/// A signed delivery of a body.
+fn body(choice: u8, body: Value, is_base64: bool) -> Value {
+    event("POST", &path("marketing", EVENTS[usize::from(choice / 4) % EVENTS.len()], KEY), body, is_base64)
+}
