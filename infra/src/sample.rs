@@ -7,7 +7,7 @@ use shared::{
     alert::{AlertEvents, AlertMessage},
     keyring::Keyring,
     message::Delivery,
-    registration::{Claim, ReceiverUrl, Registration, RegistrationUrl},
+    registration::{Claim, ReceiverUrl, Registration, RegistrationUrl, Verified},
 };
 
 use crate::workspace::Workspace;
@@ -41,14 +41,22 @@ fn registration(event: &str) -> anyhow::Result<Registration> {
 ///
 /// It is no event that people are told of.
 pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
-    // Nothing is read as a delivery that was not verified, by us neither.
-    let root = "https://receiver.example";
-    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("an address")?, keyring);
-    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
-    let verified = claim.verify(keyring).context("a signature of ours")?;
+    let verified = verified(event, keyring)?;
     let delivery = Delivery::read(&verified, body.as_bytes());
     let alert = delivery.alert(delivery.id(""), &AlertEvents::default());
     alert.with_context(|| format!("nobody is told of {event}"))
+}
+
+/// The right to deliver an event of [`SITE`], come by as anybody must: with a signature, verified.
+///
+/// # Errors
+///
+/// It is no event.
+pub fn verified(event: &str, keyring: &Keyring) -> anyhow::Result<Verified> {
+    let root = "https://receiver.example";
+    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("an address")?, keyring);
+    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
+    claim.verify(keyring).context("a signature of ours")
 }
 
 /// The recorded Function URL event, signed, as `cargo lambda invoke` takes it.

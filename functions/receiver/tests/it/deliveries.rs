@@ -163,6 +163,16 @@ async fn a_body_of_six_megabytes_is_refused_for_good_and_a_compressed_one_is_kep
 }
 
 #[tokio::test]
+async fn a_query_string_changes_nothing_even_one_that_repeats_itself() {
+    let harness = Harness::start(Stored::Key(KEY)).await;
+    let mut queried = event("POST", &path("marketing", "WorkbookCreated", KEY), json!("{}"), false);
+    queried["rawQueryString"] = json!("event=SiteDeleted&event=%zz&&=");
+    queried["queryStringParameters"] = json!({ "event": "SiteDeleted,%zz" });
+    assert_eq!(harness.send(queried).await.outcome(), "200 published");
+    assert_eq!(harness.only_message().attributes["event_type"], "WorkbookCreated");
+}
+
+#[tokio::test]
 async fn only_posts_are_deliveries() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {

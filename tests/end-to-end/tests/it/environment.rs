@@ -1,12 +1,13 @@
 //! The receiver's own binary under conditions that a cloud does not make on demand.
 
-use std::{sync::Arc, time::Instant};
+use std::{fs, sync::Arc, time::Instant};
 
+use anyhow::Context;
 use axum::Router;
 use end_to_end::{lambda::Environment, local_stack::LocalStack};
 use infra::{sample, workspace::Workspace};
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
+use shared::{keyring::Keyring, record::DeliveryRecord};
 use tokio::{net::TcpListener, sync::Barrier};
 
 /// What SNS answers to a publish that it accepts.
@@ -37,11 +38,19 @@ async fn while_sns_hangs_the_answer_comes_before_lambda_gives_up() -> anyhow::Re
     // Connections are taken by the kernel and never looked at.
     let hanging = TcpListener::bind("127.0.0.1:0").await?;
     let environment = receiver(&stack, &format!("http://{}", hanging.local_addr()?), &[]).await?;
-    let event = event(&stack.keyring().await?, &json!({}))?;
+    let body = json!({ "resource_name": "hanging" });
+    let event = event(&stack.keyring().await?, &body)?;
     let start = Instant::now();
-    let answer = environment.invoke("hanging", event).await?;
+    let answer = environment.invoke("hanging", event.clone()).await?;
     println!("answered after {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(answer["statusCode"], 503, "{answer}");
+
+    let log = fs::read_to_string(stack.folder().join("receiver.log"))?;
+    let record = log.lines().find_map(|line| serde_json::from_str::<DeliveryRecord>(line).ok()).context(log.clone())?;
+    assert_eq!(record.body(), Some(body.to_string().into_bytes()));
+    assert!(record.errors["events"].contains("timed out"), "{log}");
+    let signature = event["rawPath"].as_str().and_then(|path| path.rsplit('/').next()).context("a signature")?;
+    assert!(!log.contains(signature), "{log}");
     Ok(())
 }
 

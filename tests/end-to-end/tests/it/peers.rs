@@ -3,16 +3,14 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::destination::Destination;
-use infra::{python::PythonTools, workspace::Workspace};
+use infra::{python::PythonTools, sample, workspace::Workspace};
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::json;
 use shared::{
     keyring::{KEY_BYTES, Keyring},
     message::Delivery,
-    registration::{Claim, ReceiverUrl, Registration},
 };
 use tableau_simulator::{
     model::{Oddities, TestBody},
@@ -70,11 +68,7 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
 
 /// A message as the receiver makes it of any body.
 fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
-    let (root, keyring) = ("https://receiver.example", Keyring::of([7; KEY_BYTES]));
-    let registration = Registration { site: "marketing".parse()?, event: event.parse()? };
-    let url = registration.signed_url(&ReceiverUrl::parse(root).context("an address")?, &keyring);
-    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
-    let verified = claim.verify(&keyring).context("a signature of ours")?;
+    let verified = sample::verified(event, &Keyring::of([7; KEY_BYTES]))?;
     let delivery = Delivery::read(&verified, body);
     Ok(delivery.message(delivery.id("request"))?.body)
 }
