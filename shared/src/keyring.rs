@@ -44,6 +44,26 @@ impl Keyring {
         Self { newest: SecretBox::new(Box::new(key)), previous: Vec::new() }
     }
 
+    /// The keyring with a new key in front. What the others signed is still believed.
+    #[must_use]
+    pub fn with_newest(self, key: [u8; KEY_BYTES]) -> Self {
+        let Self { newest, mut previous } = self;
+        previous.insert(0, newest);
+        Self { newest: SecretBox::new(Box::new(key)), previous }
+    }
+
+    /// The keyring without the keys that are older than the one before the newest.
+    #[must_use]
+    pub fn without_retired(mut self) -> Self {
+        self.previous.truncate(1);
+        self
+    }
+
+    /// How many keys there are.
+    pub fn keys_count(&self) -> usize {
+        self.keys().count()
+    }
+
     /// Reads a keyring as it is stored: a JSON list of base64url keys, newest first.
     ///
     /// # Errors
@@ -109,6 +129,17 @@ mod tests {
         assert!(keyring.verifies("m", &Keyring::of([1; KEY_BYTES]).sign("m")));
         assert!(!keyring.verifies("m", &Keyring::of([3; KEY_BYTES]).sign("m")));
         Ok(())
+    }
+
+    #[test]
+    fn a_new_key_signs_and_what_the_one_before_signed_is_believed_until_it_is_retired() {
+        let [first, second, third] = [1, 2, 3].map(|byte| Keyring::of([byte; KEY_BYTES]).sign("m"));
+        let keyring = Keyring::of([1; KEY_BYTES]).with_newest([2; KEY_BYTES]).with_newest([3; KEY_BYTES]);
+        assert_eq!(keyring.sign("m"), third);
+        assert!([first, second, third].iter().all(|signature| keyring.verifies("m", signature)));
+        let keyring = keyring.without_retired();
+        assert_eq!((keyring.sign("m"), keyring.keys_count()), (third, 2));
+        assert!(keyring.verifies("m", &second) && !keyring.verifies("m", &first));
     }
 
     #[test]

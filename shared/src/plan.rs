@@ -1,5 +1,7 @@
 //! What has to change on a site: a pure comparison of how its webhooks should be and how they are.
 
+use std::collections::BTreeSet;
+
 use crate::webhook::{DesiredWebhook, NamePrefix, ObservedWebhook};
 
 /// What has to change on one site, in the order in which to do it: what exists is put right first, then what is
@@ -40,6 +42,8 @@ pub enum Change {
     Delete {
         /// How it is.
         observed: ObservedWebhook,
+        /// Whether it is a copy of one that stays.
+        is_surplus: bool,
     },
 }
 
@@ -56,6 +60,7 @@ impl Plan {
 
         let mut plan = Self { foreign: foreign.into_iter().map(|webhook| webhook.name).collect(), ..Self::default() };
         plan.foreign.sort();
+        let wanted: BTreeSet<_> = desired.iter().map(|desired| desired.name.clone()).collect();
         let (mut updates, mut enables, mut creates) = (Vec::new(), Vec::new(), Vec::new());
         for desired in desired {
             let copies = (0..ours.len()).filter(|index| ours[*index].name == desired.name);
@@ -71,7 +76,10 @@ impl Plan {
                 Needs::Updating => updates.push(Change::Update { observed, desired }),
             }
         }
-        let deletes = ours.into_iter().map(|observed| Change::Delete { observed });
+        let deletes = ours.into_iter().map(|observed| {
+            let is_surplus = wanted.contains(&observed.name);
+            Change::Delete { observed, is_surplus }
+        });
         plan.changes = updates.into_iter().chain(enables).chain(creates).chain(deletes).collect();
         plan
     }
@@ -130,6 +138,7 @@ mod tests {
             url: Some(url(name)),
             is_enabled: true,
             status_change_reason: None,
+            updated_at: None,
         }
     }
 
@@ -145,7 +154,7 @@ mod tests {
                     }
                 }
                 Change::Create { desired } => site.push(observed(900 + number, desired.event.as_str())),
-                Change::Delete { observed } => site.retain(|webhook| webhook.id != observed.id),
+                Change::Delete { observed, .. } => site.retain(|webhook| webhook.id != observed.id),
             }
         }
         site
@@ -156,7 +165,7 @@ mod tests {
             Change::Update { observed, .. } => ("update", observed.id.clone()),
             Change::Enable { observed, .. } => ("enable", observed.id.clone()),
             Change::Create { desired } => ("create", desired.name.clone()),
-            Change::Delete { observed } => ("delete", observed.id.clone()),
+            Change::Delete { observed, .. } => ("delete", observed.id.clone()),
         });
         kinds.collect()
     }
@@ -226,6 +235,7 @@ mod tests {
                 url: address.map(url),
                 is_enabled,
                 status_change_reason: None,
+                updated_at: None,
             }
         }
     }

@@ -96,6 +96,8 @@ pub struct ObservedWebhook {
     pub is_enabled: bool,
     /// Why Tableau switched it off, in Tableau's words.
     pub status_change_reason: Option<String>,
+    /// When it was last changed, in Tableau's words, if the answer told it.
+    pub updated_at: Option<String>,
 }
 
 #[cfg(test)]

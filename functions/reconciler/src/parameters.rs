@@ -1,9 +1,9 @@
 //! What the reconciler keeps in SSM: site entries and the keyring.
 
-use aws_sdk_ssm::{Client, types::ParameterType};
+use aws_sdk_ssm::{Client, operation::put_parameter::builders::PutParameterFluentBuilder, types::ParameterType};
 use common::keyring::KeyringParameter;
 use secrecy::{ExposeSecret, SecretString};
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::keyring::Keyring;
 
 use crate::{BoxError, config::Config};
 
@@ -12,8 +12,14 @@ pub trait Parameters {
     /// Every site entry: the name of its parameter and its value, not yet read.
     fn site_entries(&self) -> impl Future<Output = Result<Vec<(String, SecretString)>, BoxError>> + Send;
 
-    /// The signing keys; made now if there are none yet.
-    fn keyring(&self) -> impl Future<Output = Result<Keyring, BoxError>> + Send;
+    /// The signing keys, `None` if there are none yet.
+    fn keyring(&self) -> impl Future<Output = Result<Option<Keyring>, BoxError>> + Send;
+
+    /// Stores the first signing keys. If another run was faster, its keys stay.
+    fn create_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Stores other signing keys in place of those that are there.
+    fn replace_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 /// SSM Parameter Store.
@@ -33,29 +39,14 @@ impl SsmParameters {
         Self { ssm, sites_path: config.sites_path.clone(), keyring, key_alias }
     }
 
-    /// Stores a first keyring, unless another run was faster.
-    async fn create_keyring(&self) -> Result<(), BoxError> {
-        let mut key = [0; KEY_BYTES];
-        getrandom::fill(&mut key)?;
-        let stored = self
-            .ssm
+    fn put_keyring(&self, keyring: &Keyring) -> PutParameterFluentBuilder {
+        self.ssm
             .put_parameter()
             .name(self.keyring.name())
             .description("Keys that sign the addresses of Tableau's webhooks, newest first")
             .r#type(ParameterType::SecureString)
             .key_id(&self.key_alias)
-            .value(Keyring::of(key).to_stored().expose_secret())
-            .overwrite(false)
-            .send()
-            .await;
-        match stored {
-            Ok(_) => {
-                tracing::info!(parameter = self.keyring.name(), "made the first signing key");
-                Ok(())
-            }
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_parameter_already_exists()) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+            .value(keyring.to_stored().expose_secret())
     }
 }
 
@@ -67,11 +58,24 @@ impl Parameters for SsmParameters {
         Ok(parameters.filter_map(|parameter| Some((parameter.name?, parameter.value?.into()))).collect())
     }
 
-    async fn keyring(&self) -> Result<Keyring, BoxError> {
-        if let Some(keyring) = self.keyring.read().await? {
-            return Ok(keyring);
+    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
+        Ok(self.keyring.read().await?)
+    }
+
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        match self.put_keyring(keyring).overwrite(false).send().await {
+            Ok(_) => {
+                tracing::info!(parameter = self.keyring.name(), "made the first signing key");
+                Ok(())
+            }
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_parameter_already_exists()) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        self.create_keyring().await?;
-        self.keyring.read().await?.ok_or_else(|| "the signing keys were stored and could not be read again".into())
+    }
+
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        self.put_keyring(keyring).overwrite(true).send().await?;
+        tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "stored other signing keys");
+        Ok(())
     }
 }

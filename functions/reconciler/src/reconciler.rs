@@ -1,7 +1,7 @@
 //! A run: every site signed in to, listed, compared, put right, listed again, signed out of.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     future::ready,
 };
@@ -11,7 +11,7 @@ use lambda_runtime::Diagnostic;
 use secrecy::{ExposeSecret, SecretString};
 use shared::{
     event::Event,
-    keyring::Keyring,
+    keyring::{KEY_BYTES, Keyring},
     plan::{Change, Plan},
     site::SiteEntry,
     webhook::{DesiredWebhook, ObservedWebhook},
@@ -22,7 +22,7 @@ use crate::{
     BoxError,
     config::Config,
     parameters::Parameters,
-    report::{Enabled, Report, SiteReport},
+    report::{Enabled, Report, SiteReport, Tested},
     request::{Action, Request},
     tableau::{Session, Tableau, TableauError},
 };
@@ -40,7 +40,9 @@ pub struct Reconciler<P> {
 
 /// A run that did not leave every site as declared.
 pub enum Failure {
-    /// The declaration could not be read, so that no site was looked at.
+    /// What was asked for makes no sense. Nothing was done.
+    Request(&'static str),
+    /// The declaration could not be read, so that no site was looked at; or the signing keys not be stored.
     Parameters(BoxError),
     /// Some sites failed. The others are as declared.
     Sites(Report),
@@ -49,9 +51,10 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Request(what) => formatter.write_str(what),
             Self::Parameters(error) => {
                 let mut source: Option<&dyn std::error::Error> = Some(&**error);
-                write!(formatter, "no site was looked at, since what is declared cannot be read from SSM")?;
+                write!(formatter, "what is declared cannot be read from SSM, or not be stored there")?;
                 while let Some(error) = source {
                     write!(formatter, ": {error}")?;
                     source = error.source();
@@ -75,6 +78,7 @@ impl fmt::Debug for Failure {
 impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
         let error_type = match failure {
+            Failure::Request(_) => "InvalidRequest",
             Failure::Parameters(_) => "ParametersUnreadable",
             Failure::Sites(_) => "SitesFailed",
         };
@@ -94,45 +98,94 @@ impl<P: Parameters> Reconciler<P> {
     ///
     /// What is declared cannot be read, or a site is not as declared at the end.
     pub async fn run(&self, request: Request) -> Result<Report, Failure> {
-        match request.action {
-            Action::Apply => self.apply(&request).await,
+        let Request { action, sites } = request;
+        if action == Action::Rotate && sites.is_some() {
+            return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
+        }
+        let stored = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
+        if stored.is_empty() && sites.is_none() {
+            return Ok(Report::new(action, Vec::new(), &self.config.sites_path));
+        }
+        let keyring = self.keyring_for(action).await.map_err(Failure::Parameters)?;
+        let report = Report::new(action, self.visit(action, sites, stored, &keyring).await, &self.config.sites_path);
+        if report.failed() {
+            return Err(Failure::Sites(report));
+        }
+        if action == Action::Rotate {
+            // Every site is at the newest key. The one before it stays for what is under way; older ones go.
+            self.parameters.replace_keyring(&keyring.without_retired()).await.map_err(Failure::Parameters)?;
+        }
+        Ok(report)
+    }
+
+    /// The signing keys to work with: those that are stored, made or renewed as the action has it.
+    async fn keyring_for(&self, action: Action) -> Result<Keyring, BoxError> {
+        let stored = self.parameters.keyring().await?;
+        match (stored, action) {
+            (Some(keyring), Action::Rotate) => {
+                let keyring = keyring.with_newest(random_key()?);
+                self.parameters.replace_keyring(&keyring).await?;
+                Ok(keyring)
+            }
+            (Some(keyring), _) => Ok(keyring),
+            // What nobody signed needs no keys; any shows what there is to do.
+            (None, Action::Plan | Action::Test | Action::Destroy) => Ok(Keyring::of(random_key()?)),
+            (None, Action::Apply | Action::Rotate) => {
+                self.parameters.create_keyring(&Keyring::of(random_key()?)).await?;
+                let stored = self.parameters.keyring().await?;
+                stored.ok_or_else(|| "the signing keys were stored and could not be read again".into())
+            }
         }
     }
 
-    async fn apply(&self, request: &Request) -> Result<Report, Failure> {
-        let stored = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
-        let keyring = &self.parameters.keyring().await.map_err(Failure::Parameters)?;
+    /// Visits the sites that are asked for.
+    async fn visit(
+        &self,
+        action: Action,
+        sites: Option<Vec<String>>,
+        stored: Vec<(String, SecretString)>,
+        keyring: &Keyring,
+    ) -> Vec<SiteReport> {
         let Visits { by_token, unusable } = Visits::new(stored);
-        let is_chosen = |site: &str| request.sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
+        let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
         let unusable = unusable.into_iter().filter(|report| is_chosen(&report.site));
         // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
         let visits = stream::iter(by_token.into_values()).map(async |entries| {
             let chosen = stream::iter(entries).filter(|entry| ready(is_chosen(entry.name.as_str())));
-            chosen.then(async |entry| self.site(&entry, keyring).await).collect::<Vec<_>>().await
+            chosen.then(async |entry| self.site(action, &entry, keyring).await).collect::<Vec<_>>().await
         });
         let visited = visits.buffer_unordered(TOKENS_AT_ONCE).collect::<Vec<_>>().await;
         let mut reports: Vec<_> = visited.into_iter().flatten().chain(unusable).collect();
-        for name in request.sites.iter().flatten() {
+        for name in sites.iter().flatten() {
             if reports.iter().all(|report| report.site != *name) {
                 let error = format!("there is no site entry {}/{name}", self.config.sites_path);
                 reports.push(SiteReport::of_failure(name, error));
             }
         }
-        let report = Report::new(reports, &self.config.sites_path);
-        if report.failed() { Err(Failure::Sites(report)) } else { Ok(report) }
+        reports
     }
 
-    /// Makes one site what its entry declares.
+    /// Does at one site what was asked for.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
-    async fn site(&self, entry: &SiteEntry, keyring: &Keyring) -> SiteReport {
+    async fn site(&self, action: Action, entry: &SiteEntry, keyring: &Keyring) -> SiteReport {
         let mut report = SiteReport::new(entry.name.as_str());
         let Config { name_prefix, receiver, events, .. } = &self.config;
         let events = entry.events.as_ref().unwrap_or(events);
         report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
-        let desired = DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring);
+        let desired = match action {
+            Action::Destroy => Vec::new(),
+            _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
+        };
         match self.tableau.sign_in(entry).await {
             Ok(mut session) => {
-                if let Err(error) = self.converge(&mut session, desired, &mut report).await {
+                let result = match action {
+                    Action::Plan => self.plan(&mut session, desired, &mut report).await.map(drop),
+                    Action::Apply | Action::Rotate | Action::Destroy => {
+                        self.converge(&mut session, desired, &mut report).await
+                    }
+                    Action::Test => self.test_all(&mut session, &mut report).await,
+                };
+                if let Err(error) = result {
                     report.errors.push(described(error));
                 }
                 if let Err(error) = session.sign_out().await {
@@ -146,15 +199,30 @@ impl<P: Parameters> Reconciler<P> {
             updated = report.updated.len(),
             enabled = report.enabled.len(),
             created = report.created.len(),
-            deleted = report.deleted.len(),
+            deleted = report.deleted.len() + report.surplus.len(),
             unchanged = report.unchanged.len(),
             foreign = report.foreign.len(),
+            tests = report.tests.len(),
             errors = report.errors.len(),
             "looked after the site"
         );
         report
     }
 
+    /// Compares, and reports what there is to change as if it were done.
+    async fn plan(
+        &self,
+        session: &mut Session<'_>,
+        desired: Vec<DesiredWebhook>,
+        report: &mut SiteReport,
+    ) -> Result<(), TableauError> {
+        let Plan { changes, unchanged, foreign } = Plan::new(&self.config.name_prefix, desired, session.list().await?);
+        (report.unchanged, report.foreign) = (unchanged, foreign);
+        changes.into_iter().for_each(|change| report_change(change, report));
+        Ok(())
+    }
+
+    /// Compares, changes, compares again, and has Tableau test what is new.
     async fn converge(
         &self,
         session: &mut Session<'_>,
@@ -162,21 +230,21 @@ impl<P: Parameters> Reconciler<P> {
         report: &mut SiteReport,
     ) -> Result<(), TableauError> {
         let prefix = &self.config.name_prefix;
-        let observed = session.list().await?;
-        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed);
-        report.unchanged = unchanged;
-        report.foreign = foreign;
+        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), session.list().await?);
+        (report.unchanged, report.foreign) = (unchanged, foreign);
         if changes.is_empty() {
             return Ok(());
         }
         for change in changes {
-            match carry_out(session, change, report).await {
+            match carry_out(session, &change).await {
+                Ok(()) => report_change(change, report),
                 // The other changes are as right as before.
                 Err(error) if error.is_local() => report.errors.push(described(error)),
-                result => result?,
+                Err(error) => return Err(error),
             }
         }
-        let Plan { changes, .. } = Plan::new(prefix, desired, session.list().await?);
+        let observed = session.list().await?;
+        let Plan { changes, .. } = Plan::new(prefix, desired, observed.clone());
         // A change that failed is reported already, by its cause.
         if !changes.is_empty() && !report.failed() {
             report.errors.push(format!(
@@ -185,43 +253,87 @@ impl<P: Parameters> Reconciler<P> {
                 changes.iter().map(name_of).collect::<Vec<_>>().join(", ")
             ));
         }
+        // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
+        // could show.
+        let new = report.updated.iter().chain(&report.created).take(1);
+        let to_test: BTreeSet<_> = report.enabled.iter().map(|enabled| &enabled.name).chain(new).cloned().collect();
+        self.test(session, observed, &to_test, report).await;
         Ok(())
+    }
+
+    /// Has Tableau test every webhook of ours.
+    async fn test_all(&self, session: &mut Session<'_>, report: &mut SiteReport) -> Result<(), TableauError> {
+        let is_ours = |webhook: &ObservedWebhook| self.config.name_prefix.event_of(&webhook.name).is_some();
+        let observed: Vec<_> = session.list().await?.into_iter().filter(is_ours).collect();
+        let names = observed.iter().map(|webhook| webhook.name.clone()).collect();
+        let all = observed.len();
+        self.test(session, observed, &names, report).await;
+        let failed = all - report.tests.iter().filter(|test| test.succeeded()).count();
+        if failed > 0 {
+            report.errors.push(format!("{failed} of {all} tests were not taken by the receiver"));
+        }
+        Ok(())
+    }
+
+    /// Has Tableau test webhooks, by name. A test that cannot be made changes nothing and is a note.
+    async fn test(
+        &self,
+        session: &mut Session<'_>,
+        mut observed: Vec<ObservedWebhook>,
+        names: &BTreeSet<String>,
+        report: &mut SiteReport,
+    ) {
+        // Sorted, so that a report reads the same whatever order Tableau lists in.
+        observed.sort_by(|a, b| a.name.cmp(&b.name));
+        for webhook in observed.into_iter().filter(|webhook| names.contains(&webhook.name)) {
+            match session.test(&webhook.id).await {
+                Ok(status) => report.tests.push(Tested { name: webhook.name, status }),
+                Err(error) => report.notes.push(format!("{} could not be tested: {}", webhook.name, described(error))),
+            }
+        }
     }
 }
 
-async fn carry_out(session: &mut Session<'_>, change: Change, report: &mut SiteReport) -> Result<(), TableauError> {
+async fn carry_out(session: &mut Session<'_>, change: &Change) -> Result<(), TableauError> {
+    match change {
+        Change::Update { observed, desired } | Change::Enable { observed, desired } => {
+            session.update(&observed.id, desired).await
+        }
+        Change::Create { desired } => session.create(desired).await,
+        Change::Delete { observed, .. } => session.delete(&observed.id).await,
+    }
+}
+
+fn report_change(change: Change, report: &mut SiteReport) {
     match change {
         Change::Update { observed, desired } => {
-            session.update(&observed.id, &desired).await?;
             report.updated.push(desired.name);
             if !observed.is_enabled {
                 report.enabled.push(enabled(observed));
             }
         }
-        Change::Enable { observed, desired } => {
-            session.update(&observed.id, &desired).await?;
-            report.enabled.push(enabled(observed));
-        }
-        Change::Create { desired } => {
-            session.create(&desired).await?;
-            report.created.push(desired.name);
-        }
-        Change::Delete { observed } => {
-            session.delete(&observed.id).await?;
-            report.deleted.push(observed.name);
-        }
+        Change::Enable { observed, .. } => report.enabled.push(enabled(observed)),
+        Change::Create { desired } => report.created.push(desired.name),
+        Change::Delete { observed, is_surplus: false } => report.deleted.push(observed.name),
+        Change::Delete { observed, is_surplus: true } => report.surplus.push(observed.name),
     }
-    Ok(())
 }
 
 fn enabled(observed: ObservedWebhook) -> Enabled {
-    Enabled { name: observed.name, reason: observed.status_change_reason }
+    let ObservedWebhook { name, status_change_reason, updated_at, .. } = observed;
+    Enabled { name, reason: status_change_reason, since: updated_at }
+}
+
+fn random_key() -> Result<[u8; KEY_BYTES], BoxError> {
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key)?;
+    Ok(key)
 }
 
 fn name_of(change: &Change) -> &str {
     match change {
         Change::Create { desired } => &desired.name,
-        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed } => {
+        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed, .. } => {
             &observed.name
         }
     }

@@ -1,6 +1,6 @@
 //! What an invocation asks for.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The input of an invocation. Anything it does not know is an error, since a misspelt wish would pass unheard.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -14,11 +14,20 @@ pub struct Request {
 }
 
 /// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
+    /// Say what [`Action::Apply`] would change, and change nothing.
+    Plan,
     /// Make every site's webhooks what they should be.
+    #[default]
     Apply,
+    /// Have Tableau test every webhook of ours.
+    Test,
+    /// Put a new signing key in front and move every webhook to it. Always for all sites, since all share the keys.
+    Rotate,
+    /// Delete our webhooks, and no others.
+    Destroy,
 }
 
 #[cfg(test)]
@@ -29,7 +38,8 @@ mod tests {
     fn what_is_not_known_is_refused_with_what_is() {
         let error = |text| serde_json::from_str::<Request>(text).expect_err(text).to_string();
         assert!(error("{}").starts_with("missing field `action`"));
-        assert!(error(r#"{"action":"aply"}"#).starts_with("unknown variant `aply`, expected `apply`"));
+        let expected = "unknown variant `aply`, expected one of `plan`, `apply`, `test`, `rotate`, `destroy`";
+        assert!(error(r#"{"action":"aply"}"#).starts_with(expected));
         assert!(
             error(r#"{"action":"apply","site":"a"}"#).starts_with("unknown field `site`, expected `action` or `sites`")
         );

@@ -270,6 +270,17 @@ impl Session<'_> {
         }
     }
 
+    /// Has Tableau test a webhook, and returns the HTTP status that the destination answered with, `None` if it did not
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn test(&mut self, id: &str) -> Result<Option<u16>, TableauError> {
+        let answer = self.call(Method::GET, &["webhooks", id, "test"], "", None).await?;
+        answer.read(wire::read_test)
+    }
+
     /// Ends the session. One that is already gone is as good as ended.
     ///
     /// # Errors

@@ -126,7 +126,16 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
         url: url.map(RegistrationUrl::observed),
         is_enabled,
         status_change_reason,
+        updated_at: text("updatedAt"),
     })
+}
+
+/// The HTTP status that the destination of a test answered with, `None` if it did not answer.
+pub(crate) fn read_test(answer: &Value) -> Result<Option<u16>, Unreadable> {
+    let result = answer["webhookTestResult"].as_object().ok_or("it holds no test result")?;
+    // One account spells it the other way.
+    let status = result.get("status").or_else(|| result.get("statusCode")).unwrap_or(&Value::Null);
+    Ok(number(status).and_then(|status| status.try_into().ok()))
 }
 
 /// What Tableau says of an error: its code, if there is one, and a text for people.

@@ -1,6 +1,9 @@
 //! A declaration without AWS: the reconciler's parameters as values, and a simulator to run it against.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use reconciler::{
     BoxError,
@@ -11,28 +14,32 @@ use reconciler::{
     request::{Action, Request},
     tableau::Tableau,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::keyring::Keyring;
 use tableau_simulator::{model::Site, server::Running};
 
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
 
-/// What is declared, and for which key. Sites are on one simulated server, called there as they are here.
+/// What is declared, and the signing keys. Sites are on one simulated server, called there as they are here.
 #[derive(Clone, Debug)]
 pub struct Declared {
     /// The entries' values by site name.
     pub entries: BTreeMap<String, String>,
-    /// Every byte of the only signing key.
-    pub key: u8,
+    /// The signing keys, as they are stored.
+    keyring: Arc<Mutex<Option<SecretString>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
 }
 
 impl Default for Declared {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), key: 7, events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed" }
+        Self {
+            entries: BTreeMap::new(),
+            keyring: Arc::default(),
+            events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
+        }
     }
 }
 
@@ -42,8 +49,18 @@ impl Parameters for Declared {
         Ok(entries.map(|(name, value)| (format!("{SITES_PATH}/{name}"), value.as_str().into())).collect())
     }
 
-    async fn keyring(&self) -> Result<Keyring, BoxError> {
-        Ok(Keyring::of([self.key; KEY_BYTES]))
+    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
+        Ok(self.stored_keyring().as_ref().map(|stored| Keyring::parse(stored.expose_secret())).transpose()?)
+    }
+
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        self.stored_keyring().get_or_insert_with(|| keyring.to_stored());
+        Ok(())
+    }
+
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        *self.stored_keyring() = Some(keyring.to_stored());
+        Ok(())
     }
 }
 
@@ -60,6 +77,11 @@ impl Declared {
         Self { entries: entries.collect(), ..Self::default() }
     }
 
+    /// The signing keys, as they are stored.
+    pub fn stored_keyring(&self) -> MutexGuard<'_, Option<SecretString>> {
+        self.keyring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes a member of a site's entry.
     ///
     /// # Errors
@@ -73,21 +95,21 @@ impl Declared {
         Ok(())
     }
 
-    /// Runs the reconciler for all sites.
+    /// Runs the reconciler's `apply` for all sites.
+    ///
+    /// # Errors
+    ///
+    /// As [`Declared::run`].
+    pub async fn apply(&self) -> anyhow::Result<Result<Report, Failure>> {
+        self.run(Action::Apply, None).await
+    }
+
+    /// Runs the reconciler for some sites, or for all.
     ///
     /// # Errors
     ///
     /// The harness is wrong. A failed run is a result here.
-    pub async fn apply(&self) -> anyhow::Result<Result<Report, Failure>> {
-        self.apply_to(None).await
-    }
-
-    /// Runs the reconciler for some sites.
-    ///
-    /// # Errors
-    ///
-    /// As [`Declared::apply`].
-    pub async fn apply_to(&self, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
+    pub async fn run(&self, action: Action, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
                 "RECEIVER_URL" => "https://receiver.example/",
@@ -100,7 +122,7 @@ impl Declared {
             Some(value.to_owned())
         })?;
         let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?);
-        Ok(reconciler.run(Request { action: Action::Apply, sites }).await)
+        Ok(reconciler.run(Request { action, sites }).await)
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

@@ -5,9 +5,11 @@
 
 #![no_main]
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use libfuzzer_sys::fuzz_target;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 #[expect(dead_code, reason = "the receiver's own tests use the rest")]
 #[path = "../../../functions/receiver/tests/it/doubles.rs"]
@@ -42,11 +44,12 @@ fuzz_target!(|input: &[u8]| {
         assert!([200, 413].contains(&answer.status), "{answer:?}");
         assert_eq!(published.len(), usize::from(answer.status == 200));
         for message in published {
-            let envelope: Value = serde_json::from_str(&message.body).expect("an envelope is JSON");
-            assert_eq!(envelope["source"], "/tableau/marketing");
+            // Its data may hold numbers that are JSON and larger than any type of ours.
+            let envelope: BTreeMap<String, &RawValue> = serde_json::from_str(&message.body).expect("JSON");
+            assert_eq!(envelope["source"].get(), r#""/tableau/marketing""#);
             assert!(message.attributes.len() <= 10 && message.attributes.values().all(|value| !value.is_empty()));
             assert!(message.body.len() <= 256 * 1024);
-            if envelope["datacontenttype"] == "application/json" {
+            if envelope.get("datacontenttype").is_some_and(|data| data.get() == r#""application/json""#) {
                 let sent = String::from_utf8_lossy(input);
                 assert!(message.body.ends_with(&format!(r#""data":{}}}"#, sent.trim_matches([' ', '\t', '\r', '\n']))));
             }

@@ -1,5 +1,6 @@
 //! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
 
+mod actions;
 mod deployed;
 mod environment;
 mod faults;

@@ -1,0 +1,205 @@
+//! What the reconciler can be asked for besides putting things right.
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use end_to_end::{
+    declared::{Declared, site},
+    destination::Destination,
+};
+use reconciler::{reconciler::Failure, report::Report, request::Action};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use shared::keyring::Keyring;
+use tableau_simulator::{
+    model::Webhook,
+    server::{Running, Simulator},
+};
+
+/// A Tableau server with two sites, in whose place one destination answers.
+struct Sites {
+    tableau: Running,
+    declared: Declared,
+    destination: Destination,
+}
+
+impl Sites {
+    async fn start(status: StatusCode) -> anyhow::Result<Self> {
+        let destination = Destination::answering(status).await?;
+        let tableau = Simulator::start(Some(destination.address.clone())).await?;
+        let declared = Declared::sites(&tableau, &["finance", "marketing"]);
+        Ok(Self { tableau, declared, destination })
+    }
+
+    /// Runs an action that is to succeed.
+    async fn run(&self, action: Action) -> anyhow::Result<Report> {
+        Ok(self.declared.run(action, None).await??)
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        let world = self.tableau.simulator.world();
+        world.sites.values().flat_map(|site| site.webhooks.clone()).collect()
+    }
+
+    fn keys(&self) -> anyhow::Result<usize> {
+        let stored = self.declared.stored_keyring();
+        Ok(Keyring::parse(stored.as_ref().context("no keyring")?.expose_secret())?.keys_count())
+    }
+
+    /// Breaks one site in every way at once.
+    fn drift(&self) -> anyhow::Result<()> {
+        site(&self.tableau, "marketing", |site| {
+            let [moved, disabled, _] = &mut site.webhooks[..] else { return };
+            moved.url = "https://elsewhere.example/".to_owned();
+            disabled.is_enabled = false;
+            disabled.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+            let copy = |id: &str, name: &str| Webhook { id: id.to_owned(), name: name.to_owned(), ..moved.clone() };
+            let added = [copy("s", "fan-ViewDeleted"), copy("u", "fan-UserDeleted"), copy("f", "fan-out-ViewDeleted")];
+            site.webhooks.remove(2);
+            site.webhooks.extend(added);
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_plan_says_what_apply_then_does_and_changes_nothing() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    let plan = sites.run(Action::Plan).await?;
+    assert_eq!(plan.sites.iter().map(|site| site.created.len()).collect::<Vec<_>>(), [3, 3]);
+    assert!(sites.declared.stored_keyring().is_none(), "a plan made signing keys");
+
+    sites.run(Action::Apply).await?;
+    sites.drift()?;
+    let before = sites.webhooks();
+    site(&sites.tableau, "marketing", |site| site.calls.clear())?;
+    let plan = sites.run(Action::Plan).await?;
+    assert_eq!(sites.webhooks(), before);
+    let calls = site(&sites.tableau, "marketing", |site| site.calls.clone())?;
+    assert_eq!(calls, ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"]);
+    insta::assert_snapshot!(plan.text, @"
+    finance: 3 unchanged
+    marketing: 1 to move, 1 to enable, 1 to create, 2 to delete, 1 foreign
+      ~ fan-ViewDeleted: to the declared address and event
+      ! fan-WorkbookCreated: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
+      + fan-WorkbookRefreshFailed
+      - fan-UserDeleted
+      - fan-ViewDeleted: a surplus copy
+      . fan-out-ViewDeleted: not ours, left alone
+    5 changes at 1 of 2 sites. Nothing was done.
+    ");
+
+    let mut applied = sites.run(Action::Apply).await?;
+    insta::assert_snapshot!(applied.text, @"
+    finance: 3 unchanged
+    marketing: 1 moved, 1 enabled, 1 created, 2 deleted, 1 foreign, 2 tested
+      ~ fan-ViewDeleted: to the declared address and event
+      ! fan-WorkbookCreated: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
+      + fan-WorkbookRefreshFailed
+      - fan-UserDeleted
+      - fan-ViewDeleted: a surplus copy
+      . fan-out-ViewDeleted: not ours, left alone
+      ? fan-ViewDeleted: Tableau's test was answered 200
+      ? fan-WorkbookCreated: Tableau's test was answered 200
+    2 sites are as declared.
+    ");
+    for site in &mut applied.sites {
+        site.tests.clear();
+    }
+    assert_eq!(applied.sites, plan.sites);
+    assert_eq!(
+        sites.run(Action::Plan).await?.text.lines().last(),
+        Some("0 changes at 0 of 2 sites. Nothing was done.")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_new_and_what_was_disabled_is_tested_through_tableau() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::BAD_GATEWAY).await?;
+    let report = sites.run(Action::Apply).await?;
+    let tested = report.sites.iter().map(|site| site.tests.iter().map(|test| (&*test.name, test.status)).collect());
+    assert_eq!(tested.collect::<Vec<Vec<_>>>(), [[("fan-ViewDeleted", Some(502))], [("fan-ViewDeleted", Some(502))]]);
+    assert_eq!(sites.destination.received().len(), 2);
+    sites.drift()?;
+    let report = sites.run(Action::Apply).await?;
+    let tested: Vec<_> = report.sites[1].tests.iter().map(|test| &*test.name).collect();
+    assert_eq!(tested, ["fan-ViewDeleted", "fan-WorkbookCreated"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Apply).await?;
+    let before = sites.destination.received().len();
+    let report = sites.run(Action::Test).await?;
+    assert_eq!(report.text.lines().last(), Some("6 tests were taken by the receiver."));
+    assert_eq!(sites.destination.received().len(), before + 6);
+
+    let refusing = Sites::start(StatusCode::NOT_FOUND).await?;
+    refusing.run(Action::Apply).await?;
+    let failure = refusing.declared.run(Action::Test, Some(vec!["finance".to_owned()])).await?.err();
+    insta::assert_snapshot!(failure.context("the test succeeded")?, @"
+    finance: 3 tested, 1 error
+      ? fan-ViewDeleted: Tableau's test was answered 404
+      ? fan-WorkbookCreated: Tableau's test was answered 404
+      ? fan-WorkbookRefreshFailed: Tableau's test was answered 404
+      error: 3 of 3 tests were not taken by the receiver
+    1 of 1 site failed.
+    ");
+    Ok(())
+}
+
+#[tokio::test]
+async fn destroy_deletes_our_webhooks_and_no_others() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Apply).await?;
+    sites.drift()?;
+    let report = sites.declared.run(Action::Destroy, Some(vec!["marketing".to_owned()])).await??;
+    assert_eq!(report.text.lines().last(), Some("1 site is without any webhook of ours."));
+    let names: Vec<_> = sites.webhooks().into_iter().map(|webhook| webhook.name).collect();
+    let of_finance = ["fan-ViewDeleted", "fan-WorkbookCreated", "fan-WorkbookRefreshFailed"];
+    assert_eq!(names, [&of_finance[..], &["fan-out-ViewDeleted"]].concat());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_moves_every_webhook_to_a_new_key_and_keeps_the_one_before() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Apply).await?;
+    for _ in 0..3 {
+        let before = sites.webhooks();
+        let report = sites.run(Action::Rotate).await?;
+        assert_eq!(report.sites.iter().map(|site| site.updated.len()).collect::<Vec<_>>(), [3, 3]);
+        assert!(report.sites.iter().all(|site| site.tests.len() == 1 && site.tests[0].succeeded()), "{report:?}");
+        for (before, after) in before.iter().zip(sites.webhooks()) {
+            assert!(before.id == after.id && before.url != after.url);
+        }
+        assert_eq!(sites.keys()?, 2);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Apply).await?;
+    sites.run(Action::Rotate).await?;
+    let secret = sites.declared.entries["finance"].clone();
+    sites.declared.set("finance", "token_secret", json!("wrong"))?;
+    assert!(matches!(sites.declared.run(Action::Rotate, None).await?, Err(Failure::Sites(_))));
+    assert_eq!(sites.keys()?, 3);
+    sites.declared.entries.insert("finance".to_owned(), secret);
+    sites.run(Action::Rotate).await?;
+    assert_eq!(sites.keys()?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_of_some_sites_makes_no_sense_and_does_nothing() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    let failure = sites.declared.run(Action::Rotate, Some(vec!["finance".to_owned()])).await?.err();
+    let expected = "rotate is for all sites, since all share the signing keys: name none";
+    assert_eq!(failure.context("it succeeded")?.to_string(), expected);
+    assert!(sites.declared.stored_keyring().is_none() && sites.webhooks().is_empty());
+    Ok(())
+}
