@@ -1,9 +1,21 @@
 //! What both functions do at the AWS edge: how clients are made, how the keyring parameter is read, and how metrics are
 //! told.
 
+use std::{error::Error, iter::successors};
+
 pub mod aws;
 pub mod keyring;
 pub mod metrics;
 
 /// An error of a call to AWS.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An error, what caused it, and so on.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |error| (*error).source())
+}
+
+/// An error and what caused it, in one line.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

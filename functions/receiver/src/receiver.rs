@@ -1,7 +1,8 @@
 //! From a request to an answer.
 
-use std::{collections::BTreeMap, error::Error, iter::successors};
+use std::collections::BTreeMap;
 
+use common::with_causes;
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
@@ -155,12 +156,6 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         };
         (outcome, errors)
     }
-}
-
-/// An error and what caused it, in one line.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn status(status: &str, id: EventId) -> Response<Body> {

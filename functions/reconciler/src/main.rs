@@ -1,6 +1,6 @@
 //! The reconciler's executable: configuration, clients, run.
 
-use std::env;
+use std::{env, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
@@ -11,9 +11,10 @@ use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
 use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
     parameters::SsmParameters,
-    reconciler::{Failure, Reconciler},
+    reconciler::Reconciler,
     tableau::Tableau,
 };
+use tokio::time::Instant;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -27,6 +28,9 @@ async fn main() -> anyhow::Result<()> {
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
     let reconciler = Reconciler::new(config, parameters, Tableau::new()?);
-    let handler = service_fn(async |event: LambdaEvent<_>| Ok::<_, Failure>(reconciler.run(event.payload).await?));
+    let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
+        let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        reconciler.run(payload, Instant::now() + left).await
+    });
     run(handler).await.map_err(anyhow::Error::from_boxed)
 }

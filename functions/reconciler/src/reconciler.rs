@@ -2,10 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    error::Error,
     fmt,
     future::ready,
+    time::Duration,
 };
 
+use common::{causes, with_causes};
 use futures_util::{StreamExt, stream};
 use lambda_runtime::Diagnostic;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,6 +19,7 @@ use shared::{
     site::SiteEntry,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
+use tokio::time::Instant;
 use url::Url;
 
 use crate::{
@@ -29,6 +33,13 @@ use crate::{
 
 /// How many tokens are used at a time: enough to wait for many sites at once, few enough for a small function's memory.
 const TOKENS_AT_ONCE: usize = 16;
+
+/// How much time there must be left for a site to be looked at: signing in, listing and signing out, with Tableau as slow
+/// as it has been seen.
+const SITE_TIME: Duration = Duration::from_secs(60);
+
+/// How much time there must be left for a change: itself, listing again and signing out.
+const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// The reconciler: what it is to achieve and what it talks to.
 #[derive(Debug)]
@@ -53,20 +64,15 @@ impl fmt::Display for Failure {
         match self {
             Self::Request(what) => formatter.write_str(what),
             Self::Parameters(error) => {
-                let mut source: Option<&dyn std::error::Error> = Some(&**error);
-                write!(formatter, "what is declared cannot be read from SSM, or not be stored there")?;
-                while let Some(error) = source {
-                    write!(formatter, ": {error}")?;
-                    source = error.source();
-                }
-                Ok(())
+                let error = with_causes(&**error);
+                write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
             }
             Self::Sites(report) => formatter.write_str(&report.text),
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 // What the runtime logs.
 impl fmt::Debug for Failure {
@@ -92,12 +98,12 @@ impl<P: Parameters> Reconciler<P> {
         Self { config, parameters, tableau }
     }
 
-    /// Does what is asked for and reports it.
+    /// Does what is asked for and reports it. Ends before the `deadline`, with what could not be done in time named.
     ///
     /// # Errors
     ///
     /// What is declared cannot be read, or a site is not as declared at the end.
-    pub async fn run(&self, request: Request) -> Result<Report, Failure> {
+    pub async fn run(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let Request { action, sites } = request;
         if action == Action::Rotate && sites.is_some() {
             return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
@@ -107,13 +113,14 @@ impl<P: Parameters> Reconciler<P> {
             return Ok(Report::new(action, Vec::new(), &self.config.sites_path));
         }
         let keyring = self.keyring_for(action).await.map_err(Failure::Parameters)?;
-        let report = Report::new(action, self.visit(action, sites, stored, &keyring).await, &self.config.sites_path);
+        let run = Run { action, keyring, deadline };
+        let report = Report::new(action, self.visit(&run, sites, stored).await, &self.config.sites_path);
         if report.failed() {
             return Err(Failure::Sites(report));
         }
         if action == Action::Rotate {
             // Every site is at the newest key. The one before it stays for what is under way; older ones go.
-            self.parameters.replace_keyring(&keyring.without_retired()).await.map_err(Failure::Parameters)?;
+            self.parameters.replace_keyring(&run.keyring.without_retired()).await.map_err(Failure::Parameters)?;
         }
         Ok(report)
     }
@@ -141,18 +148,21 @@ impl<P: Parameters> Reconciler<P> {
     /// Visits the sites that are asked for.
     async fn visit(
         &self,
-        action: Action,
+        run: &Run,
         sites: Option<Vec<String>>,
         stored: Vec<(String, SecretString)>,
-        keyring: &Keyring,
     ) -> Vec<SiteReport> {
         let Visits { by_token, unusable } = Visits::new(stored);
         let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
         let unusable = unusable.into_iter().filter(|report| is_chosen(&report.site));
         // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
-        let visits = stream::iter(by_token.into_values()).map(async |entries| {
+        // Begun somewhere else each time, so that a run without time for all of them leaves out others than the last.
+        let mut by_token: Vec<_> = by_token.into_values().collect();
+        let begin = getrandom::u32().unwrap_or_default() as usize % by_token.len().max(1);
+        by_token.rotate_left(begin);
+        let visits = stream::iter(by_token).map(async |entries| {
             let chosen = stream::iter(entries).filter(|entry| ready(is_chosen(entry.name.as_str())));
-            chosen.then(async |entry| self.site(action, &entry, keyring).await).collect::<Vec<_>>().await
+            chosen.then(async |entry| self.site(run, &entry).await).collect::<Vec<_>>().await
         });
         let visited = visits.buffer_unordered(TOKENS_AT_ONCE).collect::<Vec<_>>().await;
         let mut reports: Vec<_> = visited.into_iter().flatten().chain(unusable).collect();
@@ -167,7 +177,12 @@ impl<P: Parameters> Reconciler<P> {
 
     /// Does at one site what was asked for.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
-    async fn site(&self, action: Action, entry: &SiteEntry, keyring: &Keyring) -> SiteReport {
+    async fn site(&self, run: &Run, entry: &SiteEntry) -> SiteReport {
+        let Run { action, keyring, deadline } = run;
+        if !run.has_time(SITE_TIME) {
+            let error = "not looked at, since there was no time left: the next run begins with other sites";
+            return SiteReport::of_failure(entry.name.as_str(), error.to_owned());
+        }
         let mut report = SiteReport::new(entry.name.as_str());
         let Config { name_prefix, receiver, events, .. } = &self.config;
         let events = entry.events.as_ref().unwrap_or(events);
@@ -176,24 +191,24 @@ impl<P: Parameters> Reconciler<P> {
             Action::Destroy => Vec::new(),
             _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
         };
-        match self.tableau.sign_in(entry).await {
+        match self.tableau.sign_in(entry, *deadline).await {
             Ok(mut session) => {
                 let result = match action {
                     Action::Plan => self.plan(&mut session, desired, &mut report).await.map(drop),
                     Action::Apply | Action::Rotate | Action::Destroy => {
-                        self.converge(&mut session, desired, &mut report).await
+                        self.converge(run, &mut session, desired, &mut report).await
                     }
                     Action::Test => self.test_all(&mut session, &mut report).await,
                 };
                 if let Err(error) = result {
-                    report.errors.push(described(error));
+                    report.errors.push(explained(error, entry));
                 }
                 if let Err(error) = session.sign_out().await {
                     let error = described(error);
                     tracing::warn!(error, "the session could not be ended; it ends by itself or at the next sign-in");
                 }
             }
-            Err(error) => report.errors.push(described(error)),
+            Err(error) => report.errors.push(explained(error, entry)),
         }
         tracing::info!(
             updated = report.updated.len(),
@@ -225,33 +240,56 @@ impl<P: Parameters> Reconciler<P> {
     /// Compares, changes, compares again, and has Tableau test what is new.
     async fn converge(
         &self,
+        run: &Run,
         session: &mut Session<'_>,
         desired: Vec<DesiredWebhook>,
         report: &mut SiteReport,
     ) -> Result<(), TableauError> {
         let prefix = &self.config.name_prefix;
-        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), session.list().await?);
+        let mut observed = session.list().await?;
+        let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed);
         (report.unchanged, report.foreign) = (unchanged, foreign);
         if changes.is_empty() {
             return Ok(());
         }
-        for change in changes {
-            match carry_out(session, &change).await {
-                Ok(()) => report_change(change, report),
-                // The other changes are as right as before.
-                Err(error) if error.is_local() => report.errors.push(described(error)),
-                Err(error) => return Err(error),
+        let mut may_repeat = true;
+        loop {
+            let mut uncertain = Vec::new();
+            for change in changes {
+                if !run.has_time(CHANGE_TIME) {
+                    report.errors.push(format!("no time was left for {}: the next run goes on", name_of(&change)));
+                    continue;
+                }
+                match carry_out(session, &change).await {
+                    Ok(()) => report_change(change, report),
+                    // The other changes are as right as before.
+                    Err(error) if error.is_local() => report.errors.push(refused(&change, error)),
+                    Err(error) if error.is_uncertain() => uncertain.push((change, described(error))),
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        let observed = session.list().await?;
-        let Plan { changes, .. } = Plan::new(prefix, desired, observed.clone());
-        // A change that failed is reported already, by its cause.
-        if !changes.is_empty() && !report.failed() {
-            report.errors.push(format!(
-                "after everything was done, {} of our webhooks are still not as declared: {}",
-                changes.len(),
-                changes.iter().map(name_of).collect::<Vec<_>>().join(", ")
-            ));
+            observed = session.list().await?;
+            let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
+            // What became of a change without a good answer, the list tells. What is missing is made, once more: never
+            // without looking, or there would be two.
+            let is_left = |change: &Change| left.iter().any(|left| name_of(left) == name_of(change));
+            let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
+            done.into_iter().for_each(|(change, _)| report_change(change, report));
+            if !failed.is_empty() && may_repeat {
+                may_repeat = false;
+                changes = failed.into_iter().map(|(change, _)| change).collect();
+                continue;
+            }
+            report.errors.extend(failed.into_iter().map(|(_, error)| error));
+            // A change that failed is reported already, by its cause.
+            if !left.is_empty() && !report.failed() {
+                report.errors.push(format!(
+                    "after everything was done, {} of our webhooks are still not as declared: {}",
+                    left.len(),
+                    left.iter().map(name_of).collect::<Vec<_>>().join(", ")
+                ));
+            }
+            break;
         }
         // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
         // could show.
@@ -343,6 +381,19 @@ fn unknown_event(event: &Event) -> String {
     format!("{event} is not an event this release knows; it is registered all the same")
 }
 
+/// What is the same for all sites of a run.
+struct Run {
+    action: Action,
+    keyring: Keyring,
+    deadline: Instant,
+}
+
+impl Run {
+    fn has_time(&self, needed: Duration) -> bool {
+        Instant::now() + needed < self.deadline
+    }
+}
+
 /// Which sites are to be visited, and in whose company.
 struct Visits {
     /// The usable entries, by server and token: a token has one session, so its sites cannot be visited at once.
@@ -384,7 +435,62 @@ impl Visits {
     }
 }
 
+/// An error that concerns a whole site, with what to do about it.
+fn explained(error: TableauError, entry: &SiteEntry) -> String {
+    let SiteEntry { name, token_name, content_url, server, .. } = entry;
+    let advice = match (&error, error.code()) {
+        (_, Some("401001")) => format!(
+            "Tableau refused the token {token_name:?}. It is wrong, revoked, expired (after 15 days without use, or at its \
+             set lifetime), or for another site than {content_url:?}: Tableau does not tell which. Make a new one and \
+             store the entry {name} again."
+        ),
+        (_, Some("401002")) => format!(
+            "The session was ended twice: somebody else uses the token {token_name:?}. Make one for this purpose only, \
+             and store the entry {name} again."
+        ),
+        (_, Some("403004")) => format!(
+            "The owner of the token {token_name:?} is no administrator of the site. Make the token as one, and store the \
+             entry {name} again."
+        ),
+        (_, Some("404000")) => {
+            format!("There is no site {content_url:?} on {server}. Correct `site` in the entry {name}.")
+        }
+        (_, Some("429000")) => {
+            "Tableau asks for patience, for longer than this run may last. The next run tries again.".to_owned()
+        }
+        (TableauError::NoAnswer { source, .. }, _) if is_about_trust(source) => {
+            format!("The certificate of {server} is not trusted: it needs one that a public authority signed.")
+        }
+        (TableauError::NoAnswer { .. }, _) => format!(
+            "{server} cannot be reached from here. Is `server` in the entry {name} right, is the server up, and does its \
+             network let AWS in?"
+        ),
+        (TableauError::TooOld { .. }, _) => "Upgrade the server to 2020.3 or newer.".to_owned(),
+        (TableauError::Refused { .. } | TableauError::Unreadable { .. }, _) => return described(error),
+    };
+    format!("{advice} ({})", described(error))
+}
+
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| cause.to_string().contains("certificate"))
+}
+
+/// An error that concerns one webhook.
+fn refused(change: &Change, error: TableauError) -> String {
+    match change {
+        Change::Create { desired } | Change::Update { desired, .. } | Change::Enable { desired, .. } => format!(
+            "Tableau refused {}. If this server does not know the event {}, leave it out of the site's `events`. ({})",
+            desired.name,
+            desired.event,
+            described(error)
+        ),
+        Change::Delete { observed, .. } => {
+            format!("Tableau refused to delete {}. ({})", observed.name, described(error))
+        }
+    }
+}
+
 /// An error with its causes, on one line.
 fn described(error: TableauError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+    with_causes(&error)
 }

@@ -1,10 +1,15 @@
 //! Tableau's REST API, as far as webhooks need it.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{
     Client, Method, StatusCode,
-    header::{ACCEPT, HeaderValue, LOCATION},
+    header::{ACCEPT, HeaderValue, LOCATION, RETRY_AFTER},
     redirect::Policy,
 };
 use secrecy::ExposeSecret;
@@ -15,12 +20,29 @@ use shared::{
     webhook::{DesiredWebhook, ObservedWebhook},
 };
 use thiserror::Error;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 use url::Url;
 
 use crate::wire::{self, Credentials, Page};
 
-/// The oldest version of the REST API that knows the `event` attribute. Tableau keeps serving old versions.
-const API_VERSION: &str = "3.9";
+/// The newest version whose answers are known to be read here.
+const NEWEST: ApiVersion = ApiVersion(3, 27);
+
+/// The oldest version that knows webhooks by the name of their event.
+const OLDEST: ApiVersion = ApiVersion(3, 9);
+
+/// The oldest version that every server tells its own of.
+const INFO: ApiVersion = ApiVersion(2, 4);
+
+/// How often a call is made at most, if it failed without being carried out or can be repeated without harm.
+const MOST_ATTEMPTS: u32 = 3;
+
+/// How long to wait before the second attempt; twice as long before the third. Less by chance, so that many sites of one
+/// server do not come back together.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 
 /// How long a connection to Tableau may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,11 +62,29 @@ const SESSION_GONE: &str = "401002";
 /// Error code of a webhook that does not exist.
 const NO_SUCH_WEBHOOK: &str = "400113";
 
+/// A version of the REST API: major and minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApiVersion(pub u32, pub u32);
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.0, self.1)
+    }
+}
+
 /// A call, as errors name it. Its address holds no secret.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: Method,
     url: Url,
+}
+
+impl Call {
+    /// Whether making it twice does no harm: all but the making of a webhook, of which there would be two. A sign-in
+    /// that is repeated ends the session of the first.
+    fn is_repeatable(&self) -> bool {
+        self.method != Method::POST || !self.url.path().ends_with("/webhooks")
+    }
 }
 
 impl fmt::Display for Call {
@@ -76,6 +116,14 @@ pub enum TableauError {
         /// What the answer says.
         text: String,
     },
+    /// The server is older than webhooks as we need them.
+    #[error("{server} speaks version {version} of the REST API, and webhooks need {OLDEST} or newer")]
+    TooOld {
+        /// The server.
+        server: Url,
+        /// The newest version that it speaks.
+        version: ApiVersion,
+    },
     /// Tableau answered something that cannot be read whole.
     #[error("{call} was answered with {status}, but the answer cannot be read: {what}")]
     Unreadable {
@@ -97,19 +145,47 @@ impl TableauError {
                     && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]
                         .contains(status)
             }
-            Self::NoAnswer { .. } | Self::Unreadable { .. } => false,
+            Self::NoAnswer { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Whether there is no telling if Tableau carried the call out.
+    pub fn is_uncertain(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } | Self::Unreadable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::TooOld { .. } => false,
+        }
+    }
+
+    /// Tableau's own code, if it refused with one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => code.as_deref(),
+            Self::NoAnswer { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => None,
         }
     }
 
     fn has_code(&self, wanted: &str) -> bool {
-        matches!(self, Self::Refused { code: Some(code), .. } if code == wanted)
+        self.code() == Some(wanted)
     }
 }
 
 /// The way to every Tableau server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Tableau {
     http: Client,
+    /// The version to speak with each server, once it was asked. A server that is upgraded keeps serving the old ones.
+    versions: Mutex<HashMap<Url, Arc<OnceCell<ApiVersion>>>>,
+}
+
+/// An answer as it came.
+struct Received {
+    status: StatusCode,
+    location: Option<String>,
+    /// How long to wait, if Tableau says so.
+    retry_after: Option<Duration>,
+    body: String,
 }
 
 /// A session at one site. It is to be ended with [`Session::sign_out`].
@@ -118,8 +194,10 @@ pub struct Session<'a> {
     tableau: &'a Tableau,
     entry: &'a SiteEntry,
     server: Url,
+    version: ApiVersion,
     credentials: Credentials,
     renewed: bool,
+    deadline: Instant,
 }
 
 /// An answer with a status of success.
@@ -152,27 +230,54 @@ impl Tableau {
             .user_agent(USER_AGENT)
             // A redirected POST would become a GET; and no token is to follow wherever an answer points.
             .redirect(Policy::none());
-        Ok(Self { http: client.build()? })
+        Ok(Self { http: client.build()?, versions: Mutex::default() })
     }
 
-    /// Signs in to a site. A personal access token has one session: this ends any other that was opened with it.
+    /// Signs in to a site. A personal access token has one session: this ends any other that was opened with it. No
+    /// call of the session waits for anything past the `deadline`.
     ///
     /// # Errors
     ///
     /// Tableau refuses, does not answer, or answers something else.
-    pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry) -> Result<Session<'a>, TableauError> {
-        let (server, credentials) = self.credentials(entry).await?;
-        Ok(Session { tableau: self, entry, server, credentials, renewed: false })
+    pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry, deadline: Instant) -> Result<Session<'a>, TableauError> {
+        let version = self.version(&entry.server, deadline).await?;
+        let (server, credentials) = self.credentials(entry, version, deadline).await?;
+        Ok(Session { tableau: self, entry, server, version, credentials, renewed: false, deadline })
     }
 
-    async fn credentials(&self, entry: &SiteEntry) -> Result<(Url, Credentials), TableauError> {
+    /// The newest version that the server and we know. Asked once for each server.
+    async fn version(&self, server: &Url, deadline: Instant) -> Result<ApiVersion, TableauError> {
+        // Nothing that could panic runs under the lock.
+        let known =
+            self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(server.clone()).or_default().clone();
+        let ask = async || {
+            let call = Call { method: Method::GET, url: api(server, INFO, &["serverinfo"]) };
+            let received = self.exchange(&call, None, None, deadline).await?;
+            let answer = checked(call, received.status, received.body, &[]);
+            // A server that does not tell is served with the oldest, which every one speaks.
+            let newest = answer.and_then(|answer| answer.read(wire::read_version)).unwrap_or(OLDEST);
+            if newest < OLDEST {
+                return Err(TableauError::TooOld { server: server.clone(), version: newest });
+            }
+            Ok(newest.min(NEWEST))
+        };
+        known.get_or_try_init(ask).await.copied()
+    }
+
+    async fn credentials(
+        &self,
+        entry: &SiteEntry,
+        version: ApiVersion,
+        deadline: Instant,
+    ) -> Result<(Url, Credentials), TableauError> {
         let secret = entry.token_secret.expose_secret();
         let body = wire::sign_in(&entry.token_name, secret, &entry.content_url);
         let mut server = entry.server.clone();
         let mut redirects = 0;
         loop {
-            let call = Call { method: Method::POST, url: api(&server, &["auth", "signin"]) };
-            let (status, location, text) = self.exchange(&call, None, Some(&body)).await?;
+            let call = Call { method: Method::POST, url: api(&server, version, &["auth", "signin"]) };
+            let Received { status, location, body: text, .. } =
+                self.exchange(&call, None, Some(&body), deadline).await?;
             // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
             let pod = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS);
             if let Some(pod) = pod.and_then(|location| redirected(&call.url, &location)) {
@@ -185,12 +290,42 @@ impl Tableau {
         }
     }
 
+    /// Makes a call, and makes it again where that is right: when Tableau asks for patience that fits the deadline, and
+    /// when a call that does no harm twice failed for no reason of ours.
     async fn exchange(
         &self,
         call: &Call,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
-    ) -> Result<(StatusCode, Option<String>, String), TableauError> {
+        deadline: Instant,
+    ) -> Result<Received, TableauError> {
+        let mut attempt = 1;
+        loop {
+            let result = self.attempt(call, token, body).await;
+            let backoff = FIRST_BACKOFF * 2_u32.pow(attempt - 1);
+            let wait = match &result {
+                Ok(Received { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) => *retry_after,
+                Ok(Received { status, .. }) if status.is_server_error() => {
+                    call.is_repeatable().then(|| shortened(backoff))
+                }
+                Ok(_) => None,
+                Err(_) => call.is_repeatable().then(|| shortened(backoff)),
+            };
+            // What is waited for must still be worth it: a call may take its whole time.
+            let wait = wait.filter(|wait| attempt < MOST_ATTEMPTS && Instant::now() + *wait + CALL_TIMEOUT < deadline);
+            let Some(wait) = wait else { return result };
+            tracing::info!(%call, attempt, wait_ms = wait.as_millis(), "the call is made again");
+            sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        call: &Call,
+        token: Option<&HeaderValue>,
+        body: Option<&Value>,
+    ) -> Result<Received, TableauError> {
         let no_answer = |error: reqwest::Error| TableauError::NoAnswer {
             call: Box::new(call.clone()),
             source: error.without_url(),
@@ -203,10 +338,23 @@ impl Tableau {
             request = request.json(body);
         }
         let response = request.send().await.map_err(no_answer)?;
-        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok()).map(str::to_owned);
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (location, retry_after): (Option<String>, Option<String>) = (text(LOCATION), text(RETRY_AFTER));
         let status = response.status();
-        Ok((status, location, response.text().await.map_err(no_answer)?))
+        let body = response.text().await.map_err(no_answer)?;
+        let retry_after = match retry_after.and_then(|seconds| seconds.parse().ok()) {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => wire::read_wait(&body),
+        };
+        Ok(Received { status, location, retry_after, body })
     }
+}
+
+/// A wait, shorter by up to a half.
+fn shortened(wait: Duration) -> Duration {
+    // Without randomness all waits are the same, which is still a wait.
+    let chance = getrandom::u32().unwrap_or_default();
+    wait - wait.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0)
 }
 
 impl Session<'_> {
@@ -287,7 +435,7 @@ impl Session<'_> {
     ///
     /// As for every call.
     pub async fn sign_out(self) -> Result<(), TableauError> {
-        let call = Call { method: Method::POST, url: api(&self.server, &["auth", "signout"]) };
+        let call = Call { method: Method::POST, url: api(&self.server, self.version, &["auth", "signout"]) };
         match self.attempt(call, None).await {
             Err(error) if error.has_code(SESSION_GONE) => Ok(()),
             answer => answer.map(drop),
@@ -304,13 +452,14 @@ impl Session<'_> {
     ) -> Result<Answer, TableauError> {
         loop {
             let path = [&["sites", &self.credentials.site_id], path].concat();
-            let mut url = api(&self.server, &path);
+            let mut url = api(&self.server, self.version, &path);
             url.set_query(Some(query).filter(|query| !query.is_empty()));
             let result = self.attempt(Call { method: method.clone(), url }, webhook).await;
             match result {
                 Err(error) if error.has_code(SESSION_GONE) && !self.renewed => {
                     self.renewed = true;
-                    (self.server, self.credentials) = self.tableau.credentials(self.entry).await?;
+                    (self.server, self.credentials) =
+                        self.tableau.credentials(self.entry, self.version, self.deadline).await?;
                 }
                 result => return result,
             }
@@ -319,7 +468,9 @@ impl Session<'_> {
 
     async fn attempt(&self, call: Call, webhook: Option<&DesiredWebhook>) -> Result<Answer, TableauError> {
         let token = &self.credentials.token;
-        let (status, _, body) = self.tableau.exchange(&call, Some(token), webhook.map(wire::webhook).as_ref()).await?;
+        let body = webhook.map(wire::webhook);
+        let Received { status, body, .. } =
+            self.tableau.exchange(&call, Some(token), body.as_ref(), self.deadline).await?;
         let url = webhook.map_or("", |webhook| webhook.url.expose());
         checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
     }
@@ -336,12 +487,12 @@ fn checked(call: Call, status: StatusCode, body: String, secrets: &[&str]) -> Re
     Err(TableauError::Refused { call: Box::new(call), status, code, text })
 }
 
-/// Address of a call: `segments` below the API's root.
-fn api(server: &Url, segments: &[&str]) -> Url {
+/// Address of a call: `segments` below the root of the API's version.
+fn api(server: &Url, version: ApiVersion, segments: &[&str]) -> Url {
     let mut url = server.clone();
     // A web address always has a path; `SiteEntry` takes no other.
     if let Ok(mut path) = url.path_segments_mut() {
-        path.clear().extend(["api", API_VERSION]).extend(segments);
+        path.clear().extend(["api", &version.to_string()]).extend(segments);
     }
     url
 }

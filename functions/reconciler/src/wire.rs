@@ -1,5 +1,7 @@
 //! Tableau's JSON: what is written and, in every shape it has been seen in, what is read.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use shared::{
@@ -7,6 +9,8 @@ use shared::{
     registration::RegistrationUrl,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
+
+use crate::tableau::ApiVersion;
 
 /// What an answer lacks, in words that repeat nothing of it.
 pub(crate) type Unreadable = &'static str;
@@ -130,6 +134,26 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
     })
 }
 
+/// The newest version of the API that a server speaks.
+pub(crate) fn read_version(answer: &Value) -> Result<ApiVersion, Unreadable> {
+    let version = answer["serverInfo"]["restApiVersion"].as_str().and_then(|version| version.split_once('.'));
+    let numbers = version.and_then(|(major, minor)| Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?)));
+    numbers.ok_or("it names no version of the REST API")
+}
+
+/// How long Tableau asks to wait, which it writes into a text: "retry after 29 minutes".
+pub(crate) fn read_wait(body: &str) -> Option<Duration> {
+    let mut words = body.split_once("retry after ")?.1.split(|character: char| !character.is_ascii_alphanumeric());
+    let number: u32 = words.next()?.parse().ok()?;
+    let unit = match words.next()?.trim_end_matches('s') {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(unit) * number)
+}
+
 /// The HTTP status that the destination of a test answered with, `None` if it did not answer.
 pub(crate) fn read_test(answer: &Value) -> Result<Option<u16>, Unreadable> {
     let result = answer["webhookTestResult"].as_object().ok_or("it holds no test result")?;
@@ -232,6 +256,22 @@ mod tests {
             "webhook-destination": { "webhook-destination-http": { "url": "https://receiver.example/hooks/a/B/c" } } }))?;
         assert_eq!(webhook.status_change_reason.as_deref(), Some("4 attempts at the webhook's address failed"));
         Ok(())
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers_and_waits_are_found_in_texts() {
+        let version = |text: &str| read_version(&json!({ "serverInfo": { "restApiVersion": text } })).ok();
+        assert!(version("3.10") > version("3.9") && version("4.0") > version("3.27"));
+        assert_eq!((version("3"), version("3.x"), read_version(&Value::Null).ok()), (None, None, None));
+        for (text, seconds) in [
+            ("Too many requests, retry after 29 minutes.", Some(29 * 60)),
+            ("retry after 1 second", Some(1)),
+            ("retry after 2 hours", Some(7200)),
+            ("retry after a while", None),
+            ("retry later", None),
+        ] {
+            assert_eq!(read_wait(text), seconds.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use reconciler::{
@@ -18,9 +19,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::keyring::Keyring;
 use tableau_simulator::{model::Site, server::Running};
+use tokio::time::Instant;
 
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
+
+/// How long a run may last: the function's timeout in the template.
+const TIME: Duration = Duration::from_secs(300);
 
 /// What is declared, and the signing keys. Sites are on one simulated server, called there as they are here.
 #[derive(Clone, Debug)]
@@ -122,7 +127,7 @@ impl Declared {
             Some(value.to_owned())
         })?;
         let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?);
-        Ok(reconciler.run(Request { action, sites }).await)
+        Ok(reconciler.run(Request { action, sites }, Instant::now() + TIME).await)
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

@@ -226,22 +226,22 @@ async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::R
     let Err(failure @ Failure::Sites(_)) = declared.apply().await? else { anyhow::bail!("the run succeeded") };
     let text = failure.to_string().replace(&tableau.address.port().to_string(), "<port>");
     let id = site(&tableau, "no-administrator", |site| site.id.clone())?;
-    insta::assert_snapshot!(text.replace(&id, "<site>"), @"
+    insta::assert_snapshot!(text.replace(&id, "<site>"), @r#"
     good: 3 created, 1 tested
       + fan-ViewDeleted
       + fan-WorkbookCreated
       + fan-WorkbookRefreshFailed
       ? fan-ViewDeleted: Tableau's test got no answer
     no-administrator: 1 error
-      error: GET http://127.0.0.1:<port>/api/3.9/sites/<site>/webhooks was answered with 403 Forbidden (403004): Forbidden: Only administrators may do this.
+      error: The owner of the token "fanout" is no administrator of the site. Make the token as one, and store the entry no-administrator again. (GET http://127.0.0.1:<port>/api/3.27/sites/<site>/webhooks was answered with 403 Forbidden (403004): Forbidden: Only administrators may do this.)
     refused: 1 error
-      error: POST http://127.0.0.1:<port>/api/3.9/auth/signin was answered with 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.
+      error: Tableau refused the token "fanout". It is wrong, revoked, expired (after 15 days without use, or at its set lifetime), or for another site than "refused": Tableau does not tell which. Make a new one and store the entry refused again. (POST http://127.0.0.1:<port>/api/3.27/auth/signin was answered with 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.)
     unreachable: 1 error
-      error: POST http://127.0.0.1:1/api/3.9/auth/signin got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
+      error: http://127.0.0.1:1/ cannot be reached from here. Is `server` in the entry unreachable right, is the server up, and does its network let AWS in? (GET http://127.0.0.1:1/api/2.4/serverinfo got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111))
     unreadable: 1 error
       error: the site entry /tableau-fanout/sites/unreadable cannot be used: its value is not a JSON object. Store it again with `aws ssm put-parameter --type SecureString --overwrite`.
     4 of 5 sites failed.
-    ");
+    "#);
     assert_eq!(site(&tableau, "good", |site| site.webhooks.len())?, 3);
     let told = format!("{failure} {failure:?}");
     assert!(names.iter().all(|name| !told.contains(&secret_of(name))) && !told.contains("secret-"), "{told}");
