@@ -109,12 +109,26 @@ impl Declared {
         self.run(Action::Apply, None).await
     }
 
-    /// Runs the reconciler for some sites, or for all.
+    /// Runs the reconciler for some sites, or for all, with the time that the template gives it.
     ///
     /// # Errors
     ///
     /// The harness is wrong. A failed run is a result here.
     pub async fn run(&self, action: Action, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
+        self.run_for(TIME, action, sites).await
+    }
+
+    /// Runs the reconciler with less time, or more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Declared::run`].
+    pub async fn run_for(
+        &self,
+        time: Duration,
+        action: Action,
+        sites: Option<Vec<String>>,
+    ) -> anyhow::Result<Result<Report, Failure>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
                 "RECEIVER_URL" => "https://receiver.example/",
@@ -127,7 +141,7 @@ impl Declared {
             Some(value.to_owned())
         })?;
         let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?);
-        Ok(reconciler.run(Request { action, sites }, Instant::now() + TIME).await)
+        Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

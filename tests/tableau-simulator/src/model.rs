@@ -7,10 +7,18 @@ use shared::event::Event;
 use uuid::Uuid;
 
 /// A Tableau server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     /// The sites by contentUrl.
     pub sites: BTreeMap<String, Site>,
+    /// The newest version of the REST API that is served, as major and minor number.
+    pub newest_version: (u32, u32),
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { sites: BTreeMap::new(), newest_version: (3, 27) }
+    }
 }
 
 /// A site.
@@ -80,8 +88,14 @@ pub struct Oddities {
     pub update_status: Option<u16>,
     /// This many calls (sign-in and sign-out aside) are answered with 429, the wait told in the text alone.
     pub too_many_requests: usize,
+    /// How many seconds a 429 asks to wait, in a `Retry-After` header besides the text.
+    pub retry_after_seconds: Option<u64>,
     /// This many calls (sign-in and sign-out aside) are answered with 500.
     pub server_errors: usize,
+    /// This many calls that change something are answered with 500 and not carried out.
+    pub failed_changes: usize,
+    /// This many calls that change something are carried out, and answered with 500 all the same.
+    pub lost_answers: usize,
     /// Errors are HTML pages.
     pub html_errors: bool,
     /// After this many more calls the site's sessions are gone, once.

@@ -6,9 +6,6 @@ use uuid::Uuid;
 
 use crate::model::{AccessToken, EmptyList, EventShape, Oddities, Site, TestBody, Webhook, World};
 
-/// The newest version served.
-const NEWEST: (u32, u32) = (3, 27);
-
 /// First version that knows webhooks, their update, and the `event` attribute.
 const WEBHOOKS: (u32, u32) = (3, 6);
 const UPDATE: (u32, u32) = (3, 8);
@@ -48,11 +45,13 @@ pub(crate) struct Refusal {
     summary: &'static str,
     detail: &'static str,
     is_html: bool,
+    /// Seconds to wait, for the header.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Refusal {
     const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
-        Self { status, code, summary, detail, is_html: false }
+        Self { status, code, summary, detail, is_html: false, retry_after: None }
     }
 
     /// The page, if it is one.
@@ -85,13 +84,13 @@ const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "S
 /// Answers a call. The delay the answer takes comes with it.
 pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, u64) {
     let mut segments = call.path.trim_matches('/').split('/');
-    let Some(version) = segments.next().and_then(version).filter(|version| *version <= NEWEST) else {
+    let Some(version) = segments.next().and_then(version).filter(|version| *version <= world.newest_version) else {
         return (Err(NO_SUCH_PATH), 0);
     };
     let segments: Vec<_> = segments.collect();
     let (site, result) = match (call.method.as_str(), &segments[..]) {
         // The documentation writes it one way, Tableau's own Python client the other.
-        ("GET", ["serverinfo" | "serverInfo"]) => return (Ok(server_info()), 0),
+        ("GET", ["serverinfo" | "serverInfo"]) => return (Ok(server_info(world.newest_version)), 0),
         ("POST", ["auth", "signin"]) => sign_in(world, call),
         ("POST", ["auth", "signout"]) => sign_out(world, call),
         (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => {
@@ -111,8 +110,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn server_info() -> Reply {
-    let (major, minor) = NEWEST;
+fn server_info((major, minor): (u32, u32)) -> Reply {
     let product = json!({ "value": "2026.1.0", "build": "20261.26.0501.0000" });
     let info = json!({ "productVersion": product, "restApiVersion": format!("{major}.{minor}") });
     Reply::Body(200, json!({ "serverInfo": info }))
@@ -195,14 +193,29 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
     if !token.is_administrator {
         return Err(NOT_AN_ADMINISTRATOR);
     }
+    let too_many = Refusal { retry_after: site.oddities.retry_after_seconds, ..TOO_MANY };
     for (left, refusal) in
-        [(&mut site.oddities.too_many_requests, TOO_MANY), (&mut site.oddities.server_errors, INTERNAL)]
+        [(&mut site.oddities.too_many_requests, too_many), (&mut site.oddities.server_errors, INTERNAL)]
     {
         if *left > 0 {
             *left -= 1;
             return Err(refusal);
         }
     }
+    let is_change = call.method != "GET";
+    if is_change && site.oddities.failed_changes > 0 {
+        site.oddities.failed_changes -= 1;
+        return Err(INTERNAL);
+    }
+    let answer = carried_out(site, call, version, rest)?;
+    if is_change && site.oddities.lost_answers > 0 {
+        site.oddities.lost_answers -= 1;
+        return Err(INTERNAL);
+    }
+    Ok(answer)
+}
+
+fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> Result<Reply, Refusal> {
     match (call.method.as_str(), rest) {
         ("GET", []) => list(site, &call.query),
         ("POST", []) => {

@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -144,7 +144,12 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
         }
         Err(refusal) => match refusal.html() {
             Some(page) => (status(refusal.status), [(header::CONTENT_TYPE, "text/html")], page).into_response(),
-            None => written(refusal.status, &refusal.body(), in_json),
+            None => {
+                let mut response = written(refusal.status, &refusal.body(), in_json);
+                let wait = refusal.retry_after.map(HeaderValue::from);
+                wait.and_then(|wait| response.headers_mut().insert(header::RETRY_AFTER, wait));
+                response
+            }
         },
     }
 }

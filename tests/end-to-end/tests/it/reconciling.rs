@@ -1,11 +1,13 @@
 //! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use end_to_end::declared::{Declared, secret_of, site};
 use reconciler::{reconciler::Failure, request::Action};
 use serde_json::json;
 use tableau_simulator::{
-    model::{EmptyList, EventShape, Oddities, Webhook},
+    model::{EmptyList, EventShape, Oddities, Site, Webhook},
     server::{Running, Simulator},
 };
 
@@ -198,6 +200,79 @@ async fn while_tableau_refuses_everything_nothing_is_changed_and_the_reason_is_t
         assert!(report.errors.len() == 1 && report.errors[0].contains(reason), "{report:?}");
         assert_eq!(webhooks(&tableau)?, []);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_that_pass_and_waits_that_are_short_are_sat_out() -> anyhow::Result<()> {
+    for oddities in [
+        Oddities { server_errors: 2, ..Oddities::default() },
+        Oddities { too_many_requests: 2, retry_after_seconds: Some(0), ..Oddities::default() },
+    ] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities = oddities.clone())?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.created.len(), report.errors.len()), (3, 0), "{oddities:?}: {report:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_is_not_made_twice() -> anyhow::Result<()> {
+    for lost_answers in [1, 2, 3] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities.lost_answers = lost_answers)?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.created.len(), report.errors.len()), (3, 0), "{report:?}");
+        assert_eq!(webhooks(&tableau)?.len(), 3);
+        let creates =
+            site(&tableau, SITE, |site| site.calls.iter().filter(|call| call.starts_with("POST sites")).count())?;
+        assert_eq!(creates, 3);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_create_that_failed_is_made_once_more_after_looking() -> anyhow::Result<()> {
+    // Three creates fail, are looked for and made again; with a fourth failure one of them stays unmade.
+    for (failed_changes, created, errors) in [(1, 3, 0), (3, 3, 0), (4, 2, 1)] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| site.oddities.failed_changes = failed_changes)?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.created.len(), report.errors.len()), (created, errors), "{report:?}");
+        assert_eq!(webhooks(&tableau)?.len(), created);
+        let creates = |site: &mut Site| site.calls.iter().filter(|call| call.starts_with("POST sites")).count();
+        assert_eq!(site(&tableau, SITE, creates)?, 3 + failed_changes.min(3));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_newest_version_that_both_know_is_spoken_and_an_old_server_is_told_from_a_broken_one() -> anyhow::Result<()>
+{
+    for (newest, spoken) in [((3, 9), "3.9"), ((3, 10), "3.10"), ((4, 1), "3.27")] {
+        let (tableau, declared) = one_site().await?;
+        tableau.simulator.world().newest_version = newest;
+        site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
+        let report = declared.apply_to_first().await?;
+        assert!(report.errors[0].contains(&format!("/api/{spoken}/sites/")), "{report:?}");
+    }
+    let (tableau, declared) = one_site().await?;
+    tableau.simulator.world().newest_version = (3, 8);
+    let report = declared.apply_to_first().await?;
+    let expected = "Upgrade the server to 2020.3 or newer. (<server> speaks version 3.8 of the REST API, and webhooks need 3.9 or newer)";
+    let server = format!("http://{}/", tableau.address);
+    assert_eq!(report.errors, [expected.replace("<server>", &server)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_time_nothing_is_begun_and_the_report_says_what_is_left() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    let run = declared.run_for(Duration::from_secs(50), Action::Apply, None).await?;
+    let error = run.err().context("the run succeeded")?.to_string();
+    assert!(error.contains("not looked at, since there was no time left"), "{error}");
+    assert_eq!(site(&tableau, SITE, |site| site.calls.len())?, 0);
     Ok(())
 }
 
