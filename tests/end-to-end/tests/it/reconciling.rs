@@ -1,11 +1,12 @@
 //! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use end_to_end::declared::{Declared, secret_of, site};
 use reconciler::{reconciler::Failure, request::Action};
 use serde_json::json;
+use shared::event::Event;
 use tableau_simulator::{
     model::{EmptyList, EventShape, Oddities, Site, Webhook},
     server::{Running, Simulator},
@@ -369,6 +370,36 @@ async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> 
 
     let failure = declared.run(Action::Apply, Some(vec!["c".to_owned()])).await?.err().context("the run succeeded")?;
     assert!(failure.to_string().contains("there is no site entry /tableau-fanout/sites/c"), "{failure}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_hundred_sites_that_are_as_declared_take_three_calls_each() -> anyhow::Result<()> {
+    const SITES: usize = 200;
+    let tableau = tableau().await?;
+    let names: Vec<_> = (0..SITES).map(|number| format!("site-{number}")).collect();
+    let mut declared = Declared::sites(&tableau, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    // As Tableau refuses those two on some servers, and to have twenty.
+    let events: Vec<_> =
+        Event::catalogue().filter(|event| !["SiteCreated", "SiteUpdated"].contains(&event.as_str())).collect();
+    for name in &names {
+        declared.set(name, "events", json!(events))?;
+        // Their tokens are their own, so that they are visited side by side.
+        declared.set(name, "token_name", json!(name))?;
+        site(&tableau, name, |site| site.tokens[0].name.clone_from(name))?;
+    }
+    for (made, calls) in [(20, None), (0, Some(3))] {
+        for name in &names {
+            site(&tableau, name, |site| site.calls.clear())?;
+        }
+        let start = Instant::now();
+        let report = declared.apply().await??;
+        println!("{SITES} sites, {made} webhooks to make at each: {:.1} s", start.elapsed().as_secs_f64());
+        assert!(report.sites.iter().all(|site| site.created.len() == made && site.foreign.is_empty()));
+        let world = tableau.simulator.world();
+        assert!(world.sites.values().all(|site| calls.is_none_or(|calls| site.calls.len() == calls)));
+        assert!(world.sites.values().all(|site| site.webhooks.len() == 20 && !site.has_session()));
+    }
     Ok(())
 }
 
