@@ -6,6 +6,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
+    metrics::MetricLog,
 };
 use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
 use reconciler::{
@@ -27,7 +28,8 @@ async fn main() -> anyhow::Result<()> {
     let ssm = aws_sdk_ssm::Client::new(&aws);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
-    let reconciler = Reconciler::new(config, parameters, Tableau::new()?);
+    let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
+    let reconciler = Reconciler::new(config, parameters, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         reconciler.run(payload, Instant::now() + left).await

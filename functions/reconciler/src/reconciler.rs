@@ -8,10 +8,15 @@ use std::{
     time::Duration,
 };
 
-use common::{causes, with_causes};
+use common::{
+    causes,
+    metrics::{Metric, MetricLog, Unit},
+    with_causes,
+};
 use futures_util::{StreamExt, stream};
 use lambda_runtime::Diagnostic;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use shared::{
     event::Event,
     keyring::{KEY_BYTES, Keyring},
@@ -47,6 +52,7 @@ pub struct Reconciler<P> {
     config: Config,
     parameters: P,
     tableau: Tableau,
+    log: MetricLog,
 }
 
 /// A run that did not leave every site as declared.
@@ -94,8 +100,8 @@ impl From<Failure> for Diagnostic {
 
 impl<P: Parameters> Reconciler<P> {
     /// A reconciler for what `config` and `parameters` declare.
-    pub fn new(config: Config, parameters: P, tableau: Tableau) -> Self {
-        Self { config, parameters, tableau }
+    pub fn new(config: Config, parameters: P, tableau: Tableau, log: MetricLog) -> Self {
+        Self { config, parameters, tableau, log }
     }
 
     /// Does what is asked for and reports it. Ends before the `deadline`, with what could not be done in time named.
@@ -104,6 +110,40 @@ impl<P: Parameters> Reconciler<P> {
     ///
     /// What is declared cannot be read, or a site is not as declared at the end.
     pub async fn run(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
+        let (start, action) = (Instant::now(), request.action);
+        let result = self.carry_out(request, deadline).await;
+        match action {
+            // What changes nothing is no sign of how the sites are looked after.
+            Action::Plan | Action::Test => {}
+            Action::Apply | Action::Rotate | Action::Destroy => self.tell(action, &result, start.elapsed()),
+        }
+        result
+    }
+
+    /// Writes one line about a run, with its metrics.
+    fn tell(&self, action: Action, result: &Result<Report, Failure>, duration: Duration) {
+        let sites: &[SiteReport] = match result {
+            Ok(report) | Err(Failure::Sites(report)) => &report.sites,
+            Err(Failure::Request(_) | Failure::Parameters(_)) => &[],
+        };
+        let count = |name, count: &dyn Fn(&SiteReport) -> usize| {
+            Metric::count(name, sites.iter().map(count).sum::<usize>().try_into().unwrap_or(u32::MAX))
+        };
+        let metrics = [
+            count("WebhooksCreated", &|site| site.created.len()),
+            count("WebhooksMoved", &|site| site.updated.len()),
+            count("WebhooksDisabled", &|site| site.enabled.len()),
+            count("WebhooksDeleted", &|site| site.deleted.len() + site.surplus.len()),
+            count("Sites", &|_| 1),
+            count("SitesFailed", &|site| site.failed().into()),
+            Metric::count("Succeeded", result.is_ok().into()),
+            Metric { name: "Duration", value: duration.as_secs_f64() * 1000.0, unit: Unit::Milliseconds },
+        ];
+        let message = if result.is_ok() { "every site is as declared" } else { "not every site is as declared" };
+        self.log.line(&message, &json!({ "action": action }), &metrics);
+    }
+
+    async fn carry_out(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let Request { action, sites } = request;
         if action == Action::Rotate && sites.is_some() {
             return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
@@ -261,7 +301,10 @@ impl<P: Parameters> Reconciler<P> {
                     continue;
                 }
                 match carry_out(session, &change).await {
-                    Ok(()) => report_change(change, report),
+                    Ok(()) => {
+                        tracing::info!(webhook.name = name_of(&change), change = kind_of(&change), "changed a webhook");
+                        report_change(change, report);
+                    }
                     // The other changes are as right as before.
                     Err(error) if error.is_local() => report.errors.push(refused(&change, error)),
                     Err(error) if error.is_uncertain() => uncertain.push((change, described(error))),
@@ -374,6 +417,15 @@ fn name_of(change: &Change) -> &str {
         Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed, .. } => {
             &observed.name
         }
+    }
+}
+
+fn kind_of(change: &Change) -> &'static str {
+    match change {
+        Change::Create { .. } => "create",
+        Change::Update { .. } => "move",
+        Change::Enable { .. } => "enable",
+        Change::Delete { .. } => "delete",
     }
 }
 

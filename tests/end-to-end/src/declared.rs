@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use common::metrics::MetricLog;
 use reconciler::{
     BoxError,
     config::Config,
@@ -34,6 +35,8 @@ pub struct Declared {
     pub entries: BTreeMap<String, String>,
     /// The signing keys, as they are stored.
     keyring: Arc<Mutex<Option<SecretString>>>,
+    /// The lines with metrics that the runs wrote.
+    log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
 }
@@ -43,6 +46,7 @@ impl Default for Declared {
         Self {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
+            log: Arc::default(),
             events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
         }
     }
@@ -80,6 +84,11 @@ impl Declared {
             ((*name).to_owned(), entry.to_string())
         });
         Self { entries: entries.collect(), ..Self::default() }
+    }
+
+    /// The lines with metrics that the runs wrote.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The signing keys, as they are stored.
@@ -140,7 +149,11 @@ impl Declared {
             };
             Some(value.to_owned())
         })?;
-        let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?);
+        let written = self.log.clone();
+        let log = MetricLog::new("reconciler".to_owned(), move |line| {
+            written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+        });
+        let reconciler = Reconciler::new(config, self.clone(), Tableau::new()?, log);
         Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
     }
 

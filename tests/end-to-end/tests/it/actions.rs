@@ -8,7 +8,7 @@ use end_to_end::{
 };
 use reconciler::{reconciler::Failure, report::Report, request::Action};
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::keyring::Keyring;
 use tableau_simulator::{
     model::Webhook,
@@ -109,6 +109,32 @@ async fn a_plan_says_what_apply_then_does_and_changes_nothing() -> anyhow::Resul
         sites.run(Action::Plan).await?.text.lines().last(),
         Some("0 changes at 0 of 2 sites. Nothing was done.")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_run_that_may_change_something_is_counted() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Plan).await?;
+    sites.run(Action::Apply).await?;
+    sites.drift()?;
+    sites.declared.set("finance", "token_secret", json!("wrong"))?;
+    sites.declared.run(Action::Apply, None).await?.err().context("the run succeeded")?;
+    let lines: Vec<Value> =
+        sites.declared.log().iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
+    let names = [
+        "WebhooksCreated",
+        "WebhooksMoved",
+        "WebhooksDisabled",
+        "WebhooksDeleted",
+        "Sites",
+        "SitesFailed",
+        "Succeeded",
+    ];
+    let counts = lines.iter().map(|line| names.map(|name| line[name].as_f64().unwrap_or(-1.0)));
+    let expected = [[6.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0], [1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 0.0]];
+    assert_eq!(counts.collect::<Vec<_>>(), expected);
+    assert!(lines.iter().all(|line| line["action"] == "apply" && line["Duration"].as_f64() > Some(0.0)), "{lines:?}");
     Ok(())
 }
 
