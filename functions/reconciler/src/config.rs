@@ -15,6 +15,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an AWS call may take with its retries: nobody waits for the answer but the run.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a run may last where nobody says: the function's timeout in the template.
+pub const USUAL_TIME: Duration = Duration::from_secs(300);
+
 /// What the environment says.
 #[derive(Clone, Debug)]
 pub struct Config {

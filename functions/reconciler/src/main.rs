@@ -10,7 +10,7 @@ use common::{
 };
 use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
 use reconciler::{
-    config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT},
+    config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
     parameters::SsmParameters,
     reconciler::Reconciler,
     tableau::Tableau,
@@ -31,7 +31,8 @@ async fn main() -> anyhow::Result<()> {
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
     let reconciler = Reconciler::new(config, parameters, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
-        let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        // One that was over before we began is none: so `cargo lambda watch` has it.
+        let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(USUAL_TIME);
         reconciler.run(payload, Instant::now() + left).await
     });
     run(handler).await.map_err(anyhow::Error::from_boxed)

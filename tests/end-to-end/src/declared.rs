@@ -9,7 +9,7 @@ use std::{
 use common::metrics::MetricLog;
 use reconciler::{
     BoxError,
-    config::Config,
+    config::{Config, USUAL_TIME},
     parameters::Parameters,
     reconciler::{Failure, Reconciler},
     report::{Report, SiteReport},
@@ -24,9 +24,6 @@ use tokio::time::Instant;
 
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
-
-/// How long a run may last: the function's timeout in the template.
-const TIME: Duration = Duration::from_secs(300);
 
 /// What is declared, and the signing keys. Sites are on one simulated server, called there as they are here.
 #[derive(Clone, Debug)]
@@ -124,7 +121,7 @@ impl Declared {
     ///
     /// The harness is wrong. A failed run is a result here.
     pub async fn run(&self, action: Action, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
-        self.run_for(TIME, action, sites).await
+        self.run_for(USUAL_TIME, action, sites).await
     }
 
     /// Runs the reconciler with less time, or more.

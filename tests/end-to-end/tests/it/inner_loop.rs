@@ -16,7 +16,7 @@ use tokio::process::Command;
 async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("local", &["WorkbookCreated"]).await?;
-    let queue = stack.cloud.subscribe_queue(&stack.stack, "all", &json!({ "site": ["local"] })).await?;
+    let queue = stack.cloud.subscribe_queue(&stack.stack, "created", &json!({ "action": ["created"] })).await?;
     stack.cloud.apply(&stack.stack).await?;
     let workspace = Workspace::locate()?;
     let text = |path: &std::path::Path| path.to_str().map(str::to_owned).context("a path that is not UTF-8");
