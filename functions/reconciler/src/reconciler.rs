@@ -43,7 +43,7 @@ const TOKENS_AT_ONCE: usize = 16;
 /// as it has been seen.
 const SITE_TIME: Duration = Duration::from_secs(60);
 
-/// How much time there must be left for a change: itself, listing again and signing out.
+/// How much time there must be left for a change or a test: itself, listing again and signing out.
 const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// The reconciler: what it is to achieve and what it talks to.
@@ -234,11 +234,11 @@ impl<P: Parameters> Reconciler<P> {
         match self.tableau.sign_in(entry, *deadline).await {
             Ok(mut session) => {
                 let result = match action {
-                    Action::Plan => self.plan(&mut session, desired, &mut report).await.map(drop),
+                    Action::Plan => self.plan(&mut session, desired, &mut report).await,
                     Action::Apply | Action::Rotate | Action::Destroy => {
                         self.converge(run, &mut session, desired, &mut report).await
                     }
-                    Action::Test => self.test_all(&mut session, &mut report).await,
+                    Action::Test => self.test_all(run, &mut session, &mut report).await,
                 };
                 if let Err(error) = result {
                     report.errors.push(explained(error, entry));
@@ -338,17 +338,22 @@ impl<P: Parameters> Reconciler<P> {
         // could show.
         let new = report.updated.iter().chain(&report.created).take(1);
         let to_test: BTreeSet<_> = report.enabled.iter().map(|enabled| &enabled.name).chain(new).cloned().collect();
-        self.test(session, observed, &to_test, report).await;
+        self.test(run, session, observed, &to_test, report).await;
         Ok(())
     }
 
     /// Has Tableau test every webhook of ours.
-    async fn test_all(&self, session: &mut Session<'_>, report: &mut SiteReport) -> Result<(), TableauError> {
+    async fn test_all(
+        &self,
+        run: &Run,
+        session: &mut Session<'_>,
+        report: &mut SiteReport,
+    ) -> Result<(), TableauError> {
         let is_ours = |webhook: &ObservedWebhook| self.config.name_prefix.event_of(&webhook.name).is_some();
         let observed: Vec<_> = session.list().await?.into_iter().filter(is_ours).collect();
         let names = observed.iter().map(|webhook| webhook.name.clone()).collect();
         let all = observed.len();
-        self.test(session, observed, &names, report).await;
+        self.test(run, session, observed, &names, report).await;
         let failed = all - report.tests.iter().filter(|test| test.succeeded()).count();
         if failed > 0 {
             report.errors.push(format!("{failed} of {all} tests were not taken by the receiver"));
@@ -359,6 +364,7 @@ impl<P: Parameters> Reconciler<P> {
     /// Has Tableau test webhooks, by name. A test that cannot be made changes nothing and is a note.
     async fn test(
         &self,
+        run: &Run,
         session: &mut Session<'_>,
         mut observed: Vec<ObservedWebhook>,
         names: &BTreeSet<String>,
@@ -367,6 +373,10 @@ impl<P: Parameters> Reconciler<P> {
         // Sorted, so that a report reads the same whatever order Tableau lists in.
         observed.sort_by(|a, b| a.name.cmp(&b.name));
         for webhook in observed.into_iter().filter(|webhook| names.contains(&webhook.name)) {
+            if !run.has_time(CHANGE_TIME) {
+                report.notes.push(format!("{} was not tested, since there was no time left", webhook.name));
+                continue;
+            }
             match session.test(&webhook.id).await {
                 Ok(status) => report.tests.push(Tested { name: webhook.name, status }),
                 Err(error) => report.notes.push(format!("{} could not be tested: {}", webhook.name, described(error))),

@@ -342,10 +342,9 @@ impl Tableau {
         let (location, retry_after): (Option<String>, Option<String>) = (text(LOCATION), text(RETRY_AFTER));
         let status = response.status();
         let body = response.text().await.map_err(no_answer)?;
-        let retry_after = match retry_after.and_then(|seconds| seconds.parse().ok()) {
-            Some(seconds) => Some(Duration::from_secs(seconds)),
-            None => wire::read_wait(&body),
-        };
+        // No number that a header can hold is to be more than the clock can.
+        let seconds = retry_after.and_then(|seconds| seconds.parse::<u32>().ok());
+        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into())).or_else(|| wire::read_wait(&body));
         Ok(Received { status, location, retry_after, body })
     }
 }
