@@ -41,6 +41,11 @@ impl Destination {
         Ok(Self { address, received, task })
     }
 
+    /// Forgets what it was sent so far.
+    pub fn forget(&self) {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What it was sent.
     pub fn received(&self) -> Vec<(HeaderMap, String)> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()

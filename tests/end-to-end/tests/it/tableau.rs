@@ -16,6 +16,8 @@ const SITE: &str = "marketing";
 async fn registered(destination: &Destination) -> anyhow::Result<Running> {
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     Declared::sites(&tableau, &[SITE]).apply().await??;
+    // The test of a new webhook.
+    destination.forget();
     Ok(tableau)
 }
 
@@ -79,6 +81,7 @@ async fn sites_oddities_and_events_are_made_over_http() -> anyhow::Result<()> {
         declared.set(SITE, member, json!(value))?;
     }
     declared.apply().await??;
+    destination.forget();
     let webhooks: Value = http.get(control("webhooks")).send().await?.json().await?;
     assert_eq!(webhooks[0][1].as_array().map(Vec::len), Some(3), "{webhooks}");
     let event = json!({ "site": SITE, "event": "ViewDeleted", "body": "{}", "times": 2 });
