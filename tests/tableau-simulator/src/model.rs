@@ -96,6 +96,8 @@ pub struct Oddities {
     pub failed_changes: usize,
     /// This many calls that change something are carried out, and answered with 500 all the same.
     pub lost_answers: usize,
+    /// This many calls that change something are carried out, and then the connection breaks off within the answer.
+    pub broken_answers: usize,
     /// Errors are HTML pages.
     pub html_errors: bool,
     /// After this many more calls the site's sessions are gone, once.

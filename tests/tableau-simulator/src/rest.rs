@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Nothing,
     /// 301 to an address.
     Moved(String),
+    /// A status, and a body that breaks off before its end.
+    Broken,
     /// The answer follows from a delivery that is to be made first.
     Test { id: String, url: String, body: &'static str, status_member: &'static str },
 }
@@ -211,6 +213,10 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
     if is_change && site.oddities.lost_answers > 0 {
         site.oddities.lost_answers -= 1;
         return Err(INTERNAL);
+    }
+    if is_change && site.oddities.broken_answers > 0 {
+        site.oddities.broken_answers -= 1;
+        return Ok(Reply::Broken);
     }
     Ok(answer)
 }
