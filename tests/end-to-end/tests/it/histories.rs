@@ -77,9 +77,20 @@ async fn smallest(
 }
 
 fn print(tally: &Tally, seconds: f64, first_seed: u64) {
-    let Tally { histories, steps, runs, calls, crashes_after_calls, crashes_after, second_run_needed } = tally;
+    let Tally {
+        histories,
+        steps,
+        runs,
+        failed_runs,
+        calls,
+        late_calls,
+        crashes_after_calls,
+        crashes_after,
+        second_run_needed,
+    } = tally;
     println!("{histories} histories from seed {first_seed} on, {AT_ONCE} at once, in {seconds:.1} s");
-    println!("{steps} steps, {runs} runs, {calls} calls to Tableau, {} crashes", tally.crashes());
+    println!("{steps} steps, {runs} runs of which {failed_runs} failed and {} crashed", tally.crashes());
+    println!("{calls} calls to Tableau, of which {late_calls} were carried out after the crash of their run");
     println!("one quiet run was not enough after {second_run_needed}");
     println!("crashes by calls to Tableau before them: {crashes_after_calls:?}");
     for (last, crashes) in crashes_after {

@@ -24,7 +24,7 @@ use serde_json::json;
 use shared::{
     event::Event,
     keyring::Keyring,
-    registration::{Claim, ReceiverUrl, Registration, SiteName},
+    registration::{Claim, ReceiverUrl, Registration, SiteName, Verified},
 };
 use tableau_simulator::{
     model::{Oddities, Site, Webhook},
@@ -99,7 +99,11 @@ pub(super) struct Tally {
     pub(super) histories: usize,
     pub(super) steps: usize,
     pub(super) runs: usize,
+    /// Runs that came to their end and did not succeed.
+    pub(super) failed_runs: usize,
     pub(super) calls: usize,
+    /// Calls that were carried out after the run that made them was cut off.
+    pub(super) late_calls: usize,
     /// How many crashes fell after how many calls to Tableau.
     pub(super) crashes_after_calls: BTreeMap<usize, usize>,
     /// How many crashes fell after what was done last.
@@ -110,11 +114,23 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, other: Self) {
-        let Self { histories, steps, runs, calls, crashes_after_calls, crashes_after, second_run_needed } = other;
+        let Self {
+            histories,
+            steps,
+            runs,
+            failed_runs,
+            calls,
+            late_calls,
+            crashes_after_calls,
+            crashes_after,
+            second_run_needed,
+        } = other;
         self.histories += histories;
         self.steps += steps;
         self.runs += runs;
+        self.failed_runs += failed_runs;
         self.calls += calls;
+        self.late_calls += late_calls;
         self.second_run_needed += second_run_needed;
         for (calls, crashes) in crashes_after_calls {
             *self.crashes_after_calls.entry(calls).or_default() += crashes;
@@ -342,8 +358,13 @@ impl Living<'_> {
             self.settle().await?;
         }
         let after = self.look()?;
-        self.tally.calls += after.sites.iter().map(|site| site.calls.len()).sum::<usize>();
+        let calls = after.sites.iter().map(|site| site.calls.len()).sum::<usize>();
+        self.tally.calls += calls;
         self.tally.runs += outcomes.len();
+        self.tally.failed_runs += outcomes.iter().filter(|(_, outcome)| matches!(outcome, Ok(Err(_)))).count();
+        if let [(_, Err(crash))] = &outcomes[..] {
+            self.tally.late_calls += calls - crash.calls;
+        }
         for crash in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err()) {
             *self.tally.crashes_after_calls.entry(crash.calls).or_default() += 1;
             *self.tally.crashes_after.entry(crash.last.clone()).or_default() += 1;
@@ -481,6 +502,27 @@ impl Living<'_> {
                 "the receiver does not believe all of {name}: {}",
                 changed()
             );
+            for webhook in before_run.webhooks.iter().chain(&after_run.webhooks).filter(|webhook| is_ours(webhook)) {
+                let copies = |seen: &SeenSite| seen.webhooks.iter().filter(|copy| copy.name == webhook.name).count();
+                // Each of two runs at once may have missed what the other made.
+                let may_be_made = visits.len().max(1) - 1;
+                ensure!(
+                    copies(after_run) <= copies(before_run).max(1) + may_be_made,
+                    "a copy was made at {name}: {}",
+                    changed()
+                );
+            }
+            let is_destroyed = visits.iter().any(|(run, _)| run.action == Action::Destroy);
+            for event in self.wanted(site)?.into_iter().flatten() {
+                ensure!(
+                    is_destroyed
+                        || rotations > 1
+                        || !before_run.hears(&event, before.keyring.as_ref())
+                        || after_run.hears(&event, after.keyring.as_ref()),
+                    "the receiver no longer hears of {event} at {name}: {}",
+                    changed()
+                );
+            }
             if let [(run, Ok(Ok(report) | Err(Failure::Sites(report))))] = outcomes
                 && report.sites.iter().any(|report| report.site == self.sites[site] && report.errors.is_empty())
             {
@@ -577,15 +619,28 @@ struct Crashed {
 }
 
 impl SeenSite {
+    /// Whether the receiver would be told of an event.
+    fn hears(&self, event: &Event, keyring: Option<&Keyring>) -> bool {
+        let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
+        ours.any(|webhook| {
+            let verified = verified(webhook, keyring);
+            webhook.is_enabled
+                && webhook.event == *event
+                && verified.is_some_and(|verified| verified.registration().event == *event)
+        })
+    }
+
     /// Whether the receiver would believe everything that our webhooks send it.
     fn is_believed(&self, keyring: Option<&Keyring>) -> bool {
         let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
-        ours.all(|webhook| {
-            let Some(path) = webhook.url.strip_prefix(RECEIVER_URL.trim_end_matches('/')) else { return true };
-            let verified = Claim::parse(path).and_then(|claim| claim.verify(keyring?));
-            verified.is_some()
-        })
+        ours.all(|webhook| !webhook.url.starts_with(RECEIVER_URL) || verified(webhook, keyring).is_some())
     }
+}
+
+/// What a webhook may speak for at the receiver.
+fn verified(webhook: &Webhook, keyring: Option<&Keyring>) -> Option<Verified> {
+    let path = webhook.url.strip_prefix(RECEIVER_URL.trim_end_matches('/'))?;
+    Claim::parse(path)?.verify(keyring?)
 }
 
 /// Whether a webhook is ours, by what was promised of names rather than by the reconciler's own rule.
