@@ -99,10 +99,18 @@ pub(super) enum Drift {
     Move(usize),
     ChangeEvent(usize, &'static str),
     Rename(usize, &'static str),
-    Copy(usize),
+    Copy(usize, Original),
     Add(&'static str, &'static str),
     /// Tableau lists them the other way round.
     Turn,
+}
+
+/// What becomes of a webhook of which somebody makes a copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Original {
+    Kept,
+    Disabled,
+    Moved,
 }
 
 /// What ceases to work.
@@ -174,6 +182,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 fn any_drift() -> impl Strategy<Value = Drift> {
     let which = || 0_usize..8;
+    let original = select(&[Original::Kept, Original::Disabled, Original::Moved][..]);
     let reason = option::of(Just("Webhook disabled after 4 failed delivery attempts."));
     prop_oneof![
         3 => (which(), reason).prop_map(|(which, reason)| Drift::Disable(which, reason)),
@@ -181,7 +190,7 @@ fn any_drift() -> impl Strategy<Value = Drift> {
         2 => which().prop_map(Drift::Move),
         2 => (which(), select(&EVENTS[..])).prop_map(|(which, event)| Drift::ChangeEvent(which, event)),
         2 => (which(), select(&NAMES[..])).prop_map(|(which, name)| Drift::Rename(which, name)),
-        2 => which().prop_map(Drift::Copy),
+        4 => (which(), original).prop_map(|(which, original)| Drift::Copy(which, original)),
         4 => (select(&NAMES[..]), select(&EVENTS[..])).prop_map(|(name, event)| Drift::Add(name, event)),
         1 => Just(Drift::Turn),
     ]

@@ -37,7 +37,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Run, Step, letter};
+use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Original, Run, Step, letter};
 
 /// The calls that a site takes that is as declared.
 const CALLS_OF_NO_CHANGE: [&str; 3] = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
@@ -278,7 +278,9 @@ impl Living<'_> {
     fn drift(&mut self, site: usize, drift: &Drift) -> anyhow::Result<()> {
         let event = |name: &str| name.parse::<Event>();
         self.webhooks_made += 1;
-        let id = format!("made-by-hand-{}", self.webhooks_made);
+        // Before or after those that Tableau makes, in the order in which copies are told apart.
+        let first = if self.webhooks_made.is_multiple_of(2) { "0" } else { "z" };
+        let id = format!("{first}-made-by-hand-{}", self.webhooks_made);
         let change = |which: usize, change: &dyn Fn(&mut Webhook)| {
             self.site(site, |site| {
                 let count = site.webhooks.len();
@@ -301,9 +303,17 @@ impl Living<'_> {
                     site.webhooks.remove(which % site.webhooks.len());
                 }
             }),
-            Drift::Copy(which) => self.site(site, |site| {
+            Drift::Copy(which, original) => self.site(site, |site| {
                 let count = site.webhooks.len();
-                let copy = site.webhooks.get(which % count.max(1)).map(|webhook| Webhook { id, ..webhook.clone() });
+                let copy = site.webhooks.get_mut(which % count.max(1)).map(|webhook| {
+                    let copy = Webhook { id, ..webhook.clone() };
+                    match original {
+                        Original::Kept => {}
+                        Original::Disabled => webhook.is_enabled = false,
+                        Original::Moved => webhook.url = "https://elsewhere.example/".to_owned(),
+                    }
+                    copy
+                });
                 site.webhooks.extend(copy);
             }),
             Drift::Add(name, for_event) => {
@@ -471,8 +481,11 @@ impl Living<'_> {
     /// What no run may do, whatever happens to it.
     fn check(&self, before: &Seen, after: &Seen, outcomes: &[(&Run, Outcome)]) -> anyhow::Result<()> {
         let only_looks = |run: &Run| matches!(run.action, Action::Plan | Action::Test);
-        // Of two rotations at once one may store its keys over the other's, which nothing but their not being two prevents.
+        // What only the template prevents, which lets no two runs be at once: of two rotations one may store its keys over
+        // the other's; and a rotation and another run, which know different newest keys, may each delete the copy of a
+        // webhook that the other keeps.
         let rotations = outcomes.iter().filter(|(run, _)| run.action == Action::Rotate).count();
+        let is_rotated_beside = outcomes.len() > 1 && rotations > 0;
         let has_crashed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         for (site, (before_run, after_run)) in before.sites.iter().zip(&after.sites).enumerate() {
             let name = letter(site);
@@ -516,7 +529,7 @@ impl Living<'_> {
             for event in self.wanted(site)?.into_iter().flatten() {
                 ensure!(
                     is_destroyed
-                        || rotations > 1
+                        || is_rotated_beside
                         || !before_run.hears(&event, before.keyring.as_ref())
                         || after_run.hears(&event, after.keyring.as_ref()),
                     "the receiver no longer hears of {event} at {name}: {}",
@@ -619,10 +632,10 @@ struct Crashed {
 }
 
 impl SeenSite {
-    /// Whether the receiver would be told of an event.
+    /// Whether the receiver would be told of an event by a webhook that is named for it.
     fn hears(&self, event: &Event, keyring: Option<&Keyring>) -> bool {
-        let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
-        ours.any(|webhook| {
+        let mut named = self.webhooks.iter().filter(|webhook| webhook.name == format!("fan-{event}"));
+        named.any(|webhook| {
             let verified = verified(webhook, keyring);
             webhook.is_enabled
                 && webhook.event == *event
@@ -659,9 +672,12 @@ fn short(webhook: &Webhook) -> (String, String, String, bool) {
     (name.clone(), event.as_str().to_owned(), url.clone(), *is_enabled)
 }
 
+/// What is different, in either direction.
 fn told(before: &[Webhook], after: &[Webhook]) -> String {
-    let short = |webhooks: &[Webhook]| webhooks.iter().map(short).collect::<Vec<_>>();
-    format!("{:?} became {:?}", short(before), short(after))
+    let but = |these: &[Webhook], those: &[Webhook]| -> Vec<_> {
+        these.iter().filter(|webhook| !those.contains(webhook)).map(short).collect()
+    };
+    format!("{:?} became {:?}", but(before, after), but(after, before))
 }
 
 /// A call without what differs from webhook to webhook.
