@@ -293,6 +293,8 @@ impl<P: Parameters> Reconciler<P> {
             return Ok(());
         }
         let mut may_repeat = true;
+        // Names of what could not be put right. The copies of such a webhook stay, since one of them may be what works.
+        let mut not_right = BTreeSet::new();
         loop {
             let mut uncertain = Vec::new();
             for change in changes {
@@ -300,7 +302,18 @@ impl<P: Parameters> Reconciler<P> {
                     report.errors.push(format!("no time was left for {}: the next run goes on", name_of(&change)));
                     continue;
                 }
-                match carry_out(session, &change).await {
+                let name = name_of(&change).to_owned();
+                if let Change::Delete { is_surplus: true, .. } = change
+                    && not_right.contains(&name)
+                {
+                    uncertain.push((change, format!("a surplus copy of {name} stays until {name} is as declared")));
+                    continue;
+                }
+                let result = carry_out(session, &change).await;
+                if !matches!(change, Change::Delete { .. }) {
+                    let _ = if result.is_ok() { not_right.remove(&name) } else { not_right.insert(name) };
+                }
+                match result {
                     Ok(()) => {
                         tracing::info!(webhook.name = name_of(&change), change = kind_of(&change), "changed a webhook");
                         report_change(change, report);

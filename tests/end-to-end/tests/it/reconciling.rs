@@ -293,6 +293,45 @@ async fn an_event_that_tableau_refuses_costs_no_other_its_webhook() -> anyhow::R
 }
 
 #[tokio::test]
+async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_right() -> anyhow::Result<()> {
+    let refused = Oddities { refuses_site_events: true, ..Oddities::default() };
+    // The update and its two repetitions fail, in the first round and in the second.
+    for oddities in [refused, Oddities { failed_changes: 6, ..Oddities::default() }] {
+        let (tableau, mut declared) = one_site().await?;
+        declared.events = "SiteCreated";
+        declared.apply_to_first().await?;
+        // The newer copy is as good as the older one was, which is to stay and needs a new address like the newer one.
+        let copy = site(&tableau, SITE, |site| {
+            let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
+            site.webhooks[0].url = "https://elsewhere.example/".to_owned();
+            site.webhooks.push(copy.clone());
+            site.oddities = oddities;
+            copy
+        })?;
+        declared.run(Action::Rotate, None).await?.err().context("the run succeeded")?;
+        assert!(site(&tableau, SITE, |site| site.webhooks.contains(&copy))?);
+
+        site(&tableau, SITE, |site| site.oddities = Oddities::default())?;
+        declared.apply().await??;
+        assert_eq!(site(&tableau, SITE, |site| site.webhooks.len())?, 1);
+    }
+    // It is deleted in the same run where that can be done.
+    for failed_changes in [0, 3] {
+        let (tableau, mut declared) = one_site().await?;
+        declared.events = "SiteCreated";
+        declared.apply_to_first().await?;
+        site(&tableau, SITE, |site| {
+            let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
+            site.webhooks.push(copy);
+            site.oddities.failed_changes = failed_changes;
+        })?;
+        let report = declared.run(Action::Rotate, None).await??.sites.remove(0);
+        assert_eq!((report.updated.len(), report.surplus.len()), (1, 1), "{report:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::Result<()> {
     let tableau = tableau().await?;
     let names = ["good", "no-administrator", "refused", "unreachable"];
