@@ -26,8 +26,26 @@ use self::{
     living::{Environment, Tally},
 };
 
-/// How many histories there are if nobody says: as many as take a few seconds.
-const USUAL_HISTORIES: u64 = 200;
+/// How many histories there are if nobody says: as many as take some ten seconds.
+const USUAL_HISTORIES: u64 = 300;
+
+/// How many are enough for a crash after everything that a run does.
+const ENOUGH_HISTORIES: usize = 2000;
+
+/// What a run does, as far as something is changed or learnt by it.
+const DONE_IN_RUNS: [&str; 11] = [
+    "read entries",
+    "read keys",
+    "make keys",
+    "replace keys",
+    "POST auth/signin",
+    "GET sites/{site}/webhooks",
+    "PUT sites/{site}/webhooks/{id}",
+    "POST sites/{site}/webhooks",
+    "DELETE sites/{site}/webhooks/{id}",
+    "GET sites/{site}/webhooks/{id}/test",
+    "POST auth/signout",
+];
 
 /// How many are lived side by side, since most of their time is spent waiting for another attempt at a call.
 const AT_ONCE: u64 = 48;
@@ -136,5 +154,7 @@ async fn whatever_happens_nothing_is_harmed_and_two_quiet_runs_put_everything_ri
         begin(environment, &mut living)?;
     }
     print(&tally, start.elapsed().as_secs_f64(), first_seed);
+    let missed: Vec<_> = DONE_IN_RUNS.into_iter().filter(|done| !tally.crashes_after.contains_key(*done)).collect();
+    assert!(missed.is_empty() || tally.histories < ENOUGH_HISTORIES, "no crash came after {missed:?}");
     Ok(())
 }

@@ -62,9 +62,9 @@ impl Kept {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn used<T>(&self, name: &'static str, use_: impl Future<Output = T>) -> T {
+    async fn used<T>(&self, name: &'static str, making_use: impl Future<Output = T>) -> T {
         yield_now().await;
-        let result = use_.await;
+        let result = making_use.await;
         self.uses().push(name);
         yield_now().await;
         result
@@ -167,12 +167,11 @@ impl Environment {
     /// What went wrong and when: something was harmed, or the end is not as declared.
     pub(super) async fn live(&self, number: usize, history: &History) -> anyhow::Result<Tally> {
         *self.kept.declared() = Declared::default();
-        let tokens = if history.shares_token { Some(format!("h{number}")) } else { None };
         let sites: Vec<_> = (0..history.sites).map(|site| format!("h{number}-{}", letter(site))).collect();
         let mut living = Living {
             environment: self,
             entries: vec![Entry::Usual; sites.len()],
-            tokens: sites.iter().map(|site| tokens.clone().unwrap_or_else(|| site.clone())).collect(),
+            tokens: if history.shares_token { vec![format!("h{number}"); sites.len()] } else { sites.clone() },
             sites,
             webhooks_made: 0,
             tally: Tally { histories: 1, steps: history.steps.len(), ..Tally::default() },
@@ -225,9 +224,8 @@ struct SeenSite {
 impl Living<'_> {
     fn begin(&mut self) {
         for site in 0..self.sites.len() {
-            let mut world = self.environment.tableau.simulator.world();
-            world.add_site(&self.sites[site], &self.tokens[site], &self.secret(site));
-            drop(world);
+            let (name, token, secret) = (&self.sites[site], &self.tokens[site], self.secret(site));
+            self.environment.tableau.simulator.world().add_site(name, token, &secret);
             self.declare(site, Entry::Usual);
         }
     }
@@ -284,7 +282,7 @@ impl Living<'_> {
         let change = |which: usize, change: &dyn Fn(&mut Webhook)| {
             self.site(site, |site| {
                 let count = site.webhooks.len();
-                site.webhooks.iter_mut().nth(which % count.max(1)).map(change);
+                site.webhooks.get_mut(which % count.max(1)).map(change);
             })
         };
         match *drift {
