@@ -328,7 +328,11 @@ impl<P: Parameters> Reconciler<P> {
             let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
             // What became of a change without a good answer, the list tells. What is missing is made, once more: never
             // without looking, or there would be two.
-            let is_left = |change: &Change| left.iter().any(|left| name_of(left) == name_of(change));
+            // What is left to do for the same webhook may be another thing: a copy that somebody else made is no reason to
+            // make a third.
+            let what = |change: &Change| (kind_of(change), name_of(change).to_owned());
+            let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
+            let is_left = |change: &Change| left_to_do.contains(&what(change));
             let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
             done.into_iter().for_each(|(change, _)| report_change(change, report));
             if !failed.is_empty() && may_repeat {
