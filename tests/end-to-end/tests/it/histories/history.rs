@@ -134,6 +134,8 @@ pub(super) struct Run {
     pub(super) action: Action,
     /// The one site it is for.
     pub(super) site: Option<usize>,
+    /// Whether its time is enough for some of the sites only.
+    pub(super) is_short: bool,
     /// When it ends before its end.
     pub(super) crash: Option<Crash>,
 }
@@ -297,11 +299,13 @@ fn any_run() -> impl Strategy<Value = Run> {
     // What is done first is the same in every run and the least of it, but only there keys are made and replaced.
     let done = prop_oneof![1 => 0_usize..6, 3 => 0_usize..32];
     let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { done, polls });
-    (action, option::weighted(0.2, any_site()), option::weighted(0.5, crash)).prop_map(|(action, site, crash)| {
-        // A rotation is for all sites.
-        let site = site.filter(|_| action != Action::Rotate);
-        Run { action, site, crash }
-    })
+    (action, option::weighted(0.2, any_site()), rarely(false, Just(true)), option::weighted(0.5, crash)).prop_map(
+        |(action, site, is_short, crash)| {
+            // A rotation is for all sites.
+            let site = site.filter(|_| action != Action::Rotate);
+            Run { action, site, is_short, crash }
+        },
+    )
 }
 
 /// Our letter for a site.
@@ -335,12 +339,13 @@ impl Step {
 
 impl Run {
     fn told(&self, sites: usize) -> String {
-        let Self { action, site, crash } = self;
+        let Self { action, site, is_short, crash } = self;
         let site = site.map_or_else(String::new, |site| format!(" of {}", letter(site % sites)));
         let crash = crash.map_or_else(String::new, |Crash { done, polls }| {
             format!(", cut off {polls} polls after the {done} first things it does")
         });
-        format!("{action:?}{site}{crash}")
+        let short = if *is_short { " in a short time" } else { "" };
+        format!("{action:?}{site}{short}{crash}")
     }
 }
 
