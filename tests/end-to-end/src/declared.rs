@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
 
+/// Address of the receiver, which nobody is to reach.
+pub const RECEIVER_URL: &str = "https://receiver.example/";
+
 /// What is declared, and the signing keys. Sites are on one simulated server, called there as they are here.
 #[derive(Clone, Debug)]
 pub struct Declared {
@@ -197,9 +200,23 @@ impl Declared {
         action: Action,
         sites: Option<Vec<String>>,
     ) -> anyhow::Result<Result<Report, Failure>> {
+        let reconciler = self.reconciler(self.clone(), self.people.clone())?;
+        Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
+    }
+
+    /// A reconciler with the settings of this declaration, which may keep its parameters elsewhere and tell others.
+    ///
+    /// # Errors
+    ///
+    /// The harness is wrong.
+    pub fn reconciler<P: Parameters, A: Topic<AlertMessage>>(
+        &self,
+        parameters: P,
+        people: A,
+    ) -> anyhow::Result<Reconciler<P, A>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
-                "RECEIVER_URL" => "https://receiver.example/",
+                "RECEIVER_URL" => RECEIVER_URL,
                 "SITES_PATH" => SITES_PATH,
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
                 "STATE_PARAMETER" => "/tableau-fanout/state",
@@ -214,8 +231,7 @@ impl Declared {
         let log = MetricLog::new("reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        let reconciler = Reconciler::new(config, self.clone(), Some(self.people.clone()), Tableau::new()?, log);
-        Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
+        Ok(Reconciler::new(config, parameters, Some(people), Tableau::new()?, log))
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

@@ -96,10 +96,16 @@ pub struct Oddities {
     pub failed_changes: usize,
     /// This many calls that change something are carried out, and answered with 500 all the same.
     pub lost_answers: usize,
+    /// This many calls that change something are carried out, and then the connection breaks off within the answer.
+    pub broken_answers: usize,
     /// Errors are HTML pages.
     pub html_errors: bool,
     /// After this many more calls the site's sessions are gone, once.
     pub sessions_gone_after: Option<usize>,
+    /// Somebody else signs in with the site's token before each call, which ends the session.
+    pub token_is_shared: bool,
+    /// The site is deleted as soon as somebody signed in to it.
+    pub is_deleted: bool,
     /// Every answer takes this many milliseconds more.
     pub delay_ms: u64,
     /// Webhooks for SiteCreated and SiteUpdated are refused.

@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Nothing,
     /// 301 to an address.
     Moved(String),
+    /// A status, and a body that breaks off before its end.
+    Broken,
     /// The answer follows from a delivery that is to be made first.
     Test { id: String, url: String, body: &'static str, status_member: &'static str },
 }
@@ -189,8 +191,14 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
             site.tokens.iter_mut().for_each(|token| token.session = None);
         }
     }
-    let token = session_of(site, call).ok_or(SESSION_GONE)?;
-    if !token.is_administrator {
+    if site.oddities.token_is_shared {
+        site.tokens.iter_mut().for_each(|token| token.session = None);
+    }
+    let is_administrator = session_of(site, call).ok_or(SESSION_GONE)?.is_administrator;
+    if site.oddities.is_deleted {
+        return Err(NO_SUCH_SITE);
+    }
+    if !is_administrator {
         return Err(NOT_AN_ADMINISTRATOR);
     }
     let too_many = Refusal { retry_after: site.oddities.retry_after_seconds, ..TOO_MANY };
@@ -211,6 +219,10 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
     if is_change && site.oddities.lost_answers > 0 {
         site.oddities.lost_answers -= 1;
         return Err(INTERNAL);
+    }
+    if is_change && site.oddities.broken_answers > 0 {
+        site.oddities.broken_answers -= 1;
+        return Ok(Reply::Broken);
     }
     Ok(answer)
 }

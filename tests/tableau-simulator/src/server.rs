@@ -1,6 +1,7 @@
 //! The server on its port.
 
 use std::{
+    fmt::Debug,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,13 +10,14 @@ use std::{
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::any,
+    serve::Listener,
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use shared::event::Event;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -80,7 +82,7 @@ impl Simulator {
     /// # Errors
     ///
     /// The port fails.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+    pub async fn serve<L: Listener<Addr: Debug>>(self, listener: L) -> io::Result<()> {
         let api = Router::new().route("/api/{*path}", any(api));
         axum::serve(listener, api.merge(control::router()).with_state(self)).await
     }
@@ -136,6 +138,7 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
     match result {
         Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
         Ok(Reply::Moved(location)) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
+        Ok(Reply::Broken) => broken().into_response(),
         Ok(Reply::Body(status, answer)) => written(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
             let attempt = simulator.courier.attempt(&url, body).await;
@@ -152,6 +155,16 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
             }
         },
     }
+}
+
+/// An answer whose connection is cut after the first byte of the body.
+fn broken() -> Body {
+    let cut = async {
+        // Lets what there is be sent before.
+        tokio::task::yield_now().await;
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    };
+    Body::from_stream(stream::iter([Ok(Bytes::from_static(b"{"))]).chain(stream::once(cut)))
 }
 
 fn call(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Call {

@@ -4,6 +4,7 @@ mod actions;
 mod deployed;
 mod environment;
 mod faults;
+mod histories;
 mod inner_loop;
 mod peers;
 mod reconciling;

@@ -242,9 +242,12 @@ async fn errors_that_pass_and_waits_that_are_short_are_sat_out() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_change_whose_answer_was_lost_is_not_made_twice() -> anyhow::Result<()> {
-    for lost_answers in [1, 2, 3] {
+    let usual = Oddities::default();
+    for oddities in [1, 2, 3].into_iter().flat_map(|calls| {
+        [Oddities { lost_answers: calls, ..usual.clone() }, Oddities { broken_answers: calls, ..usual.clone() }]
+    }) {
         let (tableau, declared) = one_site().await?;
-        site(&tableau, SITE, |site| site.oddities.lost_answers = lost_answers)?;
+        site(&tableau, SITE, |site| site.oddities = oddities)?;
         let report = declared.apply_to_first().await?;
         assert_eq!((report.created.len(), report.errors.len()), (3, 0), "{report:?}");
         assert_eq!(webhooks(&tableau)?.len(), 3);
