@@ -73,6 +73,28 @@ impl Notice {
         }
     }
 
+    /// Webhooks that were disabled and enabled again when people could not be told.
+    pub(crate) fn late(since: OffsetDateTime, places: &BTreeSet<Place>) -> Self {
+        let kind = TroubleKind::WebhookDisabled;
+        let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
+        let names: Vec<_> = places.iter().map(Place::to_string).collect();
+        let when = told(since).map(|since| format!("by {since} UTC, ")).unwrap_or_default();
+        let what = format!(
+            "Tableau had disabled webhooks {when}when you could not be told: {}.",
+            shortened(&names.join(", "), CARD_CHARACTERS)
+        );
+        Self {
+            headline: format!("{}: {}", heading(&sites), kind.headline()),
+            gist: what.clone(),
+            paragraphs: vec![what, "They were enabled again. What happened meanwhile is lost.".to_owned()],
+            next: "The reconciler's log of that time has Tableau's reasons.".to_owned(),
+            id: format!("{}/late", thread(kind, since)),
+            thread: thread(kind, since),
+            keywords: keywords(kind, &sites),
+            event_type: kind.to_string(),
+        }
+    }
+
     /// A trouble that is gone, where people were told of it; everywhere without `places`.
     pub(crate) fn solved(
         kind: TroubleKind,

@@ -59,7 +59,11 @@ impl fmt::Display for Place {
 /// It fits into a parameter whatever happens: while it does not, the places of the kind that takes most room are
 /// forgotten, and of that kind people are told no more until it is gone everywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told(BTreeMap<(TroubleKind, Since), Places>);
+pub struct Told {
+    troubles: BTreeMap<(TroubleKind, Since), Places>,
+    /// Webhooks that were disabled, and since when people wait to be told.
+    untold: Option<(Since, BTreeSet<Place>)>,
+}
 
 /// When people were told.
 type Since = OffsetDateTime;
@@ -78,6 +82,8 @@ enum Places {
 struct Stored {
     version: u32,
     troubles: Vec<StoredTroubles>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    untold: Option<StoredTroubles>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,29 +119,37 @@ impl Told {
     ///
     /// It is of no form that is known.
     pub fn parse(text: &str) -> Result<Self, InvalidTold> {
-        let Stored { version, troubles } = serde_json::from_str(text).map_err(|_| InvalidTold)?;
+        let Stored { version, troubles, untold } = serde_json::from_str(text).map_err(|_| InvalidTold)?;
         if version != VERSION {
             return Err(InvalidTold);
         }
         let places = |places: Option<_>| places.map_or(Places::Many, Places::These);
-        Ok(Self(troubles.into_iter().map(|told| ((told.kind, told.since), places(told.places))).collect()))
+        Ok(Self {
+            troubles: troubles.into_iter().map(|told| ((told.kind, told.since), places(told.places))).collect(),
+            untold: untold.map(|untold| (untold.since, untold.places.unwrap_or_default())),
+        })
     }
 
     /// The text to store: JSON that a person can read, of at most [`CHARACTERS`].
     pub fn to_stored(&self) -> String {
-        let troubles = self.0.iter().map(|((kind, since), places)| {
+        let troubles = self.troubles.iter().map(|((kind, since), places)| {
             let places = match places {
                 Places::Many => None,
                 Places::These(places) => Some(places.clone()),
             };
             StoredTroubles { kind: *kind, since: *since, places }
         });
-        to_json(&Stored { version: VERSION, troubles: troubles.collect() })
+        let untold = self.untold.as_ref().map(|(since, places)| StoredTroubles {
+            kind: TroubleKind::WebhookDisabled,
+            since: *since,
+            places: Some(places.clone()),
+        });
+        to_json(&Stored { version: VERSION, troubles: troubles.collect(), untold })
     }
 
     /// Whether people were told of this trouble at this site.
     pub fn knows(&self, kind: TroubleKind, site: &str) -> bool {
-        self.0.iter().filter(|((told, _), _)| *told == kind).any(|(_, places)| match places {
+        self.troubles.iter().filter(|((told, _), _)| *told == kind).any(|(_, places)| match places {
             Places::Many => true,
             Places::These(places) => places.iter().any(|place| place.site == site),
         })
@@ -159,7 +173,8 @@ impl Told {
             found.visited.contains(site) && !met.get(site).into_iter().flatten().any(|other| other.hides(kind))
         };
         let (mut told, mut notices) = (Self::default(), Vec::new());
-        for ((kind, since), places) in self.0 {
+        notices.extend(self.untold.map(|(since, places)| Notice::late(since, &places)));
+        for ((kind, since), places) in self.troubles {
             let here = found_at.get(&kind);
             let mut solved = |places| {
                 if kind.ends_with_a_message() {
@@ -170,7 +185,7 @@ impl Told {
                 Places::Many => {
                     let may_be_left = here.is_some() || found.declared.iter().any(|site| !is_known(kind, site));
                     if may_be_left {
-                        told.0.insert((kind, since), Places::Many);
+                        told.troubles.insert((kind, since), Places::Many);
                     } else {
                         solved(None);
                     }
@@ -186,13 +201,13 @@ impl Told {
                         solved(Some(&gone));
                     }
                     if !left.is_empty() {
-                        told.0.insert((kind, since), Places::These(left));
+                        told.troubles.insert((kind, since), Places::These(left));
                     }
                 }
             }
         }
         for (kind, mut here) in found_at {
-            for (_, places) in told.0.iter().filter(|((told, _), _)| *told == kind) {
+            for (_, places) in told.troubles.iter().filter(|((told, _), _)| *told == kind) {
                 match places {
                     Places::Many => here.clear(),
                     Places::These(places) => here.retain(|place, _| !places.contains(place)),
@@ -200,12 +215,31 @@ impl Told {
             }
             if !here.is_empty() {
                 notices.push(Notice::new(kind, now, &here));
-                let places = if kind.wanders() { Places::Many } else { Places::These(here.into_keys().collect()) };
-                told.0.insert((kind, now), places);
+                let mut places: BTreeSet<_> = here.into_keys().collect();
+                // Another run may have told of others in the same second.
+                if let Some(Places::These(others)) = told.troubles.remove(&(kind, now)) {
+                    places.extend(others);
+                }
+                let places = if kind.wanders() { Places::Many } else { Places::These(places) };
+                told.troubles.insert((kind, now), places);
             }
         }
         told.fit();
         (told, notices)
+    }
+
+    /// What there is to remember of a run that could not tell people anything. A trouble that stays is met by the next
+    /// run; a webhook that was disabled is enabled by then, and what was lost meanwhile would never be heard of.
+    #[must_use]
+    pub fn after_telling_nobody(mut self, found: &Findings<'_>, now: OffsetDateTime) -> Self {
+        let disabled = found.troubles.iter().filter(|(_, trouble)| trouble.kind == TroubleKind::WebhookDisabled);
+        let disabled = disabled.map(|(site, trouble)| Place { site: (*site).to_owned(), event: trouble.event.clone() });
+        let disabled: BTreeSet<_> = disabled.collect();
+        if !disabled.is_empty() {
+            self.untold.get_or_insert_with(|| (now.truncate_to_second(), BTreeSet::new())).1.extend(disabled);
+        }
+        self.fit();
+        self
     }
 
     /// Forgets places until the stored form fits.
@@ -213,16 +247,23 @@ impl Told {
         while self.to_stored().len() > CHARACTERS {
             let room = |kind: TroubleKind| {
                 let places =
-                    self.0.iter().filter(move |((told, _), _)| *told == kind).map(|(_, places)| match places {
+                    self.troubles.iter().filter(move |((told, _), _)| *told == kind).map(|(_, places)| match places {
                         Places::Many => 0,
                         Places::These(places) => places.iter().map(|place| place.to_string().len()).sum::<usize>(),
                     });
                 places.sum::<usize>()
             };
-            let Some((kind, since)) = self.0.keys().copied().max_by_key(|(kind, _)| room(*kind)) else { return };
-            let since = self.0.keys().filter(|(told, _)| *told == kind).map(|(_, since)| *since).fold(since, Ord::min);
-            self.0.retain(|(told, _), _| *told != kind);
-            self.0.insert((kind, since), Places::Many);
+            if let Some((_, untold)) = &mut self.untold
+                && self.troubles.keys().all(|(kind, _)| room(*kind) == 0)
+            {
+                // That there are some is told in any case.
+                untold.pop_last();
+                continue;
+            }
+            let Some((kind, since)) = self.troubles.keys().copied().max_by_key(|(kind, _)| room(*kind)) else { return };
+            let since = self.troubles.keys().filter(|(told, _)| *told == kind).map(|(_, since)| *since).fold(since, Ord::min);
+            self.troubles.retain(|(told, _), _| *told != kind);
+            self.troubles.insert((kind, since), Places::Many);
         }
     }
 }
@@ -295,6 +336,22 @@ mod tests {
         let (told, notices) = Told::default().after(&found(&["a"], &[("a", &disabled)]), NOW);
         assert_eq!(headlines(&notices), ["a: webhook was disabled"]);
         assert_eq!(told.after(&found(&["a"], &[]), NOW), (Told::default(), vec![]));
+    }
+
+    #[test]
+    fn a_disabled_webhook_that_nobody_could_be_told_of_is_told_of_later() {
+        let disabled = trouble(TroubleKind::WebhookDisabled, Some("ViewDeleted"));
+        let run = found(&["a"], &[("a", &disabled)]);
+        let told = Told::default().after_telling_nobody(&run, NOW);
+        let told = Told::parse(&told.to_stored()).expect("readable");
+        let (told, notices) = told.after(&found(&["a"], &[]), NOW);
+        assert_eq!(headlines(&notices), ["a: webhook was disabled"]);
+        assert_eq!(told, Told::default());
+        // However many they are, it fits.
+        let names: Vec<_> = (0..1000).map(|number| format!("site-{number:04}")).collect();
+        let run = Findings { troubles: names.iter().map(|name| (name.as_str(), &disabled)).collect(), ..run };
+        let told = Told::default().after_telling_nobody(&run, NOW);
+        assert!(told.to_stored().len() <= CHARACTERS);
     }
 
     #[test]
@@ -401,7 +458,7 @@ mod tests {
                     visited: visited.iter().copied().collect(),
                     troubles: troubles.iter().map(|(site, trouble)| (*site, trouble)).collect(),
                 };
-                let (after, _) = told.after(&run, NOW + Duration::minutes(number));
+                let (after, _) = told.after(&run, NOW + Duration::minutes(number / 2));
                 for (site, trouble) in troubles {
                     prop_assert!(after.knows(trouble.kind, site), "{:?} at {}", trouble.kind, site);
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::topic::Topic;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use shared::{
     alert::AlertMessage,
     notice::Notice,
@@ -52,13 +52,16 @@ pub(crate) async fn tell_troubles(
         // A site that somebody asked for by name and that is declared nowhere is in nobody's care.
         troubles: report.sites.iter().filter(is_declared).flat_map(SiteReport::troubles).collect(),
     };
-    let before = told.clone();
-    let (told, notices) = told.after(&found, OffsetDateTime::now_utc());
-    try_join_all(notices.into_iter().map(|notice| alerts.publish(notice.into()))).await?;
-    if told != before {
-        parameters.store_told(&told.to_stored()).await?;
+    let now = OffsetDateTime::now_utc();
+    let (after, notices) = told.clone().after(&found, now);
+    // All are tried, whatever becomes of the others.
+    let published = join_all(notices.into_iter().map(|notice| alerts.publish(notice.into()))).await;
+    let result: Result<(), BoxError> = published.into_iter().collect();
+    let after = if result.is_ok() { after } else { told.clone().after_telling_nobody(&found, now) };
+    if after != told {
+        parameters.store_told(&after.to_stored()).await?;
     }
-    Ok(())
+    result
 }
 
 /// Tells people how a test went.

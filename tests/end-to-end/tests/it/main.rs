@@ -6,6 +6,7 @@ mod environment;
 mod faults;
 mod histories;
 mod inner_loop;
+mod people;
 mod peers;
 mod reconciling;
 mod tableau;
