@@ -13,11 +13,13 @@ pub struct World {
     pub sites: BTreeMap<String, Site>,
     /// The newest version of the REST API that is served, as major and minor number.
     pub newest_version: (u32, u32),
+    /// The token of every session that was ever opened.
+    pub sessions: Vec<String>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { sites: BTreeMap::new(), newest_version: (3, 27) }
+        Self { sites: BTreeMap::new(), newest_version: (3, 27), sessions: Vec::new() }
     }
 }
 

@@ -152,6 +152,7 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     };
     let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     token.session = Some(session.clone());
+    world.sessions.push(session.clone());
     let answer = json!({ "credentials": {
         "site": { "id": id, "contentUrl": content_url },
         "user": { "id": Uuid::new_v4().to_string() },

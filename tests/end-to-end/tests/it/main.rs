@@ -3,6 +3,7 @@
 mod actions;
 mod deployed;
 mod environment;
+mod errors;
 mod faults;
 mod histories;
 mod inner_loop;
