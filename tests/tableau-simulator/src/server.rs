@@ -117,10 +117,7 @@ impl Simulator {
     fn disable(&self, content_url: &str, id: &str) {
         let mut world = self.world();
         let webhooks = world.sites.get_mut(content_url).into_iter().flat_map(|site| &mut site.webhooks);
-        for webhook in webhooks.filter(|webhook| webhook.id == id) {
-            webhook.is_enabled = false;
-            webhook.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
-        }
+        webhooks.filter(|webhook| webhook.id == id).for_each(|webhook| webhook.disable(None));
     }
 }
 

@@ -54,8 +54,7 @@ impl Sites {
         site(&self.tableau, "marketing", |site| {
             let [moved, disabled, _] = &mut site.webhooks[..] else { return };
             moved.url = "https://elsewhere.example/".to_owned();
-            disabled.is_enabled = false;
-            disabled.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+            disabled.disable(None);
             let copy = |id: &str, name: &str| Webhook { id: id.to_owned(), name: name.to_owned(), ..moved.clone() };
             let added = [copy("s", "fan-ViewDeleted"), copy("u", "fan-UserDeleted"), copy("f", "fan-out-ViewDeleted")];
             site.webhooks.remove(2);
