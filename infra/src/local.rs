@@ -1,6 +1,9 @@
 //! `cargo infra local`: the whole path of an event on this machine, step by step.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -42,6 +45,10 @@ pub struct Local {
     /// Stop after the event has arrived, with exit status 0 only if it has.
     #[arg(long)]
     once: bool,
+    /// Folder for the files that the printed commands use; target/local if not set. Each stack that stays up needs its
+    /// own.
+    #[arg(long, value_name = "FOLDER")]
+    files: Option<PathBuf>,
 }
 
 /// A simulator of Tableau and where it answers.
@@ -86,7 +93,11 @@ async fn run_servers(
     let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
     let path = async {
         let stack = show_the_path(workspace, packages, &cloud, &simulator).await?;
-        if arguments.once { Ok(()) } else { stay(workspace, tools, &cloud, &simulator, &stack).await }
+        if arguments.once {
+            return Ok(());
+        }
+        let files = arguments.files.map_or_else(|| workspace.local(""), Ok)?;
+        stay(workspace, &files, tools, &cloud, &simulator, &stack).await
     };
     tokio::select! {
         // A server that ended is the cause of whatever fails with it.
@@ -263,6 +274,7 @@ fn show_message(message: &Value) {
 /// Tells how to use the stack, and shows what arrives in the queue until something ends it.
 async fn stay(
     workspace: &Workspace,
+    files: &Path,
     tools: &PythonTools,
     cloud: &Cloud,
     simulator: &Simulator,
@@ -273,10 +285,12 @@ async fn stay(
     let here = sample::signed_url(&receiver, &keyring)?;
     let watched = sample::signed_url(WATCH_URL, &keyring)?;
 
-    let folder = workspace.local("")?;
-    let environment = folder.join("lambda.env");
-    fs::write(&environment, cloud.lambda_environment(stack)?)?;
-    let invoke_event = folder.join("receiver-event.json");
+    fs::create_dir_all(files).with_context(|| format!("cannot make the folder {}", files.display()))?;
+    let environment = files.join("lambda.env");
+    // The functions do not read the simulator's address. It is for the commands of a person.
+    let variables = format!("{}TABLEAU_SIMULATOR={}\n", cloud.lambda_environment(stack)?, simulator.address);
+    fs::write(&environment, variables)?;
+    let invoke_event = files.join("receiver-event.json");
     fs::write(&invoke_event, sample::signed_event(workspace, &keyring)?)?;
 
     let [receiver_binary, reconciler_binary] = FUNCTIONS;
@@ -311,11 +325,13 @@ Work on a function: it runs from source, in this stack's environment, and is reb
 
 Take the events topic away, so that Tableau's four attempts fail; bring it back, and publish what was missed:
 
-  set -a; . {environment}; set +a
+  set -a; . {environment}; set +a; unset AWS_PROFILE
   aws sns delete-topic --topic-arn \"$EVENTS_TOPIC_ARN\"
   curl -H 'content-type: application/json' -d '{control}' {tableau}/_simulator/events
   aws sns create-topic --name {STACK}-events
   cargo infra replay 1 --endpoint-url {endpoint}
+
+Break things on Tableau, and have the reconciler repair them: README.md, \"Break it, and see it repaired\".
 
 What arrives in the queue (filtered by event_type {EVENT}):",
         endpoint = cloud.endpoint,

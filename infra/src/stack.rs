@@ -51,9 +51,9 @@ impl Stack {
         Ok(format!("{endpoint}/_aws/lambda-url/{}/", id.with_context(|| format!("{url} is no Function URL"))?))
     }
 
-    /// Name of the parameter that holds the signing keys.
-    pub fn signing_keys_parameter(&self) -> String {
-        format!("/{}/signing-keys", self.name)
+    /// Name of one of the stack's parameters, such as `signing-keys`.
+    pub fn parameter(&self, name: &str) -> String {
+        format!("/{}/{name}", self.name)
     }
 
     /// The signing keys, as the reconciler made them.
@@ -62,7 +62,7 @@ impl Stack {
     ///
     /// There are none, or they cannot be read.
     pub async fn keyring(&self, aws: &Aws) -> anyhow::Result<Keyring> {
-        let get = ["ssm", "get-parameter", "--with-decryption", "--name", &self.signing_keys_parameter()];
+        let get = ["ssm", "get-parameter", "--with-decryption", "--name", &self.parameter("signing-keys")];
         let parameter = aws.json(&get).await?;
         let value = SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default());
         Ok(Keyring::parse(value.expose_secret())?)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
 
 use crate::{
@@ -81,27 +81,70 @@ impl AlertMessage {
         let at = payload.created_at.as_deref().and_then(utc);
         let when = at.as_ref().map(|at| format!(" on {at} UTC")).unwrap_or_default();
         let sentence = |name: &str| format!("{} on the Tableau site {site}{when}.", what.replace("{}", name));
-        let email = format!("{}\n\n{next}\n\nEvent {event}, id {id}.", sentence(&named.quoted()));
-        let sms = format!("Tableau {site}: {headline}: {}{when}", named.text);
         let thread = payload.resource_luid.as_deref().unwrap_or(event.as_str());
-        let mut metadata = Map::from_iter([
-            ("threadId".to_owned(), json!(format!("{site}/{}", shortened(&plain(thread), NAME_CHARACTERS)))),
-            ("summary".to_owned(), json!(sentence(&named.quoted()))),
-            ("eventType".to_owned(), json!(event)),
-        ]);
+        let mut metadata = Map::from_iter([("eventType".to_owned(), json!(event))]);
         if let Some(luid) = &payload.resource_luid {
             metadata.insert("relatedResources".to_owned(), json!([shortened(&plain(luid), NAME_CHARACTERS)]));
         }
+        let words = Words {
+            subject: format!("Tableau {site}: {headline}: {}", named.text),
+            email: format!("{}\n\n{next}\n\nEvent {event}, id {id}.", sentence(&named.quoted())),
+            sms: format!("Tableau {site}: {headline}: {}{when}", named.text),
+            id: id.to_string(),
+            title: format!("{headline}: {}", named.text),
+            description: sentence(&named.as_code()),
+            next: next.to_owned(),
+            keywords: vec![site.to_string(), event.to_string()],
+            thread: format!("{site}/{}", shortened(&plain(thread), NAME_CHARACTERS)),
+            summary: sentence(&named.quoted()),
+            metadata,
+        };
+        words.into()
+    }
+}
+
+/// What people are told, before it is cut to what each way to them takes.
+pub(crate) struct Words {
+    /// Subject of the e-mail.
+    pub(crate) subject: String,
+    /// The e-mail: sentences.
+    pub(crate) email: String,
+    /// The text message, on one line.
+    pub(crate) sms: String,
+    /// What tells this message from every other.
+    pub(crate) id: String,
+    /// Heading of the card.
+    pub(crate) title: String,
+    /// Text of the card, in markdown.
+    pub(crate) description: String,
+    /// What to do next.
+    pub(crate) next: String,
+    /// What the card can be found by.
+    pub(crate) keywords: Vec<String>,
+    /// Messages of one thread are shown together.
+    pub(crate) thread: String,
+    /// The card in one plain sentence.
+    pub(crate) summary: String,
+    /// What else machines may want to know.
+    pub(crate) metadata: Map<String, Value>,
+}
+
+impl From<Words> for AlertMessage {
+    fn from(words: Words) -> Self {
+        let Words { subject, email, sms, id, title, description, next, keywords, thread, summary, mut metadata } =
+            words;
+        metadata.insert("threadId".to_owned(), json!(thread));
+        metadata.insert("summary".to_owned(), json!(summary));
         let card = json!({
             "version": "1.0",
             "source": "custom",
-            "id": id.to_string(),
+            "id": id,
             "content": {
                 "textType": "client-markdown",
-                "title": format!("{headline}: {}", named.text),
-                "description": sentence(&named.as_code()),
+                "title": title,
+                "description": description,
                 "nextSteps": [next],
-                "keywords": [site.as_str(), event.as_str()],
+                "keywords": keywords,
             },
             "metadata": metadata,
         });
@@ -111,8 +154,7 @@ impl AlertMessage {
             "sms": shortened(&sms, SMS_CHARACTERS),
             "https": card.to_string(),
         });
-        let subject = ascii(&format!("Tableau {site}: {headline}: {}", named.text));
-        Self { subject: shortened_with(&subject, SUBJECT_CHARACTERS, "..."), body: body.to_string() }
+        Self { subject: shortened_with(&ascii(&subject), SUBJECT_CHARACTERS, "..."), body: body.to_string() }
     }
 }
 
@@ -181,14 +223,19 @@ impl Named {
 
     /// As a code span, in which nothing is markdown, with nothing that could end it or start a mention.
     fn as_code(&self) -> String {
-        let text = self.text.replace('`', "'").replace('<', "‹").replace('>', "›");
+        let text = without_markup(&self.text);
         if self.is_name { format!("`{text}`") } else { text }
     }
 }
 
+/// A text that can end no code span and start no mention.
+pub(crate) fn without_markup(text: &str) -> String {
+    text.replace('`', "'").replace('<', "‹").replace('>', "›")
+}
+
 /// A text on one line: white space and control characters become single spaces, and what could turn the direction of
 /// the text around it is left out.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let turns = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     let characters = text.chars().filter(|character| !turns(*character));
     let spaced: String = characters.map(|character| if character.is_control() { ' ' } else { character }).collect();
@@ -200,7 +247,7 @@ fn ascii(text: &str) -> String {
     text.chars().map(|character| if (' '..='~').contains(&character) { character } else { '?' }).collect()
 }
 
-fn shortened(text: &str, characters: usize) -> String {
+pub(crate) fn shortened(text: &str, characters: usize) -> String {
     shortened_with(text, characters, "…")
 }
 
@@ -214,7 +261,12 @@ fn shortened_with(text: &str, characters: usize, ellipsis: &str) -> String {
 
 /// A timestamp of Tableau's as a person writes it, in UTC; `None` if it is none.
 fn utc(text: &str) -> Option<String> {
-    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    told(OffsetDateTime::parse(text, &Rfc3339).ok()?)
+}
+
+/// A time as a person writes it, in UTC; `None` if it is beyond what calendars hold.
+pub(crate) fn told(at: OffsetDateTime) -> Option<String> {
+    let at = at.checked_to_offset(UtcOffset::UTC)?;
     at.format(format_description!("[year]-[month]-[day] at [hour]:[minute]")).ok()
 }
 

@@ -1,5 +1,7 @@
 //! The keyring parameter in SSM.
 
+use std::time::Duration;
+
 use aws_sdk_ssm::{
     Client,
     error::SdkError,
@@ -7,6 +9,10 @@ use aws_sdk_ssm::{
 };
 use shared::keyring::{InvalidKeyring, Keyring};
 use thiserror::Error;
+
+/// How long the receiver believes its keyring to be current when a signature does not verify: a stranger's guesses cost
+/// at most one call a minute, and a new key is known within one.
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The SSM parameter that holds the signing keys.
 #[derive(Clone, Debug)]

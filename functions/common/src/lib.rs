@@ -1,11 +1,12 @@
-//! What both functions do at the AWS edge: how clients are made, how the keyring parameter is read, and how metrics are
-//! told.
+//! What both functions do at the AWS edge: how clients are made, how the keyring parameter is read, how messages are
+//! published, and how metrics are told.
 
 use std::{error::Error, iter::successors};
 
 pub mod aws;
 pub mod keyring;
 pub mod metrics;
+pub mod topic;
 
 /// An error of a call to AWS.
 pub type BoxError = Box<dyn Error + Send + Sync>;

@@ -1,7 +1,8 @@
 //! The receiver's settings.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
+use common::topic::TopicArn;
 use shared::{
     alert::AlertEvents,
     invalid::{Fields, Invalid},
@@ -50,11 +51,7 @@ impl Config {
             "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events",
             |text| text.parse().ok(),
         );
-        let alerts_topic = fields.optional(
-            "ALERTS_TOPIC_ARN",
-            "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-alerts",
-            |text| text.parse().ok(),
-        );
+        let alerts_topic = fields.optional("ALERTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
         let alert_events = fields.optional(
             "ALERT_EVENTS",
             "event names separated by commas, such as DatasourceRefreshFailed,ViewDeleted, or all, or none",
@@ -79,41 +76,6 @@ impl Config {
             "the receiver's environment cannot be used",
             "Set these variables on the function; infra/template.yaml does.",
         )
-    }
-}
-
-/// ARN of an SNS topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicArn(String);
-
-/// The text is not the ARN of an SNS topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the ARN of an SNS topic")]
-pub struct InvalidTopicArn;
-
-impl TopicArn {
-    /// The ARN.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is a FIFO topic, whose name ends so.
-    pub fn is_fifo(&self) -> bool {
-        self.0.ends_with(".fifo")
-    }
-}
-
-impl FromStr for TopicArn {
-    type Err = InvalidTopicArn;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts: Vec<_> = text.split(':').collect();
-        match parts[..] {
-            ["arn", partition, "sns", region, account, name] if ![partition, region, account, name].contains(&"") => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(InvalidTopicArn),
-        }
     }
 }
 
@@ -150,22 +112,5 @@ mod tests {
             error.contains("ALERTS_TOPIC_ARN is not valid: ") && error.contains("ALERT_EVENTS is not valid: "),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_topic_is_told_by_its_arn() {
-        let standard = "arn:aws:sns:eu-central-1:123456789012:events".parse::<TopicArn>();
-        assert_eq!(standard.map(|arn| arn.is_fifo()), Ok(false));
-        let fifo = "arn:aws-cn:sns:cn-north-1:123456789012:events.fifo".parse::<TopicArn>();
-        assert_eq!(fifo.map(|arn| arn.is_fifo()), Ok(true));
-        for bad in [
-            "",
-            "events",
-            "arn:aws:sqs:eu-central-1:123456789012:events",
-            "arn:aws:sns:eu-central-1::events",
-            "arn:aws:sns:eu-central-1:123456789012:events:8d3a1c5e-subscription",
-        ] {
-            assert_eq!(bad.parse::<TopicArn>(), Err(InvalidTopicArn), "{bad}");
-        }
     }
 }

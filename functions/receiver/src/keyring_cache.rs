@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use common::keyring::KeyringParameter;
+use common::keyring::{KeyringParameter, REFRESH_INTERVAL};
 use shared::{
     keyring::Keyring,
     registration::{Claim, Verified},
@@ -13,10 +13,6 @@ use shared::{
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{BoxError, journal::Journal};
-
-/// How long a keyring is believed to be current when a signature does not verify: a stranger's guesses cost at most
-/// one call a minute, and a new key is known within one.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How soon to look again when the last read brought no keyring (SSM was unavailable, or the reconciler has not made
 /// one yet): soon, since every authentic delivery waits for it.

@@ -5,7 +5,6 @@ pub mod function_url;
 pub mod journal;
 pub mod keyring_cache;
 pub mod receiver;
-pub mod topic;
 
 mod recently_published;
 

@@ -7,6 +7,7 @@ use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
     metrics::MetricLog,
+    topic::SnsTopic,
 };
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn, tracing};
 use receiver::{
@@ -15,7 +16,6 @@ use receiver::{
     journal::Journal,
     keyring_cache::KeyringCache,
     receiver::Receiver,
-    topic::SnsTopic,
 };
 
 #[tokio::main(flavor = "current_thread")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::with_causes;
+use common::{topic::Topic, with_causes};
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
@@ -23,7 +23,6 @@ use crate::{
     journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource, KeyringUnavailable},
     recently_published::RecentlyPublished,
-    topic::Topic,
 };
 
 /// The receiver: what one environment knows and what it talks to.

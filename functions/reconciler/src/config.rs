@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use common::topic::TopicArn;
 use shared::{
     event::Event,
     invalid::{Fields, Invalid},
@@ -13,7 +14,7 @@ use shared::{
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an AWS call may take with its retries: nobody waits for the answer but the run.
-pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a run may last where nobody says: the function's timeout in the template.
 pub const USUAL_TIME: Duration = Duration::from_secs(300);
@@ -27,6 +28,13 @@ pub struct Config {
     pub sites_path: String,
     /// Name of the SSM parameter that holds the signing keys.
     pub signing_keys_parameter: String,
+    /// Name of the SSM parameter that holds what people were told of.
+    pub state_parameter: String,
+    /// Name of the SSM parameter that may hold certificates of authorities that Tableau servers are trusted by besides
+    /// the public ones. Without it these are all.
+    pub tableau_ca_parameter: Option<String>,
+    /// Topic for people. Without it people are told nothing.
+    pub alerts_topic: Option<TopicArn>,
     /// What the names of our webhooks start with: the stack's name.
     pub name_prefix: NamePrefix,
     /// The events wanted on a site whose entry does not say.
@@ -45,6 +53,14 @@ impl Config {
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
             required("SIGNING_KEYS_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/signing-keys");
+        let state_parameter =
+            required("STATE_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/state");
+        let tableau_ca_parameter = fields.optional(
+            "TABLEAU_CA_PARAMETER",
+            "the name of an SSM parameter, such as /tableau-fanout/tableau-ca",
+            |text| Some(text.to_owned()),
+        );
+        let alerts_topic = fields.optional("ALERTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
         let receiver = fields.required("RECEIVER_URL", ReceiverUrl::EXPECTED, ReceiverUrl::parse);
         let name_prefix = fields.required(
             "NAME_PREFIX",
@@ -61,6 +77,9 @@ impl Config {
                 receiver: receiver?,
                 sites_path: sites_path?,
                 signing_keys_parameter: signing_keys_parameter?,
+                state_parameter: state_parameter?,
+                tableau_ca_parameter,
+                alerts_topic,
                 name_prefix: name_prefix?,
                 events: events.unwrap_or_else(Event::default_selection),
             })
@@ -70,6 +89,17 @@ impl Config {
             config,
             "the reconciler's environment cannot be used",
             "Set these variables on the function; infra/template.yaml does.",
+        )
+    }
+}
+
+impl Config {
+    /// The command that stores a site's entry again.
+    pub fn store_command(&self, site: &str) -> String {
+        let Self { sites_path, name_prefix, .. } = self;
+        format!(
+            "aws ssm put-parameter --name {sites_path}/{site} --type SecureString --key-id alias/{name_prefix} --overwrite \
+             --value file://site.json"
         )
     }
 }
@@ -84,6 +114,7 @@ mod tests {
                 "RECEIVER_URL" => "https://receiver.example/",
                 "SITES_PATH" => "/tableau-fanout/sites",
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
+                "STATE_PARAMETER" => "/tableau-fanout/state",
                 "NAME_PREFIX" => "tableau-fanout",
                 _ => "",
             };
@@ -102,9 +133,12 @@ mod tests {
     fn every_missing_or_invalid_variable_is_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
         insta::assert_snapshot!(error, @"the reconciler's environment cannot be used: SITES_PATH is missing: expected the SSM path of the site entries, such as /tableau-fanout/sites; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys; RECEIVER_URL is missing: expected the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/; NAME_PREFIX is missing: expected the stack's name: letters, digits and hyphens, such as tableau-fanout. Set these variables on the function; infra/template.yaml does.");
-        for (name, value) in
-            [("RECEIVER_URL", "http://receiver.example/"), ("NAME_PREFIX", "a b"), ("EVENTS", "Workbook-Created")]
-        {
+        for (name, value) in [
+            ("RECEIVER_URL", "http://receiver.example/"),
+            ("NAME_PREFIX", "a b"),
+            ("EVENTS", "Workbook-Created"),
+            ("ALERTS_TOPIC_ARN", "alerts"),
+        ] {
             let error = config((name, value)).expect_err(value).to_string();
             assert!(error.contains(&format!("{name} is not valid: expected ")), "{error}");
         }

@@ -7,6 +7,10 @@ pub mod report;
 pub mod request;
 pub mod tableau;
 
+mod explained;
+mod people;
+mod visit;
+mod visits;
 mod wire;
 
 pub use common::BoxError;

@@ -7,6 +7,7 @@ use common::{
     aws::{CA_BUNDLE, sdk_config},
     keyring::KeyringParameter,
     metrics::MetricLog,
+    topic::SnsTopic,
 };
 use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
 use reconciler::{
@@ -28,8 +29,9 @@ async fn main() -> anyhow::Result<()> {
     let ssm = aws_sdk_ssm::Client::new(&aws);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
+    let alerts = config.alerts_topic.clone().map(|arn| SnsTopic::new(aws_sdk_sns::Client::new(&aws), arn));
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
-    let reconciler = Reconciler::new(config, parameters, Tableau::new()?, log);
+    let reconciler = Reconciler::new(config, parameters, alerts, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // One that was over before we began is none: so `cargo lambda watch` has it.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(USUAL_TIME);

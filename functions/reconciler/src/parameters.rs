@@ -1,13 +1,24 @@
-//! What the reconciler keeps in SSM: site entries and the keyring.
+//! What the reconciler finds and keeps in SSM.
 
-use aws_sdk_ssm::{Client, operation::put_parameter::builders::PutParameterFluentBuilder, types::ParameterType};
-use common::keyring::KeyringParameter;
+use std::time::Duration;
+
+use aws_sdk_ssm::{
+    Client,
+    operation::{get_parameter::GetParameterError, put_parameter::builders::PutParameterFluentBuilder},
+    types::ParameterType,
+};
+use common::keyring::{KeyringParameter, REFRESH_INTERVAL};
 use secrecy::{ExposeSecret, SecretString};
 use shared::keyring::Keyring;
+use tokio::time::sleep;
 
 use crate::{BoxError, config::Config};
 
-/// Where site entries and signing keys are kept.
+/// How much longer than a receiver's [`REFRESH_INTERVAL`] a new key is left alone: a stored parameter is read
+/// everywhere within a second, and clocks that count to sixty differ by less than this.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Where site entries, signing keys and the reconciler's own notes are kept.
 pub trait Parameters {
     /// Every site entry: the name of its parameter and its value, not yet read.
     fn site_entries(&self) -> impl Future<Output = Result<Vec<(String, SecretString)>, BoxError>> + Send;
@@ -20,6 +31,19 @@ pub trait Parameters {
 
     /// Stores other signing keys in place of those that are there.
     fn replace_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Waits until every receiver reads keys that were stored just now when it meets a signature of theirs. Without
+    /// that, one that a stranger's guess made look a moment before would turn Tableau away for a minute.
+    fn new_key_known(&self) -> impl Future<Output = ()> + Send;
+
+    /// Certificates (PEM) of authorities that Tableau servers are trusted by besides the public ones, if there are any.
+    fn tableau_ca(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
+
+    /// What people were told of, as it was stored; `None` if nothing was yet.
+    fn told(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
+
+    /// Stores what people were told of.
+    fn store_told(&self, told: &str) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 /// SSM Parameter Store.
@@ -29,6 +53,8 @@ pub struct SsmParameters {
     sites_path: String,
     keyring: KeyringParameter,
     key_alias: String,
+    state: String,
+    tableau_ca: Option<String>,
 }
 
 impl SsmParameters {
@@ -36,7 +62,18 @@ impl SsmParameters {
     pub fn new(ssm: Client, config: &Config, keyring: KeyringParameter) -> Self {
         // The template gives the stack's key this alias, so that people and functions can name it alike.
         let key_alias = format!("alias/{}", config.name_prefix);
-        Self { ssm, sites_path: config.sites_path.clone(), keyring, key_alias }
+        let Config { sites_path, state_parameter, tableau_ca_parameter, .. } = config.clone();
+        Self { ssm, sites_path, keyring, key_alias, state: state_parameter, tableau_ca: tableau_ca_parameter }
+    }
+
+    /// The value of a parameter that is no secret, `None` if there is no such parameter.
+    async fn plain(&self, name: &str) -> Result<Option<String>, BoxError> {
+        // Decrypted all the same, should somebody have stored it as a secret.
+        match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
+            Ok(output) => Ok(output.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn put_keyring(&self, keyring: &Keyring) -> PutParameterFluentBuilder {
@@ -76,6 +113,26 @@ impl Parameters for SsmParameters {
     async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
         self.put_keyring(keyring).overwrite(true).send().await?;
         tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "stored other signing keys");
+        Ok(())
+    }
+    async fn new_key_known(&self) {
+        sleep(REFRESH_INTERVAL + MARGIN).await;
+    }
+
+    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+        match &self.tableau_ca {
+            Some(name) => self.plain(name).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn told(&self) -> Result<Option<String>, BoxError> {
+        self.plain(&self.state).await
+    }
+
+    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
+        let put = self.ssm.put_parameter().name(&self.state).r#type(ParameterType::String).overwrite(true);
+        put.description("Which troubles people were told of").value(told).send().await?;
         Ok(())
     }
 }

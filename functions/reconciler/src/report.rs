@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use serde::Serialize;
+use shared::trouble::{Trouble, TroubleKind};
 
 use crate::request::Action;
 
@@ -13,6 +14,9 @@ pub struct Report {
     pub action: Action,
     /// What was done at each site.
     pub sites: Vec<SiteReport>,
+    /// Why people could not be told what they should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alerts_error: Option<String>,
     /// The same for people.
     pub text: String,
 }
@@ -40,8 +44,13 @@ pub struct SiteReport {
     pub tests: Vec<Tested>,
     /// What is worth knowing and no error.
     pub notes: Vec<String>,
+    /// What was in trouble, or is, at a site that is as declared all the same.
+    pub warnings: Vec<Trouble>,
     /// What went wrong. A site with errors is not as declared.
-    pub errors: Vec<String>,
+    pub errors: Vec<Trouble>,
+    /// Whether the site was looked at: without time left it is not.
+    #[serde(skip)]
+    pub was_visited: bool,
 }
 
 /// A webhook that was enabled again.
@@ -57,19 +66,50 @@ pub struct Enabled {
     pub since: Option<String>,
 }
 
-/// A webhook that Tableau tested.
+impl fmt::Display for Enabled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, reason, since } = self;
+        write!(formatter, "{name}: disabled by Tableau")?;
+        since.as_ref().map_or(Ok(()), |since| write!(formatter, " since {since}"))?;
+        write!(formatter, ": {}", reason.as_deref().unwrap_or("no reason given"))
+    }
+}
+
+/// A webhook that Tableau was asked to test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tested {
     /// Its name.
     pub name: String,
+    /// What Tableau said.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
     /// The HTTP status that Tableau got from the destination, `None` if it got no answer.
-    pub status: Option<u16>,
+    Status(Option<u16>),
+    /// Why Tableau did not test it.
+    Error(String),
 }
 
 impl Tested {
     /// Whether the destination took the test.
     pub fn succeeded(&self) -> bool {
-        self.status.is_some_and(|status| (200..300).contains(&status))
+        matches!(self.outcome, Outcome::Status(Some(200..300)))
+    }
+}
+
+impl fmt::Display for Tested {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, outcome } = self;
+        match outcome {
+            Outcome::Status(Some(status)) => write!(formatter, "{name}: Tableau's test was answered {status}"),
+            Outcome::Status(None) => write!(formatter, "{name}: Tableau's test got no answer"),
+            Outcome::Error(error) => write!(formatter, "{name}: Tableau did not test it: {error}"),
+        }
     }
 }
 
@@ -102,7 +142,13 @@ impl Report {
             (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
             (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
         };
-        Self { action, sites, text }
+        Self { action, sites, alerts_error: None, text }
+    }
+
+    /// Adds what concerns the run as a whole.
+    pub fn note(&mut self, note: &str) {
+        self.text.push('\n');
+        self.text.push_str(note);
     }
 
     /// Whether any site is not as declared.
@@ -114,17 +160,22 @@ impl Report {
 impl SiteReport {
     /// A report on a site at which nothing was done yet.
     pub fn new(site: impl Into<String>) -> Self {
-        Self { site: site.into(), ..Self::default() }
+        Self { site: site.into(), was_visited: true, ..Self::default() }
     }
 
     /// A report on a site that could not even be looked at.
-    pub fn of_failure(site: impl Into<String>, error: String) -> Self {
-        Self { errors: vec![error], ..Self::new(site) }
+    pub fn of_failure(site: impl Into<String>, error: Trouble) -> Self {
+        Self { was_visited: error.kind != TroubleKind::OutOfTime, errors: vec![error], ..Self::new(site) }
     }
 
     /// Whether the site is not as declared.
     pub fn failed(&self) -> bool {
         !self.errors.is_empty()
+    }
+
+    /// All that is or was in trouble, with the site's name.
+    pub fn troubles(&self) -> impl Iterator<Item = (&str, &Trouble)> {
+        self.errors.iter().chain(&self.warnings).map(|trouble| (self.site.as_str(), trouble))
     }
 
     /// How many webhooks were changed, or would be.
@@ -136,7 +187,22 @@ impl SiteReport {
     }
 
     fn write(&self, text: &mut String, action: Action) -> fmt::Result {
-        let Self { site, updated, enabled, created, deleted, surplus, unchanged, foreign, tests, notes, errors } = self;
+        // The warnings are told where they arose: with what was enabled and what was tested.
+        let Self {
+            site,
+            updated,
+            enabled,
+            created,
+            deleted,
+            surplus,
+            unchanged,
+            foreign,
+            tests,
+            notes,
+            warnings: _,
+            errors,
+            was_visited: _,
+        } = self;
         let done = |done, to_do| if action == Action::Plan { to_do } else { done };
         let counts = [
             (updated.len(), done("moved", "to move")),
@@ -154,19 +220,12 @@ impl SiteReport {
         for name in updated {
             writeln!(text, "  ~ {name}: to the declared address and event")?;
         }
-        for Enabled { name, reason, since } in enabled {
-            let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-            let reason = reason.as_deref().unwrap_or("no reason given");
-            writeln!(text, "  ! {name}: disabled by Tableau{since}: {reason}")?;
-        }
+        enabled.iter().try_for_each(|enabled| writeln!(text, "  ! {enabled}"))?;
         created.iter().try_for_each(|name| writeln!(text, "  + {name}"))?;
         deleted.iter().try_for_each(|name| writeln!(text, "  - {name}"))?;
         surplus.iter().try_for_each(|name| writeln!(text, "  - {name}: a surplus copy"))?;
         foreign.iter().try_for_each(|name| writeln!(text, "  . {name}: not ours, left alone"))?;
-        for Tested { name, status } in tests {
-            let answer = status.map_or_else(|| "got no answer".to_owned(), |status| format!("was answered {status}"));
-            writeln!(text, "  ? {name}: Tableau's test {answer}")?;
-        }
+        tests.iter().try_for_each(|test| writeln!(text, "  ? {test}"))?;
         notes.iter().try_for_each(|note| writeln!(text, "  {note}"))?;
         errors.iter().try_for_each(|error| writeln!(text, "  error: {error}"))
     }

@@ -3,12 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use reqwest::{
-    Client, Method, StatusCode,
+    Certificate, Client, Method, StatusCode,
     header::{ACCEPT, HeaderValue, LOCATION, RETRY_AFTER},
     redirect::Policy,
 };
@@ -172,11 +172,29 @@ impl TableauError {
 }
 
 /// The way to every Tableau server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tableau {
-    http: Client,
+    connections: Arc<Mutex<Connections>>,
     /// The version to speak with each server, once it was asked. A server that is upgraded keeps serving the old ones.
-    versions: Mutex<HashMap<Url, Arc<OnceCell<ApiVersion>>>>,
+    versions: Arc<Mutex<HashMap<Url, Arc<OnceCell<ApiVersion>>>>>,
+}
+
+/// Connections, and the authorities (PEM) that they trust besides the public ones.
+#[derive(Debug)]
+struct Connections {
+    http: Client,
+    trusted: Option<String>,
+}
+
+/// Certificates that cannot be trusted, since they are none.
+#[derive(Debug, Error)]
+pub enum InvalidCertificates {
+    /// There is no certificate among them.
+    #[error("expected certificates in PEM, each from BEGIN CERTIFICATE to END CERTIFICATE")]
+    None,
+    /// One of them cannot be read.
+    #[error("one of them is no certificate")]
+    Unreadable(#[source] reqwest::Error),
 }
 
 /// An answer as it came.
@@ -224,13 +242,36 @@ impl Tableau {
     pub fn new() -> reqwest::Result<Self> {
         // An error says that the process has a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .user_agent(USER_AGENT)
-            // A redirected POST would become a GET; and no token is to follow wherever an answer points.
-            .redirect(Policy::none());
-        Ok(Self { http: client.build()?, versions: Mutex::default() })
+        let connections = Connections { http: client(Vec::new())?, trusted: None };
+        Ok(Self { connections: Arc::new(Mutex::new(connections)), versions: Arc::default() })
+    }
+
+    /// Trusts servers whose certificates these authorities signed (PEM), besides those of the public authorities. What
+    /// was trusted before is not, unless it is named again.
+    ///
+    /// # Errors
+    ///
+    /// They are no certificates. What is trusted stays as it was.
+    pub fn trust(&self, authorities: Option<&str>) -> Result<(), InvalidCertificates> {
+        let mut connections = self.connections();
+        if connections.trusted.as_deref() == authorities {
+            return Ok(());
+        }
+        let certificates = match authorities {
+            None => Vec::new(),
+            Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()).map_err(InvalidCertificates::Unreadable)?,
+        };
+        if authorities.is_some() && certificates.is_empty() {
+            return Err(InvalidCertificates::None);
+        }
+        connections.http = client(certificates).map_err(InvalidCertificates::Unreadable)?;
+        connections.trusted = authorities.map(str::to_owned);
+        Ok(())
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        // Nothing that could panic half-way changes them.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs in to a site. A personal access token has one session: this ends any other that was opened with it. No
@@ -330,7 +371,8 @@ impl Tableau {
             call: Box::new(call.clone()),
             source: error.without_url(),
         };
-        let mut request = self.http.request(call.method.clone(), call.url.clone()).header(ACCEPT, "application/json");
+        let http = self.connections().http.clone();
+        let mut request = http.request(call.method.clone(), call.url.clone()).header(ACCEPT, "application/json");
         if let Some(token) = token {
             request = request.header("X-Tableau-Auth", token);
         }
@@ -347,6 +389,18 @@ impl Tableau {
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into())).or_else(|| wire::read_wait(&body));
         Ok(Received { status, location, retry_after, body })
     }
+}
+
+/// An HTTP client that trusts the public authorities and these.
+fn client(authorities: Vec<Certificate>) -> reqwest::Result<Client> {
+    Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .user_agent(USER_AGENT)
+        // A redirected POST would become a GET; and no token is to follow wherever an answer points.
+        .redirect(Policy::none())
+        .tls_certs_merge(authorities)
+        .build()
 }
 
 /// A wait, shorter by up to a half.

@@ -3,6 +3,7 @@
 // It looks into /proc.
 #![cfg(target_os = "linux")]
 
+mod breaking;
 mod endings;
 mod replay;
 mod running;

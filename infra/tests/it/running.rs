@@ -7,6 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -29,12 +30,16 @@ pub(crate) struct Local {
     _lines: Lines<BufReader<ChildStdout>>,
     pub(crate) endpoint: String,
     pub(crate) tableau: String,
+    /// Holds `target/local` with this stack's files, as the workspace does for a person's.
+    pub(crate) folder: TempDir,
 }
 
 impl Local {
     pub(crate) async fn up() -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
         let mut process = Command::new(env!("CARGO_BIN_EXE_infra"))
-            .arg("local")
+            .args(["local", "--files"])
+            .arg(folder.path().join("target/local"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -55,7 +60,7 @@ impl Local {
             anyhow::bail!("the stack did not come up")
         };
         let (endpoint, tableau) = timeout(UP_TIMEOUT, up).await??;
-        Ok(Self { process, _lines: lines, endpoint, tableau })
+        Ok(Self { process, _lines: lines, endpoint, tableau, folder })
     }
 
     /// The processes of the stack with their command lines: those that the cloud's port is told to.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use common::metrics::MetricLog;
+use common::{metrics::MetricLog, topic::Topic};
 use reconciler::{
     BoxError,
     config::{Config, USUAL_TIME},
@@ -18,7 +18,7 @@ use reconciler::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
+use shared::{alert::AlertMessage, keyring::Keyring};
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
 
@@ -35,10 +35,48 @@ pub struct Declared {
     pub entries: BTreeMap<String, String>,
     /// The signing keys, as they are stored.
     keyring: Arc<Mutex<Option<SecretString>>>,
+    /// What people were told of, as it is stored.
+    told: Arc<Mutex<Option<String>>>,
+    /// The topic for people.
+    pub people: People,
     /// The lines with metrics that the runs wrote.
     log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
+    /// Certificates of authorities that Tableau servers are trusted by besides the public ones.
+    pub tableau_ca: Option<String>,
+}
+
+/// People, and what they got.
+#[derive(Clone, Debug, Default)]
+pub struct People {
+    got: Arc<Mutex<Vec<AlertMessage>>>,
+    /// Whether nothing gets through to them.
+    pub are_unreachable: bool,
+}
+
+impl People {
+    /// Takes what they got since the last time.
+    pub fn take(&self) -> Vec<AlertMessage> {
+        std::mem::take(&mut self.got.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the subjects of what they got since the last time, in order.
+    pub fn take_subjects(&self) -> Vec<String> {
+        let mut subjects: Vec<_> = self.take().into_iter().map(|alert| alert.subject).collect();
+        subjects.sort();
+        subjects
+    }
+}
+
+impl Topic<AlertMessage> for People {
+    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+        if self.are_unreachable {
+            return Err("SNS is not available".into());
+        }
+        self.got.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        Ok(())
+    }
 }
 
 impl Default for Declared {
@@ -46,6 +84,9 @@ impl Default for Declared {
         Self {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
+            told: Arc::default(),
+            people: People::default(),
+            tableau_ca: None,
             log: Arc::default(),
             events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
         }
@@ -71,6 +112,22 @@ impl Parameters for Declared {
         *self.stored_keyring() = Some(keyring.to_stored());
         Ok(())
     }
+
+    // There is no receiver that could remember other keys.
+    async fn new_key_known(&self) {}
+
+    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.tableau_ca.clone())
+    }
+
+    async fn told(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.stored_told().clone())
+    }
+
+    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
+        *self.stored_told() = Some(told.to_owned());
+        Ok(())
+    }
 }
 
 impl Declared {
@@ -89,6 +146,11 @@ impl Declared {
     /// The lines with metrics that the runs wrote.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What people were told of, as it is stored.
+    pub fn stored_told(&self) -> MutexGuard<'_, Option<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signing keys, as they are stored.
@@ -138,21 +200,27 @@ impl Declared {
         action: Action,
         sites: Option<Vec<String>>,
     ) -> anyhow::Result<Result<Report, Failure>> {
-        let reconciler = self.reconciler(self.clone())?;
+        let reconciler = self.reconciler(self.clone(), self.people.clone())?;
         Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
     }
 
-    /// A reconciler with the settings of this declaration, which may keep its parameters elsewhere.
+    /// A reconciler with the settings of this declaration, which may keep its parameters elsewhere and tell others.
     ///
     /// # Errors
     ///
     /// The harness is wrong.
-    pub fn reconciler<P: Parameters>(&self, parameters: P) -> anyhow::Result<Reconciler<P>> {
+    pub fn reconciler<P: Parameters, A: Topic<AlertMessage>>(
+        &self,
+        parameters: P,
+        people: A,
+    ) -> anyhow::Result<Reconciler<P, A>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
                 "RECEIVER_URL" => RECEIVER_URL,
                 "SITES_PATH" => SITES_PATH,
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
+                "STATE_PARAMETER" => "/tableau-fanout/state",
+                "TABLEAU_CA_PARAMETER" => "/tableau-fanout/tableau-ca",
                 "NAME_PREFIX" => "fan",
                 "EVENTS" => self.events,
                 _ => return None,
@@ -163,7 +231,7 @@ impl Declared {
         let log = MetricLog::new("reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        Ok(Reconciler::new(config, parameters, Tableau::new()?, log))
+        Ok(Reconciler::new(config, parameters, Some(people), Tableau::new()?, log))
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.
@@ -173,7 +241,7 @@ impl Declared {
     /// There is none.
     pub async fn apply_to_first(&self) -> anyhow::Result<SiteReport> {
         let report = match self.apply().await? {
-            Ok(report) | Err(Failure::Sites(report)) => report,
+            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report)) => report,
             Err(failure) => anyhow::bail!("{failure}"),
         };
         report.sites.into_iter().next().ok_or_else(|| anyhow::anyhow!("no site"))

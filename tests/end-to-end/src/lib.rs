@@ -5,3 +5,4 @@ pub mod declared;
 pub mod destination;
 pub mod lambda;
 pub mod local_stack;
+pub mod tls;

@@ -1,4 +1,5 @@
-//! What no Tableau server has: calls that make sites, let events happen and switch oddities on.
+//! What no Tableau server has: calls that make sites, let events happen, switch oddities on, and change webhooks and
+//! tokens behind everybody's back.
 
 use axum::{
     Json, Router,
@@ -8,17 +9,19 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use shared::event::Event;
+use uuid::Uuid;
 
 use crate::{
     delivery::Delivery,
-    model::{Oddities, Webhook},
+    model::{Oddities, Site, Webhook, World},
     server::Simulator,
 };
 
-/// `POST /_simulator/sites`: makes a site with one administrator's token.
+/// `POST /_simulator/sites`: makes a site with one administrator's token. `POST /_simulator/tokens`: gives a site that
+/// is there one more.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NewSite {
+pub struct NewToken {
     /// The site's contentUrl.
     pub site: String,
     /// Name of the token.
@@ -34,7 +37,7 @@ pub struct NewEvent {
     /// The site's contentUrl.
     pub site: String,
     /// The event.
-    pub event: String,
+    pub event: Event,
     /// What is delivered, byte for byte.
     pub body: String,
     /// How often it is delivered: Tableau repeats itself now and then. Once if not set.
@@ -52,6 +55,60 @@ pub struct NewOddities {
     pub oddities: Oddities,
 }
 
+/// `POST /_simulator/webhooks`: makes a webhook as somebody else would, whatever it is called.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewWebhook {
+    /// The site's contentUrl.
+    pub site: String,
+    /// The webhook's name. Another may have the same.
+    pub name: String,
+    /// The event it is for.
+    pub event: Event,
+    /// Where the event is sent.
+    pub url: String,
+}
+
+/// `PATCH /_simulator/webhooks`: changes all webhooks of a name. What is not set stays.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookChange {
+    /// The site's contentUrl.
+    pub site: String,
+    /// The name before the change.
+    pub name: String,
+    /// The name after it.
+    pub new_name: Option<String>,
+    /// The event.
+    pub event: Option<Event>,
+    /// Where the event is sent.
+    pub url: Option<String>,
+    /// Whether events are sent at all.
+    pub is_enabled: Option<bool>,
+    /// Why it is disabled; Tableau's usual reason if not set.
+    pub status_change_reason: Option<String>,
+}
+
+/// `DELETE /_simulator/webhooks`: deletes all webhooks of a name.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldWebhook {
+    /// The site's contentUrl.
+    pub site: String,
+    /// The webhook's name.
+    pub name: String,
+}
+
+/// `DELETE /_simulator/tokens`: ends a token with its session, as expiry and revocation do.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldToken {
+    /// The site's contentUrl.
+    pub site: String,
+    /// Name of the token.
+    pub token_name: String,
+}
+
 fn once() -> usize {
     1
 }
@@ -63,26 +120,22 @@ pub(crate) fn router() -> Router<Simulator> {
         .route("/_simulator/sites", post(add_site))
         .route("/_simulator/events", post(fire))
         .route("/_simulator/oddities", put(set_oddities))
-        .route("/_simulator/webhooks", get(webhooks))
+        .route("/_simulator/webhooks", get(webhooks).post(add_webhook).patch(change_webhooks).delete(delete_webhooks))
+        .route("/_simulator/tokens", post(add_token).delete(revoke_token))
 }
 
-async fn add_site(State(simulator): State<Simulator>, Json(site): Json<NewSite>) -> StatusCode {
-    simulator.world().add_site(&site.site, &site.token_name, &site.token_secret);
+async fn add_site(State(simulator): State<Simulator>, Json(new): Json<NewToken>) -> StatusCode {
+    simulator.world().add_site(&new.site, &new.token_name, &new.token_secret);
     StatusCode::CREATED
 }
 
 async fn fire(State(simulator): State<Simulator>, Json(new): Json<NewEvent>) -> Result<Json<Vec<Delivery>>, Refused> {
-    let event: Event = new.event.parse().map_err(|error| (StatusCode::BAD_REQUEST, format!("event: {error}")))?;
-    if !simulator.world().sites.contains_key(&new.site) {
-        return Err(no_such_site(&new.site));
-    }
-    Ok(Json(simulator.fire(&new.site, &event, &new.body, new.times).await))
+    site(&mut simulator.world(), &new.site)?;
+    Ok(Json(simulator.fire(&new.site, &new.event, &new.body, new.times).await))
 }
 
 async fn set_oddities(State(simulator): State<Simulator>, Json(new): Json<NewOddities>) -> Result<StatusCode, Refused> {
-    let mut world = simulator.world();
-    let site = world.sites.get_mut(&new.site).ok_or_else(|| no_such_site(&new.site))?;
-    site.oddities = new.oddities;
+    site(&mut simulator.world(), &new.site)?.oddities = new.oddities;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -91,6 +144,67 @@ async fn webhooks(State(simulator): State<Simulator>) -> Json<Vec<(String, Vec<W
     Json(world.sites.iter().map(|(name, site)| (name.clone(), site.webhooks.clone())).collect())
 }
 
-fn no_such_site(name: &str) -> Refused {
-    (StatusCode::NOT_FOUND, format!("there is no site {name:?}"))
+async fn add_webhook(State(simulator): State<Simulator>, Json(new): Json<NewWebhook>) -> Result<StatusCode, Refused> {
+    let NewWebhook { site: content_url, name, event, url } = new;
+    let id = Uuid::new_v4().to_string();
+    let webhook = Webhook { id, name, event, url, is_enabled: true, status_change_reason: None };
+    site(&mut simulator.world(), &content_url)?.webhooks.push(webhook);
+    Ok(StatusCode::CREATED)
+}
+
+async fn change_webhooks(
+    State(simulator): State<Simulator>,
+    Json(change): Json<WebhookChange>,
+) -> Result<StatusCode, Refused> {
+    let WebhookChange { site: content_url, name, new_name, event, url, is_enabled, status_change_reason } = change;
+    if status_change_reason.is_some() && is_enabled != Some(false) {
+        return Err((StatusCode::BAD_REQUEST, "a status_change_reason goes with \"is_enabled\": false".to_owned()));
+    }
+    let mut world = simulator.world();
+    let webhooks = &mut site(&mut world, &content_url)?.webhooks;
+    let mut named: Vec<_> = webhooks.iter_mut().filter(|webhook| webhook.name == name).collect();
+    for webhook in &mut named {
+        webhook.name = new_name.as_ref().unwrap_or(&webhook.name).clone();
+        webhook.event = event.as_ref().unwrap_or(&webhook.event).clone();
+        webhook.url = url.as_ref().unwrap_or(&webhook.url).clone();
+        match is_enabled {
+            Some(true) => (webhook.is_enabled, webhook.status_change_reason) = (true, None),
+            Some(false) => webhook.disable(status_change_reason.clone()),
+            None => {}
+        }
+    }
+    done_to(named.len(), "webhook", &name)
+}
+
+async fn delete_webhooks(
+    State(simulator): State<Simulator>,
+    Json(old): Json<OldWebhook>,
+) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let webhooks = &mut site(&mut world, &old.site)?.webhooks;
+    done_to(webhooks.extract_if(.., |webhook| webhook.name == old.name).count(), "webhook", &old.name)
+}
+
+async fn add_token(State(simulator): State<Simulator>, Json(new): Json<NewToken>) -> Result<StatusCode, Refused> {
+    site(&mut simulator.world(), &new.site)?.add_token(&new.token_name, &new.token_secret);
+    Ok(StatusCode::CREATED)
+}
+
+async fn revoke_token(State(simulator): State<Simulator>, Json(old): Json<OldToken>) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let tokens = &mut site(&mut world, &old.site)?.tokens;
+    done_to(tokens.extract_if(.., |token| token.name == old.token_name).count(), "token", &old.token_name)
+}
+
+fn site<'a>(world: &'a mut World, content_url: &str) -> Result<&'a mut Site, Refused> {
+    let site = world.sites.get_mut(content_url);
+    site.ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no site {content_url:?}")))
+}
+
+/// The answer to a call that did what it says to everything of a name.
+fn done_to(count: usize, what: &str, name: &str) -> Result<StatusCode, Refused> {
+    match count {
+        0 => Err((StatusCode::NOT_FOUND, format!("there is no {what} {name:?} on this site"))),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
 }

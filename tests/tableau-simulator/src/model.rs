@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use shared::event::Event;
 use uuid::Uuid;
 
+/// Why Tableau disables a webhook, in its own words.
+const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
+
 /// A Tableau server.
 #[derive(Debug)]
 pub struct World {
@@ -13,11 +16,13 @@ pub struct World {
     pub sites: BTreeMap<String, Site>,
     /// The newest version of the REST API that is served, as major and minor number.
     pub newest_version: (u32, u32),
+    /// The token of every session that was ever opened.
+    pub sessions: Vec<String>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { sites: BTreeMap::new(), newest_version: (3, 27) }
+        Self { sites: BTreeMap::new(), newest_version: (3, 27), sessions: Vec::new() }
     }
 }
 
@@ -102,6 +107,10 @@ pub struct Oddities {
     pub html_errors: bool,
     /// After this many more calls the site's sessions are gone, once.
     pub sessions_gone_after: Option<usize>,
+    /// Somebody else signs in with the site's token before each call, which ends the session.
+    pub token_is_shared: bool,
+    /// The site is deleted as soon as somebody signed in to it.
+    pub is_deleted: bool,
     /// Every answer takes this many milliseconds more.
     pub delay_ms: u64,
     /// Webhooks for SiteCreated and SiteUpdated are refused.
@@ -156,26 +165,35 @@ pub enum TestBody {
 impl World {
     /// Adds a site with one administrator's token.
     pub fn add_site(&mut self, content_url: &str, token_name: &str, token_secret: &str) -> &mut Site {
-        let token = AccessToken {
-            name: token_name.to_owned(),
-            secret: token_secret.to_owned(),
-            is_administrator: true,
-            session: None,
-        };
-        let site = Site {
+        let mut site = Site {
             id: Uuid::new_v4().to_string(),
-            tokens: vec![token],
+            tokens: Vec::new(),
             webhooks: Vec::new(),
             oddities: Oddities::default(),
             calls: Vec::new(),
         };
+        site.add_token(token_name, token_secret);
         self.sites.entry(content_url.to_owned()).insert_entry(site).into_mut()
     }
 }
 
 impl Site {
+    /// Adds an administrator's token.
+    pub fn add_token(&mut self, name: &str, secret: &str) {
+        let (name, secret) = (name.to_owned(), secret.to_owned());
+        self.tokens.push(AccessToken { name, secret, is_administrator: true, session: None });
+    }
+
     /// Whether any session is open.
     pub fn has_session(&self) -> bool {
         self.tokens.iter().any(|token| token.session.is_some())
+    }
+}
+
+impl Webhook {
+    /// Disables it, for the reason that Tableau has unless there is another.
+    pub fn disable(&mut self, reason: Option<String>) {
+        self.is_enabled = false;
+        self.status_change_reason = Some(reason.unwrap_or_else(|| FAILED_TOO_OFTEN.to_owned()));
     }
 }

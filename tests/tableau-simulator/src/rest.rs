@@ -152,6 +152,7 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     };
     let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     token.session = Some(session.clone());
+    world.sessions.push(session.clone());
     let answer = json!({ "credentials": {
         "site": { "id": id, "contentUrl": content_url },
         "user": { "id": Uuid::new_v4().to_string() },
@@ -191,8 +192,14 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
             site.tokens.iter_mut().for_each(|token| token.session = None);
         }
     }
-    let token = session_of(site, call).ok_or(SESSION_GONE)?;
-    if !token.is_administrator {
+    if site.oddities.token_is_shared {
+        site.tokens.iter_mut().for_each(|token| token.session = None);
+    }
+    let is_administrator = session_of(site, call).ok_or(SESSION_GONE)?.is_administrator;
+    if site.oddities.is_deleted {
+        return Err(NO_SUCH_SITE);
+    }
+    if !is_administrator {
         return Err(NOT_AN_ADMINISTRATOR);
     }
     let too_many = Refusal { retry_after: site.oddities.retry_after_seconds, ..TOO_MANY };

@@ -1,6 +1,7 @@
 //! The server on its port.
 
 use std::{
+    fmt::Debug,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,6 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::any,
+    serve::Listener,
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
@@ -80,7 +82,7 @@ impl Simulator {
     /// # Errors
     ///
     /// The port fails.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+    pub async fn serve<L: Listener<Addr: Debug>>(self, listener: L) -> io::Result<()> {
         let api = Router::new().route("/api/{*path}", any(api));
         axum::serve(listener, api.merge(control::router()).with_state(self)).await
     }
@@ -115,10 +117,7 @@ impl Simulator {
     fn disable(&self, content_url: &str, id: &str) {
         let mut world = self.world();
         let webhooks = world.sites.get_mut(content_url).into_iter().flat_map(|site| &mut site.webhooks);
-        for webhook in webhooks.filter(|webhook| webhook.id == id) {
-            webhook.is_enabled = false;
-            webhook.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
-        }
+        webhooks.filter(|webhook| webhook.id == id).for_each(|webhook| webhook.disable(None));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use common::metrics::MetricLog;
+use common::{metrics::MetricLog, topic::Topic};
 use lambda_http::Context;
 use receiver::{
     BoxError,
@@ -10,7 +10,6 @@ use receiver::{
     journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
-    topic::Topic,
 };
 use serde_json::{Value, json};
 use shared::{

@@ -6,7 +6,11 @@ use end_to_end::{
     declared::{Declared, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, report::Report, request::Action};
+use reconciler::{
+    reconciler::Failure,
+    report::{Outcome, Report},
+    request::Action,
+};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::keyring::Keyring;
@@ -50,8 +54,7 @@ impl Sites {
         site(&self.tableau, "marketing", |site| {
             let [moved, disabled, _] = &mut site.webhooks[..] else { return };
             moved.url = "https://elsewhere.example/".to_owned();
-            disabled.is_enabled = false;
-            disabled.status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+            disabled.disable(None);
             let copy = |id: &str, name: &str| Webhook { id: id.to_owned(), name: name.to_owned(), ..moved.clone() };
             let added = [copy("s", "fan-ViewDeleted"), copy("u", "fan-UserDeleted"), copy("f", "fan-out-ViewDeleted")];
             site.webhooks.remove(2);
@@ -142,8 +145,9 @@ async fn each_run_that_may_change_something_is_counted() -> anyhow::Result<()> {
 async fn what_is_new_and_what_was_disabled_is_tested_through_tableau() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::BAD_GATEWAY).await?;
     let report = sites.run(Action::Apply).await?;
-    let tested = report.sites.iter().map(|site| site.tests.iter().map(|test| (&*test.name, test.status)).collect());
-    assert_eq!(tested.collect::<Vec<Vec<_>>>(), [[("fan-ViewDeleted", Some(502))], [("fan-ViewDeleted", Some(502))]]);
+    let tested = report.sites.iter().map(|site| site.tests.iter().map(|test| (&*test.name, &test.outcome)).collect());
+    let answered = [("fan-ViewDeleted", &Outcome::Status(Some(502)))];
+    assert_eq!(tested.collect::<Vec<Vec<_>>>(), [answered, answered]);
     assert_eq!(sites.destination.received().len(), 2);
     sites.drift()?;
     let report = sites.run(Action::Apply).await?;
@@ -169,7 +173,7 @@ async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> a
       ? fan-ViewDeleted: Tableau's test was answered 404
       ? fan-WorkbookCreated: Tableau's test was answered 404
       ? fan-WorkbookRefreshFailed: Tableau's test was answered 404
-      error: 3 of 3 tests were not taken by the receiver
+      error: 3 of 3 tests did not reach the receiver, the first of fan-ViewDeleted: Tableau's test was answered 404. What became of the calls, the receiver's log says: /aws/lambda/fan-receiver.
     1 of 1 site failed.
     ");
     Ok(())

@@ -14,6 +14,8 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::http::StatusCode;
+use end_to_end::destination::Destination;
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -122,7 +124,8 @@ async fn whatever_happens_nothing_is_harmed_and_two_quiet_runs_put_everything_ri
     let first_seed = number("HISTORIES_SEED", RandomState::new().hash_one("seed") >> 32)?;
     let mut seeds = (first_seed..).take(number("HISTORIES", USUAL_HISTORIES)?.try_into()?);
     let start = Instant::now();
-    let tableau = Arc::new(Simulator::start(Some("http://127.0.0.1:1/".parse()?)).await?);
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let tableau = Arc::new(Simulator::start(Some(destination.address.clone())).await?);
     let mut tally = Tally::default();
     let (mut numbers, mut living) = (0.., JoinSet::new());
     let mut begin = |environment: Environment, living: &mut JoinSet<_>| -> anyhow::Result<()> {

@@ -3,9 +3,11 @@
 mod actions;
 mod deployed;
 mod environment;
+mod errors;
 mod faults;
 mod histories;
 mod inner_loop;
+mod people;
 mod peers;
 mod reconciling;
 mod tableau;

@@ -1,9 +1,16 @@
 //! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use end_to_end::declared::{Declared, secret_of, site};
+use axum::http::StatusCode;
+use end_to_end::{
+    declared::{Declared, secret_of, site},
+    destination::Destination,
+};
 use reconciler::{reconciler::Failure, request::Action};
 use serde_json::json;
 use shared::event::Event;
@@ -14,12 +21,27 @@ use tableau_simulator::{
 
 const SITE: &str = "marketing";
 
-/// A Tableau server whose tests and deliveries are answered by nobody.
-async fn tableau() -> anyhow::Result<Running> {
-    Simulator::start(Some("http://127.0.0.1:1/".parse()?)).await
+/// A Tableau server, and what takes its tests.
+struct Tableau {
+    running: Running,
+    _destination: Destination,
 }
 
-async fn one_site() -> anyhow::Result<(Running, Declared)> {
+impl Deref for Tableau {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+async fn tableau() -> anyhow::Result<Tableau> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let running = Simulator::start(Some(destination.address.clone())).await?;
+    Ok(Tableau { running, _destination: destination })
+}
+
+async fn one_site() -> anyhow::Result<(Tableau, Declared)> {
     let tableau = tableau().await?;
     let declared = Declared::sites(&tableau, &[SITE]);
     Ok((tableau, declared))
@@ -80,7 +102,7 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
         site(&tableau, SITE, |site| site.oddities = shape.clone())?;
         // One webhook, then three, of which one was disabled and one moved; then none.
         declared.events = "WorkbookCreated";
-        assert_eq!(declared.apply_to_first().await?.errors, [""; 0], "{shape:?}");
+        assert_eq!(declared.apply_to_first().await?.errors, [], "{shape:?}");
         declared.events = "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed";
         site(&tableau, SITE, |site| site.webhooks[0].is_enabled = false)?;
         let report = declared.apply_to_first().await?;
@@ -144,8 +166,8 @@ async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone
       . FAN-WorkbookCreated: not ours, left alone
       . fan-out-WorkbookCreated: not ours, left alone
       . somebody's own: not ours, left alone
-      ? fan-ViewDeleted: Tableau's test got no answer
-      ? fan-WorkbookCreated: Tableau's test got no answer
+      ? fan-ViewDeleted: Tableau's test was answered 200
+      ? fan-WorkbookCreated: Tableau's test was answered 200
     1 site is as declared.
     ");
     let left = site(&tableau, SITE, |site| site.webhooks.clone())?;
@@ -180,7 +202,7 @@ async fn a_list_that_is_not_whole_is_never_acted_on() -> anyhow::Result<()> {
     declared.stored_keyring().take();
     let report = declared.apply_to_first().await?;
     assert_eq!(report.errors.len(), 1);
-    assert!(report.errors[0].ends_with("it ends before the number of webhooks it names"), "{report:?}");
+    assert!(report.errors[0].to_string().ends_with("it ends before the number of webhooks it names)"), "{report:?}");
     assert_eq!(site(&tableau, SITE, |site| (site.webhooks.clone(), site.has_session()))?, (before, false));
     Ok(())
 }
@@ -198,7 +220,7 @@ async fn while_tableau_refuses_everything_nothing_is_changed_and_the_reason_is_t
         let (tableau, declared) = one_site().await?;
         site(&tableau, SITE, |site| site.oddities = oddities)?;
         let report = declared.apply_to_first().await?;
-        assert!(report.errors.len() == 1 && report.errors[0].contains(reason), "{report:?}");
+        assert!(report.errors.len() == 1 && report.errors[0].to_string().contains(reason), "{report:?}");
         assert_eq!(webhooks(&tableau)?, []);
     }
     Ok(())
@@ -259,14 +281,14 @@ async fn the_newest_version_that_both_know_is_spoken_and_an_old_server_is_told_f
         tableau.simulator.world().newest_version = newest;
         site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
         let report = declared.apply_to_first().await?;
-        assert!(report.errors[0].contains(&format!("/api/{spoken}/sites/")), "{report:?}");
+        assert!(report.errors[0].to_string().contains(&format!("/api/{spoken}/sites/")), "{report:?}");
     }
     let (tableau, declared) = one_site().await?;
     tableau.simulator.world().newest_version = (3, 8);
     let report = declared.apply_to_first().await?;
-    let expected = "Upgrade the server to 2020.3 or newer. (<server> speaks version 3.8 of the REST API, and webhooks need 3.9 or newer)";
+    let expected = "The server is too old for webhooks as they are needed here. Upgrade it to Tableau Server 2020.3 or newer. (<server> speaks version 3.8 of the REST API, and webhooks need 3.9 or newer)";
     let server = format!("http://{}/", tableau.address);
-    assert_eq!(report.errors, [expected.replace("<server>", &server)]);
+    assert_eq!(report.errors[0].to_string(), expected.replace("<server>", &server));
     Ok(())
 }
 
@@ -275,7 +297,7 @@ async fn without_time_nothing_is_begun_and_the_report_says_what_is_left() -> any
     let (tableau, declared) = one_site().await?;
     let run = declared.run_for(Duration::from_secs(50), Action::Apply, None).await?;
     let error = run.err().context("the run succeeded")?.to_string();
-    assert!(error.contains("not looked at, since there was no time left"), "{error}");
+    assert!(error.contains("Not looked at, since there was no time left"), "{error}");
     assert_eq!(site(&tableau, SITE, |site| site.calls.len())?, 0);
     Ok(())
 }
@@ -375,13 +397,13 @@ async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::R
       + fan-ViewDeleted
       + fan-WorkbookCreated
       + fan-WorkbookRefreshFailed
-      ? fan-ViewDeleted: Tableau's test got no answer
+      ? fan-ViewDeleted: Tableau's test was answered 200
     no-administrator: 1 error
-      error: The owner of the token "fanout" is no administrator of the site. Make the token as one, and store the entry no-administrator again. (GET http://127.0.0.1:<port>/api/3.27/sites/<site>/webhooks was answered with 403 Forbidden (403004): Forbidden: Only administrators may do this.)
+      error: The owner of the token "fanout" is no administrator of the site. Make a token as an administrator of the site, and store the entry again: aws ssm put-parameter --name /tableau-fanout/sites/no-administrator --type SecureString --key-id alias/fan --overwrite --value file://site.json (GET http://127.0.0.1:<port>/api/3.27/sites/<site>/webhooks was answered with 403 Forbidden (403004): Forbidden: Only administrators may do this.)
     refused: 1 error
-      error: Tableau refused the token "fanout". It is wrong, revoked, expired (after 15 days without use, or at its set lifetime), or for another site than "refused": Tableau does not tell which. Make a new one and store the entry refused again. (POST http://127.0.0.1:<port>/api/3.27/auth/signin was answered with 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.)
+      error: Tableau refused the token "fanout". It is wrong, revoked, expired (after 15 days without use, or at its set lifetime), or for another site than "refused": Tableau does not tell which. Make a new one as an administrator of the site, and store the entry again: aws ssm put-parameter --name /tableau-fanout/sites/refused --type SecureString --key-id alias/fan --overwrite --value file://site.json (POST http://127.0.0.1:<port>/api/3.27/auth/signin was answered with 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.)
     unreachable: 1 error
-      error: http://127.0.0.1:1/ cannot be reached from here. Is `server` in the entry unreachable right, is the server up, and does its network let AWS in? (GET http://127.0.0.1:1/api/2.4/serverinfo got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111))
+      error: http://127.0.0.1:1/ cannot be reached from here. Is `server` in the entry unreachable right, is the server up, and does its network let AWS in, directly or through the proxy that HTTPS_PROXY names? (GET http://127.0.0.1:1/api/2.4/serverinfo got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111))
     unreadable: 1 error
       error: the site entry /tableau-fanout/sites/unreadable cannot be used: its value is not a JSON object. Store it again with `aws ssm put-parameter --type SecureString --overwrite`.
     4 of 5 sites failed.
@@ -420,7 +442,8 @@ async fn two_entries_for_one_tableau_site_do_not_take_its_webhooks_from_each_oth
     declared.entries.insert("b".to_owned(), declared.entries["a"].clone());
     for _ in 0..2 {
         let failure = declared.apply().await?.err().context("the run succeeded")?;
-        let expected = "the entry /tableau-fanout/sites/b declares the same Tableau site as a: delete one of the two";
+        let expected =
+            "The entry /tableau-fanout/sites/b declares the same Tableau site as the entry a. Delete one of the two.";
         assert!(failure.to_string().contains(expected), "{failure}");
         let moved = site(&tableau, "a", |site| site.calls.iter().filter(|call| call.starts_with("PUT")).count())?;
         assert_eq!((moved, site(&tableau, "a", |site| site.webhooks.len())?), (0, 3));
@@ -437,7 +460,7 @@ async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> 
     assert_eq!(site(&tableau, "a", |site| site.calls.len())?, 0);
 
     let failure = declared.run(Action::Apply, Some(vec!["c".to_owned()])).await?.err().context("the run succeeded")?;
-    assert!(failure.to_string().contains("there is no site entry /tableau-fanout/sites/c"), "{failure}");
+    assert!(failure.to_string().contains("There is no site entry /tableau-fanout/sites/c."), "{failure}");
     Ok(())
 }
 

@@ -224,6 +224,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         option::of(Just(200)),
         select(&[TestBody::Empty, TestBody::Text, TestBody::Json][..]),
         any::<bool>(),
+        rarely(false, Just(true)),
+        rarely(false, Just(true)),
     );
     let troubles = (
         rarely(None, Just(Some(String::new()))),
@@ -249,6 +251,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             update_status,
             test_body,
             test_status_code,
+            token_is_shared,
+            is_deleted,
         ) = shapes;
         let (
             sign_in_moved_to,
@@ -280,6 +284,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             broken_answers,
             html_errors,
             sessions_gone_after,
+            token_is_shared,
+            is_deleted,
             delay_ms,
             refuses_site_events,
             test_body,
@@ -296,8 +302,8 @@ fn any_run() -> impl Strategy<Value = Run> {
         1 => Just(Action::Test),
         1 => Just(Action::Destroy),
     ];
-    // What is done first is the same in every run and the least of it, but only there keys are made and replaced.
-    let done = prop_oneof![1 => 0_usize..6, 3 => 0_usize..32];
+    // First comes what is read and stored, then a few calls in most runs and many in some.
+    let done = prop_oneof![1 => 0_usize..8, 3 => 4_usize..20, 2 => 10_usize..40];
     let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { done, polls });
     (action, option::weighted(0.2, any_site()), rarely(false, Just(true)), option::weighted(0.5, crash)).prop_map(
         |(action, site, is_short, crash)| {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use common::topic::Topic;
 use end_to_end::declared::{Declared, RECEIVER_URL};
 use reconciler::{
     BoxError,
@@ -23,6 +24,7 @@ use reconciler::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use shared::{
+    alert::AlertMessage,
     event::Event,
     keyring::Keyring,
     registration::{Claim, ReceiverUrl, Registration, SiteName, Verified},
@@ -96,6 +98,33 @@ impl Parameters for Kept {
         let declared = self.declared().clone();
         self.used("replace keys", declared.replace_keyring(keyring)).await
     }
+
+    async fn new_key_known(&self) {
+        let declared = self.declared().clone();
+        self.used("wait for receivers", declared.new_key_known()).await
+    }
+
+    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read authorities", declared.tableau_ca()).await
+    }
+
+    async fn told(&self) -> Result<Option<String>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read what was told", declared.told()).await
+    }
+
+    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
+        let declared = self.declared().clone();
+        self.used("store what was told", declared.store_told(told)).await
+    }
+}
+
+impl Topic<AlertMessage> for Kept {
+    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+        let people = self.declared().people.clone();
+        self.used("tell people", people.publish(message)).await
+    }
 }
 
 /// What histories were made of.
@@ -154,14 +183,14 @@ impl Tally {
 pub(super) struct Environment {
     tableau: Arc<Running>,
     kept: Kept,
-    reconciler: Reconciler<Kept>,
+    reconciler: Reconciler<Kept, Kept>,
 }
 
 impl Environment {
     /// A new one, for a Tableau that others may use besides.
     pub(super) fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
         let kept = Kept::default();
-        let reconciler = Declared::default().reconciler(kept.clone())?;
+        let reconciler = Declared::default().reconciler(kept.clone(), kept.clone())?;
         Ok(Self { tableau, kept, reconciler })
     }
 
@@ -600,6 +629,12 @@ impl Living<'_> {
             ensure!(before.webhooks == after.webhooks, "the last run changed {name}");
             if self.is_visited(&QUIET_RUN, site) {
                 ensure!(after.calls == CALLS_OF_NO_CHANGE, "the last run called {name}: {:?}", after.calls);
+                // People know that whatever they were told of is over.
+                let told = self.environment.kept.declared().stored_told().clone().unwrap_or_default();
+                ensure!(
+                    !told.contains(&format!("\"{}", self.sites[site])),
+                    "{name} is still told to be in trouble: {told}"
+                );
             }
         }
         Ok(())

@@ -1,0 +1,177 @@
+//! What went wrong, in words that say what to do about it.
+
+use common::{causes, with_causes};
+use shared::{
+    plan::Change,
+    site::SiteEntry,
+    trouble::{Trouble, TroubleKind},
+};
+
+use crate::{
+    config::Config,
+    report::{Enabled, Tested},
+    tableau::TableauError,
+};
+
+/// Advice about a site, which names the stack's own parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advice<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) entry: &'a SiteEntry,
+}
+
+impl Advice<'_> {
+    /// An error that concerns the whole site.
+    pub(crate) fn on_site(&self, error: &TableauError) -> Trouble {
+        let Self { config, entry } = self;
+        let SiteEntry { name, token_name, content_url, server, .. } = entry;
+        let store = format!("store the entry again: {}", config.store_command(name.as_str()));
+        let (kind, what, remedy) = match (error, error.code()) {
+            (_, Some("401001")) => (
+                TroubleKind::TokenRefused,
+                format!(
+                    "Tableau refused the token {token_name:?}. It is wrong, revoked, expired (after 15 days without use, \
+                     or at its set lifetime), or for another site than {content_url:?}: Tableau does not tell which."
+                ),
+                format!("Make a new one as an administrator of the site, and {store}"),
+            ),
+            (_, Some("401002")) => (
+                TroubleKind::TokenShared,
+                format!("The session was ended twice: somebody else uses the token {token_name:?}."),
+                format!("Make a token for this purpose only, and {store}"),
+            ),
+            (_, Some("403004")) => (
+                TroubleKind::NotAdministrator,
+                format!("The owner of the token {token_name:?} is no administrator of the site."),
+                format!("Make a token as an administrator of the site, and {store}"),
+            ),
+            (_, Some("404000")) => (
+                TroubleKind::SiteNotFound,
+                format!("There is no site {content_url:?} on {server}."),
+                format!("Correct `site`, which is what follows /site/ in a browser's address, and {store}"),
+            ),
+            (_, Some("429000")) => (
+                TroubleKind::TooManyRequests,
+                "Tableau asks for patience, for longer than this run may last.".to_owned(),
+                "The next run tries again; if this stays, let the schedule run less often.".to_owned(),
+            ),
+            (TableauError::NoAnswer { source, .. }, _) if is_about_trust(source) => (
+                TroubleKind::CertificateNotTrusted,
+                format!("The certificate of {server} is not trusted."),
+                untrusted(config),
+            ),
+            (TableauError::NoAnswer { .. }, _) => (
+                TroubleKind::ServerUnreachable,
+                format!("{server} cannot be reached from here."),
+                format!(
+                    "Is `server` in the entry {name} right, is the server up, and does its network let AWS in, directly \
+                     or through the proxy that HTTPS_PROXY names?"
+                ),
+            ),
+            (TableauError::TooOld { .. }, _) => (
+                TroubleKind::ServerTooOld,
+                "The server is too old for webhooks as they are needed here.".to_owned(),
+                "Upgrade it to Tableau Server 2020.3 or newer.".to_owned(),
+            ),
+            (TableauError::Refused { .. } | TableauError::Unreadable { .. }, _) => (
+                TroubleKind::ServerFailed,
+                "Tableau did not do what it was asked to.".to_owned(),
+                "The next run tries again; if this stays, look at the server's status.".to_owned(),
+            ),
+        };
+        Trouble { kind, event: None, what, remedy, detail: Some(with_causes(error)) }
+    }
+
+    /// An error that concerns one webhook alone.
+    pub(crate) fn on_change(&self, change: &Change, error: &TableauError) -> Trouble {
+        let prefix = &self.config.name_prefix;
+        let (event, what, remedy) = match change {
+            Change::Create { desired } | Change::Update { desired, .. } | Change::Enable { desired, .. } => (
+                Some(desired.event.clone()),
+                format!("Tableau refused {}.", desired.name),
+                format!(
+                    "If this server does not know the event {}, leave it out of the site's `events`.",
+                    desired.event
+                ),
+            ),
+            Change::Delete { observed, .. } => (
+                prefix.event_of(&observed.name),
+                format!("Tableau refused to delete {}.", observed.name),
+                "Delete it on Tableau.".to_owned(),
+            ),
+        };
+        Trouble { kind: TroubleKind::WebhookRefused, event, what, remedy, detail: Some(with_causes(error)) }
+    }
+
+    /// What is not as declared after everything was done.
+    pub(crate) fn on_what_is_left<'b>(&self, names: impl Iterator<Item = &'b str>) -> Trouble {
+        let names: Vec<_> = names.collect();
+        Trouble {
+            kind: TroubleKind::NotAsDeclared,
+            event: None,
+            what: format!(
+                "After everything was done, {} of our webhooks are still not as declared: {}.",
+                names.len(),
+                names.join(", ")
+            ),
+            remedy: format!("Does another stack called {} look after the same site?", self.config.name_prefix),
+            detail: None,
+        }
+    }
+
+    /// A webhook that Tableau had disabled.
+    pub(crate) fn on_disabled(&self, enabled: &Enabled) -> Trouble {
+        Trouble {
+            kind: TroubleKind::WebhookDisabled,
+            event: self.config.name_prefix.event_of(&enabled.name),
+            what: format!("{enabled}"),
+            remedy: format!("Why its deliveries failed, {}", self.receivers_log()),
+            detail: None,
+        }
+    }
+
+    /// Tests that the receiver did not take, `None` if it took them all.
+    pub(crate) fn on_tests(&self, tests: &[Tested]) -> Option<Trouble> {
+        let mut failed = tests.iter().filter(|test| !test.succeeded());
+        let first = failed.next()?;
+        let count = 1 + failed.count();
+        Some(Trouble {
+            kind: TroubleKind::TestFailed,
+            event: None,
+            what: format!("{count} of {} tests did not reach the receiver, the first of {first}.", tests.len()),
+            remedy: format!("What became of the calls, {}", self.receivers_log()),
+            detail: None,
+        })
+    }
+
+    fn receivers_log(&self) -> String {
+        format!("the receiver's log says: /aws/lambda/{}-receiver.", self.config.name_prefix)
+    }
+}
+
+/// What to do about a server whose certificate is signed by nobody we trust.
+fn untrusted(config: &Config) -> String {
+    let public = "give the server a certificate that a public authority signed";
+    match &config.tableau_ca_parameter {
+        Some(parameter) => format!(
+            "If an authority of your own signed it, store that authority's certificate: aws ssm put-parameter --name \
+             {parameter} --type String --overwrite --value file://ca.pem. Otherwise {public}."
+        ),
+        None => format!("It takes to {public}."),
+    }
+}
+
+/// An entry that cannot be used, and why.
+pub(crate) fn unusable(what: String, remedy: String) -> Trouble {
+    Trouble { kind: TroubleKind::EntryUnusable, event: None, what, remedy, detail: None }
+}
+
+/// What there was no time for.
+pub(crate) fn out_of_time(what: String) -> Trouble {
+    let remedy = "If this stays, give the reconciler more time: at most 900 seconds.";
+    Trouble { kind: TroubleKind::OutOfTime, event: None, what, remedy: remedy.to_owned(), detail: None }
+}
+
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| cause.to_string().contains("certificate"))
+}

@@ -1,0 +1,278 @@
+//! A visit to one site: signed in to, listed, compared, put right, listed again, signed out of.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use common::with_causes;
+use shared::{
+    event::Event,
+    keyring::Keyring,
+    plan::{Change, Plan},
+    site::SiteEntry,
+    told::Told,
+    trouble::TroubleKind,
+    webhook::{DesiredWebhook, ObservedWebhook},
+};
+use tokio::time::Instant;
+
+use crate::{
+    config::Config,
+    explained::{Advice, out_of_time},
+    report::{Enabled, Outcome, SiteReport, Tested},
+    request::Action,
+    tableau::{Session, Tableau, TableauError},
+};
+
+/// How much time there must be left for a site to be looked at: signing in, listing and signing out, with Tableau as slow
+/// as it has been seen.
+const SITE_TIME: Duration = Duration::from_secs(60);
+
+/// How much time there must be left for a change or a test: itself, listing again and signing out.
+const CHANGE_TIME: Duration = Duration::from_secs(45);
+
+/// What is the same for all sites of a run.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) tableau: &'a Tableau,
+    pub(crate) action: Action,
+    pub(crate) keyring: Keyring,
+    /// What people were told of before the run.
+    pub(crate) told: &'a Told,
+    /// When all visits must have ended.
+    pub(crate) deadline: Instant,
+}
+
+/// A visit, and what came of it so far.
+struct Visit<'a> {
+    run: &'a Run<'a>,
+    advice: Advice<'a>,
+    report: SiteReport,
+}
+
+impl Run<'_> {
+    fn has_time(&self, needed: Duration) -> bool {
+        Instant::now() + needed < self.deadline
+    }
+
+    /// Does at one site what was asked for.
+    #[tracing::instrument(skip_all, fields(site = %entry.name))]
+    pub(crate) async fn visit(&self, entry: &SiteEntry) -> SiteReport {
+        let Self { config, tableau, action, keyring, deadline, told: _ } = self;
+        if !self.has_time(SITE_TIME) {
+            let what = "Not looked at, since there was no time left: the next run begins with other sites.";
+            return SiteReport::of_failure(entry.name.as_str(), out_of_time(what.to_owned()));
+        }
+        let mut visit =
+            Visit { run: self, advice: Advice { config, entry }, report: SiteReport::new(entry.name.as_str()) };
+        let Config { name_prefix, receiver, events, .. } = config;
+        let events = entry.events.as_ref().unwrap_or(events);
+        visit.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
+        let desired = match action {
+            Action::Destroy => Vec::new(),
+            _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
+        };
+        match tableau.sign_in(entry, *deadline).await {
+            Ok(mut session) => {
+                let result = match action {
+                    Action::Plan => visit.plan(&mut session, desired).await,
+                    Action::Apply | Action::Rotate | Action::Destroy => visit.converge(&mut session, desired).await,
+                    Action::Test => visit.test_all(&mut session).await,
+                };
+                if let Err(error) = result {
+                    visit.report.errors.push(visit.advice.on_site(&error));
+                }
+                if let Err(error) = session.sign_out().await {
+                    let error = with_causes(&error);
+                    tracing::warn!(error, "the session could not be ended; it ends by itself or at the next sign-in");
+                }
+            }
+            Err(error) => visit.report.errors.push(visit.advice.on_site(&error)),
+        }
+        let Visit { report, .. } = visit;
+        tracing::info!(
+            updated = report.updated.len(),
+            enabled = report.enabled.len(),
+            created = report.created.len(),
+            deleted = report.deleted.len() + report.surplus.len(),
+            unchanged = report.unchanged.len(),
+            foreign = report.foreign.len(),
+            tests = report.tests.len(),
+            errors = report.errors.len(),
+            "looked after the site"
+        );
+        report
+    }
+}
+
+impl Visit<'_> {
+    /// Compares, and reports what there is to change as if it were done.
+    async fn plan(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
+        let prefix = &self.run.config.name_prefix;
+        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired, session.list().await?);
+        (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
+        changes.into_iter().for_each(|change| self.done(change));
+        Ok(())
+    }
+
+    /// Compares, changes, compares again, and has Tableau test what is new.
+    async fn converge(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
+        let prefix = &self.run.config.name_prefix;
+        let mut observed = session.list().await?;
+        let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
+        (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
+        let mut may_repeat = true;
+        // Names of what could not be put right. The copies of such a webhook stay, since one of them may be what works.
+        let mut not_right = BTreeSet::new();
+        while !changes.is_empty() {
+            let (mut uncertain, mut held) = (Vec::new(), Vec::new());
+            for change in changes {
+                if !self.run.has_time(CHANGE_TIME) {
+                    let what = format!("No time was left for {}: the next run goes on.", name_of(&change));
+                    self.report.errors.push(out_of_time(what));
+                    continue;
+                }
+                if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(name_of(&change)) {
+                    held.push(change);
+                    continue;
+                }
+                let result = carry_out(session, &change).await;
+                if !matches!(change, Change::Delete { .. }) && result.is_err() {
+                    not_right.insert(name_of(&change).to_owned());
+                }
+                match result {
+                    Ok(()) => {
+                        not_right.remove(name_of(&change));
+                        tracing::info!(webhook.name = name_of(&change), change = kind_of(&change), "changed a webhook");
+                        self.done(change);
+                    }
+                    // The other changes are as right as before.
+                    Err(error) if error.is_local() => {
+                        self.report.errors.push(self.advice.on_change(&change, &error));
+                    }
+                    Err(error) if error.is_uncertain() => uncertain.push((change, error)),
+                    Err(error) => return Err(error),
+                }
+            }
+            observed = session.list().await?;
+            let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
+            // What became of a change without a good answer, the list tells. What is missing is made, once more: never
+            // without looking, or there would be two; and a copy that somebody else made is no reason to make a third.
+            let what = |change: &Change| (kind_of(change), name_of(change).to_owned());
+            let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
+            let is_left = |change: &Change| left_to_do.contains(&what(change));
+            let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
+            for (change, _) in done {
+                not_right.remove(name_of(&change));
+                self.done(change);
+            }
+            if may_repeat && !(failed.is_empty() && held.is_empty()) {
+                may_repeat = false;
+                changes = failed.into_iter().map(|(change, _)| change).chain(held).collect();
+                continue;
+            }
+            self.report.errors.extend(failed.iter().map(|(_, error)| self.advice.on_site(error)));
+            // A change that failed is reported already, by its cause.
+            if !left.is_empty() && !self.report.failed() {
+                self.report.errors.push(self.advice.on_what_is_left(left.iter().map(name_of)));
+            }
+            break;
+        }
+        // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
+        // could show. So too where the last test failed, until one succeeds.
+        let SiteReport { site, updated, created, unchanged, enabled, .. } = &self.report;
+        let test_failed = self.run.told.knows(TroubleKind::TestFailed, site);
+        let new = updated.iter().chain(created).chain(unchanged.iter().filter(|_| test_failed)).take(1);
+        let to_test: BTreeSet<_> = enabled.iter().map(|Enabled { name, .. }| name).chain(new).cloned().collect();
+        self.test(session, observed, &to_test).await;
+        Ok(())
+    }
+
+    /// Has Tableau test every webhook of ours.
+    async fn test_all(&mut self, session: &mut Session<'_>) -> Result<(), TableauError> {
+        let is_ours = |webhook: &ObservedWebhook| self.run.config.name_prefix.event_of(&webhook.name).is_some();
+        let observed: Vec<_> = session.list().await?.into_iter().filter(is_ours).collect();
+        let names = observed.iter().map(|webhook| webhook.name.clone()).collect();
+        self.test(session, observed, &names).await;
+        // Whoever asks for tests asks whether they succeed.
+        let failed = std::mem::take(&mut self.report.warnings);
+        self.report.errors.extend(failed);
+        Ok(())
+    }
+
+    /// Has Tableau test webhooks, by name. A test that fails changes nothing and is a warning.
+    async fn test(&mut self, session: &mut Session<'_>, mut observed: Vec<ObservedWebhook>, names: &BTreeSet<String>) {
+        // Sorted, so that a report reads the same whatever order Tableau lists in.
+        observed.sort_by(|a, b| a.name.cmp(&b.name));
+        for webhook in observed.into_iter().filter(|webhook| names.contains(&webhook.name)) {
+            if !self.run.has_time(CHANGE_TIME) {
+                let what = format!("{} was not tested, since there was no time left.", webhook.name);
+                self.report.notes.push(what.clone());
+                self.report.warnings.push(out_of_time(what));
+                continue;
+            }
+            let outcome = match session.test(&webhook.id).await {
+                Ok(status) => Outcome::Status(status),
+                Err(error) => Outcome::Error(with_causes(&error)),
+            };
+            self.report.tests.push(Tested { name: webhook.name, outcome });
+        }
+        self.report.warnings.extend(self.advice.on_tests(&self.report.tests));
+    }
+
+    /// Reports a change.
+    fn done(&mut self, change: Change) {
+        let report = &mut self.report;
+        let disabled = match change {
+            Change::Update { observed, desired } => {
+                report.updated.push(desired.name);
+                Some(observed).filter(|observed| !observed.is_enabled)
+            }
+            Change::Enable { observed, .. } => Some(observed),
+            Change::Create { desired } => {
+                report.created.push(desired.name);
+                None
+            }
+            Change::Delete { observed, is_surplus } => {
+                if is_surplus { &mut report.surplus } else { &mut report.deleted }.push(observed.name);
+                None
+            }
+        };
+        if let Some(ObservedWebhook { name, status_change_reason, updated_at, .. }) = disabled {
+            let enabled = Enabled { name, reason: status_change_reason, since: updated_at };
+            report.warnings.push(self.advice.on_disabled(&enabled));
+            report.enabled.push(enabled);
+        }
+    }
+}
+
+async fn carry_out(session: &mut Session<'_>, change: &Change) -> Result<(), TableauError> {
+    match change {
+        Change::Update { observed, desired } | Change::Enable { observed, desired } => {
+            session.update(&observed.id, desired).await
+        }
+        Change::Create { desired } => session.create(desired).await,
+        Change::Delete { observed, .. } => session.delete(&observed.id).await,
+    }
+}
+
+fn name_of(change: &Change) -> &str {
+    match change {
+        Change::Create { desired } => &desired.name,
+        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed, .. } => {
+            &observed.name
+        }
+    }
+}
+
+fn kind_of(change: &Change) -> &'static str {
+    match change {
+        Change::Create { .. } => "create",
+        Change::Update { .. } => "move",
+        Change::Enable { .. } => "enable",
+        Change::Delete { .. } => "delete",
+    }
+}
+
+fn unknown_event(event: &Event) -> String {
+    format!("{event} is not an event this release knows; it is registered all the same")
+}

@@ -1,0 +1,248 @@
+//! What people are told of the reconciler's work: a trouble that came, one that is gone, a test's outcome.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    alert::{AlertMessage, Words, plain, shortened, told, without_markup},
+    told::Place,
+    trouble::{Trouble, TroubleKind},
+};
+
+/// How many places are told of in full. The report has them all.
+const IN_FULL: usize = 10;
+
+/// How many sites are named in a heading.
+const IN_HEADING: usize = 3;
+
+/// The most characters of a card's text. What chats show is not published; this is what a person reads.
+const CARD_CHARACTERS: usize = 1500;
+
+/// Something to tell people of, not yet in a form that they get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// A few words, with where it is.
+    pub headline: String,
+    /// What a text message has room for besides.
+    gist: String,
+    /// Paragraphs.
+    paragraphs: Vec<String>,
+    next: String,
+    id: String,
+    thread: String,
+    keywords: Vec<String>,
+    event_type: String,
+}
+
+impl Notice {
+    /// A trouble that people do not know of yet, at one place or several.
+    pub(crate) fn new(kind: TroubleKind, now: OffsetDateTime, places: &BTreeMap<Place, &Trouble>) -> Self {
+        let sites: BTreeSet<_> = places.keys().map(|place| place.site.as_str()).collect();
+        let alone = places.len() == 1;
+        let gist = places.values().next().filter(|_| alone).map(|trouble| trouble.what.clone());
+        let mut told: Vec<_> = places
+            .iter()
+            .take(IN_FULL)
+            .map(|(place, Trouble { what, detail, .. })| {
+                let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+                format!("Tableau site {}: {what}{detail}", place.site)
+            })
+            .collect();
+        if let Some(more) = places.len().checked_sub(IN_FULL).filter(|more| *more > 0) {
+            let names: Vec<_> = places.keys().skip(IN_FULL).map(Place::to_string).collect();
+            told.push(format!("And {more} more: {}.", names.join(", ")));
+        }
+        // Mostly they differ in the site's name only.
+        let next = places.iter().next().map(|(place, Trouble { remedy, .. })| match (remedy.as_str(), alone) {
+            ("", _) => String::new(),
+            (remedy, true) => remedy.to_owned(),
+            (remedy, false) => format!("For {}: {remedy}", place.site),
+        });
+        told.push(kind.consequence().to_owned());
+        Self {
+            headline: format!("{}: {}", heading(&sites), kind.headline()),
+            gist: gist.unwrap_or_default(),
+            paragraphs: told,
+            next: next.unwrap_or_default(),
+            id: format!("{}/new", thread(kind, now)),
+            thread: thread(kind, now),
+            keywords: keywords(kind, &sites),
+            event_type: kind.to_string(),
+        }
+    }
+
+    /// Webhooks that were disabled and enabled again when people could not be told.
+    pub(crate) fn late(since: OffsetDateTime, places: &BTreeSet<Place>) -> Self {
+        let kind = TroubleKind::WebhookDisabled;
+        let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
+        let names: Vec<_> = places.iter().map(Place::to_string).collect();
+        let when = told(since).map(|since| format!("by {since} UTC, ")).unwrap_or_default();
+        let what = format!(
+            "Tableau had disabled webhooks {when}when you could not be told: {}.",
+            shortened(&names.join(", "), CARD_CHARACTERS)
+        );
+        Self {
+            headline: format!("{}: {}", heading(&sites), kind.headline()),
+            gist: what.clone(),
+            paragraphs: vec![what, "They were enabled again. What happened meanwhile is lost.".to_owned()],
+            next: "The reconciler's log of that time has Tableau's reasons.".to_owned(),
+            id: format!("{}/late", thread(kind, since)),
+            thread: thread(kind, since),
+            keywords: keywords(kind, &sites),
+            event_type: kind.to_string(),
+        }
+    }
+
+    /// A trouble that is gone, where people were told of it; everywhere without `places`.
+    pub(crate) fn solved(
+        kind: TroubleKind,
+        since: OffsetDateTime,
+        places: Option<&BTreeSet<Place>>,
+        now: OffsetDateTime,
+    ) -> Self {
+        let sites: BTreeSet<_> = places.into_iter().flatten().map(|place| place.site.as_str()).collect();
+        let at = if places.is_some() { heading(&sites) } else { "all sites".to_owned() };
+        let lasted = told(since).map(|since| format!("It had lasted since {since} UTC.")).unwrap_or_default();
+        let names: Vec<_> = places.into_iter().flatten().map(Place::to_string).collect();
+        let names = if names.len() > 1 { format!(" ({})", names.join(", ")) } else { String::new() };
+        Self {
+            headline: format!("{at}: solved: {}", kind.headline()),
+            paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline())],
+            gist: lasted,
+            next: String::new(),
+            id: thread_id(&format!("{}/solved", thread(kind, since)), now),
+            thread: thread(kind, since),
+            keywords: keywords(kind, &sites),
+            event_type: kind.to_string(),
+        }
+    }
+
+    /// What came of a test that a person asked for. `text` is the report.
+    pub fn test(outcome: &str, text: &str, now: OffsetDateTime) -> Self {
+        let id = thread_id("test", now);
+        Self {
+            headline: format!("Fanout: test: {outcome}"),
+            gist: String::new(),
+            paragraphs: vec![
+                "Somebody had Tableau test its webhooks. This message shows that alerts reach you.".to_owned(),
+                text.to_owned(),
+            ],
+            next: "Nothing needs to be done if every test was taken.".to_owned(),
+            thread: id.clone(),
+            id,
+            keywords: vec!["test".to_owned()],
+            event_type: "test".to_owned(),
+        }
+    }
+}
+
+impl From<Notice> for AlertMessage {
+    fn from(notice: Notice) -> Self {
+        let Notice { headline, gist, paragraphs, next, id, thread, keywords, event_type } = notice;
+        let text = paragraphs.join("\n\n");
+        let end = if next.is_empty() { String::new() } else { format!("\n\n{next}") };
+        Words {
+            subject: format!("Tableau {headline}"),
+            email: format!("{text}{end}"),
+            sms: plain(&format!("Tableau {headline}. {gist}")),
+            id,
+            title: headline.clone(),
+            description: shortened(&without_markup(&text), CARD_CHARACTERS),
+            next: if next.is_empty() { "Nothing needs to be done.".to_owned() } else { without_markup(&next) },
+            keywords,
+            thread,
+            summary: headline,
+            metadata: Map::from_iter([("eventType".to_owned(), json!(event_type))]),
+        }
+        .into()
+    }
+}
+
+/// The sites by name, or how many they are.
+fn heading(sites: &BTreeSet<&str>) -> String {
+    if sites.len() > IN_HEADING {
+        return format!("{} sites", sites.len());
+    }
+    sites.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// What keeps the message about a trouble and the one about its end together.
+fn thread(kind: TroubleKind, since: OffsetDateTime) -> String {
+    thread_id(&kind.to_string(), since)
+}
+
+fn thread_id(what: &str, since: OffsetDateTime) -> String {
+    format!("{what}/{}", since.format(&Rfc3339).unwrap_or_default())
+}
+
+fn keywords(kind: TroubleKind, sites: &BTreeSet<&str>) -> Vec<String> {
+    [kind.to_string()].into_iter().chain(sites.iter().take(IN_HEADING).map(|site| (*site).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
+
+    fn refused(site: &str) -> Trouble {
+        Trouble {
+            kind: TroubleKind::TokenRefused,
+            event: None,
+            what: "Tableau refused the token \"fanout\".".to_owned(),
+            remedy: format!("Make a new one and store the entry {site} again."),
+            detail: Some("POST https://tableau.example/api/3.27/auth/signin was answered with 401".to_owned()),
+        }
+    }
+
+    /// Every form of a message, as a person might see them one below the other.
+    fn shown(notice: Notice) -> String {
+        let alert = AlertMessage::from(notice);
+        let texts: Value = serde_json::from_str(&alert.body).expect("JSON");
+        let text = |protocol: &str| texts[protocol].as_str().expect("a text");
+        let card: Value = serde_json::from_str(text("https")).expect("JSON");
+        format!("{}\n---\n{}\n---\n{}\n---\n{card:#}", alert.subject, text("email"), text("sms"))
+    }
+
+    fn new(sites: &[String]) -> Notice {
+        let troubles: Vec<_> = sites.iter().map(|site| refused(site)).collect();
+        let places = sites.iter().map(|site| Place { site: site.clone(), event: None });
+        Notice::new(TroubleKind::TokenRefused, NOW, &places.zip(&troubles).collect())
+    }
+
+    #[test]
+    fn a_new_trouble_says_what_happened_what_it_means_and_what_to_do() {
+        insta::assert_snapshot!(shown(new(&["marketing".to_owned()])));
+    }
+
+    #[test]
+    fn a_trouble_of_many_sites_tells_of_some_in_full_and_names_the_others() {
+        let sites: Vec<_> = (1..=12).map(|number| format!("site-{number:02}")).collect();
+        insta::assert_snapshot!(shown(new(&sites)));
+    }
+
+    #[test]
+    fn a_trouble_that_is_gone_is_told_in_the_thread_of_its_beginning() {
+        let place = Place { site: "marketing".to_owned(), event: None };
+        let solved = Notice::solved(TroubleKind::TokenRefused, NOW, Some(&BTreeSet::from([place])), NOW);
+        assert_eq!(solved.thread, new(&["marketing".to_owned()]).thread);
+        insta::assert_snapshot!(shown(solved));
+    }
+
+    #[test]
+    fn what_tableau_says_becomes_no_mention_and_no_novel() {
+        let mut trouble = refused("marketing");
+        trouble.what = format!("Tableau says: <!channel> {}", "many words ".repeat(10_000));
+        let place = Place { site: "marketing".to_owned(), event: None };
+        let alert = AlertMessage::from(Notice::new(trouble.kind, NOW, &BTreeMap::from([(place, &trouble)])));
+        let texts: Value = serde_json::from_str(&alert.body).expect("JSON");
+        let card = texts["https"].as_str().expect("a text");
+        assert!(!card.contains("<!channel>") && card.len() < 4096, "{} bytes", card.len());
+        assert!(texts["sms"].as_str().is_some_and(|text| text.chars().count() <= 140));
+    }
+}

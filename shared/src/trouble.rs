@@ -1,0 +1,136 @@
+//! What keeps a site's webhooks from being as declared, or from working.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+
+/// One trouble at one site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// What kind it is.
+    pub kind: TroubleKind,
+    /// The event of the webhook that it concerns, if it concerns one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
+    /// What happened, in sentences.
+    pub what: String,
+    /// What to do about it, in sentences; empty if there is nothing to do.
+    pub remedy: String,
+    /// What exactly was asked and answered, for who looks closer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind: _, event: _, what, remedy, detail } = self;
+        formatter.write_str(what)?;
+        if !remedy.is_empty() {
+            write!(formatter, " {remedy}")?;
+        }
+        detail.as_ref().map_or(Ok(()), |detail| write!(formatter, " ({detail})"))
+    }
+}
+
+/// The kinds of trouble, in the order in which a visit to a site meets them: a trouble that ends a visit hides whatever
+/// comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TroubleKind {
+    /// The site's entry cannot be used.
+    EntryUnusable,
+    /// The server cannot be reached.
+    ServerUnreachable,
+    /// The server's certificate is signed by nobody we trust.
+    CertificateNotTrusted,
+    /// The server's REST API is older than webhooks as we need them.
+    ServerTooOld,
+    /// Tableau failed, or answered what cannot be read.
+    ServerFailed,
+    /// Tableau asks for patience for longer than a run may last.
+    TooManyRequests,
+    /// Tableau refused the personal access token.
+    TokenRefused,
+    /// Somebody else uses the token, which has one session only.
+    TokenShared,
+    /// The server has no such site.
+    SiteNotFound,
+    /// The token's owner is no administrator of the site.
+    NotAdministrator,
+    /// The run ended before it was done with the site.
+    OutOfTime,
+    /// Tableau refused one of our webhooks.
+    WebhookRefused,
+    /// Everything was done, and the webhooks are not as declared all the same.
+    NotAsDeclared,
+    /// Tableau had disabled a webhook.
+    WebhookDisabled,
+    /// A webhook's test did not reach the receiver.
+    TestFailed,
+}
+
+impl TroubleKind {
+    /// The last that ends a visit.
+    const LAST_TO_END_A_VISIT: Self = Self::OutOfTime;
+
+    /// A few words for it.
+    pub fn headline(self) -> &'static str {
+        match self {
+            Self::EntryUnusable => "site entry cannot be used",
+            Self::ServerUnreachable => "server not reachable",
+            Self::CertificateNotTrusted => "certificate not trusted",
+            Self::ServerTooOld => "server too old",
+            Self::ServerFailed => "Tableau failed",
+            Self::TooManyRequests => "too many requests",
+            Self::TokenRefused => "token refused",
+            Self::TokenShared => "token used by somebody else",
+            Self::SiteNotFound => "no such site",
+            Self::NotAdministrator => "token without an administrator's rights",
+            Self::OutOfTime => "no time left",
+            Self::WebhookRefused => "webhook refused",
+            Self::NotAsDeclared => "webhooks not as declared",
+            Self::WebhookDisabled => "webhook was disabled",
+            Self::TestFailed => "webhook test failed",
+        }
+    }
+
+    /// What it means for the events, as a sentence.
+    pub fn consequence(self) -> &'static str {
+        match self {
+            Self::WebhookRefused => "The event does not arrive, or not as declared.",
+            Self::NotAsDeclared | Self::OutOfTime => "The next run goes on.",
+            Self::WebhookDisabled => {
+                "It is enabled again. What happened meanwhile is lost, since Tableau keeps nothing."
+            }
+            Self::TestFailed => {
+                "Events may not arrive; after four failed attempts at one Tableau disables the webhook."
+            }
+            _ => "Until this is mended nobody looks after the site's webhooks. Those that work go on working.",
+        }
+    }
+
+    /// Whether a trouble of this kind hides one of the `other` kind: the visit ended before that could have been met.
+    pub(crate) fn hides(self, other: Self) -> bool {
+        self <= Self::LAST_TO_END_A_VISIT && self < other
+    }
+
+    /// Whether people are told when it is gone. A webhook that was disabled is enabled by the run that finds it, and
+    /// people are told so at once.
+    pub(crate) fn ends_with_a_message(self) -> bool {
+        self != Self::WebhookDisabled
+    }
+
+    /// Whether each run meets it at other sites, so that it is one trouble of the runs and none of the sites.
+    pub(crate) fn wanders(self) -> bool {
+        self == Self::OutOfTime
+    }
+}
+
+impl fmt::Display for TroubleKind {
+    /// As it is written in reports.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}

@@ -1,0 +1,170 @@
+//! Every trouble that a site can be in, told in full: in the report, to people, and in the log, with no secret in any.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use end_to_end::{
+    declared::{Declared, secret_of, site},
+    destination::Destination,
+    tls::Authority,
+};
+use lambda_runtime::Diagnostic;
+use reconciler::{reconciler::Failure, request::Action};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use shared::keyring::Keyring;
+use tableau_simulator::{
+    model::Oddities,
+    server::{Running, Simulator},
+};
+use tracing::level_filters::LevelFilter;
+
+/// Everything that anybody logs in this thread, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// The sites, each called after what is wrong with it.
+const SITES: [&str; 11] = [
+    "certificate",
+    "deleted",
+    "disabled",
+    "event-refused",
+    "failing",
+    "impatient",
+    "no-administrator",
+    "shared-token",
+    "too-old",
+    "wrong-token",
+    "unreachable",
+];
+
+/// Breaks each site in its way, after they were well.
+fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrusted: &str) -> anyhow::Result<()> {
+    for (name, oddities) in [
+        ("deleted", Oddities { is_deleted: true, ..Oddities::default() }),
+        ("event-refused", Oddities { refuses_site_events: true, ..Oddities::default() }),
+        ("failing", Oddities { server_errors: 9, html_errors: true, ..Oddities::default() }),
+        ("impatient", Oddities { too_many_requests: 9, ..Oddities::default() }),
+        ("shared-token", Oddities { token_is_shared: true, ..Oddities::default() }),
+    ] {
+        site(tableau, name, |site| site.oddities = oddities)?;
+    }
+    site(tableau, "no-administrator", |site| site.tokens[0].is_administrator = false)?;
+    // Tableau quotes the address that failed.
+    site(tableau, "disabled", |site| {
+        let webhook = &mut site.webhooks[0];
+        webhook.is_enabled = false;
+        webhook.status_change_reason = Some(format!("POST {} failed 4 times.", webhook.url));
+    })?;
+    declared.set("event-refused", "events", json!(["SiteCreated", "ViewDeleted"]))?;
+    declared.set("wrong-token", "token_secret", json!("secret-that-is-wrong"))?;
+    declared.set("too-old", "server", json!(format!("http://{}", old.address)))?;
+    declared.set("certificate", "server", json!(untrusted))?;
+    declared.set("unreachable", "server", json!("http://127.0.0.1:1"))?;
+    declared.entries.insert("unreadable".to_owned(), r#"{"token_secret": "secret-half"#.to_owned());
+    declared.entries.insert("twice".to_owned(), declared.entries["disabled"].clone());
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -> anyhow::Result<()> {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+
+    let destination = Destination::answering(StatusCode::BAD_GATEWAY).await?;
+    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+    let old = Simulator::start(None).await?;
+    old.simulator.world().newest_version = (3, 8);
+    let authority = Authority::new()?;
+    let listener = authority.listen("localhost").await?;
+    let untrusted = format!("https://localhost:{}", axum::serve::Listener::local_addr(&listener)?.port());
+    let serving = tokio::spawn(tableau.simulator.clone().serve(listener));
+
+    let mut declared = Declared::sites(&tableau, &SITES);
+    for name in SITES {
+        // Of their own, so that no site waits for another.
+        declared.set(name, "token_name", json!(name))?;
+        site(&tableau, name, |site| site.tokens[0].name = name.to_owned())?;
+    }
+    declared.apply().await??;
+    declared.people.take();
+    declared.stored_told().take();
+    break_them(&tableau, &old, &mut declared, &untrusted)?;
+
+    let sites: Vec<_> = declared.entries.keys().cloned().chain(["nowhere".to_owned()]).collect();
+    let result = declared.run(Action::Apply, Some(sites)).await?;
+    let Err(failure @ Failure::Sites(_)) = result else { anyhow::bail!("the run succeeded") };
+    let told = declared.people.take();
+    let shown = |text: &str| -> anyhow::Result<String> {
+        let mut text = text.replace(&untrusted, "https://untrusted");
+        for (what, address) in [("tableau", tableau.address), ("old", old.address)] {
+            text = text.replace(&address.to_string(), &format!("<{what}>"));
+        }
+        for name in SITES {
+            text = text.replace(&site(&tableau, name, |site| site.id.clone())?, "<id>");
+        }
+        Ok(text)
+    };
+    insta::assert_snapshot!("report", shown(&failure.to_string())?);
+    let mut emails = told.iter().map(|alert| {
+        let texts: serde_json::Value = serde_json::from_str(&alert.body)?;
+        Ok(format!("{}\n\n{}", alert.subject, texts["email"].as_str().context("no e-mail")?))
+    });
+    let mut emails = emails.by_ref().collect::<anyhow::Result<Vec<_>>>()?;
+    emails.sort();
+    insta::assert_snapshot!("people", shown(&emails.join("\n\n-----\n\n"))?);
+
+    let (text, debugged) = (failure.to_string(), format!("{failure:?}"));
+    let everything = [
+        // And what Lambda is told.
+        format!("{text} {debugged} {:?}", Diagnostic::from(failure)),
+        format!("{told:?}"),
+        format!("{:?}", declared.stored_told()),
+        declared.log().join("\n"),
+        log.text(),
+    ];
+    let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
+    assert!(Keyring::parse(&keyring).is_ok());
+    let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
+    secrets.extend(["secret-that-is-wrong", "secret-half"].map(str::to_owned));
+    secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
+    let world = tableau.simulator.world();
+    let addresses = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
+    secrets.extend(addresses.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
+    secrets.extend(world.sessions.iter().cloned());
+    assert!(secrets.len() > 60, "{} secrets", secrets.len());
+    for (number, text) in everything.iter().enumerate() {
+        for secret in &secrets {
+            if let Some(at) = text.find(secret.as_str()) {
+                anyhow::bail!("text {number} tells a secret: …{}…", &text[at.saturating_sub(200)..at]);
+            }
+        }
+    }
+    // The search can fail: what is no secret is found.
+    assert!(everything[4].contains("looked after the site") && everything[4].contains("DEBUG"));
+    serving.abort();
+    Ok(())
+}

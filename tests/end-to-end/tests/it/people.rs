@@ -1,0 +1,194 @@
+//! What people are told of the reconciler's work, and how often.
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use end_to_end::{
+    declared::{Declared, site},
+    destination::Destination,
+};
+use reconciler::{reconciler::Failure, request::Action};
+use serde_json::{Value, json};
+use tableau_simulator::server::{Running, Simulator};
+
+/// Two sites on one Tableau server, and what answers in the receiver's place.
+struct Sites {
+    tableau: Running,
+    declared: Declared,
+    _destination: Destination,
+}
+
+impl Sites {
+    async fn start(status: StatusCode) -> anyhow::Result<Self> {
+        let destination = Destination::answering(status).await?;
+        let tableau = Simulator::start(Some(destination.address.clone())).await?;
+        let declared = Declared::sites(&tableau, &["finance", "marketing"]);
+        Ok(Self { tableau, declared, _destination: destination })
+    }
+
+    /// Runs an action, whether it succeeds or not, and returns the subjects of what people got.
+    async fn told(&self, action: Action) -> anyhow::Result<Vec<String>> {
+        // The report is another test's business.
+        let _ = self.declared.run(action, None).await?;
+        Ok(self.declared.people.take_subjects())
+    }
+
+    fn disable(&self, name: &str) -> anyhow::Result<()> {
+        site(&self.tableau, name, |site| {
+            site.webhooks[0].is_enabled = false;
+            site.webhooks[0].status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+        })
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[tokio::test]
+async fn a_refused_token_is_told_of_once_when_it_comes_and_once_when_it_is_renewed() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    let entry = sites.declared.entries["marketing"].clone();
+    sites.declared.set("marketing", "token_secret", json!("wrong"))?;
+    assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: token refused"]);
+    for _ in 0..3 {
+        assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    }
+    // What is asked for by hand is answered by its report.
+    assert_eq!(sites.told(Action::Plan).await?, NOTHING);
+    sites.declared.entries.insert("marketing".to_owned(), entry);
+    assert_eq!(sites.told(Action::Plan).await?, NOTHING);
+    assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: solved: token refused"]);
+    assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.apply().await??;
+    sites.disable("marketing")?;
+    sites.declared.apply().await??;
+    let told = sites.declared.people.take();
+    let texts: Value = serde_json::from_str(&told.first().context("people were told nothing")?.body)?;
+    assert_eq!((told.len(), &*told[0].subject), (1, "Tableau marketing: webhook was disabled"));
+    insta::assert_snapshot!(texts["email"].as_str().context("no e-mail")?, @"
+    Tableau site marketing: fan-ViewDeleted: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
+
+    It is enabled again. What happened meanwhile is lost, since Tableau keeps nothing.
+
+    Why its deliveries failed, the receiver's log says: /aws/lambda/fan-receiver.
+    ");
+    assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    sites.disable("finance")?;
+    sites.disable("marketing")?;
+    assert_eq!(sites.told(Action::Apply).await?, ["Tableau finance, marketing: webhook was disabled"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> anyhow::Result<()> {
+    let failing = Sites::start(StatusCode::BAD_GATEWAY).await?;
+    assert_eq!(failing.told(Action::Apply).await?, ["Tableau finance, marketing: webhook test failed"]);
+    assert_eq!(failing.told(Action::Apply).await?, NOTHING);
+    let tests = |sites: &Sites| {
+        site(&sites.tableau, "finance", |site| site.calls.iter().filter(|call| call.ends_with("/test")).count())
+    };
+    assert_eq!(tests(&failing)?, 2);
+
+    // The same sites where the receiver works.
+    let mut working = Sites::start(StatusCode::OK).await?;
+    working.declared.apply().await??;
+    let before = tests(&working)?;
+    *working.declared.stored_told() = failing.declared.stored_told().clone();
+    assert_eq!(working.told(Action::Apply).await?, ["Tableau finance, marketing: solved: webhook test failed"]);
+    assert_eq!(tests(&working)?, before + 1);
+    // A visit that does not get as far solves nothing.
+    *working.declared.stored_told() = failing.declared.stored_told().clone();
+    for name in ["finance", "marketing"] {
+        working.declared.set(name, "token_secret", json!("wrong"))?;
+    }
+    assert_eq!(working.told(Action::Apply).await?, ["Tableau finance, marketing: token refused"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_that_a_server_refuses_is_told_of_once_and_told_of_again_when_it_is_left_out() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    site(&sites.tableau, "marketing", |site| site.oddities.refuses_site_events = true)?;
+    sites.declared.set("marketing", "events", json!(["SiteCreated", "ViewDeleted"]))?;
+    assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
+    assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    // Another event is another trouble.
+    sites.declared.set("marketing", "events", json!(["SiteCreated", "SiteUpdated", "ViewDeleted"]))?;
+    assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
+    sites.declared.set("marketing", "events", json!(["ViewDeleted"]))?;
+    let solved = "Tableau marketing: solved: webhook refused";
+    assert_eq!(sites.told(Action::Apply).await?.first().map(String::as_str), Some(solved));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.apply().await??;
+    sites.disable("marketing")?;
+    sites.declared.people.are_unreachable = true;
+    let Err(failure @ Failure::Alerts(_)) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
+    let text = failure.to_string();
+    let last = text.lines().last().context("no text")?;
+    assert_eq!(last, "People could not be told: SNS is not available. The next run tells them.");
+    let line: Value = serde_json::from_str(sites.declared.log().last().context("no line")?)?;
+    assert_eq!((line["Succeeded"].as_f64(), line["AlertsFailed"].as_f64()), (Some(0.0), Some(1.0)), "{line}");
+    sites.declared.set("finance", "token_secret", json!("wrong"))?;
+    assert!(matches!(sites.declared.apply().await?, Err(Failure::Sites(_))));
+    sites.declared.people.are_unreachable = false;
+    // The webhook is enabled by now, and what was lost with it is told all the same.
+    let late = ["Tableau finance: token refused", "Tableau marketing: webhook was disabled"];
+    assert_eq!(sites.told(Action::Apply).await?, late);
+    assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_or_unreadable_memory_means_that_people_are_told_again() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.set("marketing", "server", json!("http://127.0.0.1:1"))?;
+    for stored in [None, Some("{}"), Some("half a")] {
+        *sites.declared.stored_told() = stored.map(str::to_owned);
+        assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: server not reachable"]);
+        assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_for_one_site_says_nothing_of_the_others() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    for name in ["finance", "marketing"] {
+        sites.declared.set(name, "token_secret", json!("wrong"))?;
+    }
+    let one = async |name: &str| {
+        let _ = sites.declared.run(Action::Apply, Some(vec![name.to_owned()])).await?;
+        anyhow::Ok(sites.declared.people.take_subjects())
+    };
+    assert_eq!(one("finance").await?, ["Tableau finance: token refused"]);
+    assert_eq!(one("marketing").await?, ["Tableau marketing: token refused"]);
+    // A name that is declared nowhere is the caller's mistake, and nobody else's business.
+    assert_eq!(one("sales").await?, NOTHING);
+    assert_eq!(one("finance").await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
+    for (status, expected) in [
+        (StatusCode::OK, "Tableau Fanout: test: 6 tests were taken by the receiver"),
+        (StatusCode::NOT_FOUND, "Tableau Fanout: test: 2 of 2 sites failed"),
+    ] {
+        let sites = Sites::start(status).await?;
+        sites.told(Action::Apply).await?;
+        for _ in 0..2 {
+            assert_eq!(sites.told(Action::Test).await?, [expected]);
+        }
+    }
+    Ok(())
+}
