@@ -295,7 +295,7 @@ impl Living<'_> {
         let change = |which: usize, change: &dyn Fn(&mut Webhook)| {
             self.site(site, |site| {
                 let count = site.webhooks.len();
-                site.webhooks.iter_mut().nth(which % count.max(1)).map(change);
+                site.webhooks.get_mut(which % count.max(1)).map(change);
             })
         };
         match *drift {
