@@ -42,7 +42,7 @@ pub struct Site {
 }
 
 /// A personal access token and its one session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AccessToken {
     /// Its name.
     pub name: String,

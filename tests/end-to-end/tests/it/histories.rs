@@ -28,8 +28,26 @@ use self::{
     living::{Environment, Tally},
 };
 
-/// How many histories there are if nobody says: as many as take a few seconds.
-const USUAL_HISTORIES: u64 = 200;
+/// How many histories there are if nobody says: as many as take some ten seconds.
+const USUAL_HISTORIES: u64 = 300;
+
+/// How many are enough for a crash after everything that a run does.
+const ENOUGH_HISTORIES: usize = 2000;
+
+/// What a run does, as far as something is changed or learnt by it.
+const DONE_IN_RUNS: [&str; 11] = [
+    "read entries",
+    "read keys",
+    "make keys",
+    "replace keys",
+    "POST auth/signin",
+    "GET sites/{site}/webhooks",
+    "PUT sites/{site}/webhooks/{id}",
+    "POST sites/{site}/webhooks",
+    "DELETE sites/{site}/webhooks/{id}",
+    "GET sites/{site}/webhooks/{id}/test",
+    "POST auth/signout",
+];
 
 /// How many are lived side by side, since most of their time is spent waiting for another attempt at a call.
 const AT_ONCE: u64 = 48;
@@ -79,9 +97,20 @@ async fn smallest(
 }
 
 fn print(tally: &Tally, seconds: f64, first_seed: u64) {
-    let Tally { histories, steps, runs, calls, crashes_after_calls, crashes_after, second_run_needed } = tally;
+    let Tally {
+        histories,
+        steps,
+        runs,
+        failed_runs,
+        calls,
+        late_calls,
+        crashes_after_calls,
+        crashes_after,
+        second_run_needed,
+    } = tally;
     println!("{histories} histories from seed {first_seed} on, {AT_ONCE} at once, in {seconds:.1} s");
-    println!("{steps} steps, {runs} runs, {calls} calls to Tableau, {} crashes", tally.crashes());
+    println!("{steps} steps, {runs} runs of which {failed_runs} failed and {} crashed", tally.crashes());
+    println!("{calls} calls to Tableau, of which {late_calls} were carried out after the crash of their run");
     println!("one quiet run was not enough after {second_run_needed}");
     println!("crashes by calls to Tableau before them: {crashes_after_calls:?}");
     for (last, crashes) in crashes_after {
@@ -128,5 +157,7 @@ async fn whatever_happens_nothing_is_harmed_and_two_quiet_runs_put_everything_ri
         begin(environment, &mut living)?;
     }
     print(&tally, start.elapsed().as_secs_f64(), first_seed);
+    let missed: Vec<_> = DONE_IN_RUNS.into_iter().filter(|done| !tally.crashes_after.contains_key(*done)).collect();
+    assert!(missed.is_empty() || tally.histories < ENOUGH_HISTORIES, "no crash came after {missed:?}");
     Ok(())
 }

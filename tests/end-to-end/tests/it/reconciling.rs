@@ -15,7 +15,7 @@ use reconciler::{reconciler::Failure, request::Action};
 use serde_json::json;
 use shared::event::Event;
 use tableau_simulator::{
-    model::{EmptyList, EventShape, Oddities, Site, Webhook},
+    model::{AccessToken, EmptyList, EventShape, Oddities, Site, Webhook},
     server::{Running, Simulator},
 };
 
@@ -311,6 +311,71 @@ async fn an_event_that_tableau_refuses_costs_no_other_its_webhook() -> anyhow::R
     assert_eq!((report.created.len(), report.errors.len(), report.notes.len()), (1, 2, 1), "{report:?}");
     assert!(report.notes[0].starts_with("FlowRunFailed is not an event this release knows"));
     assert_eq!(webhooks(&tableau)?, [("fan-WorkbookCreated".to_owned(), true)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_runs_at_once_make_two_copies_at_most_and_the_next_one_deletes_the_second() -> anyhow::Result<()> {
+    for broken_answers in 0..8 {
+        let (tableau, declared) = one_site().await?;
+        // With a token each, so that they do not end each other's session.
+        let mut beside = declared.clone();
+        beside.set(SITE, "token_name", json!("beside"))?;
+        site(&tableau, SITE, |site| {
+            let token = AccessToken { name: "beside".to_owned(), ..site.tokens[0].clone() };
+            site.tokens.push(token);
+            site.oddities.broken_answers = broken_answers;
+        })?;
+        let (one, other) = tokio::join!(declared.apply(), beside.apply());
+        // They see what the other made, which is not as declared.
+        let _ = (one?, other?);
+        for name in ["fan-ViewDeleted", "fan-WorkbookCreated", "fan-WorkbookRefreshFailed"] {
+            let copies = |site: &mut Site| site.webhooks.iter().filter(|webhook| webhook.name == name).count();
+            assert!(site(&tableau, SITE, copies)? <= 2, "{broken_answers} broken answers: {:?}", webhooks(&tableau)?);
+        }
+        site(&tableau, SITE, |site| site.oddities = Oddities::default())?;
+        declared.apply().await??;
+        assert_eq!(webhooks(&tableau)?.len(), 3);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_right() -> anyhow::Result<()> {
+    let refused = Oddities { refuses_site_events: true, ..Oddities::default() };
+    // The update and its two repetitions fail, in the first round and in the second.
+    for oddities in [refused, Oddities { failed_changes: 6, ..Oddities::default() }] {
+        let (tableau, mut declared) = one_site().await?;
+        declared.events = "SiteCreated";
+        declared.apply_to_first().await?;
+        // The newer copy is as good as the older one was, which is to stay and needs a new address like the newer one.
+        let copy = site(&tableau, SITE, |site| {
+            let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
+            site.webhooks[0].url = "https://elsewhere.example/".to_owned();
+            site.webhooks.push(copy.clone());
+            site.oddities = oddities;
+            copy
+        })?;
+        declared.run(Action::Rotate, None).await?.err().context("the run succeeded")?;
+        assert!(site(&tableau, SITE, |site| site.webhooks.contains(&copy))?);
+
+        site(&tableau, SITE, |site| site.oddities = Oddities::default())?;
+        declared.apply().await??;
+        assert_eq!(site(&tableau, SITE, |site| site.webhooks.len())?, 1);
+    }
+    // It is deleted in the same run where that can be done.
+    for failed_changes in [0, 3] {
+        let (tableau, mut declared) = one_site().await?;
+        declared.events = "SiteCreated";
+        declared.apply_to_first().await?;
+        site(&tableau, SITE, |site| {
+            let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
+            site.webhooks.push(copy);
+            site.oddities.failed_changes = failed_changes;
+        })?;
+        let report = declared.run(Action::Rotate, None).await??.sites.remove(0);
+        assert_eq!((report.updated.len(), report.surplus.len()), (1, 1), "{report:?}");
+    }
     Ok(())
 }
 

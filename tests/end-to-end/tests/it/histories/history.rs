@@ -99,10 +99,18 @@ pub(super) enum Drift {
     Move(usize),
     ChangeEvent(usize, &'static str),
     Rename(usize, &'static str),
-    Copy(usize),
+    Copy(usize, Original),
     Add(&'static str, &'static str),
     /// Tableau lists them the other way round.
     Turn,
+}
+
+/// What becomes of a webhook of which somebody makes a copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Original {
+    Kept,
+    Disabled,
+    Moved,
 }
 
 /// What ceases to work.
@@ -126,6 +134,8 @@ pub(super) struct Run {
     pub(super) action: Action,
     /// The one site it is for.
     pub(super) site: Option<usize>,
+    /// Whether its time is enough for some of the sites only.
+    pub(super) is_short: bool,
     /// When it ends before its end.
     pub(super) crash: Option<Crash>,
 }
@@ -174,6 +184,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 fn any_drift() -> impl Strategy<Value = Drift> {
     let which = || 0_usize..8;
+    let original = select(&[Original::Kept, Original::Disabled, Original::Moved][..]);
     let reason = option::of(Just("Webhook disabled after 4 failed delivery attempts."));
     prop_oneof![
         3 => (which(), reason).prop_map(|(which, reason)| Drift::Disable(which, reason)),
@@ -181,7 +192,7 @@ fn any_drift() -> impl Strategy<Value = Drift> {
         2 => which().prop_map(Drift::Move),
         2 => (which(), select(&EVENTS[..])).prop_map(|(which, event)| Drift::ChangeEvent(which, event)),
         2 => (which(), select(&NAMES[..])).prop_map(|(which, name)| Drift::Rename(which, name)),
-        2 => which().prop_map(Drift::Copy),
+        4 => (which(), original).prop_map(|(which, original)| Drift::Copy(which, original)),
         4 => (select(&NAMES[..]), select(&EVENTS[..])).prop_map(|(name, event)| Drift::Add(name, event)),
         1 => Just(Drift::Turn),
     ]
@@ -294,11 +305,13 @@ fn any_run() -> impl Strategy<Value = Run> {
     // What is done first is the same in every run and the least of it, but only there keys are made and replaced.
     let done = prop_oneof![1 => 0_usize..6, 3 => 0_usize..40];
     let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { done, polls });
-    (action, option::weighted(0.2, any_site()), option::weighted(0.5, crash)).prop_map(|(action, site, crash)| {
-        // A rotation is for all sites.
-        let site = site.filter(|_| action != Action::Rotate);
-        Run { action, site, crash }
-    })
+    (action, option::weighted(0.2, any_site()), rarely(false, Just(true)), option::weighted(0.5, crash)).prop_map(
+        |(action, site, is_short, crash)| {
+            // A rotation is for all sites.
+            let site = site.filter(|_| action != Action::Rotate);
+            Run { action, site, is_short, crash }
+        },
+    )
 }
 
 /// Our letter for a site.
@@ -332,12 +345,13 @@ impl Step {
 
 impl Run {
     fn told(&self, sites: usize) -> String {
-        let Self { action, site, crash } = self;
+        let Self { action, site, is_short, crash } = self;
         let site = site.map_or_else(String::new, |site| format!(" of {}", letter(site % sites)));
         let crash = crash.map_or_else(String::new, |Crash { done, polls }| {
             format!(", cut off {polls} polls after the {done} first things it does")
         });
-        format!("{action:?}{site}{crash}")
+        let short = if *is_short { " in a short time" } else { "" };
+        format!("{action:?}{site}{short}{crash}")
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -26,7 +27,7 @@ use shared::{
     alert::AlertMessage,
     event::Event,
     keyring::Keyring,
-    registration::{Claim, ReceiverUrl, Registration, SiteName},
+    registration::{Claim, ReceiverUrl, Registration, SiteName, Verified},
 };
 use tableau_simulator::{
     model::{Oddities, Site, Webhook},
@@ -39,13 +40,17 @@ use tokio::{
     time::Instant,
 };
 
-use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Run, Step, letter};
+use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Original, Run, Step, letter};
 
 /// The calls that a site takes that is as declared.
 const CALLS_OF_NO_CHANGE: [&str; 3] = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
 
 /// A run of all sites that nothing disturbs.
-const QUIET_RUN: Run = Run { action: Action::Apply, site: None, crash: None };
+const QUIET_RUN: Run = Run { action: Action::Apply, site: None, is_short: false, crash: None };
+
+/// A little more than the reconciler wants to have left for a site: some are looked at, the others are left to the next
+/// run. Which, is not for a history to say.
+const SHORT_TIME: Duration = Duration::from_millis(60_040);
 
 /// The declaration of the history that is being lived, which changes between runs. A crash can fall before and after
 /// each use of it.
@@ -64,9 +69,9 @@ impl Kept {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn used<T>(&self, name: &'static str, use_: impl Future<Output = T>) -> T {
+    async fn used<T>(&self, name: &'static str, making_use: impl Future<Output = T>) -> T {
         yield_now().await;
-        let result = use_.await;
+        let result = making_use.await;
         self.uses().push(name);
         yield_now().await;
         result
@@ -128,7 +133,11 @@ pub(super) struct Tally {
     pub(super) histories: usize,
     pub(super) steps: usize,
     pub(super) runs: usize,
+    /// Runs that came to their end and did not succeed.
+    pub(super) failed_runs: usize,
     pub(super) calls: usize,
+    /// Calls that were carried out after the run that made them was cut off.
+    pub(super) late_calls: usize,
     /// How many crashes fell after how many calls to Tableau.
     pub(super) crashes_after_calls: BTreeMap<usize, usize>,
     /// How many crashes fell after what was done last.
@@ -139,11 +148,23 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, other: Self) {
-        let Self { histories, steps, runs, calls, crashes_after_calls, crashes_after, second_run_needed } = other;
+        let Self {
+            histories,
+            steps,
+            runs,
+            failed_runs,
+            calls,
+            late_calls,
+            crashes_after_calls,
+            crashes_after,
+            second_run_needed,
+        } = other;
         self.histories += histories;
         self.steps += steps;
         self.runs += runs;
+        self.failed_runs += failed_runs;
         self.calls += calls;
+        self.late_calls += late_calls;
         self.second_run_needed += second_run_needed;
         for (calls, crashes) in crashes_after_calls {
             *self.crashes_after_calls.entry(calls).or_default() += crashes;
@@ -180,12 +201,11 @@ impl Environment {
     /// What went wrong and when: something was harmed, or the end is not as declared.
     pub(super) async fn live(&self, number: usize, history: &History) -> anyhow::Result<Tally> {
         *self.kept.declared() = Declared::default();
-        let tokens = if history.shares_token { Some(format!("h{number}")) } else { None };
         let sites: Vec<_> = (0..history.sites).map(|site| format!("h{number}-{}", letter(site))).collect();
         let mut living = Living {
             environment: self,
             entries: vec![Entry::Usual; sites.len()],
-            tokens: sites.iter().map(|site| tokens.clone().unwrap_or_else(|| site.clone())).collect(),
+            tokens: if history.shares_token { vec![format!("h{number}"); sites.len()] } else { sites.clone() },
             sites,
             webhooks_made: 0,
             tally: Tally { histories: 1, steps: history.steps.len(), ..Tally::default() },
@@ -238,9 +258,8 @@ struct SeenSite {
 impl Living<'_> {
     fn begin(&mut self) {
         for site in 0..self.sites.len() {
-            let mut world = self.environment.tableau.simulator.world();
-            world.add_site(&self.sites[site], &self.tokens[site], &self.secret(site));
-            drop(world);
+            let (name, token, secret) = (&self.sites[site], &self.tokens[site], self.secret(site));
+            self.environment.tableau.simulator.world().add_site(name, token, &secret);
             self.declare(site, Entry::Usual);
         }
     }
@@ -291,7 +310,9 @@ impl Living<'_> {
     fn drift(&mut self, site: usize, drift: &Drift) -> anyhow::Result<()> {
         let event = |name: &str| name.parse::<Event>();
         self.webhooks_made += 1;
-        let id = format!("made-by-hand-{}", self.webhooks_made);
+        // Before or after those that Tableau makes, in the order in which copies are told apart.
+        let first = if self.webhooks_made.is_multiple_of(2) { "0" } else { "z" };
+        let id = format!("{first}-made-by-hand-{}", self.webhooks_made);
         let change = |which: usize, change: &dyn Fn(&mut Webhook)| {
             self.site(site, |site| {
                 let count = site.webhooks.len();
@@ -314,9 +335,17 @@ impl Living<'_> {
                     site.webhooks.remove(which % site.webhooks.len());
                 }
             }),
-            Drift::Copy(which) => self.site(site, |site| {
+            Drift::Copy(which, original) => self.site(site, |site| {
                 let count = site.webhooks.len();
-                let copy = site.webhooks.get(which % count.max(1)).map(|webhook| Webhook { id, ..webhook.clone() });
+                let copy = site.webhooks.get_mut(which % count.max(1)).map(|webhook| {
+                    let copy = Webhook { id, ..webhook.clone() };
+                    match original {
+                        Original::Kept => {}
+                        Original::Disabled => webhook.is_enabled = false,
+                        Original::Moved => webhook.url = "https://elsewhere.example/".to_owned(),
+                    }
+                    copy
+                });
                 site.webhooks.extend(copy);
             }),
             Drift::Add(name, for_event) => {
@@ -371,8 +400,13 @@ impl Living<'_> {
             self.settle().await?;
         }
         let after = self.look()?;
-        self.tally.calls += after.sites.iter().map(|site| site.calls.len()).sum::<usize>();
+        let calls = after.sites.iter().map(|site| site.calls.len()).sum::<usize>();
+        self.tally.calls += calls;
         self.tally.runs += outcomes.len();
+        self.tally.failed_runs += outcomes.iter().filter(|(_, outcome)| matches!(outcome, Ok(Err(_)))).count();
+        if let [(_, Err(crash))] = &outcomes[..] {
+            self.tally.late_calls += calls - crash.calls;
+        }
         for crash in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err()) {
             *self.tally.crashes_after_calls.entry(crash.calls).or_default() += 1;
             *self.tally.crashes_after.entry(crash.last.clone()).or_default() += 1;
@@ -389,7 +423,8 @@ impl Living<'_> {
     async fn run(&self, run: &Run) -> Result<Result<Report, Failure>, Crashed> {
         let sites = run.site.map(|site| vec![self.sites[site % self.sites.len()].clone()]);
         let request = Request { action: run.action, sites };
-        let mut running = pin!(self.environment.reconciler.run(request, Instant::now() + USUAL_TIME));
+        let time = if run.is_short { SHORT_TIME } else { USUAL_TIME };
+        let mut running = pin!(self.environment.reconciler.run(request, Instant::now() + time));
         let Some(Crash { done, polls }) = run.crash else { return Ok(running.await) };
         let (mut seen, mut polls_left) = (Crashed::default(), polls);
         poll_fn(|context| {
@@ -479,8 +514,11 @@ impl Living<'_> {
     /// What no run may do, whatever happens to it.
     fn check(&self, before: &Seen, after: &Seen, outcomes: &[(&Run, Outcome)]) -> anyhow::Result<()> {
         let only_looks = |run: &Run| matches!(run.action, Action::Plan | Action::Test);
-        // Of two rotations at once one may store its keys over the other's, which nothing but their not being two prevents.
+        // What only the template prevents, which lets no two runs be at once: of two rotations one may store its keys over
+        // the other's; and a rotation and another run, which know different newest keys, may each delete the copy of a
+        // webhook that the other keeps.
         let rotations = outcomes.iter().filter(|(run, _)| run.action == Action::Rotate).count();
+        let is_rotated_beside = outcomes.len() > 1 && rotations > 0;
         let has_crashed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         for (site, (before_run, after_run)) in before.sites.iter().zip(&after.sites).enumerate() {
             let name = letter(site);
@@ -496,9 +534,9 @@ impl Living<'_> {
                 "webhooks of {name} changed: {}",
                 changed()
             );
-            // A token that is refused ends no session that a crash left open.
+            // What a crash left open is ended by the next sign-in, if there is one and the token is not refused.
             ensure!(
-                visits.is_empty() || has_crashed || !after_run.has_session || !after_run.token_is_right,
+                after_run.calls.is_empty() || has_crashed || !after_run.has_session || !after_run.token_is_right,
                 "a session of {name} is open: {:?}",
                 after_run.calls
             );
@@ -510,6 +548,27 @@ impl Living<'_> {
                 "the receiver does not believe all of {name}: {}",
                 changed()
             );
+            for webhook in before_run.webhooks.iter().chain(&after_run.webhooks).filter(|webhook| is_ours(webhook)) {
+                let copies = |seen: &SeenSite| seen.webhooks.iter().filter(|copy| copy.name == webhook.name).count();
+                // Each of two runs at once may have missed what the other made.
+                let may_be_made = visits.len().max(1) - 1;
+                ensure!(
+                    copies(after_run) <= copies(before_run).max(1) + may_be_made,
+                    "a copy was made at {name}: {}",
+                    changed()
+                );
+            }
+            let is_destroyed = visits.iter().any(|(run, _)| run.action == Action::Destroy);
+            for event in self.wanted(site)?.into_iter().flatten() {
+                ensure!(
+                    is_destroyed
+                        || is_rotated_beside
+                        || !before_run.hears(&event, before.keyring.as_ref())
+                        || after_run.hears(&event, after.keyring.as_ref()),
+                    "the receiver no longer hears of {event} at {name}: {}",
+                    changed()
+                );
+            }
             if let [(run, Ok(Ok(report) | Err(Failure::Sites(report))))] = outcomes
                 && report.sites.iter().any(|report| report.site == self.sites[site] && report.errors.is_empty())
             {
@@ -612,15 +671,28 @@ struct Crashed {
 }
 
 impl SeenSite {
+    /// Whether the receiver would be told of an event by a webhook that is named for it.
+    fn hears(&self, event: &Event, keyring: Option<&Keyring>) -> bool {
+        let mut named = self.webhooks.iter().filter(|webhook| webhook.name == format!("fan-{event}"));
+        named.any(|webhook| {
+            let verified = verified(webhook, keyring);
+            webhook.is_enabled
+                && webhook.event == *event
+                && verified.is_some_and(|verified| verified.registration().event == *event)
+        })
+    }
+
     /// Whether the receiver would believe everything that our webhooks send it.
     fn is_believed(&self, keyring: Option<&Keyring>) -> bool {
         let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
-        ours.all(|webhook| {
-            let Some(path) = webhook.url.strip_prefix(RECEIVER_URL.trim_end_matches('/')) else { return true };
-            let verified = Claim::parse(path).and_then(|claim| claim.verify(keyring?));
-            verified.is_some()
-        })
+        ours.all(|webhook| !webhook.url.starts_with(RECEIVER_URL) || verified(webhook, keyring).is_some())
     }
+}
+
+/// What a webhook may speak for at the receiver.
+fn verified(webhook: &Webhook, keyring: Option<&Keyring>) -> Option<Verified> {
+    let path = webhook.url.strip_prefix(RECEIVER_URL.trim_end_matches('/'))?;
+    Claim::parse(path)?.verify(keyring?)
 }
 
 /// Whether a webhook is ours, by what was promised of names rather than by the reconciler's own rule.
@@ -639,9 +711,12 @@ fn short(webhook: &Webhook) -> (String, String, String, bool) {
     (name.clone(), event.as_str().to_owned(), url.clone(), *is_enabled)
 }
 
+/// What is different, in either direction.
 fn told(before: &[Webhook], after: &[Webhook]) -> String {
-    let short = |webhooks: &[Webhook]| webhooks.iter().map(short).collect::<Vec<_>>();
-    format!("{:?} became {:?}", short(before), short(after))
+    let but = |these: &[Webhook], those: &[Webhook]| -> Vec<_> {
+        these.iter().filter(|webhook| !those.contains(webhook)).map(short).collect()
+    };
+    format!("{:?} became {:?}", but(before, after), but(after, before))
 }
 
 /// A call without what differs from webhook to webhook.
