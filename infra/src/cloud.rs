@@ -108,14 +108,25 @@ impl Cloud {
         self.aws.run(&[&put[..], &["--value", value]].concat()).await.map(drop)
     }
 
+    /// Has the reconciler apply what is declared, and returns its report.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cloud::reconcile`].
+    pub async fn apply(&self, stack: &Stack) -> anyhow::Result<Value> {
+        self.reconcile(stack, "apply").await
+    }
+
     /// Invokes the reconciler and returns its report.
     ///
     /// # Errors
     ///
     /// The invocation failed. The error is what the function said.
-    pub async fn apply(&self, stack: &Stack) -> anyhow::Result<Value> {
-        let invoke = ["lambda", "invoke", "--function-name", stack.output("ReconcilerName")?];
-        let payload = ["--payload", r#"{"action":"apply"}"#, "report.json"];
+    pub async fn reconcile(&self, stack: &Stack, action: &str) -> anyhow::Result<Value> {
+        // A rotation takes longer than the CLI waits for an answer unless it is told to.
+        let invoke =
+            ["lambda", "invoke", "--cli-read-timeout", "0", "--function-name", stack.output("ReconcilerName")?];
+        let payload = ["--payload", &json!({ "action": action }).to_string(), "report.json"];
         let answer = self.aws.json(&[&invoke[..], &payload].concat()).await?;
         let report = tokio::fs::read_to_string(self.aws.folder().join("report.json")).await?;
         let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;

@@ -261,7 +261,8 @@ impl Told {
                 continue;
             }
             let Some((kind, since)) = self.troubles.keys().copied().max_by_key(|(kind, _)| room(*kind)) else { return };
-            let since = self.troubles.keys().filter(|(told, _)| *told == kind).map(|(_, since)| *since).fold(since, Ord::min);
+            let since =
+                self.troubles.keys().filter(|(told, _)| *told == kind).map(|(_, since)| *since).fold(since, Ord::min);
             self.troubles.retain(|(told, _), _| *told != kind);
             self.troubles.insert((kind, since), Places::Many);
         }
@@ -393,7 +394,7 @@ mod tests {
             troubles[0].1 = &other;
             let (told, _) = Told::default().after(&found(&sites, &troubles), NOW);
             assert!(told.to_stored().len() <= CHARACTERS);
-            assert_eq!(told.knows(TroubleKind::TokenRefused, sites[count - 1]), true);
+            assert!(told.knows(TroubleKind::TokenRefused, sites[count - 1]));
             assert_eq!(!told.knows(TroubleKind::TokenRefused, "elsewhere"), stays_exact);
             assert!(!told.knows(TroubleKind::SiteNotFound, "elsewhere"), "the small kind stays exact");
             let (told, notices) = told.after(&found(&sites, &troubles), NOW);

@@ -121,27 +121,28 @@ impl Visit<'_> {
         let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
         (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
         let mut may_repeat = true;
-        // Names of what could not be put right. The copies of such a webhook stay, since one of them may be what works.
+        // Names of what could not be put right. Surplus copies of such a webhook stay, since one of them may be what works.
         let mut not_right = BTreeSet::new();
         while !changes.is_empty() {
-            let (mut uncertain, mut held) = (Vec::new(), Vec::new());
+            // Changes without a good answer, with what went wrong if they were tried at all.
+            let mut uncertain = Vec::new();
             for change in changes {
                 if !self.run.has_time(CHANGE_TIME) {
                     let what = format!("No time was left for {}: the next run goes on.", name_of(&change));
                     self.report.errors.push(out_of_time(what));
                     continue;
                 }
-                if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(name_of(&change)) {
-                    held.push(change);
+                let name = name_of(&change).to_owned();
+                if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(&name) {
+                    uncertain.push((change, None));
                     continue;
                 }
                 let result = carry_out(session, &change).await;
-                if !matches!(change, Change::Delete { .. }) && result.is_err() {
-                    not_right.insert(name_of(&change).to_owned());
+                if !matches!(change, Change::Delete { .. }) {
+                    let _ = if result.is_ok() { not_right.remove(&name) } else { not_right.insert(name) };
                 }
                 match result {
                     Ok(()) => {
-                        not_right.remove(name_of(&change));
                         tracing::info!(webhook.name = name_of(&change), change = kind_of(&change), "changed a webhook");
                         self.done(change);
                     }
@@ -149,28 +150,28 @@ impl Visit<'_> {
                     Err(error) if error.is_local() => {
                         self.report.errors.push(self.advice.on_change(&change, &error));
                     }
-                    Err(error) if error.is_uncertain() => uncertain.push((change, error)),
+                    Err(error) if error.is_uncertain() => uncertain.push((change, Some(error))),
                     Err(error) => return Err(error),
                 }
             }
             observed = session.list().await?;
             let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
             // What became of a change without a good answer, the list tells. What is missing is made, once more: never
-            // without looking, or there would be two; and a copy that somebody else made is no reason to make a third.
+            // without looking, or there would be two.
+            // What is left to do for the same webhook may be another thing: a copy that somebody else made is no reason to
+            // make a third.
             let what = |change: &Change| (kind_of(change), name_of(change).to_owned());
             let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
             let is_left = |change: &Change| left_to_do.contains(&what(change));
             let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
-            for (change, _) in done {
-                not_right.remove(name_of(&change));
-                self.done(change);
-            }
-            if may_repeat && !(failed.is_empty() && held.is_empty()) {
+            done.into_iter().for_each(|(change, _)| self.done(change));
+            if !failed.is_empty() && may_repeat {
                 may_repeat = false;
-                changes = failed.into_iter().map(|(change, _)| change).chain(held).collect();
+                changes = failed.into_iter().map(|(change, _)| change).collect();
                 continue;
             }
-            self.report.errors.extend(failed.iter().map(|(_, error)| self.advice.on_site(error)));
+            let errors = failed.iter().filter_map(|(_, error)| error.as_ref());
+            self.report.errors.extend(errors.map(|error| self.advice.on_site(error)));
             // A change that failed is reported already, by its cause.
             if !left.is_empty() && !self.report.failed() {
                 self.report.errors.push(self.advice.on_what_is_left(left.iter().map(name_of)));

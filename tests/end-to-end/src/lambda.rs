@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -25,14 +26,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long an invocation may take: the receiver's own limit in the template.
-const INVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// An execution environment: a function's binary and the Runtime API it polls.
 #[derive(Debug)]
 pub struct Environment {
     invocations: mpsc::UnboundedSender<(String, Value)>,
     answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+    address: String,
+    timeout: Duration,
     task: JoinHandle<std::io::Result<()>>,
     _function: Service,
 }
@@ -41,10 +41,11 @@ pub struct Environment {
 struct Api {
     invocations: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>>,
     answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+    timeout: Duration,
 }
 
 impl Environment {
-    /// Starts a function with variables of its own.
+    /// Starts a function with variables of its own, and an invocation of which may take so long.
     ///
     /// # Errors
     ///
@@ -54,10 +55,12 @@ impl Environment {
         binary: &Path,
         variables: &[(&str, &str)],
         log: &Path,
+        timeout: Duration,
     ) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = Arc::default();
-        let api = Api { invocations: Arc::new(tokio::sync::Mutex::new(receiver)), answers: Arc::clone(&answers) };
+        let api =
+            Api { invocations: Arc::new(tokio::sync::Mutex::new(receiver)), answers: Arc::clone(&answers), timeout };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?.to_string();
         let router = Router::new()
@@ -73,7 +76,7 @@ impl Environment {
         ];
         let function =
             Service::start(tools, "a function", binary, &[], &[&lambda[..], variables].concat(), log.into())?;
-        Ok(Self { invocations: sender, answers, task, _function: function })
+        Ok(Self { invocations: sender, answers, address, timeout, task, _function: function })
     }
 
     /// Invokes the function and returns its answer, or the error it reported.
@@ -85,7 +88,33 @@ impl Environment {
         let (sender, answer) = oneshot::channel();
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
         self.invocations.send((id.to_owned(), event))?;
-        Ok(timeout(INVOCATION_TIMEOUT, answer).await.context("the function does not answer")??)
+        Ok(timeout(self.timeout, answer).await.context("the function does not answer")??)
+    }
+
+    /// The most memory that the function has used so far, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or this is no Linux.
+    pub fn peak_memory_kib(&self) -> anyhow::Result<u64> {
+        let mark = format!("AWS_LAMBDA_RUNTIME_API={}", self.address);
+        let mut peaks = Vec::new();
+        for process in fs::read_dir("/proc")? {
+            let folder = process?.path();
+            // A process may end while we look, and others' are none of our business.
+            let Ok(environment) = fs::read(folder.join("environ")) else { continue };
+            if !String::from_utf8_lossy(&environment).split('\0').any(|variable| variable == mark) {
+                continue;
+            }
+            let status = fs::read_to_string(folder.join("status"))?;
+            let name = status.lines().find_map(|line| line.strip_prefix("Name:\t")).unwrap_or_default();
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            // Its leash is a Python program.
+            if !name.starts_with("python") {
+                peaks.push(peak.context("no peak")?.parse()?);
+            }
+        }
+        peaks.into_iter().max().context("the function has ended")
     }
 }
 
@@ -102,7 +131,7 @@ async fn next(State(api): State<Api>) -> impl IntoResponse {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let headers = [
         ("lambda-runtime-aws-request-id", id),
-        ("lambda-runtime-deadline-ms", (now + INVOCATION_TIMEOUT).as_millis().to_string()),
+        ("lambda-runtime-deadline-ms", (now + api.timeout).as_millis().to_string()),
         ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:function".to_owned()),
     ];
     (headers, Json(event)).into_response()

@@ -1,6 +1,10 @@
 //! The receiver's own binary under conditions that a cloud does not make on demand.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use axum::Router;
@@ -9,6 +13,9 @@ use infra::{sample, workspace::Workspace};
 use serde_json::{Value, json};
 use shared::{keyring::Keyring, record::DeliveryRecord};
 use tokio::{net::TcpListener, sync::Barrier};
+
+/// How long the receiver may take, as the template has it.
+const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What SNS answers to a publish that it accepts.
 const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
@@ -29,7 +36,7 @@ async fn receiver(stack: &LocalStack, sns: &str, more: &[(&str, &str)]) -> anyho
     let variables = variables.lines().filter_map(|line| line.split_once('='));
     let variables: Vec<_> = variables.chain([("AWS_ENDPOINT_URL_SNS", sns)]).chain(more.iter().copied()).collect();
     let binary = Workspace::locate()?.built("debug/tableau-webhook-receiver");
-    Environment::start(&stack.tools, &binary, &variables, &stack.folder().join("receiver.log")).await
+    Environment::start(&stack.tools, &binary, &variables, &stack.folder().join("receiver.log"), RECEIVER_TIMEOUT).await
 }
 
 #[tokio::test]

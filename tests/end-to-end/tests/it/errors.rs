@@ -21,7 +21,7 @@ use tableau_simulator::{
     model::Oddities,
     server::{Running, Simulator},
 };
-use tracing::level_filters::LevelFilter;
+use tracing::{level_filters::LevelFilter, subscriber::NoSubscriber};
 
 /// Everything that anybody logs in this thread, at every level.
 #[derive(Clone, Default)]
@@ -91,6 +91,8 @@ fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrust
 async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -> anyhow::Result<()> {
     let log = Log::default();
     let writer = log.clone();
+    // While there is one subscriber only, what other threads log first is taken for something that nobody wants.
+    let _second = tracing::Dispatch::new(NoSubscriber::new());
     let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
 

@@ -35,7 +35,8 @@ impl Sites {
     fn disable(&self, name: &str) -> anyhow::Result<()> {
         site(&self.tableau, name, |site| {
             site.webhooks[0].is_enabled = false;
-            site.webhooks[0].status_change_reason = Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
+            site.webhooks[0].status_change_reason =
+                Some("Webhook disabled after 4 failed delivery attempts.".to_owned());
         })
     }
 }
