@@ -164,7 +164,10 @@ impl Visit<'_> {
             let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
             let is_left = |change: &Change| left_to_do.contains(&what(change));
             let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
-            done.into_iter().for_each(|(change, _)| self.done(change));
+            for (change, _) in done {
+                not_right.remove(name_of(&change));
+                self.done(change);
+            }
             if !failed.is_empty() && may_repeat {
                 may_repeat = false;
                 changes = failed.into_iter().map(|(change, _)| change).collect();
