@@ -123,6 +123,8 @@ pub(super) enum Fault {
     TokenReplaced,
     /// The token's owner is no longer an administrator.
     OwnerDemoted,
+    /// People cannot be told anything, of no site.
+    PeopleUnreachable,
     /// Everything works again.
     Over,
 }
@@ -203,6 +205,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         8 => any_oddities().prop_map(|oddities| Fault::Odd(Box::new(oddities))),
         1 => Just(Fault::TokenReplaced),
         1 => Just(Fault::OwnerDemoted),
+        1 => Just(Fault::PeopleUnreachable),
         2 => Just(Fault::Over),
     ]
 }

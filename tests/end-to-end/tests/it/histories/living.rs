@@ -373,7 +373,9 @@ impl Living<'_> {
             }
             Fault::TokenReplaced => site.tokens[0].secret = format!("not-{right}"),
             Fault::OwnerDemoted => site.tokens[0].is_administrator = false,
+            Fault::PeopleUnreachable => self.environment.kept.declared().people.are_unreachable = true,
             Fault::Over => {
+                self.environment.kept.declared().people.are_unreachable = false;
                 site.oddities = Oddities::default();
                 site.tokens[0].secret = right;
                 site.tokens[0].is_administrator = true;
@@ -413,7 +415,7 @@ impl Living<'_> {
         }
         self.check(&before, &after, &outcomes)?;
         let reports = outcomes.into_iter().filter_map(|(_, outcome)| match outcome {
-            Ok(Ok(report) | Err(Failure::Sites(report))) => Some(report),
+            Ok(Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report))) => Some(report),
             _ => None,
         });
         Ok((before, after, reports.collect()))
@@ -569,7 +571,7 @@ impl Living<'_> {
                     changed()
                 );
             }
-            if let [(run, Ok(Ok(report) | Err(Failure::Sites(report))))] = outcomes
+            if let [(run, Ok(Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report))))] = outcomes
                 && report.sites.iter().any(|report| report.site == self.sites[site] && report.errors.is_empty())
             {
                 self.check_success(site, run.action, after)?;
