@@ -182,6 +182,7 @@ impl Visit<'_> {
                 uncertain.push((change, None));
                 continue;
             }
+            let is_delete = matches!(change, Change::Delete { .. });
             match carry_out(session, &change).await {
                 Ok(()) => {
                     tracing::info!(webhook.name = name, change = kind_of(&change), "changed a webhook");
@@ -194,7 +195,10 @@ impl Visit<'_> {
                 Err(error) if error.is_uncertain() => uncertain.push((change, Some(error))),
                 Err(error) => return Err(error),
             }
-            not_right.insert(name);
+            // A copy that cannot be deleted is no reason to keep it.
+            if !is_delete {
+                not_right.insert(name);
+            }
         }
         Ok(uncertain)
     }

@@ -363,11 +363,17 @@ async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_ri
         declared.apply().await??;
         assert_eq!(site(&tableau, SITE, |site| site.webhooks.len())?, 1);
     }
-    // It is deleted in the same run where that can be done: also if the update failed at first, or only its answers did.
+    // It is deleted in the same run where that can be done: also if a change failed at first, or only its answers did.
     let usual = Oddities::default();
-    for oddities in
-        [usual.clone(), Oddities { failed_changes: 3, ..usual.clone() }, Oddities { lost_answers: 3, ..usual.clone() }]
-    {
+    let (failed, lost) =
+        (Oddities { failed_changes: 3, ..usual.clone() }, Oddities { lost_answers: 3, ..usual.clone() });
+    for (action, oddities, updated) in [
+        (Action::Rotate, usual, 1),
+        (Action::Rotate, failed.clone(), 1),
+        (Action::Rotate, lost.clone(), 1),
+        (Action::Apply, failed, 0),
+        (Action::Apply, lost, 0),
+    ] {
         let (tableau, mut declared) = one_site().await?;
         declared.events = "SiteCreated";
         declared.apply_to_first().await?;
@@ -376,8 +382,8 @@ async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_ri
             site.webhooks.push(copy);
             site.oddities = oddities;
         })?;
-        let report = declared.run(Action::Rotate, None).await??.sites.remove(0);
-        assert_eq!((report.updated.len(), report.surplus.len()), (1, 1), "{report:?}");
+        let report = declared.run(action, None).await??.sites.remove(0);
+        assert_eq!((report.updated.len(), report.surplus.len()), (updated, 1), "{report:?}");
     }
     Ok(())
 }
