@@ -542,12 +542,13 @@ impl Living<'_> {
                 "a session of {name} is open: {:?}",
                 after_run.calls
             );
+            let disbelieved = after_run.disbelieved(after.keyring.as_ref());
             ensure!(
                 matches!(self.entries[site], Entry::Missing)
                     || rotations > 1
-                    || !before_run.is_believed(before.keyring.as_ref())
-                    || after_run.is_believed(after.keyring.as_ref()),
-                "the receiver does not believe all of {name}: {}",
+                    || disbelieved.is_empty()
+                    || !before_run.disbelieved(before.keyring.as_ref()).is_empty(),
+                "the receiver does not believe {disbelieved:?} of {name}: {}",
                 changed()
             );
             for webhook in before_run.webhooks.iter().chain(&after_run.webhooks).filter(|webhook| is_ours(webhook)) {
@@ -684,10 +685,10 @@ impl SeenSite {
         })
     }
 
-    /// Whether the receiver would believe everything that our webhooks send it.
-    fn is_believed(&self, keyring: Option<&Keyring>) -> bool {
-        let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
-        ours.all(|webhook| !webhook.url.starts_with(RECEIVER_URL) || verified(webhook, keyring).is_some())
+    /// Those of our webhooks that send to the receiver what it would not believe.
+    fn disbelieved(&self, keyring: Option<&Keyring>) -> Vec<&str> {
+        let ours = self.webhooks.iter().filter(|webhook| is_ours(webhook) && webhook.url.starts_with(RECEIVER_URL));
+        ours.filter(|webhook| verified(webhook, keyring).is_none()).map(|webhook| webhook.name.as_str()).collect()
     }
 }
 
