@@ -198,6 +198,7 @@ async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() ->
         ("SlackChannelId=C07EZ1ABC23", "give both SlackWorkspaceId and SlackChannelId"),
         ("AlertEmail=ops", "AlertEmail"),
         ("ReceiverReservedConcurrency=many", "ReceiverReservedConcurrency"),
+        ("AlarmAfterHoursWithoutSuccess=1", "AlarmAfterHoursWithoutSuccess"),
         ("Schedule=hourly", "Schedule"),
     ] {
         let error = update(&stack, &[parameter]).await.expect_err(parameter).to_string();
