@@ -10,6 +10,7 @@ mod histories;
 mod inner_loop;
 mod peers;
 mod people;
+mod privileges;
 mod reconciling;
 mod running;
 mod tableau;
