@@ -206,3 +206,45 @@ async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() ->
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_scheduled_run_that_failed_is_kept_with_its_report() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau" })).await?;
+    // As the schedule does it.
+    let invoke = ["lambda", "invoke", "--invocation-type", "Event", "--payload", r#"{"action":"apply"}"#];
+    let function = ["--function-name", stack.stack.output("ReconcilerName")?, "answer.json"];
+    stack.cloud.aws.run(&[&invoke[..], &function].concat()).await?;
+    let failed = stack.cloud.receive_some(stack.stack.output("FailedRunsUrl")?).await?;
+    let failed: Value = serde_json::from_str(failed[0]["Body"].as_str().unwrap_or_default())?;
+    assert_eq!(failed["requestPayload"], json!({ "action": "apply" }), "{failed}");
+    let report = failed["responsePayload"]["errorMessage"].as_str().context("no report")?;
+    assert!(report.contains("/tableau-fanout/sites/broken cannot be used"), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let keyring = stack.keyring().await?.to_stored();
+    let aws = &stack.cloud.aws;
+    aws.run(&["cloudformation", "delete-stack", "--stack-name", STACK]).await?;
+    aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", STACK]).await?;
+
+    let key = stack.stack.output("KeyId")?;
+    let state = ["kms", "describe-key", "--key-id", key, "--query", "KeyMetadata.KeyState"];
+    assert_eq!(aws.json(&state).await?, "Enabled");
+    let architecture = format!("Architecture={}", if cfg!(target_arch = "x86_64") { "x86_64" } else { "arm64" });
+    let endpoint = format!("AwsEndpointUrl={}", stack.cloud.endpoint);
+    let later = update(&stack, &[&architecture, &endpoint]).await?;
+    assert_ne!(later.output("KeyId")?, key);
+    let report = stack.cloud.apply(&later).await?;
+    // Its receiver has another address.
+    assert_eq!(report["sites"][0]["updated"], json!(["tableau-fanout-WorkbookCreated"]), "{report}");
+    assert_eq!(later.keyring(aws).await?.to_stored().expose_secret(), keyring.expose_secret());
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "later"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
+    Ok(())
+}
