@@ -144,11 +144,11 @@ impl Aws {
     ///
     /// There are no credentials, AWS does not know them, or there is no region.
     pub async fn place(&self) -> anyhow::Result<String> {
-        let account = self.json(&["sts", "get-caller-identity"]).await?;
-        let account = account["Account"].as_str().context("credentials without an account")?;
         // The only command that counts the environment in with both AWS CLIs.
         let settings = self.run(&["configure", "list"]).await?;
         let region = region(&settings).context(NO_REGION)?;
+        let account = self.json(&["sts", "get-caller-identity"]).await?;
+        let account = account["Account"].as_str().context("credentials without an account")?;
         Ok(format!("account {account}, region {region}"))
     }
 
