@@ -18,6 +18,9 @@ use tokio::{io::AsyncWriteExt, process::Command};
 /// The secret of the token that the Tableau site has. No output is to hold it.
 pub(crate) const SECRET: &str = "s3cret-of-the-token";
 
+/// Runs a command in a terminal.
+const TERMINAL: &str = include_str!("terminal.py");
+
 /// The bucket for the code.
 pub(crate) const BUCKET: &str = "artifacts";
 
@@ -98,6 +101,14 @@ impl Office {
         let mut infra = infra(arguments);
         infra.args(["--endpoint-url", &self.cloud.endpoint]);
         said(infra, input).await
+    }
+
+    /// Runs a command at the local cloud in a terminal, and answers its questions.
+    pub(crate) async fn infra_asks(&self, arguments: &[&str], answers: &[(&str, &str)]) -> anyhow::Result<Said> {
+        let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
+        terminal.args(["-c", TERMINAL, &json!(answers).to_string(), env!("CARGO_BIN_EXE_infra")]);
+        terminal.args(arguments).args(["--endpoint-url", &self.cloud.endpoint]).kill_on_drop(true);
+        said(terminal, "").await
     }
 
     /// Deploys what is built.

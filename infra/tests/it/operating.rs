@@ -14,7 +14,7 @@ use shared::event::Event;
 use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
 
-use crate::office::{BUCKET, Office, SECRET, Said, architecture, bare, infra, said};
+use crate::office::{BUCKET, CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
 
 /// A webhook of somebody else.
 fn foreign() -> anyhow::Result<Webhook> {
@@ -194,6 +194,32 @@ async fn a_stack_is_not_destroyed_while_its_webhooks_are_on_tableau_unless_by_fo
     office.infra(&["destroy", "--yes", "--force"]).await?.well(&["as --force says", "is gone."])?;
     assert_eq!(office.webhooks(), before);
     nothing_is_left(&office, &["/tableau-fanout/sites/marketing"]).await
+}
+
+#[tokio::test]
+async fn at_a_terminal_everything_is_asked_for_and_the_secret_is_not_shown() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    let server = format!("http://{}", office.tableau.address);
+    let mut answers = [
+        ("online.tableau.com: ", server.as_str()),
+        ("for the Default site): ", CONTENT_URL),
+        ("personal access token: ", "fanout"),
+        ("(not shown): ", SECRET),
+    ];
+    office.infra_asks(&["add-site", "marketing"], &answers).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    answers[0].1 = "tableau.example";
+    office
+        .infra_asks(&["add-site", "finance"], &answers)
+        .await?
+        .badly(&["nothing was stored", "server is not valid"])?;
+
+    let asked = "to go ahead: ";
+    office.infra_asks(&["destroy"], &[(asked, "yes")]).await?.badly(&["that is not its name: nothing was done"])?;
+    assert_eq!(office.webhooks(), ["tableau-fanout-ViewDeleted"]);
+    office.infra_asks(&["destroy"], &[(asked, "tableau-fanout")]).await?.well(&["is gone."])?;
+    assert_eq!(office.webhooks(), [""; 0]);
+    Ok(())
 }
 
 #[tokio::test]
