@@ -223,6 +223,41 @@ async fn at_a_terminal_everything_is_asked_for_and_the_secret_is_not_shown() -> 
 }
 
 #[tokio::test]
+async fn the_installed_aws_cli_is_used_and_no_secret_is_on_a_command_line_or_in_a_file() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
+    let folder = TempDir::new()?;
+    let [programs, files] = ["bin", "files"].map(|name| folder.path().join(name));
+    [&programs, &files].into_iter().try_for_each(fs::create_dir)?;
+    // Notes what others can see of a command: its words, and the files that are there meanwhile.
+    let notes = folder.path().join("notes");
+    let [aws, notes_text, files_text] = [&tools.program("aws"), &notes, &files].map(|path| path.display().to_string());
+    let wrapper = format!(
+        "#!/bin/sh\n{aws} \"$@\"\nstatus=$?\nPATH=/usr/bin:/bin\necho \"$*\" >> {notes_text}\n\
+         grep -r . {files_text} >> {notes_text}\nexit $status\n"
+    );
+    fs::write(programs.join("aws"), wrapper)?;
+    fs::set_permissions(programs.join("aws"), fs::Permissions::from_mode(0o755))?;
+    let settings = [
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", office.cloud.endpoint.as_str()),
+    ];
+    let mut add = infra(&["add-site", "marketing"]);
+    bare(&mut add, &[&programs], &settings)?;
+    add.env("TMPDIR", &files);
+    said(add, &office.entry().to_string()).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    let notes = fs::read_to_string(notes)?;
+    ensure!(notes.contains("ssm put-parameter --name /tableau-fanout/sites/marketing"), "{notes}");
+    ensure!(notes.contains(r#""action": "apply""#), "the report is looked into: {notes}");
+    ensure!(!notes.contains(SECRET), "{notes}");
+    assert_eq!(fs::read_dir(files)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow::Result<()> {
     let office = Office::open().await?;
     let template = office.packages.template.to_str().context("a path")?;
