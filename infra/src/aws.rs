@@ -5,11 +5,49 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::process::Command;
+use thiserror::Error;
+use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{environment::isolate, python::PythonTools};
+
+/// The oldest AWS CLI of each major version that goes by `AWS_ENDPOINT_URL`. One that does not would take to AWS what is
+/// meant for a local cloud.
+const OLDEST: [(u32, u32); 2] = [(1, 29), (2, 13)];
+
+/// Where to get the AWS CLI.
+const GET_IT: &str = "see https://aws.amazon.com/cli/";
+
+/// Errors of the AWS CLI that come before any answer of the service asked, by what it says, and what to do about them.
+const REMEDIES: [(&str, &str); 12] = [
+    ("Unable to locate credentials", NO_CREDENTIALS),
+    ("Partial credentials found", NO_CREDENTIALS),
+    ("You must specify a region", NO_REGION),
+    ("The config profile", "the AWS CLI does not know this profile: correct AWS_PROFILE"),
+    ("ExpiredToken", EXPIRED),
+    ("Token has expired", EXPIRED),
+    ("Error loading SSO Token", EXPIRED),
+    ("InvalidClientTokenId", UNKNOWN_CREDENTIALS),
+    ("UnrecognizedClientException", UNKNOWN_CREDENTIALS),
+    ("SignatureDoesNotMatch", UNKNOWN_CREDENTIALS),
+    ("Could not connect to the endpoint URL", "AWS cannot be reached: is the region's name right, is there a network?"),
+    (
+        "AccessDenied",
+        "these credentials do not allow it: ask the account's administrator for the permission named here",
+    ),
+];
+
+const NO_CREDENTIALS: &str = "the AWS CLI has no credentials: give it some with `aws configure` or `aws sso login`, or choose a profile with \
+     AWS_PROFILE";
+
+const NO_REGION: &str =
+    "the AWS CLI has no region: set AWS_DEFAULT_REGION, or choose one for good with `aws configure set region`";
+
+const EXPIRED: &str = "the credentials have expired: sign in again, for example with `aws sso login`";
+
+const UNKNOWN_CREDENTIALS: &str = "AWS does not accept these credentials: are they the right ones, and complete?";
 
 /// The AWS CLI.
 #[derive(Clone, Debug)]
@@ -18,17 +56,56 @@ pub struct Aws {
     /// A local cloud's, or none for the AWS account that the environment is set for.
     endpoint: Option<String>,
     folder: PathBuf,
+    is_verbose: bool,
+}
+
+/// What a command reads from `/dev/stdin`: neither on its command line, which others can see, nor in a file.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Nothing.
+    None,
+    /// Something that may be shown.
+    Text(&'a str),
+    /// Something that is never shown.
+    Secret(&'a SecretString),
+}
+
+/// A command that failed.
+#[derive(Debug, Error)]
+#[error("aws {command} failed: {said}")]
+pub struct Failed {
+    command: String,
+    said: String,
+}
+
+impl Failed {
+    /// The error code of the service, if it answered with one.
+    pub fn code(&self) -> Option<&str> {
+        let (_, rest) = self.said.split_once("An error occurred (")?;
+        rest.split_once(')').map(|(code, _)| code)
+    }
+
+    /// What the CLI said.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
 }
 
 impl Aws {
     /// The CLI of the tools, for a local cloud; files it is to write go to `folder`.
     pub fn local(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
-        Self { program: tools.program("aws"), endpoint: Some(endpoint), folder: folder.to_owned() }
+        Self { program: tools.program("aws"), endpoint: Some(endpoint), folder: folder.to_owned(), is_verbose: false }
     }
 
     /// The CLI that is installed, with region, profile and credentials as it finds them.
     pub fn installed(folder: &Path) -> Self {
-        Self { program: "aws".into(), endpoint: None, folder: folder.to_owned() }
+        Self { program: "aws".into(), endpoint: None, folder: folder.to_owned(), is_verbose: false }
+    }
+
+    /// The same, which prints each command before it runs it, on standard error.
+    #[must_use]
+    pub fn verbose(self, is_verbose: bool) -> Self {
+        Self { is_verbose, ..self }
     }
 
     /// The folder for its files.
@@ -41,13 +118,56 @@ impl Aws {
         self.endpoint.as_deref()
     }
 
+    /// Makes sure that there is an AWS CLI, and none that is too old.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is too old.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        let said = self.run(&["--version"]).await?;
+        let version = version(&said).with_context(|| format!("`aws --version` says no version: {}", said.trim()))?;
+        let is_new_enough = OLDEST.iter().any(|oldest| oldest.0 == version.0 && *oldest <= version) || version.0 > 2;
+        let [(first, first_minor), (second, second_minor)] = OLDEST;
+        ensure!(
+            is_new_enough,
+            "the AWS CLI {}.{} is too old: {first}.{first_minor} or {second}.{second_minor} is needed, or anything \
+             newer; {GET_IT}",
+            version.0,
+            version.1
+        );
+        Ok(())
+    }
+
+    /// Account and region that commands are about, for people.
+    ///
+    /// # Errors
+    ///
+    /// There are no credentials, AWS does not know them, or there is no region.
+    pub async fn place(&self) -> anyhow::Result<String> {
+        // The only command that counts the environment in with both AWS CLIs.
+        let settings = self.run(&["configure", "list"]).await?;
+        let region = region(&settings).context(NO_REGION)?;
+        let account = self.json(&["sts", "get-caller-identity"]).await?;
+        let account = account["Account"].as_str().context("credentials without an account")?;
+        Ok(format!("account {account}, region {region}"))
+    }
+
     /// Runs a command and returns what it printed as JSON, null if it printed nothing.
     ///
     /// # Errors
     ///
     /// The command failed, or printed something else. The error shows what it said.
     pub async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let printed = self.run(arguments).await?;
+        self.json_with(arguments, Input::None).await
+    }
+
+    /// The same with an input.
+    ///
+    /// # Errors
+    ///
+    /// As [`Aws::json`].
+    pub async fn json_with(&self, arguments: &[&str], input: Input<'_>) -> anyhow::Result<Value> {
+        let printed = self.run_with(arguments, input).await?;
         if printed.trim().is_empty() {
             return Ok(Value::Null);
         }
@@ -58,8 +178,20 @@ impl Aws {
     ///
     /// # Errors
     ///
-    /// The command failed. The error shows what it said.
+    /// The command failed, as [`Failed`] says, under what to do about it if that is known.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run_with(arguments, Input::None).await
+    }
+
+    /// The same with an input.
+    ///
+    /// # Errors
+    ///
+    /// As [`Aws::run`].
+    pub async fn run_with(&self, arguments: &[&str], input: Input<'_>) -> anyhow::Result<String> {
+        if self.is_verbose {
+            eprintln!("{}", self.plain(arguments, input));
+        }
         let mut command = Command::new(&self.program);
         command.args(["--output", "json"]).args(arguments).current_dir(&self.folder);
         if let Some(endpoint) = &self.endpoint {
@@ -67,22 +199,126 @@ impl Aws {
             // `cloudformation package` goes by the variable, `sqs` by the option.
             command.args(["--endpoint-url", endpoint]).env("AWS_ENDPOINT_URL", endpoint);
         }
-        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-        let output = output.with_context(|| {
-            format!(
-                "cannot start {}: is the AWS CLI installed? See https://aws.amazon.com/cli/",
-                self.program.display()
-            )
-        })?;
+        // Nobody is here to leaf through its output.
+        command.env("AWS_PAGER", "").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let input = match input {
+            Input::None => None,
+            Input::Text(text) => Some(text),
+            Input::Secret(secret) => Some(secret.expose_secret()),
+        };
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}: is the AWS CLI installed? {GET_IT}", self.program.display()))?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // One that fails before it has read all says why itself.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("aws {} failed: {}", named(arguments), said.trim());
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let remedy = REMEDIES.iter().find(|(sign, _)| said.contains(sign)).map(|(_, remedy)| *remedy);
+            let error = anyhow::Error::new(Failed { command: named(arguments), said });
+            bail!(match remedy {
+                Some(remedy) => error.context(remedy),
+                None => error,
+            });
         }
         Ok(String::from_utf8(output.stdout)?)
     }
+
+    /// A command as a person would type it.
+    fn plain(&self, arguments: &[&str], input: Input<'_>) -> String {
+        let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint-url", endpoint]);
+        let words = ["aws"].into_iter().chain(arguments.iter().copied()).chain(endpoint).map(quoted);
+        let command = words.collect::<Vec<_>>().join(" ");
+        match input {
+            Input::None => format!("$ {command}"),
+            Input::Text(text) => format!("$ echo {} | {command}", quoted(text)),
+            Input::Secret(_) => format!("$ {command} < (a secret)"),
+        }
+    }
+}
+
+/// Whether a command failed with an error code of the service.
+pub fn has_code(error: &anyhow::Error, code: &str) -> bool {
+    error.downcast_ref::<Failed>().and_then(Failed::code) == Some(code)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The major and minor number of what `aws --version` says, such as `aws-cli/2.13.1 Python/3.11.4 …`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.trim().strip_prefix("aws-cli/")?.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// The region in what `aws configure list` says, whose columns are parted by spaces or by colons.
+fn region(settings: &str) -> Option<&str> {
+    let mut words = settings.lines().map(|line| line.split([' ', ':']).filter(|word| !word.is_empty()));
+    let mut line = words.find(|words| words.clone().next() == Some("region"))?;
+    line.nth(1).filter(|region| !region.starts_with('<') && *region != "None")
 }
 
 /// Service and operation. The rest may hold a secret.
 fn named(arguments: &[&str]) -> String {
     arguments[..arguments.len().min(2)].join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_either_cli_is_read() {
+        assert_eq!(version("aws-cli/1.45.11 Python/3.11.7 Linux/6.18 botocore/1.43.11\n"), Some((1, 45)));
+        assert_eq!(version("aws-cli/2.13.1 Python/3.11.4 Linux/6.1 exe/x86_64.debian.12"), Some((2, 13)));
+        assert_eq!(version("something else"), None);
+    }
+
+    #[test]
+    fn the_region_is_read_from_either_table() {
+        let old = "      Name                    Value             Type    Location\n   \
+                   profile                <not set>             None    None\n    \
+                   region                us-east-1              env    AWS_DEFAULT_REGION\n";
+        assert_eq!(region(old), Some("us-east-1"));
+        assert_eq!(
+            region("NAME : VALUE : TYPE : LOCATION\nregion : eu-west-1 : env : AWS_REGION\n"),
+            Some("eu-west-1")
+        );
+        assert_eq!(region(&old.replace("us-east-1", "<not set>")), None);
+        assert_eq!(region(""), None);
+    }
+
+    #[test]
+    fn the_code_of_an_error_is_what_the_service_said() {
+        let failed = |said: &str| Failed { command: "ssm get-parameter".to_owned(), said: said.to_owned() };
+        let said = "aws: [ERROR]: An error occurred (ParameterNotFound) when calling the GetParameter operation: ";
+        assert_eq!(failed(said).code(), Some("ParameterNotFound"));
+        assert_eq!(failed("Unable to locate credentials").code(), None);
+        let error = anyhow::Error::new(failed(said)).context("one thing").context("another");
+        assert!(has_code(&error, "ParameterNotFound") && !has_code(&error, "AccessDenied"));
+    }
+
+    #[test]
+    fn a_command_is_printed_as_a_shell_takes_it_and_without_a_secret() {
+        let aws = Aws { program: "aws".into(), endpoint: None, folder: PathBuf::new(), is_verbose: true };
+        let put = ["ssm", "put-parameter", "--name", "/a/b", "--value", "file:///dev/stdin", "--description", "it's"];
+        assert_eq!(
+            aws.plain(&put, Input::Secret(&SecretString::from("s3cret"))),
+            r"$ aws ssm put-parameter --name /a/b --value file:///dev/stdin --description 'it'\''s' < (a secret)"
+        );
+        let aws = Aws { endpoint: Some("http://127.0.0.1:1".to_owned()), ..aws };
+        assert_eq!(
+            aws.plain(&["lambda", "invoke"], Input::Text(r#"{"action":"plan"}"#)),
+            r#"$ echo '{"action":"plan"}' | aws lambda invoke --endpoint-url http://127.0.0.1:1"#
+        );
+    }
 }

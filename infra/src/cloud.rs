@@ -1,13 +1,10 @@
 //! The local cloud, and how the stack gets into it: by the same commands as on AWS.
 
-use std::{
-    env,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{env, path::Path};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use reqwest::Client;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -16,18 +13,13 @@ use crate::{
     environment,
     functions::Packages,
     python::PythonTools,
+    queue,
     service::{Service, free_port},
-    stack::Stack,
+    stack::{Answer, Stack, put_secret},
 };
 
 /// Name of the local stack: the product's default.
 pub const STACK: &str = "tableau-fanout";
-
-/// How long a message may take from the topic to a queue. It takes milliseconds.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long one call waits for messages, in seconds.
-const RECEIVE_WAIT: u64 = 5;
 
 /// A local cloud.
 #[derive(Debug)]
@@ -72,20 +64,14 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn deploy(&self, packages: &Packages) -> anyhow::Result<Stack> {
-        let template = packages.template.to_str().context("the template's path is not UTF-8")?;
         let architecture = match env::consts::ARCH {
             "x86_64" => "Architecture=x86_64",
             "aarch64" => "Architecture=arm64",
             other => bail!("Lambda has no {other} processors"),
         };
-        let endpoint = format!("AwsEndpointUrl={}", self.endpoint);
+        let parameters = [architecture.to_owned(), format!("AwsEndpointUrl={}", self.endpoint)];
         self.aws.run(&["s3", "mb", "s3://artifacts"]).await?;
-        let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", "artifacts"];
-        self.aws.run(&[&package[..], &["--output-template-file", "packaged.yaml"]].concat()).await?;
-        let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", STACK];
-        let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", architecture, &endpoint];
-        self.aws.run(&[&deploy[..], &options].concat()).await?;
-        Stack::read(&self.aws, STACK).await
+        Stack::deploy(&self.aws, STACK, &packages.template, "artifacts", &parameters).await
     }
 
     /// Stores a site entry, as a person would.
@@ -94,8 +80,7 @@ impl Cloud {
     ///
     /// The command fails.
     pub async fn put_site(&self, stack: &Stack, name: &str, entry: &Value) -> anyhow::Result<()> {
-        let parameter = format!("{}/{name}", stack.output("SitesPath")?);
-        self.put_parameter(&parameter, stack.output("KeyAlias")?, &entry.to_string()).await
+        stack.put_site(&self.aws, name, &SecretString::from(entry.to_string()), true).await
     }
 
     /// Stores a SecureString.
@@ -104,8 +89,7 @@ impl Cloud {
     ///
     /// The command fails.
     pub async fn put_parameter(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
-        let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key, "--overwrite"];
-        self.aws.run(&[&put[..], &["--value", value]].concat()).await.map(drop)
+        put_secret(&self.aws, name, key, &SecretString::from(value), true).await
     }
 
     /// Has the reconciler apply what is declared, and returns its report.
@@ -123,19 +107,10 @@ impl Cloud {
     ///
     /// The invocation failed. The error is what the function said.
     pub async fn reconcile(&self, stack: &Stack, action: &str) -> anyhow::Result<Value> {
-        // A rotation takes longer than the CLI waits for an answer unless it is told to.
-        let invoke =
-            ["lambda", "invoke", "--cli-read-timeout", "0", "--function-name", stack.output("ReconcilerName")?];
-        let payload = ["--payload", &json!({ "action": action }).to_string(), "report.json"];
-        let answer = self.aws.json(&[&invoke[..], &payload].concat()).await?;
-        let report = tokio::fs::read_to_string(self.aws.folder().join("report.json")).await?;
-        let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;
-        ensure!(
-            answer["FunctionError"].is_null(),
-            "the reconciler failed: {}",
-            report["errorMessage"].as_str().unwrap_or("it gave no reason")
-        );
-        Ok(report)
+        match stack.reconcile(&self.aws, action, &[]).await? {
+            Answer::Report(report) => Ok(report),
+            Answer::Failure { text, .. } => bail!("the reconciler failed: {text}"),
+        }
     }
 
     /// Makes a queue and subscribes it to the events topic with a filter policy. Returns the queue's address.
@@ -154,14 +129,8 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn subscribe_queue_to(&self, topic: &str, name: &str, options: &Value) -> anyhow::Result<String> {
-        let fifo: &[&str] = if name.ends_with(".fifo") { &["--attributes", "FifoQueue=true"] } else { &[] };
-        let queue = self.aws.json(&[&["sqs", "create-queue", "--queue-name", name], fifo].concat()).await?;
-        let queue = queue["QueueUrl"].as_str().context("a queue without an address")?.to_owned();
-        let get = ["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names", "QueueArn"];
-        let attributes = self.aws.json(&get).await?;
-        let arn = attributes["Attributes"]["QueueArn"].as_str().context("a queue without an ARN")?;
-        let subscribe = ["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", arn];
-        self.aws.run(&[&subscribe[..], &["--attributes", &options.to_string()]].concat()).await?;
+        let queue = queue::create(&self.aws, name).await?;
+        queue::subscribe(&self.aws, &queue, topic, options).await?;
         Ok(queue)
     }
 
@@ -195,16 +164,7 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn receive(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
-        let wait = RECEIVE_WAIT.to_string();
-        let receive = ["sqs", "receive-message", "--queue-url", queue, "--max-number-of-messages", "10"];
-        let options = ["--wait-time-seconds", &wait, "--message-attribute-names", "All"];
-        let answer = self.aws.json(&[&receive[..], &options].concat()).await?;
-        let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
-        for message in &messages {
-            let receipt = message["ReceiptHandle"].as_str().context("a message without a receipt")?;
-            self.aws.run(&["sqs", "delete-message", "--queue-url", queue, "--receipt-handle", receipt]).await?;
-        }
-        Ok(messages)
+        queue::receive(&self.aws, queue).await
     }
 
     /// Waits until at least one message is in a queue, and takes out what is there.
@@ -213,13 +173,6 @@ impl Cloud {
     ///
     /// None arrives in time.
     pub async fn receive_some(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
-        let start = Instant::now();
-        while start.elapsed() < ARRIVAL_TIMEOUT {
-            let messages = self.receive(queue).await?;
-            if !messages.is_empty() {
-                return Ok(messages);
-            }
-        }
-        bail!("no message arrived in the queue within {} s", ARRIVAL_TIMEOUT.as_secs())
+        queue::receive_some(&self.aws, queue).await
     }
 }

@@ -1,14 +1,24 @@
 //! What `cargo infra` does, as a library, so that tests run the same stack by the same steps.
 
+pub mod add_site;
 pub mod aws;
+pub mod binaries;
 pub mod cloud;
+pub mod deploy;
+pub mod destroy;
 pub mod environment;
 pub mod functions;
 pub mod local;
 pub mod python;
+pub mod queue;
+pub mod reconcile;
 pub mod replay;
 pub mod sample;
 pub mod service;
 pub mod stack;
+pub mod status;
 pub mod steps;
+pub mod target;
+pub mod test;
+pub mod url;
 pub mod workspace;

@@ -4,8 +4,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use infra::{
+    add_site::{self, AddSite},
+    deploy::{self, Deploy},
+    destroy::{self, Destroy},
     local::{self, Local},
+    reconcile::{self, Reconcile},
     replay::{self, Replay},
+    status::{self, Status},
+    test::{self, Test},
+    url::{self, Url},
 };
 
 /// Runs and operates Tableau Fanout.
@@ -18,16 +25,30 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    AddSite(AddSite),
+    Deploy(Deploy),
+    Destroy(Destroy),
     Local(Local),
+    Reconcile(Reconcile),
     Replay(Replay),
+    Status(Status),
+    Test(Test),
+    Url(Url),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let result = match command {
+        Command::AddSite(arguments) => add_site::run(arguments).await,
+        Command::Deploy(arguments) => deploy::run(arguments).await,
+        Command::Destroy(arguments) => destroy::run(arguments).await,
         Command::Local(arguments) => local::run(arguments).await,
+        Command::Reconcile(arguments) => reconcile::run(arguments).await,
         Command::Replay(arguments) => replay::run(arguments).await,
+        Command::Status(arguments) => status::run(arguments).await,
+        Command::Test(arguments) => test::run(arguments).await,
+        Command::Url(arguments) => url::run(arguments).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("\nerror: {error}");

@@ -14,17 +14,13 @@ use shared::{
     record::{DeliveryRecord, EventRecord, Outcome},
     registration::{ReceiverUrl, Registration, RegistrationUrl},
 };
-use tempfile::TempDir;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     aws::Aws,
-    cloud::STACK,
-    python::PythonTools,
-    service::{http_client, internet_client},
     stack::Stack,
     steps::{show, step},
-    workspace::Workspace,
+    target::Target,
 };
 
 /// How long the receiver may take for an answer: its own limit in the template.
@@ -43,13 +39,8 @@ pub struct Replay {
     /// Only say what would be published.
     #[arg(long)]
     dry_run: bool,
-    /// Name of the stack.
-    #[arg(long, default_value = STACK)]
-    stack: String,
-    /// Endpoint of a local cloud, as `cargo infra local` tells it. Without, the AWS CLI's own settings count (region,
-    /// profile, credentials).
-    #[arg(long)]
-    endpoint_url: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// The deliveries that a log tells of.
@@ -94,18 +85,11 @@ impl Log {
 ///
 /// The log cannot be read, or not all could be published. What was published is not undone.
 pub async fn run(arguments: Replay) -> anyhow::Result<()> {
-    let Replay { hours, dry_run, stack, endpoint_url } = arguments;
-    let folder = TempDir::new().context("no temporary folder")?;
-    let (aws, http) = match endpoint_url {
-        Some(endpoint) => {
-            let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
-            (Aws::local(&tools, endpoint, folder.path()), http_client()?)
-        }
-        None => (Aws::installed(folder.path()), internet_client()?),
-    };
-    let stack = Stack::read(&aws, &stack).await?;
+    let Replay { hours, dry_run, target } = arguments;
+    let way = target.way().await?;
+    let (stack, http, aws) = (way.stack().await?, way.http()?, &way.aws);
     let title = format!("Look for undelivered events of the last {hours} h in the receiver's log");
-    let Found { missing, unreadable } = step(&title, find(&aws, &stack, hours)).await?;
+    let Found { missing, unreadable } = step(&title, find(aws, &stack, hours)).await?;
     let refused = match (missing.is_empty(), dry_run) {
         (true, _) => {
             println!("\nNothing to publish.");
@@ -116,7 +100,7 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
             0
         }
         (false, false) => {
-            let refused = step("Send them to the receiver", send_all(&aws, &http, &stack, &missing)).await?;
+            let refused = step("Send them to the receiver", send_all(aws, &http, &stack, &missing)).await?;
             println!("\n{} published.", counted(missing.len() - refused));
             refused
         }

@@ -1,32 +1,178 @@
 //! A deployed stack, on AWS or in a local cloud.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
-use shared::keyring::Keyring;
+use serde_json::{Value, json};
+use shared::{keyring::Keyring, registration::SiteName};
+use tokio::fs;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Input, has_code};
+
+/// How long the reconciler may take for an answer, in seconds: the longest that Lambda lets any function run. The AWS CLI
+/// gives up earlier unless it is told, and then asks again.
+const ANSWER_TIMEOUT: &str = "900";
+
+/// What our template says of itself, and no other.
+const MARK: &str = "Tableau Fanout";
 
 /// A stack, with its outputs.
 #[derive(Clone, Debug)]
 pub struct Stack {
     name: String,
+    state: String,
     outputs: BTreeMap<String, String>,
 }
 
+/// What can be done with a stack, by what CloudFormation says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It works, and can be changed.
+    Whole,
+    /// It works, and is being changed.
+    Changing,
+    /// It works, but an update went wrong and so did taking it back.
+    Stuck,
+    /// It is being made or deleted.
+    Underway,
+    /// It was never made or never wholly deleted. What is left of it can only be deleted.
+    Broken,
+    /// It is planned and there is nothing of it yet.
+    Planned,
+}
+
+impl Condition {
+    fn of(state: &str) -> Self {
+        match state {
+            "REVIEW_IN_PROGRESS" => Self::Planned,
+            "UPDATE_ROLLBACK_FAILED" => Self::Stuck,
+            "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" | "DELETE_FAILED" => Self::Broken,
+            state if state.ends_with("_IN_PROGRESS") && state.starts_with("UPDATE_") => Self::Changing,
+            state if state.ends_with("_IN_PROGRESS") => Self::Underway,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// What the reconciler answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// Everything was done as asked.
+    Report(Value),
+    /// Something was not.
+    Failure {
+        /// The kind of failure, such as `SitesFailed`.
+        kind: String,
+        /// What it has to say: mostly the text of its report.
+        text: String,
+    },
+}
+
 impl Stack {
-    /// Looks at the stack called `name`.
+    /// Looks for the stack called `name`, in whatever state it is.
     ///
     /// # Errors
     ///
-    /// There is none, or it cannot be looked at.
-    pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Self> {
-        let stacks = aws.json(&["cloudformation", "describe-stacks", "--stack-name", name]).await?;
-        let outputs = stacks["Stacks"][0]["Outputs"].as_array().into_iter().flatten();
+    /// It cannot be looked for.
+    pub async fn find(aws: &Aws, name: &str) -> anyhow::Result<Option<Self>> {
+        let found = aws.json(&["cloudformation", "describe-stacks", "--stack-name", name]).await;
+        let stacks = match found {
+            Err(error) if has_code(&error, "ValidationError") && format!("{error:#}").contains("does not exist") => {
+                return Ok(None);
+            }
+            found => found?,
+        };
+        let stack = &stacks["Stacks"][0];
+        let outputs = stack["Outputs"].as_array().into_iter().flatten();
         let outputs = outputs
             .filter_map(|output| Some((output["OutputKey"].as_str()?.into(), output["OutputValue"].as_str()?.into())));
-        Ok(Self { name: name.to_owned(), outputs: outputs.collect() })
+        let state = stack["StackStatus"].as_str().unwrap_or_default().to_owned();
+        Ok(Some(Self { name: name.to_owned(), state, outputs: outputs.collect() }))
+    }
+
+    /// Looks at the stack called `name`, which must be there and work.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it does not work, or it cannot be looked at.
+    pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Self> {
+        let stack = Self::find(aws, name).await?;
+        let stack = stack.with_context(|| {
+            format!(
+                "there is no stack {name} in this account and region. If it has another name, say --stack; if it is \
+                 elsewhere, choose the region with AWS_DEFAULT_REGION and the account with AWS_PROFILE; if it is \
+                 nowhere, make it with `cargo infra deploy`"
+            )
+        })?;
+        let state = &stack.state;
+        match stack.condition() {
+            Condition::Whole | Condition::Changing | Condition::Stuck => Ok(stack),
+            Condition::Underway | Condition::Planned => {
+                bail!("the stack {name} is not ready: its state is {state}. Try again when that has changed")
+            }
+            Condition::Broken => bail!(
+                "the stack {name} does not work: its state is {state}. Remove what is left of it with `cargo infra \
+                 destroy`, then make it anew with `cargo infra deploy`"
+            ),
+        }
+    }
+
+    /// Uploads what a template names and makes or changes the stack called `name` by it. Parameters that are not named
+    /// keep their values.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn deploy(
+        aws: &Aws,
+        name: &str,
+        template: &Path,
+        bucket: &str,
+        parameters: &[String],
+    ) -> anyhow::Result<Self> {
+        let template = template.to_str().context("the template's path is not UTF-8")?;
+        let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", bucket];
+        let options = ["--s3-prefix", name, "--output-template-file", "packaged.yaml"];
+        aws.run(&[&package[..], &options].concat()).await?;
+        let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", name];
+        // A stack that is as it should be already is none that failed. Version 1 of the AWS CLI would have it so.
+        let options = ["--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
+        aws.run(&[&deploy[..], &options, &parameters].concat()).await?;
+        Self::read(aws, name).await
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its state in CloudFormation's words.
+    pub fn state(&self) -> &str {
+        &self.state
+    }
+
+    /// What can be done with it.
+    pub fn condition(&self) -> Condition {
+        Condition::of(&self.state)
+    }
+
+    /// Makes sure that the stack was made from our template and not from somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// It was not, or its template cannot be had.
+    pub async fn expect_ours(&self, aws: &Aws) -> anyhow::Result<()> {
+        let get = ["cloudformation", "get-template", "--stack-name", &self.name, "--query", "TemplateBody"];
+        let template = aws.run(&get).await?;
+        if !template.contains(MARK) {
+            bail!(
+                "the stack {} is none of Tableau Fanout's: nothing was done. Name the right one with --stack",
+                self.name
+            );
+        }
+        Ok(())
     }
 
     /// An output of the template.
@@ -37,6 +183,11 @@ impl Stack {
     pub fn output(&self, name: &str) -> anyhow::Result<&str> {
         let output = self.outputs.get(name).map(String::as_str);
         output.with_context(|| format!("the stack {} has no output {name}: is it Tableau Fanout's?", self.name))
+    }
+
+    /// All outputs, in the order of their names.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.outputs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Where the receiver can be reached from here. A local cloud's Function URL is resolved by no name service.
@@ -56,15 +207,124 @@ impl Stack {
         format!("/{}/{name}", self.name)
     }
 
+    /// Name of a site's entry.
+    ///
+    /// # Errors
+    ///
+    /// The template has no such output.
+    pub fn site_parameter(&self, site: &str) -> anyhow::Result<String> {
+        Ok(format!("{}/{site}", self.output("SitesPath")?))
+    }
+
     /// The signing keys, as the reconciler made them.
     ///
     /// # Errors
     ///
     /// There are none, or they cannot be read.
     pub async fn keyring(&self, aws: &Aws) -> anyhow::Result<Keyring> {
-        let get = ["ssm", "get-parameter", "--with-decryption", "--name", &self.parameter("signing-keys")];
-        let parameter = aws.json(&get).await?;
-        let value = SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default());
+        let value = read_parameter(aws, &self.parameter("signing-keys")).await?;
+        let value = value.with_context(|| {
+            format!(
+                "the stack {} has no signing keys yet: the reconciler makes them when it first looks after a site. Add \
+                 one with `cargo infra add-site`",
+                self.name
+            )
+        })?;
         Ok(Keyring::parse(value.expose_secret())?)
+    }
+
+    /// Stores a site's entry. One that is there already is replaced only if `overwrite` says so.
+    ///
+    /// # Errors
+    ///
+    /// The command fails, or there is an entry already.
+    pub async fn put_site(&self, aws: &Aws, site: &str, entry: &SecretString, overwrite: bool) -> anyhow::Result<()> {
+        put_secret(aws, &self.site_parameter(site)?, self.output("KeyAlias")?, entry, overwrite).await
+    }
+
+    /// Has the reconciler do something for some sites, or for all if none are named.
+    ///
+    /// # Errors
+    ///
+    /// It could not be asked.
+    pub async fn reconcile(&self, aws: &Aws, action: &str, sites: &[SiteName]) -> anyhow::Result<Answer> {
+        let request = match sites {
+            [] => json!({ "action": action }),
+            sites => json!({ "action": action, "sites": sites }),
+        };
+        let invoke = ["lambda", "invoke", "--cli-read-timeout", ANSWER_TIMEOUT];
+        let what =
+            ["--function-name", self.output("ReconcilerName")?, "--payload", "fileb:///dev/stdin", "report.json"];
+        let answer = aws.json_with(&[&invoke[..], &what].concat(), Input::Text(&request.to_string())).await;
+        let answer = match answer {
+            Err(error) if has_code(&error, "TooManyRequestsException") => {
+                return Err(error.context(
+                    "the reconciler is at work already, and does one run at a time: try again in some minutes",
+                ));
+            }
+            answer => answer?,
+        };
+        let report = fs::read_to_string(aws.folder().join("report.json")).await?;
+        let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;
+        if answer["FunctionError"].is_null() {
+            return Ok(Answer::Report(report));
+        }
+        let text = |member: &str, otherwise: &str| report[member].as_str().unwrap_or(otherwise).to_owned();
+        Ok(Answer::Failure { kind: text("errorType", "Error"), text: text("errorMessage", "it gave no reason") })
+    }
+}
+
+/// Reads a parameter, decrypted. There may be none.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn read_parameter(aws: &Aws, name: &str) -> anyhow::Result<Option<SecretString>> {
+    let parameter = match aws.json(&["ssm", "get-parameter", "--with-decryption", "--name", name]).await {
+        Err(error) if has_code(&error, "ParameterNotFound") => return Ok(None),
+        parameter => parameter?,
+    };
+    Ok(Some(SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default())))
+}
+
+/// Stores a SecureString.
+///
+/// # Errors
+///
+/// The command fails; so it does if there is one already and `overwrite` does not say otherwise.
+pub async fn put_secret(aws: &Aws, name: &str, key: &str, value: &SecretString, overwrite: bool) -> anyhow::Result<()> {
+    let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key];
+    let overwrite: &[&str] = if overwrite { &["--overwrite"] } else { &[] };
+    let from = ["--value", "file:///dev/stdin"];
+    aws.run_with(&[&put[..], overwrite, &from].concat(), Input::Secret(value)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_done_follows_from_the_state() {
+        for (state, condition) in [
+            ("CREATE_COMPLETE", Condition::Whole),
+            ("UPDATE_COMPLETE", Condition::Whole),
+            ("UPDATE_ROLLBACK_COMPLETE", Condition::Whole),
+            ("UPDATE_FAILED", Condition::Whole),
+            ("IMPORT_ROLLBACK_COMPLETE", Condition::Whole),
+            ("UPDATE_IN_PROGRESS", Condition::Changing),
+            ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Condition::Changing),
+            ("UPDATE_ROLLBACK_IN_PROGRESS", Condition::Changing),
+            ("UPDATE_ROLLBACK_FAILED", Condition::Stuck),
+            ("CREATE_IN_PROGRESS", Condition::Underway),
+            ("ROLLBACK_IN_PROGRESS", Condition::Underway),
+            ("DELETE_IN_PROGRESS", Condition::Underway),
+            ("ROLLBACK_COMPLETE", Condition::Broken),
+            ("ROLLBACK_FAILED", Condition::Broken),
+            ("CREATE_FAILED", Condition::Broken),
+            ("DELETE_FAILED", Condition::Broken),
+            ("REVIEW_IN_PROGRESS", Condition::Planned),
+        ] {
+            assert_eq!(Condition::of(state), condition, "{state}");
+        }
     }
 }

@@ -5,5 +5,7 @@
 
 mod breaking;
 mod endings;
+mod office;
+mod operating;
 mod replay;
 mod running;

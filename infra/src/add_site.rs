@@ -1,0 +1,168 @@
+//! `cargo infra add-site`: declares a Tableau site.
+
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use reconciler::tableau::{Tableau, TableauError};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use shared::{registration::SiteName, site::SiteEntry};
+use tokio::time::Instant;
+
+use crate::{
+    aws::{Aws, has_code},
+    reconcile::reconciled,
+    stack::{Stack, read_parameter},
+    steps::{show, step},
+    target::Target,
+};
+
+/// How long Tableau may take for a sign-in, with a repetition or two.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Declares a Tableau site: asks for what is needed to sign in, tries it, stores it encrypted, and has the site's webhooks
+/// registered. If standard input is no terminal, reads the site entry from it, as JSON.
+#[derive(Clone, Debug, Args)]
+pub struct AddSite {
+    /// Your name for the site: lower-case letters, digits and hyphens, at most 40. People read it in messages.
+    name: SiteName,
+    /// Replace the entry that is there.
+    #[arg(long)]
+    overwrite: bool,
+    /// Do not try to sign in from here: for a server that only the reconciler reaches.
+    #[arg(long)]
+    no_sign_in: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// There is an entry already, the new one cannot be used, or the site's webhooks could not all be registered. The error
+/// says whether anything was stored.
+pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
+    let AddSite { name, overwrite, no_sign_in, target } = arguments;
+    let way = target.way().await?;
+    let (aws, stack) = (&way.aws, way.stack().await?);
+    let parameter = stack.site_parameter(name.as_str())?;
+    // Before anybody types.
+    ensure!(
+        overwrite || !exists(aws, &parameter).await?,
+        "there is an entry {parameter} already, and nothing was changed: --overwrite replaces it"
+    );
+    let text = entry_text()?;
+    let entry = SiteEntry::parse(&parameter, text.expose_secret()).context("nothing was stored")?;
+    if !no_sign_in {
+        let title = format!("Sign in to {} as the token {:?}", entry.server, entry.token_name);
+        step(&title, sign_in(aws, &stack, &entry)).await.context("nothing was stored")?;
+    }
+    let store = stack.put_site(aws, name.as_str(), &text, overwrite);
+    step(&format!("Store the entry {parameter}, encrypted"), store).await?;
+    let report = reconciled(aws, &stack, "apply", std::slice::from_ref(&name));
+    step(&format!("Register the webhooks of {name}"), report).await.with_context(|| {
+        format!(
+            "the entry is stored, but its site is not as it should be yet. The schedule tries again; to try now: cargo \
+             infra reconcile apply --site {name}"
+        )
+    })?;
+    println!("\nFrom now on the schedule looks after {name}. To see an event come through: cargo infra test");
+    Ok(())
+}
+
+/// Whether there is a parameter of this name. What it holds is not asked for.
+async fn exists(aws: &Aws, parameter: &str) -> anyhow::Result<bool> {
+    match aws.run(&["ssm", "get-parameter", "--name", parameter, "--query", "Parameter.Version"]).await {
+        Ok(_) => Ok(true),
+        Err(error) if has_code(&error, "ParameterNotFound") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The site entry: asked for, or read if nobody can be asked.
+fn entry_text() -> anyhow::Result<SecretString> {
+    if !io::stdin().is_terminal() {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+        ensure!(
+            !text.trim().is_empty(),
+            "standard input is empty: run this in a terminal to be asked, or give it the site entry as JSON, such as \
+             {}",
+            json!({ "server": "https://10ax.online.tableau.com", "site": "marketing", "token_name": "…",
+                "token_secret": "…" })
+        );
+        return Ok(SecretString::from(text.trim()));
+    }
+    let server = asked("Address of the server, such as https://10ax.online.tableau.com: ")?;
+    let site = asked("Site, as it follows /site/ in a browser's address (empty for the Default site): ")?;
+    let token_name = asked("Name of the personal access token: ")?;
+    let token_secret = rpassword::prompt_password("Secret of the token (not shown): ")?;
+    let entry =
+        json!({ "server": server, "site": site, "token_name": token_name, "token_secret": token_secret.trim() });
+    Ok(SecretString::from(entry.to_string()))
+}
+
+fn asked(question: &str) -> anyhow::Result<String> {
+    print!("{question}");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    let length = io::stdin().read_line(&mut answer)?;
+    ensure!(length > 0, "the answer is missing; nothing was stored");
+    Ok(answer.trim().to_owned())
+}
+
+/// Signs in to Tableau and looks at the webhooks, which only an administrator may.
+async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<()> {
+    let tableau = Tableau::new()?;
+    // As the reconciler does, so that what works here works there.
+    let parameter = stack.parameter("tableau-ca");
+    let authorities = read_parameter(aws, &parameter).await?;
+    let authorities = authorities.as_ref().map(SecretString::expose_secret);
+    tableau.trust(authorities).with_context(|| format!("the certificates in {parameter} cannot be used"))?;
+    let deadline = Instant::now() + SIGN_IN_TIMEOUT;
+    let mut session = tableau.sign_in(entry, deadline).await.map_err(|error| explained(entry, error))?;
+    let webhooks = session.list().await;
+    let signed_out = session.sign_out().await;
+    let webhooks = webhooks.map_err(|error| explained(entry, error))?;
+    show(&format!("Tableau takes the token; the site has {} webhooks", webhooks.len()));
+    if let Err(error) = signed_out {
+        show(&format!("The session could not be ended, which does no harm: {error}"));
+    }
+    Ok(())
+}
+
+/// An error with what to do about it.
+fn explained(entry: &SiteEntry, error: TableauError) -> anyhow::Error {
+    let SiteEntry { server, content_url, token_name, .. } = entry;
+    let remedy = match (&error, error.code()) {
+        (_, Some("401001")) => format!(
+            "Tableau refused the token {token_name:?}: its name or secret is wrong, it was revoked or has expired, or \
+             it is for another site than {content_url:?}. Tableau does not tell which"
+        ),
+        (_, Some("401002")) => {
+            format!("somebody else uses the token {token_name:?} right now: make one for this purpose only")
+        }
+        (_, Some("403004")) => {
+            format!("the owner of the token {token_name:?} is no administrator of the site: make a token as one")
+        }
+        (_, Some("404000")) => {
+            format!("there is no site {content_url:?}: what follows /site/ in a browser's address is wanted")
+        }
+        (TableauError::NoAnswer { .. }, _) => format!(
+            "{server} cannot be reached from here. If only the reconciler reaches it, add --no-sign-in; if an authority \
+             of your own signed its certificate, store that first (README.md, \"A Tableau Server behind a firewall\")"
+        ),
+        (TableauError::TooOld { .. }, _) => {
+            "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned()
+        }
+        (TableauError::Refused { .. } | TableauError::Unreadable { .. }, _) => {
+            "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned()
+        }
+    };
+    anyhow::Error::new(error).context(remedy)
+}

@@ -1,0 +1,209 @@
+//! `cargo infra deploy`: builds the functions and makes or updates the stack.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    aws::Aws,
+    binaries::{self, Architecture},
+    cloud::STACK,
+    python::PythonTools,
+    stack::{Condition, Stack},
+    steps::{show, step},
+    target::{Target, Way},
+    workspace::Workspace,
+};
+
+/// Builds the functions, checks that Lambda can run them, uploads them, and makes the stack or updates it.
+#[derive(Clone, Debug, Args)]
+pub struct Deploy {
+    /// S3 bucket for the code, in the stack's region.
+    #[arg(long)]
+    bucket: String,
+    /// Processor to build for.
+    #[arg(long, value_enum, default_value = "arm64")]
+    arch: Architecture,
+    /// A parameter of the template, such as ExclusiveRuns=false; can be given several times. Those of an existing stack
+    /// that are not given keep their values.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<String>,
+    /// Deploy what is built already.
+    #[arg(long)]
+    no_build: bool,
+    /// The template, if it is not infra/template.yaml. The functions are in target/lambda next to its folder.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Parameters that are none of a person's, since other options decide them.
+const DECIDED: [(&str, &str); 2] = [("Architecture", "--arch"), ("AwsEndpointUrl", "--endpoint-url")];
+
+fn parameter(text: &str) -> Result<String, String> {
+    let Some((name, _)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err("expected a name and a value, such as ExclusiveRuns=false".to_owned());
+    };
+    match DECIDED.iter().find(|(decided, _)| *decided == name) {
+        Some((_, option)) => Err(format!("{name} follows from {option}")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Something that is needed is missing, the functions do not build or could not run on Lambda, or CloudFormation failed.
+/// The error says which, and in what state the stack is.
+pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
+    let Deploy { bucket, arch, mut parameters, no_build, template, target } = arguments;
+    let workspace = Workspace::locate()?;
+    let template = template.unwrap_or_else(|| workspace.file("infra/template.yaml"));
+    let template = template.canonicalize().with_context(|| format!("cannot find {}", template.display()))?;
+    let binaries = binaries::folder_of(&template)?;
+    let way = target.way().await?;
+    if !no_build {
+        check_cargo_lambda(&way.aws, &workspace).await?;
+    }
+    // What could fail in the middle is looked at before anything is built.
+    let look = look_ahead(&way, &bucket, &template, &parameters);
+    step(&format!("Look at the account, the bucket {bucket} and the stack {}", way.name), look).await?;
+    if !no_build {
+        let build = build(&way.aws, &workspace, &binaries, arch);
+        step(&format!("Build the functions for {arch}"), build).await?;
+    }
+    let check = async { binaries::check(&binaries, arch).map(|told| told.iter().for_each(|line| show(line))) };
+    step("Check that Lambda can run what is built", check).await?;
+    parameters.push(format!("Architecture={arch}"));
+    parameters.extend(way.aws.endpoint().map(|endpoint| format!("AwsEndpointUrl={endpoint}")));
+    let title = format!("Deploy the stack {}", way.name);
+    let stack = step(&title, async {
+        match Stack::deploy(&way.aws, &way.name, &template, &bucket, &parameters).await {
+            Ok(stack) => {
+                stack.outputs().for_each(|(name, value)| show(&format!("{name:15} {value}")));
+                Ok(stack)
+            }
+            Err(error) => Err(error.context(state_after_failure(&way).await)),
+        }
+    });
+    let stack = stack.await?;
+    let name = if stack.name() == STACK { String::new() } else { format!(" --stack {}", stack.name()) };
+    println!("\nThe stack is up. Next, declare a Tableau site:\n\n  cargo infra add-site marketing{name}");
+    Ok(())
+}
+
+/// Makes sure that a deployment can begin, and tells where it goes.
+async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[String]) -> anyhow::Result<()> {
+    let Way { aws, name, .. } = way;
+    show(&aws.place().await?);
+    aws.run(&["s3api", "head-bucket", "--bucket", bucket]).await.with_context(|| {
+        format!(
+            "the bucket {bucket} cannot be used: it is not there, or not yours. Name another with --bucket, or make it: \
+             aws s3 mb s3://{bucket}"
+        )
+    })?;
+    match Stack::find(aws, name).await? {
+        None => show(&format!("the stack {name} will be made")),
+        Some(stack) => {
+            let state = stack.state();
+            match stack.condition() {
+                Condition::Planned => show(&format!("the stack {name} will be made")),
+                Condition::Whole => {
+                    stack.expect_ours(aws).await?;
+                    show(&format!("the stack {name} will be updated; its state is {state}"));
+                }
+                Condition::Changing | Condition::Underway => {
+                    bail!(
+                        "the stack {name} is being changed by somebody: its state is {state}. Wait until that is over"
+                    )
+                }
+                Condition::Stuck => bail!(
+                    "the stack {name} cannot be updated: its state is {state}. First: aws cloudformation \
+                     continue-update-rollback --stack-name {name}"
+                ),
+                Condition::Broken => bail!(
+                    "the stack {name} cannot be updated: its state is {state}. Remove what is left of it with `cargo \
+                     infra destroy`, then deploy again"
+                ),
+            }
+        }
+    }
+    // The AWS CLI drops parameters that the template does not have, silently.
+    let body = format!("file://{}", template.display());
+    let known = aws.json(&["cloudformation", "validate-template", "--template-body", &body]).await?;
+    let known = known["Parameters"].as_array().into_iter().flatten();
+    let known: Vec<_> = known.filter_map(|parameter| parameter["ParameterKey"].as_str()).collect();
+    for name in parameters.iter().filter_map(|parameter| parameter.split('=').next()) {
+        ensure!(known.contains(&name), "the template has no parameter {name}, but: {}", known.join(", "));
+    }
+    Ok(())
+}
+
+/// `cargo` with the means to find cargo-lambda.
+fn cargo(aws: &Aws, workspace: &Workspace) -> anyhow::Result<Command> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if aws.endpoint().is_some() {
+        // A local stack takes nothing that its tools do not have.
+        let ours = PythonTools::for_local_stack(workspace)?.programs();
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path: OsString = env::join_paths([ours].into_iter().chain(env::split_paths(&path)))?;
+        cargo.env("PATH", path);
+    }
+    cargo.arg("lambda").stdin(Stdio::null()).kill_on_drop(true);
+    Ok(cargo)
+}
+
+async fn check_cargo_lambda(aws: &Aws, workspace: &Workspace) -> anyhow::Result<()> {
+    let version = cargo(aws, workspace)?.arg("--version").output().await.context("cannot start cargo")?;
+    ensure!(
+        version.status.success(),
+        "cargo-lambda is not installed: pip install cargo-lambda, or see https://www.cargo-lambda.info"
+    );
+    Ok(())
+}
+
+async fn build(aws: &Aws, workspace: &Workspace, folder: &Path, arch: Architecture) -> anyhow::Result<()> {
+    let mut build = cargo(aws, workspace)?;
+    build.args(["build", "--release", arch.build_option(), "--output-format", "zip", "--lambda-dir"]).arg(folder);
+    build.arg("--manifest-path").arg(workspace.file("Cargo.toml"));
+    let status = build.status().await.context("cannot start cargo")?;
+    ensure!(status.success(), "the functions do not build; the messages above say why");
+    Ok(())
+}
+
+/// What CloudFormation says of a deployment that failed.
+async fn state_after_failure(way: &Way) -> String {
+    let Way { aws, name, .. } = way;
+    let Ok(Some(stack)) = Stack::find(aws, name).await else {
+        return "CloudFormation did not begin; nothing was changed but the bucket's content".to_owned();
+    };
+    let query = "StackEvents[?ends_with(ResourceStatus, '_FAILED')].[LogicalResourceId, ResourceStatusReason]";
+    let events = ["cloudformation", "describe-stack-events", "--stack-name", name, "--max-items", "100"];
+    let events = aws.json(&[&events[..], &["--query", query]].concat()).await.unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("no reason given").to_owned();
+    let reasons =
+        events.as_array().into_iter().flatten().map(|event| format!("{}: {}", text(&event[0]), text(&event[1])));
+    let reasons: Vec<_> = reasons.collect();
+    let next = match stack.condition() {
+        Condition::Broken => "Mend the cause, remove what is left with `cargo infra destroy`, and deploy again",
+        Condition::Stuck => "See `aws cloudformation continue-update-rollback`",
+        _ => "The stack is as it was before",
+    };
+    let quota = reasons.iter().any(|reason| reason.contains("ReservedConcurrentExecution"));
+    let quota = if quota {
+        ". This account's quota for concurrent executions allows no reservation: add --parameter ExclusiveRuns=false"
+    } else {
+        ""
+    };
+    format!("the stack is in the state {}. {next}. What failed: {}{quota}", stack.state(), reasons.join("; "))
+}

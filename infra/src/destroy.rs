@@ -1,0 +1,225 @@
+//! `cargo infra destroy`: removes our webhooks from Tableau, then the stack.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    aws::Aws,
+    reconcile::reconciled,
+    stack::{Condition, Stack},
+    steps::{show, step},
+    target::{Target, Way},
+};
+
+/// The parameters that the reconciler made. They are of no use without the stack, whose key encrypts them.
+const MADE_BY_US: [&str; 2] = ["signing-keys", "state"];
+
+/// How many parameters one call deletes at most.
+const DELETED_AT_ONCE: usize = 10;
+
+/// Removes our webhooks from Tableau and then deletes the stack. Asks before it does.
+#[derive(Clone, Debug, Args)]
+pub struct Destroy {
+    /// Delete the site entries too.
+    #[arg(long)]
+    delete_parameters: bool,
+    /// Delete the stack also if webhooks of ours are left on Tableau.
+    #[arg(long)]
+    force: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// There is no such stack, nobody agreed, webhooks are left on Tableau, or the stack could not be deleted. The error says
+/// what is left.
+pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
+    let Destroy { delete_parameters, force, yes, target } = arguments;
+    let way = target.way().await?;
+    let Way { aws, name, .. } = &way;
+    let title = format!("Look at the stack {name}");
+    let (stack, parameters) = step(&title, look(&way)).await?;
+    let stack = stack.with_context(|| {
+        format!(
+            "there is no stack {name} here, and nothing was done. Name it with --stack; choose the region with \
+             AWS_DEFAULT_REGION and the account with AWS_PROFILE"
+        )
+    })?;
+    let (deleted, kept): (Vec<_>, Vec<_>) = parameters
+        .into_iter()
+        .partition(|parameter| delete_parameters || MADE_BY_US.iter().any(|made| stack.parameter(made) == *parameter));
+    announce(&stack, &deleted, &kept);
+    if !yes {
+        confirm(name)?;
+    }
+    if works(&stack) {
+        remove_webhooks(aws, &stack, force).await?;
+    }
+    let delete = delete(aws, name);
+    step(&format!("Delete the stack {name}, and wait until it is gone"), delete).await?;
+    if !deleted.is_empty() {
+        let delete = delete_all(aws, &deleted);
+        step("Delete the parameters", delete).await.context("the stack is gone; the parameters are not")?;
+    }
+    println!("\nThe stack {name} is gone.");
+    if !kept.is_empty() {
+        println!("Kept: {}.", kept.join(", "));
+    }
+    Ok(())
+}
+
+/// Whether the stack has a reconciler that can be asked.
+fn works(stack: &Stack) -> bool {
+    stack.output("ReconcilerName").is_ok()
+        && matches!(stack.condition(), Condition::Whole | Condition::Stuck | Condition::Changing)
+}
+
+/// Looks for the stack, and at the names of its parameters.
+async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
+    let Way { aws, name, .. } = way;
+    show(&aws.place().await?);
+    let Some(stack) = Stack::find(aws, name).await? else { return Ok((None, Vec::new())) };
+    stack.expect_ours(aws).await?;
+    ensure!(
+        !matches!(stack.condition(), Condition::Underway | Condition::Changing),
+        "the stack {name} is being changed by somebody: its state is {}. Wait until that is over",
+        stack.state()
+    );
+    let path = format!("/{name}");
+    let list = ["ssm", "get-parameters-by-path", "--path", &path, "--recursive", "--query", "Parameters[].Name"];
+    let parameters = aws.json(&list).await?;
+    let parameters = parameters.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
+    let mut parameters: Vec<_> = parameters.collect();
+    parameters.sort();
+    show(&format!("state {}, {} parameters under {path}", stack.state(), parameters.len()));
+    Ok((Some(stack), parameters))
+}
+
+/// Says what will be gone and what stays.
+fn announce(stack: &Stack, deleted: &[String], kept: &[String]) {
+    let name = stack.name();
+    println!("\nThis removes, for good:");
+    if works(stack) {
+        println!("  - our webhooks on every Tableau site that is declared (no others)");
+    } else {
+        println!("  - nothing on Tableau: the stack has no reconciler that could ({})", stack.state());
+    }
+    println!("  - the stack {name} with its functions, topics, their subscriptions, and the functions' logs");
+    println!("  - its encryption key: unusable at once, deleted by AWS after a waiting period (30 days)");
+    deleted.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+    println!("It keeps:");
+    println!("  - the code in the S3 bucket, and the queues and functions of others that subscribed");
+    kept.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+    if !kept.is_empty() {
+        println!(
+            "    An encrypted one cannot be read without the key. Before another stack called {name} can work, store \
+             each again with `cargo infra add-site --overwrite`, or delete it; --delete-parameters does so now."
+        );
+    }
+}
+
+fn confirm(name: &str) -> anyhow::Result<()> {
+    ensure!(io::stdin().is_terminal(), "nobody can be asked here, and nothing was done: --yes goes ahead without");
+    print!("\nType the stack's name to go ahead: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    ensure!(answer.trim() == name, "that is not its name: nothing was done");
+    Ok(())
+}
+
+/// Has the reconciler delete our webhooks, and sees to it that no run makes them again.
+async fn remove_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
+    let pause = set_schedule(aws, stack.name(), "DISABLED");
+    let paused = step("Stop the schedule, so that no run makes the webhooks again", pause).await;
+    let removed = match paused {
+        Err(error) if !force => Err(error),
+        _ => step("Remove our webhooks from Tableau", reconciled(aws, stack, "destroy", &[])).await.map(drop),
+    };
+    let Err(error) = removed else { return Ok(()) };
+    if force {
+        println!("    Going on all the same, as --force says: {error:#}");
+        return Ok(());
+    }
+    let resumed = step("Start the schedule again", set_schedule(aws, stack.name(), "ENABLED")).await;
+    let schedule = match resumed {
+        Ok(()) => "the stack is as it was, and the next run makes again what was removed",
+        Err(_) => {
+            "the schedule is stopped: `cargo infra deploy` does not start it, `aws scheduler update-schedule` does"
+        }
+    };
+    bail!(error.context(format!(
+        "webhooks of ours may be left on Tableau, so the stack was not deleted: {schedule}. Mend what is said above, or \
+         add --force and delete the webhooks called {}-… on Tableau yourself",
+        stack.name()
+    )))
+}
+
+/// Switches the reconciler's schedule on or off. All its other settings have to be said again.
+async fn set_schedule(aws: &Aws, name: &str, state: &str) -> anyhow::Result<()> {
+    let find = ["cloudformation", "describe-stack-resource", "--stack-name", name];
+    let which = ["--logical-resource-id", "ReconcilerSchedule", "--query", "StackResourceDetail.PhysicalResourceId"];
+    let schedule = aws.json(&[&find[..], &which].concat()).await?;
+    let schedule = schedule.as_str().context("the stack has no schedule")?;
+    let settings = aws.json(&["scheduler", "get-schedule", "--name", schedule]).await?;
+    let mut options = vec!["--state".to_owned(), state.to_owned()];
+    for (name, value) in settings.as_object().context("a schedule without settings")? {
+        if !["Arn", "CreationDate", "LastModificationDate", "State"].contains(&name.as_str()) {
+            options.extend([option(name), value.as_str().map_or_else(|| value.to_string(), str::to_owned)]);
+        }
+    }
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    aws.run(&[&["scheduler", "update-schedule"][..], &options].concat()).await.map(drop)
+}
+
+/// The option of the AWS CLI for a member of a request, such as `--group-name` for `GroupName`.
+fn option(member: &str) -> String {
+    let mut option = "-".to_owned();
+    for letter in member.chars() {
+        if letter.is_ascii_uppercase() {
+            option.push('-');
+        }
+        option.push(letter.to_ascii_lowercase());
+    }
+    option
+}
+
+/// Deletes the stack. If that fails the error says what is left.
+async fn delete(aws: &Aws, name: &str) -> anyhow::Result<()> {
+    // A deleted stack is found by its identifier only.
+    let find = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].StackId"];
+    let id = aws.json(&find).await?;
+    let id = id.as_str().context("a stack without an identifier")?;
+    aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
+    let Err(error) = aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await else {
+        return Ok(());
+    };
+    let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, ResourceStatusReason]";
+    let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];
+    let left = aws.json(&left).await.unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("no reason given").to_owned();
+    let left = left.as_array().into_iter().flatten().map(|left| format!("{} ({})", text(&left[0]), text(&left[1])));
+    let left: Vec<_> = left.collect();
+    bail!(error.context(format!(
+        "the stack {name} is not gone. What is left: {}. Mend the cause and run this again",
+        left.join(", ")
+    )))
+}
+
+async fn delete_all(aws: &Aws, parameters: &[String]) -> anyhow::Result<()> {
+    for some in parameters.chunks(DELETED_AT_ONCE) {
+        let names: Vec<_> = some.iter().map(String::as_str).collect();
+        aws.run(&[&["ssm", "delete-parameters", "--names"][..], &names].concat()).await?;
+        names.iter().for_each(|name| show(name));
+    }
+    Ok(())
+}

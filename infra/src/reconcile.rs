@@ -1,0 +1,80 @@
+//! `cargo infra reconcile`: has the reconciler do something now, and shows its report.
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use shared::registration::SiteName;
+
+use crate::{
+    aws::Aws,
+    stack::{Answer, Stack},
+    steps::{show, step},
+    target::Target,
+};
+
+/// Runs the reconciler and shows its report. The exit status says whether every site is as it should be.
+#[derive(Clone, Debug, Args)]
+pub struct Reconcile {
+    /// What it is to do.
+    action: Action,
+    /// The sites to do it for, by our names for them; all if none are named.
+    #[arg(long = "site", value_name = "NAME", num_args = 1..)]
+    sites: Vec<SiteName>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What it can be asked for here. `test` and `destroy` are commands of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// Say what `apply` would change, and change nothing.
+    Plan,
+    /// Make every site's webhooks what they should be.
+    Apply,
+    /// Put a new signing key in front and move every webhook to it. For all sites, since they share the keys.
+    Rotate,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The reconciler could not be asked, or not all was done. What was done stays.
+pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
+    let Reconcile { action, sites, target } = arguments;
+    ensure!(
+        action != Action::Rotate || sites.is_empty(),
+        "rotate is for all sites, since they share the signing keys: leave --site out"
+    );
+    let action = match action {
+        Action::Plan => "plan",
+        Action::Apply => "apply",
+        Action::Rotate => "rotate",
+    };
+    let way = target.way().await?;
+    let stack = way.stack().await?;
+    let report = reconciled(&way.aws, &stack, action, &sites);
+    step(&format!("Run the reconciler: {action}"), report).await.map(drop)
+}
+
+/// Has the reconciler do something, shows what it says, and returns its report.
+///
+/// # Errors
+///
+/// It could not be asked, or not all was done.
+pub async fn reconciled(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteName]) -> anyhow::Result<Value> {
+    match stack.reconcile(aws, action, sites).await? {
+        Answer::Report(report) => {
+            show(report["text"].as_str().context("a report without a text")?);
+            Ok(report)
+        }
+        Answer::Failure { kind, text } => {
+            show(&text);
+            match kind.as_str() {
+                "SitesFailed" => bail!("not every site succeeded: what is said above tells what to do"),
+                "AlertsFailed" => bail!("every site succeeded, but people could not be told: see above"),
+                kind => bail!("the reconciler failed ({kind}): see above, and its log with `aws logs tail`"),
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `cargo infra status`: how a stack and its sites are, on one screen.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    aws::Aws,
+    reconcile::reconciled,
+    stack::Stack,
+    steps::{show, step},
+    target::Target,
+};
+
+/// How far back the last run is looked for. A schedule that runs less often than once a day is unusual.
+const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
+
+/// What a run's line counts, in the order of interest, and how people call it.
+const COUNTS: [(&str, &str); 6] = [
+    ("SitesFailed", "sites failed"),
+    ("WebhooksCreated", "created"),
+    ("WebhooksMoved", "moved"),
+    ("WebhooksDisabled", "enabled again"),
+    ("WebhooksDeleted", "deleted"),
+    ("TestsFailed", "tests failed"),
+];
+
+/// Shows the stack, its sites, what the reconciler would change, the alarms, and the last run. Changes nothing.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Something could not be looked at, or the reconciler cannot look after every site.
+pub async fn run(arguments: Status) -> anyhow::Result<()> {
+    let way = arguments.target.way().await?;
+    let aws = &way.aws;
+    let title = format!("Stack {}", way.name);
+    let stack = step(&title, async {
+        show(&aws.place().await?);
+        let stack = way.stack().await?;
+        show(&format!("state {}", stack.state()));
+        show(&format!("receiver {}", stack.output("ReceiverUrl")?));
+        Ok(stack)
+    });
+    let stack = stack.await?;
+    step("Alarms", alarms(aws, &stack)).await?;
+    step("Last run that may have changed something", last_run(aws, &stack)).await?;
+    // Last, since it is what fails when something is wrong on Tableau.
+    step("Sites and their registrations, as the reconciler finds them now", async {
+        entries(aws, &stack).await?;
+        reconciled(aws, &stack, "plan", &[]).await
+    })
+    .await
+    .map(drop)
+}
+
+/// The stack's alarms, those that ring first.
+async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
+    let prefix = format!("{}-", stack.name());
+    let query = "MetricAlarms[].[StateValue, AlarmName, StateReason]";
+    let alarms = aws.json(&["cloudwatch", "describe-alarms", "--alarm-name-prefix", &prefix, "--query", query]).await?;
+    let mut alarms: Vec<_> = alarms.as_array().into_iter().flatten().collect();
+    alarms.sort_by_key(|alarm| (alarm[0] != "ALARM", alarm[1].as_str()));
+    if alarms.is_empty() {
+        show("there are none");
+    }
+    for alarm in alarms {
+        let text = |index: usize| alarm[index].as_str().unwrap_or_default();
+        let reason = if text(0) == "ALARM" { format!(": {}", text(2)) } else { String::new() };
+        show(&format!("{:17} {}{reason}", text(0), text(1)));
+    }
+    Ok(())
+}
+
+/// What the newest line with metrics says.
+async fn last_run(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
+    let group = format!("/aws/lambda/{}", stack.output("ReconcilerName")?);
+    let start = (OffsetDateTime::now_utc() - LOOK_BACK).unix_timestamp() * 1000;
+    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--start-time", &start.to_string()];
+    let options = ["--filter-pattern", "{ $.Succeeded = * }", "--query", "events[].[timestamp, message]"];
+    let lines = aws.json(&[&filter[..], &options].concat()).await?;
+    match newest_run(&lines) {
+        Some((at, run)) => show(&told(at, &run)),
+        None => show(&format!("there was none in the last {} h", LOOK_BACK.as_secs() / 3600)),
+    }
+    Ok(())
+}
+
+/// The newest of the lines (pairs of milliseconds since 1970 and text) that tells of a run. A local cloud returns others
+/// besides.
+fn newest_run(lines: &Value) -> Option<(OffsetDateTime, Value)> {
+    let runs = lines.as_array()?.iter().filter_map(|line| {
+        let run: Value = serde_json::from_str(line[1].as_str()?).ok()?;
+        let at = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(line[0].as_u64()?);
+        run["Succeeded"].is_number().then_some((at, run))
+    });
+    runs.max_by_key(|(at, _)| *at)
+}
+
+fn told(at: OffsetDateTime, run: &Value) -> String {
+    let count = |name: &str| run[name].as_f64().unwrap_or_default();
+    let time = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
+    let counts = COUNTS.iter().filter(|(name, _)| count(name) > 0.0);
+    let counts: String = counts.map(|(name, words)| format!(", {} {words}", count(name))).collect();
+    let message = run["message"].as_str().unwrap_or_default();
+    let action = run["action"].as_str().unwrap_or("run");
+    format!("{time} {action}: {message} ({} sites{counts}, {:.1} s)", count("Sites"), count("Duration") / 1000.0)
+}
+
+/// The site entries, by name. What they hold is not asked for.
+async fn entries(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
+    let path = stack.output("SitesPath")?;
+    let list = ["ssm", "get-parameters-by-path", "--path", path, "--query", "Parameters[].Name"];
+    let names = aws.json(&list).await?;
+    let names = names.as_array().context("no list of parameters")?.iter().filter_map(Value::as_str);
+    let names: Vec<_> = names.map(|name| name.rsplit('/').next().unwrap_or(name)).collect();
+    match names.as_slice() {
+        [] => show("no site is declared: add one with `cargo infra add-site`"),
+        names => show(&format!("declared under {path}: {}", names.join(", "))),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_line_with_metrics_is_told_in_words() {
+        let run = json!({ "message": "not every site is as declared", "action": "apply", "Sites": 3.0, "SitesFailed": 1.0,
+            "WebhooksDisabled": 2.0, "Succeeded": 0.0, "Duration": 2345.6 });
+        let lines = json!([
+            [1000, run.to_string()],
+            [500, json!({ "Succeeded": 1.0 }).to_string()],
+            [2000, "START"],
+            [3000, json!({ "message": "another" }).to_string()]
+        ]);
+        let (at, run) = newest_run(&lines).expect("a run");
+        assert_eq!(
+            told(at, &run),
+            "1970-01-01T00:00:01Z apply: not every site is as declared (3 sites, 1 sites failed, 2 enabled again, 2.3 s)"
+        );
+        assert!(newest_run(&json!([])).is_none());
+    }
+}

@@ -1,0 +1,175 @@
+//! An administrator's place of work: an empty cloud, a Tableau server, and the command line.
+
+use std::{env::consts::ARCH, path::Path, process::Stdio};
+
+use anyhow::{Context, ensure};
+use infra::{
+    cloud::Cloud,
+    functions::{self, Packages},
+    python::PythonTools,
+    service::{Service, http_client},
+    workspace::Workspace,
+};
+use serde_json::{Value, json};
+use tableau_simulator::server::{Running, Simulator};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// The secret of the token that the Tableau site has. No output is to hold it.
+pub(crate) const SECRET: &str = "s3cret-of-the-token";
+
+/// Runs a command in a terminal.
+const TERMINAL: &str = include_str!("terminal.py");
+
+/// The bucket for the code.
+pub(crate) const BUCKET: &str = "artifacts";
+
+/// The site's contentUrl on Tableau.
+pub(crate) const CONTENT_URL: &str = "mkt";
+
+/// Everything an administrator works with.
+pub(crate) struct Office {
+    pub(crate) cloud: Cloud,
+    pub(crate) tableau: Running,
+    pub(crate) packages: Packages,
+    // In the order in which they end.
+    _server: Service,
+    _folder: TempDir,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) success: bool,
+    pub(crate) printed: String,
+    pub(crate) warned: String,
+}
+
+impl Said {
+    /// Everything.
+    pub(crate) fn all(&self) -> String {
+        format!("{}{}", self.printed, self.warned)
+    }
+
+    /// Makes sure that the command succeeded and said all of these.
+    pub(crate) fn well(self, expected: &[&str]) -> anyhow::Result<Self> {
+        ensure!(self.success, "{}", self.all());
+        self.with(expected)
+    }
+
+    /// Makes sure that the command failed and said all of these.
+    pub(crate) fn badly(self, expected: &[&str]) -> anyhow::Result<Self> {
+        ensure!(!self.success, "it succeeded: {}", self.all());
+        self.with(expected)
+    }
+
+    fn with(self, expected: &[&str]) -> anyhow::Result<Self> {
+        for expected in expected {
+            ensure!(self.all().contains(expected), "{expected:?} is missing: {}", self.all());
+        }
+        Ok(self)
+    }
+}
+
+impl Office {
+    /// A cloud without a stack, and a Tableau server with one site.
+    pub(crate) async fn open() -> anyhow::Result<Self> {
+        let workspace = Workspace::locate()?;
+        let tools = PythonTools::for_local_stack(&workspace)?;
+        let packages = functions::package(&workspace).await?;
+        let (folder, http) = (TempDir::new()?, http_client()?);
+        let (server, cloud) = Cloud::start(&tools, &http, folder.path()).await?;
+        cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
+        let tableau = Simulator::start(Some(cloud.endpoint.parse()?)).await?;
+        tableau.simulator.world().add_site(CONTENT_URL, "fanout", SECRET);
+        Ok(Self { cloud, tableau, packages, _server: server, _folder: folder })
+    }
+
+    /// The entry that declares the Tableau site.
+    pub(crate) fn entry(&self) -> Value {
+        let server = format!("http://{}", self.tableau.address);
+        json!({ "server": server, "site": CONTENT_URL, "token_name": "fanout", "token_secret": SECRET })
+    }
+
+    /// Runs a command at the local cloud.
+    pub(crate) async fn infra(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+        self.infra_with(arguments, "").await
+    }
+
+    /// The same with something on standard input.
+    pub(crate) async fn infra_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<Said> {
+        let mut infra = infra(arguments);
+        infra.args(["--endpoint-url", &self.cloud.endpoint]);
+        said(infra, input).await
+    }
+
+    /// Runs a command at the local cloud in a terminal, and answers its questions.
+    pub(crate) async fn infra_asks(&self, arguments: &[&str], answers: &[(&str, &str)]) -> anyhow::Result<Said> {
+        let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
+        terminal.args(["-c", TERMINAL, &json!(answers).to_string(), env!("CARGO_BIN_EXE_infra")]);
+        terminal.args(arguments).args(["--endpoint-url", &self.cloud.endpoint]).kill_on_drop(true);
+        said(terminal, "").await
+    }
+
+    /// Deploys what is built.
+    pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Said> {
+        let template = self.packages.template.to_str().context("a path")?;
+        let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()];
+        self.infra(&[&deploy[..], options].concat()).await
+    }
+
+    /// Declares the site as `marketing`.
+    pub(crate) async fn add_site(&self, options: &[&str]) -> anyhow::Result<Said> {
+        self.infra_with(&[&["add-site", "marketing"], options].concat(), &self.entry().to_string()).await
+    }
+
+    /// The names of the webhooks on the Tableau site.
+    pub(crate) fn webhooks(&self) -> Vec<String> {
+        let world = self.tableau.simulator.world();
+        world.sites.values().flat_map(|site| &site.webhooks).map(|webhook| webhook.name.clone()).collect()
+    }
+
+    /// What the AWS CLI prints as JSON.
+    pub(crate) async fn aws(&self, command: &str) -> anyhow::Result<Value> {
+        self.cloud.aws.json(&command.split(' ').collect::<Vec<_>>()).await
+    }
+}
+
+/// The processor that the development builds are for.
+pub(crate) fn architecture() -> &'static str {
+    if ARCH == "aarch64" { "arm64" } else { "x86_64" }
+}
+
+/// `cargo infra` with these arguments.
+pub(crate) fn infra(arguments: &[&str]) -> Command {
+    let mut infra = Command::new(env!("CARGO_BIN_EXE_infra"));
+    infra.args(arguments).kill_on_drop(true);
+    infra
+}
+
+/// Runs a command, and makes sure that it says no secret.
+pub(crate) async fn said(mut command: Command, input: &str) -> anyhow::Result<Said> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    // A command that reads nothing may have ended.
+    let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes()).await;
+    let output = child.wait_with_output().await?;
+    let said = Said {
+        success: output.status.success(),
+        printed: String::from_utf8(output.stdout)?,
+        warned: String::from_utf8(output.stderr)?,
+    };
+    ensure!(!said.all().contains(SECRET), "the secret is shown: {}", said.all());
+    Ok(said)
+}
+
+/// An environment in which programs are found in these folders only, and that has no AWS settings but these.
+pub(crate) fn bare(command: &mut Command, path: &[&Path], settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    let nothing = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].map(|name| (name, "/dev/null"));
+    command.envs(nothing).env("AWS_EC2_METADATA_DISABLED", "true").envs(settings.iter().copied());
+    command.env("PATH", std::env::join_paths(path)?);
+    Ok(())
+}

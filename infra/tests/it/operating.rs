@@ -1,0 +1,375 @@
+//! The whole way of an administrator: from an empty account to a stack that works, and back.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use anyhow::{Context, ensure};
+use infra::{binaries, python::PythonTools, service::http_client, stack::Stack, workspace::Workspace};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use shared::event::Event;
+use tableau_simulator::model::Webhook;
+use tempfile::TempDir;
+
+use crate::office::{BUCKET, CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
+
+/// A webhook of somebody else.
+fn foreign() -> anyhow::Result<Webhook> {
+    Ok(Webhook {
+        id: "1".to_owned(),
+        name: "Theirs".to_owned(),
+        event: "ViewDeleted".parse()?,
+        url: "https://their.example/".to_owned(),
+        is_enabled: true,
+        status_change_reason: None,
+    })
+}
+
+#[tokio::test]
+async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    let mut heard = String::new();
+    let mut hear = |said: Said| heard.push_str(&said.all());
+    office.tableau.simulator.world().sites.values_mut().for_each(|site| site.webhooks.extend(foreign().ok()));
+
+    hear(office.deploy(&[]).await?.well(&[
+        "account 000000000000, region us-east-1",
+        "the stack tableau-fanout will be made",
+        "tableau-webhook-receiver: ",
+        "needs GLIBC 2.",
+        "EventsTopicArn  arn:aws:sns:",
+        "cargo infra add-site marketing",
+    ])?);
+    let again = office.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?;
+    hear(again.well(&["the stack tableau-fanout will be updated; its state is CREATE_COMPLETE"])?);
+
+    hear(office.infra(&["test"]).await?.badly(&["there is no site whose webhooks could be tested"])?);
+    hear(office.infra(&["url", "marketing", "ViewDeleted"]).await?.badly(&["has no signing keys yet"])?);
+    let added = office.add_site(&["--verbose"]).await?.well(&[
+        "the site has 1 webhooks",
+        "aws ssm put-parameter --name /tableau-fanout/sites/marketing --type SecureString",
+        "< (a secret)",
+        r#"$ echo '{"action":"apply","sites":["marketing"]}' | aws lambda invoke"#,
+        "  + tableau-fanout-WorkbookCreated",
+        "From now on the schedule looks after marketing",
+    ])?;
+    hear(added);
+    ensure!(office.webhooks().len() == 3, "{:?}", office.webhooks());
+
+    hear(office.infra(&["status"]).await?.well(&[
+        "state UPDATE_COMPLETE",
+        "apply: every site is as declared (1 sites, 2 created, ",
+        "declared under /tableau-fanout/sites: marketing",
+        "0 changes at 0 of 1 site. Nothing was done.",
+    ])?);
+    hear(office.infra(&["reconcile", "plan", "--site", "marketing"]).await?.well(&["Nothing was done."])?);
+
+    hear(office.infra(&["test"]).await?.well(&[
+        "2 tests were taken by the receiver.",
+        r#""type":"com.tableau.Test""#,
+        "event_type    Test",
+        "Tableau Fanout: test: 2 tests were taken by the receiver",
+        "Events and alerts come through.",
+    ])?);
+    let queues = office.aws("sqs list-queues").await?;
+    ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
+    assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
+
+    let url = office.infra(&["url", "marketing", "ViewDeleted"]).await?.well(&["this address is a credential"])?;
+    let stack = Stack::read(&office.cloud.aws, "tableau-fanout").await?;
+    let address = url.printed.trim();
+    let path = address.strip_prefix(stack.output("ReceiverUrl")?).context("another receiver")?;
+    let reachable = format!("{}{path}", stack.reachable_receiver_url(&office.cloud.aws)?);
+    assert_eq!(http_client()?.post(reachable).body("{}").send().await?.status(), 200);
+    let registered = |webhook: &Webhook| webhook.url == address;
+    ensure!(office.tableau.simulator.world().sites.values().any(|site| site.webhooks.iter().any(registered)));
+
+    let keyring = stack.keyring(&office.cloud.aws).await?.to_stored();
+    hear(office.infra(&["destroy"]).await?.badly(&["nobody can be asked here, and nothing was done"])?);
+    hear(office.infra(&["destroy", "--yes"]).await?.well(&[
+        "the parameter /tableau-fanout/signing-keys",
+        "1 site is without any webhook of ours.",
+        "The stack tableau-fanout is gone.",
+        "Kept: /tableau-fanout/sites/marketing.",
+    ])?);
+    assert_eq!(office.webhooks(), ["Theirs"]);
+    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"]).await?;
+
+    for secret in [SECRET, keyring.expose_secret().trim_matches(['[', ']', '"']), address] {
+        ensure!(!heard.contains(secret), "{secret} is shown: {heard}");
+    }
+    office.infra(&["status"]).await?.badly(&["there is no stack tableau-fanout in this account and region"])?;
+
+    // What was kept is in nobody's way.
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&["will be made"])?;
+    office.add_site(&[]).await?.badly(&["there is an entry /tableau-fanout/sites/marketing already", "--overwrite"])?;
+    office.add_site(&["--overwrite"]).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    office.infra(&["destroy", "--yes", "--delete-parameters"]).await?.well(&["is gone."])?;
+    assert_eq!(office.webhooks(), ["Theirs"]);
+    nothing_is_left(&office, &[]).await
+}
+
+/// Looks for resources of the stack, and for parameters other than these.
+async fn nothing_is_left(office: &Office, parameters: &[&str]) -> anyhow::Result<()> {
+    for (command, list) in [
+        ("lambda list-functions", "Functions"),
+        ("sns list-topics", "Topics"),
+        ("logs describe-log-groups", "logGroups"),
+        ("iam list-roles", "Roles"),
+        ("scheduler list-schedules", "Schedules"),
+        ("kms list-aliases", "Aliases"),
+        ("cloudwatch describe-alarms", "MetricAlarms"),
+    ] {
+        let left = office.aws(&format!("{command} --query {list}")).await?;
+        ensure!(left.as_array().is_none_or(Vec::is_empty), "{command}: {left}");
+    }
+    let keys = office.aws("kms list-keys --query Keys[].KeyId").await?;
+    for key in keys.as_array().context("no keys")?.iter().filter_map(|key| key.as_str()) {
+        let state = office.aws(&format!("kms describe-key --key-id {key} --query KeyMetadata.KeyState")).await?;
+        assert_eq!(state, "PendingDeletion");
+    }
+    let list = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
+    assert_eq!(office.aws(list).await?, json!(parameters));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_used_is_not_stored() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.add_site(&[]).await?.badly(&["there is no stack tableau-fanout", "make it with `cargo infra deploy`"])?;
+    office.deploy(&[]).await?.well(&[])?;
+    let changed = |member: &str, value: &str| {
+        let mut entry = office.entry();
+        entry[member] = value.into();
+        entry.to_string()
+    };
+    let nowhere = "http://127.0.0.1:1";
+    for (entry, expected) in [
+        (String::new(), vec!["standard input is empty", "give it the site entry as JSON"]),
+        ("token".to_owned(), vec!["nothing was stored", "its value is not a JSON object"]),
+        (changed("events", "all"), vec!["nothing was stored", "events is not valid"]),
+        (changed("server", "tableau.example"), vec!["nothing was stored", "server is not valid"]),
+        (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["nothing was stored", "refused the token"]),
+        (changed("site", "another"), vec!["nothing was stored", "for another site than \"another\""]),
+        (changed("server", nowhere), vec!["nothing was stored", "cannot be reached from here", "--no-sign-in"]),
+    ] {
+        office.infra_with(&["add-site", "marketing"], &entry).await?.badly(&expected)?;
+    }
+    let world = || office.tableau.simulator.world();
+    world().sites.values_mut().flat_map(|site| &mut site.tokens).for_each(|token| token.is_administrator = false);
+    office.add_site(&[]).await?.badly(&["nothing was stored", "is no administrator of the site"])?;
+    let parameters = office.aws("ssm get-parameters-by-path --path /tableau-fanout --recursive").await?;
+    assert_eq!(parameters["Parameters"], json!([]));
+    ensure!(!world().sites.values().any(|site| site.has_session()), "a session is left open");
+
+    // What cannot be tried from here is stored, and the reconciler says what it met.
+    let unreachable =
+        office.infra_with(&["add-site", "marketing", "--no-sign-in"], &changed("server", nowhere)).await?;
+    unreachable
+        .badly(&["the entry is stored, but its site is not as it should be yet", "cannot be reached from here."])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_is_not_destroyed_while_its_webhooks_are_on_tableau_unless_by_force() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&[]).await?.well(&[])?;
+    office.add_site(&[]).await?.well(&[])?;
+    let before = office.webhooks();
+    assert_eq!(before.len(), Event::default_selection().len());
+    office.tableau.simulator.world().sites.values_mut().for_each(|site| site.tokens.clear());
+    office.infra(&["reconcile", "apply"]).await?.badly(&["refused the token", "not every site succeeded"])?;
+    office.infra(&["status"]).await?.badly(&["apply: not every site is as declared (1 sites, 1 sites failed"])?;
+    office.infra(&["test"]).await?.badly(&["refused the token", "Remove the queues and their subscriptions"])?;
+    office.infra(&["destroy", "--yes"]).await?.badly(&[
+        "refused the token",
+        "so the stack was not deleted: the stack is as it was",
+        "delete the webhooks called tableau-fanout-… on Tableau yourself",
+    ])?;
+    let state = "scheduler list-schedules --query Schedules[].State";
+    assert_eq!(office.aws(state).await?, json!(["ENABLED"]));
+    office.infra(&["destroy", "--yes", "--force"]).await?.well(&["as --force says", "is gone."])?;
+    assert_eq!(office.webhooks(), before);
+    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"]).await
+}
+
+#[tokio::test]
+async fn at_a_terminal_everything_is_asked_for_and_the_secret_is_not_shown() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    let server = format!("http://{}", office.tableau.address);
+    let mut answers = [
+        ("online.tableau.com: ", server.as_str()),
+        ("for the Default site): ", CONTENT_URL),
+        ("personal access token: ", "fanout"),
+        ("(not shown): ", SECRET),
+    ];
+    office.infra_asks(&["add-site", "marketing"], &answers).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    answers[0].1 = "tableau.example";
+    office
+        .infra_asks(&["add-site", "finance"], &answers)
+        .await?
+        .badly(&["nothing was stored", "server is not valid"])?;
+
+    let asked = "to go ahead: ";
+    office.infra_asks(&["destroy"], &[(asked, "yes")]).await?.badly(&["that is not its name: nothing was done"])?;
+    assert_eq!(office.webhooks(), ["tableau-fanout-ViewDeleted"]);
+    office.infra_asks(&["destroy"], &[(asked, "tableau-fanout")]).await?.well(&["is gone."])?;
+    assert_eq!(office.webhooks(), [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_installed_aws_cli_is_used_and_no_secret_is_on_a_command_line_or_in_a_file() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
+    let folder = TempDir::new()?;
+    let [programs, files] = ["bin", "files"].map(|name| folder.path().join(name));
+    [&programs, &files].into_iter().try_for_each(fs::create_dir)?;
+    // Notes what others can see of a command: its words, and the files that are there meanwhile.
+    let notes = folder.path().join("notes");
+    let [aws, notes_text, files_text] = [&tools.program("aws"), &notes, &files].map(|path| path.display().to_string());
+    let wrapper = format!(
+        "#!/bin/sh\n{aws} \"$@\"\nstatus=$?\nPATH=/usr/bin:/bin\necho \"$*\" >> {notes_text}\n\
+         grep -r . {files_text} >> {notes_text}\nexit $status\n"
+    );
+    fs::write(programs.join("aws"), wrapper)?;
+    fs::set_permissions(programs.join("aws"), fs::Permissions::from_mode(0o755))?;
+    let settings = [
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", office.cloud.endpoint.as_str()),
+    ];
+    let mut add = infra(&["add-site", "marketing"]);
+    bare(&mut add, &[&programs], &settings)?;
+    add.env("TMPDIR", &files);
+    said(add, &office.entry().to_string()).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    let notes = fs::read_to_string(notes)?;
+    ensure!(notes.contains("ssm put-parameter --name /tableau-fanout/sites/marketing"), "{notes}");
+    ensure!(notes.contains(r#""action": "apply""#), "the report is looked into: {notes}");
+    ensure!(!notes.contains(SECRET), "{notes}");
+    assert_eq!(fs::read_dir(files)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    let template = office.packages.template.to_str().context("a path")?;
+    let deploy = ["deploy", "--no-build", "--template", template, "--arch", architecture()];
+    let missing = ["--bucket", "not-there"];
+    office
+        .infra(&[&deploy[..], &missing].concat())
+        .await?
+        .badly(&["the bucket not-there cannot be used", "aws s3 mb s3://not-there"])?;
+    office.infra(&deploy).await?.badly(&["--bucket"])?;
+    let other = if architecture() == "arm64" { "x86_64" } else { "arm64" };
+    office.deploy(&["--parameter", "Event=ViewDeleted"]).await?.badly(&["the template has no parameter Event, but"])?;
+    office.deploy(&["--parameter", "Architecture=arm64"]).await?.badly(&["Architecture follows from --arch"])?;
+    let other = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", other];
+    office.infra(&other).await?.badly(&["tableau-webhook-receiver was built for"])?;
+    office
+        .infra(&["deploy", "--bucket", "b", "--template", "/nowhere.yaml"])
+        .await?
+        .badly(&["cannot find /nowhere.yaml"])?;
+    assert_eq!(office.aws("cloudformation list-stacks --query StackSummaries").await?, json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_of_somebody_else_is_left_alone() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    let folder = TempDir::new()?;
+    let template = folder.path().join("theirs.yaml");
+    fs::write(&template, "Description: Somebody else's\nResources:\n  A:\n    Type: AWS::SNS::Topic\n")?;
+    let body = format!("file://{}", template.display());
+    let create = ["cloudformation", "create-stack", "--stack-name", "theirs", "--template-body", &body];
+    office.cloud.aws.run(&create).await?;
+    let message = "the stack theirs is none of Tableau Fanout's: nothing was done";
+    office.infra(&["destroy", "--stack", "theirs", "--yes"]).await?.badly(&[message])?;
+    office.deploy(&["--stack", "theirs"]).await?.badly(&[message])?;
+    office.infra(&["status", "--stack", "theirs"]).await?.badly(&["is it Tableau Fanout's?"])?;
+    assert_eq!(office.aws("sns list-topics --query length(Topics)").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_that_could_not_be_made_says_why_and_how_to_begin_again() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    let folder = TempDir::new()?;
+    let template = folder.path().join("infra/template.yaml");
+    fs::create_dir_all(folder.path().join("infra"))?;
+    fs::create_dir_all(folder.path().join("target"))?;
+    let built = binaries::folder_of(&office.packages.template)?;
+    symlink(built, folder.path().join("target/lambda"))?;
+    fs::write(
+        &template,
+        "Description: Tableau Fanout, with something that cannot be made\n\
+         Parameters:\n  Architecture:\n    Type: String\n  AwsEndpointUrl:\n    Type: String\n\
+         Resources:\n  Point:\n    Type: AWS::S3::AccessPoint\n    Properties:\n      Bucket: not-there\n",
+    )?;
+    let template = template.to_str().context("a path")?;
+    let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()];
+    office.infra(&deploy).await?.badly(&[
+        "the stack is in the state ROLLBACK_COMPLETE",
+        "What failed: Point: ",
+        "remove what is left with `cargo infra destroy`, and deploy again",
+    ])?;
+    let message = "its state is ROLLBACK_COMPLETE. Remove what is left of it with `cargo infra destroy`";
+    office.deploy(&[]).await?.badly(&["the stack tableau-fanout cannot be updated", message])?;
+    office.infra(&["status"]).await?.badly(&["the stack tableau-fanout does not work", message])?;
+    let nothing = "nothing on Tableau: the stack has no reconciler that could (ROLLBACK_COMPLETE)";
+    office.infra(&["destroy", "--yes"]).await?.well(&[nothing, "is gone."])?;
+    office.deploy(&[]).await?.well(&["the stack tableau-fanout will be made"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = PythonTools::for_local_stack(&workspace)?;
+    let folder = TempDir::new()?;
+    let [empty, old, only_aws] = ["empty", "old", "only-aws"].map(|name| folder.path().join(name));
+    for folder in [&empty, &old, &only_aws] {
+        fs::create_dir(folder)?;
+    }
+    let script = |path: &Path, text: &str| {
+        fs::write(path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    };
+    script(&old.join("aws"), "#!/bin/sh\necho aws-cli/2.9.23 Python/3.9.11\n")?;
+    symlink(tools.program("aws"), only_aws.join("aws"))?;
+    let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    let region = [("AWS_DEFAULT_REGION", "eu-central-1")];
+    let nowhere = [&credentials[..], &region, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]].concat();
+    let status = ["status"].as_slice();
+    let no_profile = [("AWS_PROFILE", "theirs")];
+    for (path, settings, arguments, expected) in [
+        (&empty, &[][..], status, "cannot start aws: is the AWS CLI installed? see https://aws.amazon.com/cli/"),
+        (&old, &[], status, "the AWS CLI 2.9 is too old: 1.29 or 2.13 is needed, or anything newer"),
+        (&only_aws, &region, status, "the AWS CLI has no credentials"),
+        (&only_aws, &credentials, status, "the AWS CLI has no region: set AWS_DEFAULT_REGION"),
+        (&only_aws, &no_profile, status, "the AWS CLI does not know this profile: correct AWS_PROFILE"),
+        (&only_aws, &nowhere, status, "AWS cannot be reached"),
+        (&only_aws, &nowhere, &["deploy", "--bucket", "b"], "cargo-lambda is not installed: pip install cargo-lambda"),
+    ] {
+        let mut infra = infra(arguments);
+        bare(&mut infra, &[path], settings)?;
+        // As cargo tells it; a person has it in PATH.
+        infra.env("CARGO", env!("CARGO"));
+        said(infra, "").await?.badly(&[expected])?;
+    }
+    for (arguments, expected) in [
+        (["url", "marketing", "Workbook-Created"], "an event name consists of letters only, such as WorkbookCreated"),
+        (["url", "Marketing", "WorkbookCreated"], "a site name consists of 1 to 40 lower-case letters"),
+        (["reconcile", "rotate", "--site=a"], "rotate is for all sites"),
+    ] {
+        said(infra(&arguments), "").await?.badly(&[expected])?;
+    }
+    Ok(())
+}
