@@ -70,11 +70,14 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
 async fn test(aws: &Aws, stack: &Stack, made: &mut Made) -> anyhow::Result<()> {
     let queues = step("Subscribe a queue to each topic, for this test only", async {
         let name = format!("{}-test-{}", stack.name(), Uuid::new_v4());
+        let topic = stack.output("EventsTopicArn")?;
+        // A FIFO topic takes FIFO queues only.
+        let fifo = if topic.ends_with(".fifo") { ".fifo" } else { "" };
         let filter = json!({ "event_type": [TEST] });
-        show(&format!("{name}-events, filtered by {filter}"));
+        show(&format!("{name}-events{fifo}, filtered by {filter}"));
         show(&format!("{name}-alerts"));
         let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() });
-        let events = made.subscribed(aws, &format!("{name}-events"), stack.output("EventsTopicArn")?, &options).await?;
+        let events = made.subscribed(aws, &format!("{name}-events{fifo}"), topic, &options).await?;
         let alerts = stack.output("AlertsTopicArn")?;
         Ok((events, made.subscribed(aws, &format!("{name}-alerts"), alerts, &json!({})).await?))
     });
