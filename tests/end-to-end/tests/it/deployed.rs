@@ -201,7 +201,7 @@ async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() ->
         ("AlarmAfterHoursWithoutSuccess=1", "AlarmAfterHoursWithoutSuccess"),
         ("Schedule=hourly", "Schedule"),
     ] {
-        let error = update(&stack, &[parameter]).await.expect_err(parameter).to_string();
+        let error = format!("{:#}", update(&stack, &[parameter]).await.expect_err(parameter));
         assert!(error.contains(expected), "{error}");
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! What the template's roles allow: each function's own binary does its work under its role, and the role is refused
 //! everything else. Ministack checks identities like this when it is told to.
 
-use std::{fmt::Write, fs, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::{
@@ -27,7 +27,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, process::Command, task::JoinHandle};
+use tokio::{io::AsyncWriteExt, net::TcpListener, process::Command, task::JoinHandle};
 
 /// How long an invocation of the receiver may take, as the template has it.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,18 +182,32 @@ impl Guarded {
         self.cloud.put_site(&self.stack, name, &entry).await
     }
 
-    /// Runs a command of the AWS CLI under a role. Returns whether it was allowed.
-    async fn may(&self, role: &Credentials, endpoint: &str, arguments: &[&str]) -> anyhow::Result<bool> {
-        let mut aws = Command::new(self.tools.program("aws"));
-        aws.args(["--endpoint-url", endpoint, "--output", "json"]).args(arguments).current_dir(self.folder.path());
-        let role = role.iter().map(|(name, value)| (*name, value.as_str()));
-        aws.env_remove("AWS_PROFILE").envs(AWS.into_iter().chain(role));
-        let output = aws.kill_on_drop(true).output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let refused = ["AccessDenied", "AuthorizationError"].iter().any(|code| said.contains(code));
-        // Whatever else goes wrong says nothing about what is allowed.
-        ensure!(output.status.success() || refused, "aws {arguments:?} failed: {said}");
-        Ok(output.status.success())
+    /// Runs commands of the AWS CLI, each under a role and at an endpoint. Returns which were allowed.
+    async fn may(&self, commands: &[(&Credentials, &str, &[String])]) -> anyhow::Result<Vec<bool>> {
+        let input = commands.iter().map(|(role, endpoint, arguments)| {
+            let role = role.iter().map(|(name, value)| (*name, value.as_str()));
+            let environment: BTreeMap<_, _> = AWS.into_iter().chain(role).collect();
+            let arguments = ["--endpoint-url", *endpoint].into_iter().chain(arguments.iter().map(String::as_str));
+            json!({ "environment": environment, "arguments": arguments.collect::<Vec<_>>() })
+        });
+        let input = Value::from_iter(input).to_string();
+        let mut python = Command::new(self.tools.program("python3"));
+        python.arg(Workspace::locate()?.file("tests/end-to-end/tests/it/commands.py")).env_remove("AWS_PROFILE");
+        python.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut python = python.spawn()?;
+        python.stdin.take().context("no input")?.write_all(input.as_bytes()).await?;
+        let output = python.wait_with_output().await?;
+        ensure!(output.status.success(), "the commands were not run");
+        let ran: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+        ensure!(ran.len() == commands.len(), "{} of {} commands were run", ran.len(), commands.len());
+        let allowed = ran.iter().zip(commands).map(|(ran, (_, _, arguments))| {
+            let said = ran["said"].as_str().context("no text")?;
+            let refused = ["AccessDenied", "AuthorizationError"].iter().any(|code| said.contains(code));
+            // Whatever else goes wrong says nothing about what is allowed.
+            ensure!(ran["code"] == 0 || refused, "aws {arguments:?} failed: {said}");
+            Ok(ran["code"] == 0)
+        });
+        allowed.collect()
     }
 }
 
@@ -344,8 +358,8 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     let widened = guarded.assume_copy(&reconciler_role, "reconciler", list_any_path).await?;
     // Only the scheduler of this account may be the schedule.
     let schedule_role = guarded.role("ScheduleRole").await?;
-    let error = guarded.assume(&schedule_role).await.expect_err("somebody else is the schedule").to_string();
-    assert!(error.contains("AccessDenied"), "{error}");
+    let error = guarded.assume(&schedule_role).await.expect_err("somebody else is the schedule");
+    assert!(format!("{error:#}").contains("AccessDenied"), "{error:#}");
     let schedule = guarded.assume_copy(&schedule_role, "invoke-reconciler", |_| Ok(())).await?;
 
     // The reconciler's work: one site becomes as declared, of the other people are told, which is remembered.
@@ -386,16 +400,18 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     }
     let by_path = "listing of any path, which is all that ministack can tell";
     writeln!(table, "{:10} {:45} {by_path:75} allowed for this test", "reconciler", "ssm get-parameters-by-path")?;
-    let mut wrong = Vec::new();
-    for Row { role, allowed, action, resource, command, over_tls } in &rows {
+    let commands = rows.iter().map(|Row { role, over_tls, command, .. }| {
         let credentials = match *role {
             "receiver" => &receiver,
             "reconciler" => &reconciler,
             _ => &schedule,
         };
         let endpoint = if *over_tls { &guarded.tls.address } else { &guarded.cloud.endpoint };
-        let command: Vec<_> = command.iter().map(String::as_str).collect();
-        let may = guarded.may(credentials, endpoint, &command).await?;
+        (credentials, endpoint.as_str(), command.as_slice())
+    });
+    let may = guarded.may(&commands.collect::<Vec<_>>()).await?;
+    let mut wrong = Vec::new();
+    for (Row { role, allowed, action, resource, .. }, may) in rows.iter().zip(may) {
         let said = if may { "allowed" } else { "refused" };
         writeln!(table, "{role:10} {action:45} {resource:75} {said}")?;
         if may != *allowed {
