@@ -69,7 +69,9 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
 
 async fn test(aws: &Aws, stack: &Stack, made: &mut Made) -> anyhow::Result<()> {
     let queues = step("Subscribe a queue to each topic, for this test only", async {
-        let name = format!("{}-test-{}", stack.name(), Uuid::new_v4());
+        // Short, since SQS takes 80 characters and the stack's name may have 53.
+        let unique = Uuid::new_v4().simple().to_string();
+        let name = format!("{}-test-{}", stack.name(), &unique[..8]);
         let filter = json!({ "event_type": [TEST] });
         show(&format!("{name}-events, filtered by {filter}"));
         show(&format!("{name}-alerts"));
