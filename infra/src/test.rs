@@ -53,10 +53,11 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
     let aws = &way.aws;
     let stack = way.stack().await?;
     let mut made = Made::default();
-    let mut terminate = signal(SignalKind::terminate())?;
+    // From before anything is made.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let result = tokio::select! {
         result = test(aws, &stack, &mut made) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted before the test was over")),
+        _ = interrupt.recv() => Err(anyhow!("interrupted before the test was over")),
         _ = terminate.recv() => Err(anyhow!("interrupted before the test was over")),
     };
     let removed = step("Remove the queues and their subscriptions", made.remove(aws)).await;

@@ -4,15 +4,21 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    process::Stdio,
 };
 
 use anyhow::{Context, ensure};
 use infra::{binaries, python::PythonTools, service::http_client, stack::Stack, workspace::Workspace};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use shared::event::Event;
 use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::office::{BUCKET, CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
 
@@ -268,6 +274,30 @@ async fn the_installed_aws_cli_is_used_and_no_secret_is_on_a_command_line_or_in_
     ensure!(notes.contains(r#""action": "apply""#), "the report is looked into: {notes}");
     ensure!(!notes.contains(SECRET), "{notes}");
     assert_eq!(fs::read_dir(files)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_test_leaves_no_queue_behind() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    office.add_site(&[]).await?.well(&[])?;
+    for title in ["Subscribe a queue to each topic, for this test only", "Have Tableau test every webhook"] {
+        // Long enough to be interrupted.
+        office.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
+        let mut test = infra(&["test", "--verbose", "--endpoint-url", &office.cloud.endpoint]);
+        let mut test = test.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(test.stdout.take().context("no output")?).lines();
+        while lines.next_line().await?.context("it ended early")? != format!("==> {title}") {}
+        let id = test.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
+        kill(Pid::from_raw(id), Signal::SIGINT)?;
+        let output = test.wait_with_output().await?;
+        let warned = String::from_utf8(output.stderr)?;
+        ensure!(!output.status.success() && warned.contains("interrupted before the test was over"), "{warned}");
+        let queues = office.aws("sqs list-queues").await?;
+        ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
+        assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
+    }
     Ok(())
 }
 
