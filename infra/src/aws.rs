@@ -1,6 +1,7 @@
 //! The AWS CLI.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -57,6 +58,21 @@ pub struct Aws {
     endpoint: Option<String>,
     folder: PathBuf,
     is_verbose: bool,
+}
+
+/// Where commands act.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The account's number.
+    pub account: String,
+    /// The region.
+    pub region: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "account {}, region {}", self.account, self.region)
+    }
 }
 
 /// What a command reads from `/dev/stdin`: neither on its command line, which others can see, nor in a file.
@@ -138,18 +154,18 @@ impl Aws {
         Ok(())
     }
 
-    /// Account and region that commands are about, for people.
+    /// Account and region that commands are about.
     ///
     /// # Errors
     ///
     /// There are no credentials, AWS does not know them, or there is no region.
-    pub async fn place(&self) -> anyhow::Result<String> {
+    pub async fn place(&self) -> anyhow::Result<Place> {
         // The only command that counts the environment in with both AWS CLIs.
         let settings = self.run(&["configure", "list"]).await?;
-        let region = region(&settings).context(NO_REGION)?;
+        let region = region(&settings).context(NO_REGION)?.to_owned();
         let account = self.json(&["sts", "get-caller-identity"]).await?;
-        let account = account["Account"].as_str().context("credentials without an account")?;
-        Ok(format!("account {account}, region {region}"))
+        let account = account["Account"].as_str().context("credentials without an account")?.to_owned();
+        Ok(Place { account, region })
     }
 
     /// Runs a command and returns what it printed as JSON, null if it printed nothing.

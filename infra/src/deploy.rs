@@ -16,8 +16,9 @@ use crate::{
     aws::Aws,
     binaries::{self, Architecture},
     cloud::STACK,
+    environment::forget_our_package,
     python::PythonTools,
-    stack::{Condition, Stack},
+    stack::{Condition, Stack, parameters_of},
     steps::{show, step},
     target::{Target, Way},
     workspace::Workspace,
@@ -105,15 +106,33 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
 /// Makes sure that a deployment can begin, and tells where it goes.
 async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[String]) -> anyhow::Result<()> {
     let Way { aws, name, .. } = way;
-    show(&aws.place().await?);
-    aws.run(&["s3api", "head-bucket", "--bucket", bucket]).await.with_context(|| {
+    let place = aws.place().await?;
+    show(&place.to_string());
+    let head = aws.json(&["s3api", "head-bucket", "--bucket", bucket]).await.with_context(|| {
         format!(
             "the bucket {bucket} cannot be used: it is not there, or not yours. Name another with --bucket, or make it: \
              aws s3 mb s3://{bucket}"
         )
     })?;
+    // Not every AWS CLI tells.
+    let region = head["BucketRegion"].as_str().unwrap_or(&place.region);
+    ensure!(
+        region == place.region,
+        "the bucket {bucket} is in {region}, and the stack would be in {}: Lambda takes code only from a bucket in its own \
+         region. Name another bucket, or choose the region with AWS_DEFAULT_REGION",
+        place.region
+    );
     match Stack::find(aws, name).await? {
-        None => show(&format!("the stack {name} will be made")),
+        None => {
+            show(&format!("the stack {name} will be made"));
+            for parameter in parameters_of(aws, name).await? {
+                show(&format!(
+                    "warning: {parameter} is there already. If it is encrypted and from an earlier stack, whose key is \
+                     gone, no run succeeds until it is stored again or deleted: aws ssm delete-parameter --name \
+                     {parameter}"
+                ));
+            }
+        }
         Some(stack) => {
             let state = stack.state();
             match stack.condition() {
@@ -159,6 +178,7 @@ fn cargo(aws: &Aws, workspace: &Workspace) -> anyhow::Result<Command> {
         let path: OsString = env::join_paths([ours].into_iter().chain(env::split_paths(&path)))?;
         cargo.env("PATH", path);
     }
+    forget_our_package(&mut cargo);
     cargo.arg("lambda").stdin(Stdio::null()).kill_on_drop(true);
     Ok(cargo)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     aws::Aws,
     reconcile::reconciled,
-    stack::{Condition, Stack},
+    stack::{Condition, Stack, parameters_of},
     steps::{show, step},
     target::{Target, Way},
 };
@@ -86,7 +86,7 @@ fn works(stack: &Stack) -> bool {
 /// Looks for the stack, and at the names of its parameters.
 async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
     let Way { aws, name, .. } = way;
-    show(&aws.place().await?);
+    show(&aws.place().await?.to_string());
     let Some(stack) = Stack::find(aws, name).await? else { return Ok((None, Vec::new())) };
     stack.expect_ours(aws).await?;
     ensure!(
@@ -94,13 +94,8 @@ async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
         "the stack {name} is being changed by somebody: its state is {}. Wait until that is over",
         stack.state()
     );
-    let path = format!("/{name}");
-    let list = ["ssm", "get-parameters-by-path", "--path", &path, "--recursive", "--query", "Parameters[].Name"];
-    let parameters = aws.json(&list).await?;
-    let parameters = parameters.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
-    let mut parameters: Vec<_> = parameters.collect();
-    parameters.sort();
-    show(&format!("state {}, {} parameters under {path}", stack.state(), parameters.len()));
+    let parameters = parameters_of(aws, name).await?;
+    show(&format!("state {}, {} parameters under /{name}", stack.state(), parameters.len()));
     Ok((Some(stack), parameters))
 }
 
@@ -200,15 +195,21 @@ async fn delete(aws: &Aws, name: &str) -> anyhow::Result<()> {
     let id = aws.json(&find).await?;
     let id = id.as_str().context("a stack without an identifier")?;
     aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
-    let Err(error) = aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await else {
+    let deleted = aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await;
+    let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, PhysicalResourceId, \
+                 ResourceStatusReason]";
+    let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];
+    // Only to tell more.
+    let left = aws.json(&left).await.unwrap_or_default();
+    let left = left.as_array().into_iter().flatten().map(|resource| {
+        let told = resource.as_array().into_iter().flatten().filter_map(Value::as_str);
+        told.collect::<Vec<_>>().join(": ")
+    });
+    let left: Vec<_> = left.collect();
+    let Err(error) = deleted else {
+        left.iter().for_each(|resource| show(&format!("kept, as the template says: {resource}")));
         return Ok(());
     };
-    let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, ResourceStatusReason]";
-    let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];
-    let left = aws.json(&left).await.unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or("no reason given").to_owned();
-    let left = left.as_array().into_iter().flatten().map(|left| format!("{} ({})", text(&left[0]), text(&left[1])));
-    let left: Vec<_> = left.collect();
     bail!(error.context(format!(
         "the stack {name} is not gone. What is left: {}. Mend the cause and run this again",
         left.join(", ")

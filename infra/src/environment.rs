@@ -22,11 +22,22 @@ const OF_OUR_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// Replaces a person's own AWS settings with ours, and leaves out what cargo told us of ourselves.
 pub(crate) fn isolate(command: &mut Command) {
+    forget_our_package(command);
+    remove(command, &["AWS_"]);
+    command.envs(AWS);
+}
+
+/// Leaves out what cargo told us of ourselves.
+pub(crate) fn forget_our_package(command: &mut Command) {
+    remove(command, &OF_OUR_PACKAGE);
+}
+
+/// Leaves out the variables whose names begin like this.
+fn remove(command: &mut Command, prefixes: &[&str]) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("AWS_") || OF_OUR_PACKAGE.iter().any(|prefix| text.starts_with(prefix)) {
+        if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }
-    command.envs(AWS);
 }

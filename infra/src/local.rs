@@ -314,6 +314,10 @@ Let an event happen on Tableau:
 
   curl -H 'content-type: application/json' -d '{control}' {tableau}/_simulator/events
 
+Look at it as an administrator would (cargo infra has test, reconcile, url and destroy besides):
+
+  cargo infra status --endpoint-url {endpoint}
+
 Work on a function: it runs from source, in this stack's environment, and is rebuilt when it changes.
 
   export PATH=\"$PWD/{tools}:$PATH\"

@@ -73,7 +73,10 @@ pub async fn reconciled(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteNam
             match kind.as_str() {
                 "SitesFailed" => bail!("not every site succeeded: what is said above tells what to do"),
                 "AlertsFailed" => bail!("every site succeeded, but people could not be told: see above"),
-                kind => bail!("the reconciler failed ({kind}): see above, and its log with `aws logs tail`"),
+                kind => bail!(
+                    "the reconciler failed ({kind}): see above, and its log /aws/lambda/{}",
+                    stack.output("ReconcilerName")?
+                ),
             }
         }
     }

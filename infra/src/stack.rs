@@ -97,14 +97,14 @@ impl Stack {
     ///
     /// There is none, it does not work, or it cannot be looked at.
     pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Self> {
-        let stack = Self::find(aws, name).await?;
-        let stack = stack.with_context(|| {
-            format!(
-                "there is no stack {name} in this account and region. If it has another name, say --stack; if it is \
-                 elsewhere, choose the region with AWS_DEFAULT_REGION and the account with AWS_PROFILE; if it is \
-                 nowhere, make it with `cargo infra deploy`"
-            )
-        })?;
+        let Some(stack) = Self::find(aws, name).await? else {
+            let place = aws.place().await?;
+            bail!(
+                "there is no stack {name} in {place}. If it has another name, say --stack; if it is elsewhere, choose \
+                 the region with AWS_DEFAULT_REGION and the account with AWS_PROFILE; if it is nowhere, make it with \
+                 `cargo infra deploy`"
+            );
+        };
         let state = &stack.state;
         match stack.condition() {
             Condition::Whole | Condition::Changing | Condition::Stuck => Ok(stack),
@@ -272,6 +272,21 @@ impl Stack {
         let text = |member: &str, otherwise: &str| report[member].as_str().unwrap_or(otherwise).to_owned();
         Ok(Answer::Failure { kind: text("errorType", "Error"), text: text("errorMessage", "it gave no reason") })
     }
+}
+
+/// The names of all parameters of the stack called `name`, in order.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn parameters_of(aws: &Aws, name: &str) -> anyhow::Result<Vec<String>> {
+    let path = format!("/{name}");
+    let list = ["ssm", "get-parameters-by-path", "--path", &path, "--recursive", "--query", "Parameters[].Name"];
+    let names = aws.json(&list).await?;
+    let names = names.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Reads a parameter, decrypted. There may be none.

@@ -45,7 +45,7 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
     let aws = &way.aws;
     let title = format!("Stack {}", way.name);
     let stack = step(&title, async {
-        show(&aws.place().await?);
+        show(&aws.place().await?.to_string());
         let stack = way.stack().await?;
         show(&format!("state {}", stack.state()));
         show(&format!("receiver {}", stack.output("ReceiverUrl")?));

@@ -53,10 +53,11 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
     let aws = &way.aws;
     let stack = way.stack().await?;
     let mut made = Made::default();
-    let mut terminate = signal(SignalKind::terminate())?;
+    // From before anything is made.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let result = tokio::select! {
         result = test(aws, &stack, &mut made) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted before the test was over")),
+        _ = interrupt.recv() => Err(anyhow!("interrupted before the test was over")),
         _ = terminate.recv() => Err(anyhow!("interrupted before the test was over")),
     };
     let removed = step("Remove the queues and their subscriptions", made.remove(aws)).await;
@@ -69,7 +70,9 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
 
 async fn test(aws: &Aws, stack: &Stack, made: &mut Made) -> anyhow::Result<()> {
     let queues = step("Subscribe a queue to each topic, for this test only", async {
-        let name = format!("{}-test-{}", stack.name(), Uuid::new_v4());
+        // Short, since SQS takes 80 characters and the stack's name may have 53.
+        let unique = Uuid::new_v4().simple().to_string();
+        let name = format!("{}-test-{}", stack.name(), &unique[..8]);
         let topic = stack.output("EventsTopicArn")?;
         // A FIFO topic takes FIFO queues only.
         let fifo = if topic.ends_with(".fifo") { ".fifo" } else { "" };

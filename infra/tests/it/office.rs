@@ -103,8 +103,9 @@ impl Office {
         said(infra, input).await
     }
 
-    /// Runs a command at the local cloud in a terminal, and answers its questions.
-    pub(crate) async fn infra_asks(&self, arguments: &[&str], answers: &[(&str, &str)]) -> anyhow::Result<Said> {
+    /// Runs a command at the local cloud in a terminal, and answers its questions, each answer with
+    /// whether it is hidden.
+    pub(crate) async fn infra_asks(&self, arguments: &[&str], answers: &[(&str, &str, bool)]) -> anyhow::Result<Said> {
         let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
         terminal.args(["-c", TERMINAL, &json!(answers).to_string(), env!("CARGO_BIN_EXE_infra")]);
         terminal.args(arguments).args(["--endpoint-url", &self.cloud.endpoint]).kill_on_drop(true);

@@ -4,15 +4,21 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    process::Stdio,
 };
 
 use anyhow::{Context, ensure};
 use infra::{binaries, python::PythonTools, service::http_client, stack::Stack, workspace::Workspace};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use shared::event::Event;
 use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::office::{BUCKET, CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
 
@@ -101,10 +107,14 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     for secret in [SECRET, keyring.expose_secret().trim_matches(['[', ']', '"']), address] {
         ensure!(!heard.contains(secret), "{secret} is shown: {heard}");
     }
-    office.infra(&["status"]).await?.badly(&["there is no stack tableau-fanout in this account and region"])?;
+    office
+        .infra(&["status"])
+        .await?
+        .badly(&["there is no stack tableau-fanout in account 000000000000, region us-east-1."])?;
 
     // What was kept is in nobody's way.
-    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&["will be made"])?;
+    let warning = "warning: /tableau-fanout/sites/marketing is there already";
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&["will be made", warning])?;
     office.add_site(&[]).await?.badly(&["there is an entry /tableau-fanout/sites/marketing already", "--overwrite"])?;
     office.add_site(&["--overwrite"]).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
     office.infra(&["destroy", "--yes", "--delete-parameters"]).await?.well(&["is gone."])?;
@@ -202,10 +212,10 @@ async fn at_a_terminal_everything_is_asked_for_and_the_secret_is_not_shown() -> 
     office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
     let server = format!("http://{}", office.tableau.address);
     let mut answers = [
-        ("online.tableau.com: ", server.as_str()),
-        ("for the Default site): ", CONTENT_URL),
-        ("personal access token: ", "fanout"),
-        ("(not shown): ", SECRET),
+        ("online.tableau.com: ", server.as_str(), false),
+        ("for the Default site): ", CONTENT_URL, false),
+        ("personal access token: ", "fanout", false),
+        ("(not shown): ", SECRET, true),
     ];
     office.infra_asks(&["add-site", "marketing"], &answers).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
     answers[0].1 = "tableau.example";
@@ -215,9 +225,12 @@ async fn at_a_terminal_everything_is_asked_for_and_the_secret_is_not_shown() -> 
         .badly(&["nothing was stored", "server is not valid"])?;
 
     let asked = "to go ahead: ";
-    office.infra_asks(&["destroy"], &[(asked, "yes")]).await?.badly(&["that is not its name: nothing was done"])?;
+    office
+        .infra_asks(&["destroy"], &[(asked, "yes", false)])
+        .await?
+        .badly(&["that is not its name: nothing was done"])?;
     assert_eq!(office.webhooks(), ["tableau-fanout-ViewDeleted"]);
-    office.infra_asks(&["destroy"], &[(asked, "tableau-fanout")]).await?.well(&["is gone."])?;
+    office.infra_asks(&["destroy"], &[(asked, "tableau-fanout", false)]).await?.well(&["is gone."])?;
     assert_eq!(office.webhooks(), [""; 0]);
     Ok(())
 }
@@ -249,11 +262,42 @@ async fn the_installed_aws_cli_is_used_and_no_secret_is_on_a_command_line_or_in_
     bare(&mut add, &[&programs], &settings)?;
     add.env("TMPDIR", &files);
     said(add, &office.entry().to_string()).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
+    let mut elsewhere = infra(&["url", "marketing", "ViewDeleted"]);
+    bare(&mut elsewhere, &[&programs], &settings)?;
+    elsewhere.env("AWS_DEFAULT_REGION", "eu-central-1");
+    let nowhere =
+        "there is no stack tableau-fanout in account 000000000000, region eu-central-1. If it has another name";
+    said(elsewhere, "").await?.badly(&[nowhere])?;
+
     let notes = fs::read_to_string(notes)?;
     ensure!(notes.contains("ssm put-parameter --name /tableau-fanout/sites/marketing"), "{notes}");
     ensure!(notes.contains(r#""action": "apply""#), "the report is looked into: {notes}");
     ensure!(!notes.contains(SECRET), "{notes}");
     assert_eq!(fs::read_dir(files)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_test_leaves_no_queue_behind() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    office.add_site(&[]).await?.well(&[])?;
+    for title in ["Subscribe a queue to each topic, for this test only", "Have Tableau test every webhook"] {
+        // Long enough to be interrupted.
+        office.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
+        let mut test = infra(&["test", "--verbose", "--endpoint-url", &office.cloud.endpoint]);
+        let mut test = test.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(test.stdout.take().context("no output")?).lines();
+        while lines.next_line().await?.context("it ended early")? != format!("==> {title}") {}
+        let id = test.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
+        kill(Pid::from_raw(id), Signal::SIGINT)?;
+        let output = test.wait_with_output().await?;
+        let warned = String::from_utf8(output.stderr)?;
+        ensure!(!output.status.success() && warned.contains("interrupted before the test was over"), "{warned}");
+        let queues = office.aws("sqs list-queues").await?;
+        ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
+        assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
+    }
     Ok(())
 }
 
@@ -268,6 +312,12 @@ async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow:
         .await?
         .badly(&["the bucket not-there cannot be used", "aws s3 mb s3://not-there"])?;
     office.infra(&deploy).await?.badly(&["--bucket"])?;
+    let elsewhere = "s3api create-bucket --bucket far-away --create-bucket-configuration LocationConstraint=eu-west-1";
+    office.aws(elsewhere).await?;
+    office
+        .infra(&[&deploy[..], &["--bucket", "far-away"]].concat())
+        .await?
+        .badly(&["the bucket far-away is in eu-west-1, and the stack would be in us-east-1"])?;
     let other = if architecture() == "arm64" { "x86_64" } else { "arm64" };
     office.deploy(&["--parameter", "Event=ViewDeleted"]).await?.badly(&["the template has no parameter Event, but"])?;
     office.deploy(&["--parameter", "Architecture=arm64"]).await?.badly(&["Architecture follows from --arch"])?;
