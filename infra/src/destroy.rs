@@ -14,7 +14,7 @@ use crate::{
     target::{Target, Way},
 };
 
-/// The parameters that the reconciler made. They are of no use without the stack, whose key encrypts them.
+/// The parameters that the reconciler made. They are of no use without the stack.
 const MADE_BY_US: [&str; 2] = ["signing-keys", "state"];
 
 /// How many parameters one call deletes at most.
@@ -23,7 +23,7 @@ const DELETED_AT_ONCE: usize = 10;
 /// Removes our webhooks from Tableau and then deletes the stack. Asks before it does.
 #[derive(Clone, Debug, Args)]
 pub struct Destroy {
-    /// Delete the site entries too.
+    /// Delete the site entries too, and the key that encrypts them.
     #[arg(long)]
     delete_parameters: bool,
     /// Delete the stack also if webhooks of ours are left on Tableau.
@@ -57,7 +57,10 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     let (deleted, kept): (Vec<_>, Vec<_>) = parameters
         .into_iter()
         .partition(|parameter| delete_parameters || MADE_BY_US.iter().any(|made| stack.parameter(made) == *parameter));
-    announce(&stack, &deleted, &kept);
+    // The template keeps the key for the site entries. None was made if the stack never came to be.
+    let key = stack.output("KeyId").ok().map(str::to_owned);
+    let (deleted_key, kept_key) = if delete_parameters { (key, None) } else { (None, key) };
+    announce(&stack, (&deleted, deleted_key.as_deref()), (&kept, kept_key.as_deref()));
     if !yes {
         confirm(name)?;
     }
@@ -69,6 +72,10 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     if !deleted.is_empty() {
         let delete = delete_all(aws, &deleted);
         step("Delete the parameters", delete).await.context("the stack is gone; the parameters are not")?;
+    }
+    if let Some(key) = &deleted_key {
+        let delete = ["kms", "schedule-key-deletion", "--key-id", key];
+        step("Have the key deleted", aws.run(&delete)).await.context("the stack is gone; its key is not")?;
     }
     println!("\nThe stack {name} is gone.");
     if !kept.is_empty() {
@@ -100,7 +107,7 @@ async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
 }
 
 /// Says what will be gone and what stays.
-fn announce(stack: &Stack, deleted: &[String], kept: &[String]) {
+fn announce(stack: &Stack, deleted: (&[String], Option<&str>), kept: (&[String], Option<&str>)) {
     let name = stack.name();
     println!("\nThis removes, for good:");
     if works(stack) {
@@ -109,15 +116,18 @@ fn announce(stack: &Stack, deleted: &[String], kept: &[String]) {
         println!("  - nothing on Tableau: the stack has no reconciler that could ({})", stack.state());
     }
     println!("  - the stack {name} with its functions, topics, their subscriptions, and the functions' logs");
-    println!("  - its encryption key: unusable at once, deleted by AWS after a waiting period (30 days)");
+    let ((deleted, deleted_key), (kept, kept_key)) = (deleted, kept);
     deleted.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+    if let Some(key) = deleted_key {
+        println!("  - the encryption key {key}: unusable at once, deleted by AWS after a waiting period (30 days)");
+    }
     println!("It keeps:");
     println!("  - the code in the S3 bucket, and the queues and functions of others that subscribed");
     kept.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
-    if !kept.is_empty() {
+    if let Some(key) = kept_key {
         println!(
-            "    An encrypted one cannot be read without the key. Before another stack called {name} can work, store \
-             each again with `cargo infra add-site --overwrite`, or delete it; --delete-parameters does so now."
+            "  - the encryption key {key}, without which nobody could read the parameters any more. Another stack called \
+             {name} goes on with them; --delete-parameters deletes them and the key"
         );
     }
 }

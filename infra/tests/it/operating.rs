@@ -80,7 +80,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
         "Tableau Fanout: test: 2 tests were taken by the receiver",
         "Events and alerts come through.",
     ])?);
-    let queues = office.aws("sqs list-queues").await?;
+    let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
     ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
     assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
 
@@ -102,7 +102,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
         "Kept: /tableau-fanout/sites/marketing.",
     ])?);
     assert_eq!(office.webhooks(), ["Theirs"]);
-    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"]).await?;
+    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"], &["Enabled"]).await?;
 
     for secret in [SECRET, keyring.expose_secret().trim_matches(['[', ']', '"']), address] {
         ensure!(!heard.contains(secret), "{secret} is shown: {heard}");
@@ -119,11 +119,11 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     office.add_site(&["--overwrite"]).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
     office.infra(&["destroy", "--yes", "--delete-parameters"]).await?.well(&["is gone."])?;
     assert_eq!(office.webhooks(), ["Theirs"]);
-    nothing_is_left(&office, &[]).await
+    nothing_is_left(&office, &[], &["Enabled", "PendingDeletion"]).await
 }
 
-/// Looks for resources of the stack, and for parameters other than these.
-async fn nothing_is_left(office: &Office, parameters: &[&str]) -> anyhow::Result<()> {
+/// Looks for resources of stacks that are gone, for parameters other than these, and for keys in other states.
+async fn nothing_is_left(office: &Office, parameters: &[&str], keys: &[&str]) -> anyhow::Result<()> {
     for (command, list) in [
         ("lambda list-functions", "Functions"),
         ("sns list-topics", "Topics"),
@@ -136,11 +136,16 @@ async fn nothing_is_left(office: &Office, parameters: &[&str]) -> anyhow::Result
         let left = office.aws(&format!("{command} --query {list}")).await?;
         ensure!(left.as_array().is_none_or(Vec::is_empty), "{command}: {left}");
     }
-    let keys = office.aws("kms list-keys --query Keys[].KeyId").await?;
-    for key in keys.as_array().context("no keys")?.iter().filter_map(|key| key.as_str()) {
+    let queues = office.aws("sqs list-queues").await?;
+    ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
+    let listed = office.aws("kms list-keys --query Keys[].KeyId").await?;
+    let mut states = Vec::new();
+    for key in listed.as_array().context("no keys")?.iter().filter_map(|key| key.as_str()) {
         let state = office.aws(&format!("kms describe-key --key-id {key} --query KeyMetadata.KeyState")).await?;
-        assert_eq!(state, "PendingDeletion");
+        states.push(state.as_str().context("a key without a state")?.to_owned());
     }
+    states.sort();
+    assert_eq!(states, keys);
     let list = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
     assert_eq!(office.aws(list).await?, json!(parameters));
     Ok(())
@@ -203,7 +208,7 @@ async fn a_stack_is_not_destroyed_while_its_webhooks_are_on_tableau_unless_by_fo
     assert_eq!(office.aws(state).await?, json!(["ENABLED"]));
     office.infra(&["destroy", "--yes", "--force"]).await?.well(&["as --force says", "is gone."])?;
     assert_eq!(office.webhooks(), before);
-    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"]).await
+    nothing_is_left(&office, &["/tableau-fanout/sites/marketing"], &["Enabled"]).await
 }
 
 #[tokio::test]
@@ -294,7 +299,7 @@ async fn an_interrupted_test_leaves_no_queue_behind() -> anyhow::Result<()> {
         let output = test.wait_with_output().await?;
         let warned = String::from_utf8(output.stderr)?;
         ensure!(!output.status.success() && warned.contains("interrupted before the test was over"), "{warned}");
-        let queues = office.aws("sqs list-queues").await?;
+        let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
     }
