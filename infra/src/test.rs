@@ -73,11 +73,14 @@ async fn test(aws: &Aws, stack: &Stack, made: &mut Made) -> anyhow::Result<()> {
         // Short, since SQS takes 80 characters and the stack's name may have 53.
         let unique = Uuid::new_v4().simple().to_string();
         let name = format!("{}-test-{}", stack.name(), &unique[..8]);
+        let topic = stack.output("EventsTopicArn")?;
+        // A FIFO topic takes FIFO queues only.
+        let fifo = if topic.ends_with(".fifo") { ".fifo" } else { "" };
         let filter = json!({ "event_type": [TEST] });
-        show(&format!("{name}-events, filtered by {filter}"));
+        show(&format!("{name}-events{fifo}, filtered by {filter}"));
         show(&format!("{name}-alerts"));
         let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() });
-        let events = made.subscribed(aws, &format!("{name}-events"), stack.output("EventsTopicArn")?, &options).await?;
+        let events = made.subscribed(aws, &format!("{name}-events{fifo}"), topic, &options).await?;
         let alerts = stack.output("AlertsTopicArn")?;
         Ok((events, made.subscribed(aws, &format!("{name}-alerts"), alerts, &json!({})).await?))
     });

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_missing_or_invalid_variable_is_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
-        insta::assert_snapshot!(error, @"the reconciler's environment cannot be used: SITES_PATH is missing: expected the SSM path of the site entries, such as /tableau-fanout/sites; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys; RECEIVER_URL is missing: expected the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/; NAME_PREFIX is missing: expected the stack's name: letters, digits and hyphens, such as tableau-fanout. Set these variables on the function; infra/template.yaml does.");
+        insta::assert_snapshot!(error, @"the reconciler's environment cannot be used: SITES_PATH is missing: expected the SSM path of the site entries, such as /tableau-fanout/sites; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys; STATE_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/state; RECEIVER_URL is missing: expected the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/; NAME_PREFIX is missing: expected the stack's name: letters, digits and hyphens, such as tableau-fanout. Set these variables on the function; infra/template.yaml does.");
         for (name, value) in [
             ("RECEIVER_URL", "http://receiver.example/"),
             ("NAME_PREFIX", "a b"),

@@ -169,8 +169,7 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
             report.note(&distrust);
         }
         if action == Action::Rotate && !report.failed() {
-            // Every site is at the newest key. The one before it stays for what is under way; older ones go.
-            self.parameters.replace_keyring(&run.keyring.without_retired()).await.map_err(Failure::Parameters)?;
+            self.retire_keys(run.keyring).await.map_err(Failure::Parameters)?;
         }
         if let Err(error) = self.tell(action, told, &declared, &report).await {
             let error = with_causes(&*error);
@@ -219,20 +218,34 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
         let stored = self.parameters.keyring().await?;
         match (stored, action) {
             (Some(keyring), Action::Rotate) => {
-                let keyring = keyring.with_newest(random_key()?);
-                self.parameters.replace_keyring(&keyring).await?;
+                self.parameters.replace_keyring(&keyring.with_newest(random_key()?)).await?;
                 self.parameters.new_key_known().await;
-                Ok(keyring)
+                // Another rotation may have stored its own key over ours meanwhile. Both go by what is stored now.
+                self.stored_keyring().await
             }
             (Some(keyring), _) => Ok(keyring),
             // What nobody signed needs no keys; any shows what there is to do.
             (None, Action::Plan | Action::Test | Action::Destroy) => Ok(Keyring::of(random_key()?)),
             (None, Action::Apply | Action::Rotate) => {
                 self.parameters.create_keyring(&Keyring::of(random_key()?)).await?;
-                let stored = self.parameters.keyring().await?;
-                stored.ok_or_else(|| "the signing keys were stored and could not be read again".into())
+                self.stored_keyring().await
             }
         }
+    }
+
+    /// The signing keys that were stored a moment ago, by this run or by another that was faster.
+    async fn stored_keyring(&self) -> Result<Keyring, BoxError> {
+        let stored = self.parameters.keyring().await?;
+        stored.ok_or_else(|| "the signing keys were stored and could not be read again".into())
+    }
+
+    /// Retires old keys after every site was moved to the newest. The one before it stays for what is under way.
+    async fn retire_keys(&self, keyring: Keyring) -> Result<(), BoxError> {
+        // Another rotation may have begun since, whose key is not to be lost.
+        if self.stored_keyring().await? == keyring {
+            self.parameters.replace_keyring(&keyring.without_retired()).await?;
+        }
+        Ok(())
     }
 
     /// Visits the sites that are asked for.

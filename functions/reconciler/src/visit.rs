@@ -121,50 +121,22 @@ impl Visit<'_> {
         let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
         (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
         let mut may_repeat = true;
-        // Names of what could not be put right. Surplus copies of such a webhook stay, since one of them may be what works.
         let mut not_right = BTreeSet::new();
         while !changes.is_empty() {
-            // Changes without a good answer, with what went wrong if they were tried at all.
-            let mut uncertain = Vec::new();
-            for change in changes {
-                if !self.run.has_time(CHANGE_TIME) {
-                    let what = format!("No time was left for {}: the next run goes on.", name_of(&change));
-                    self.report.errors.push(out_of_time(what));
-                    continue;
-                }
-                let name = name_of(&change).to_owned();
-                if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(&name) {
-                    uncertain.push((change, None));
-                    continue;
-                }
-                let result = carry_out(session, &change).await;
-                if !matches!(change, Change::Delete { .. }) {
-                    let _ = if result.is_ok() { not_right.remove(&name) } else { not_right.insert(name) };
-                }
-                match result {
-                    Ok(()) => {
-                        tracing::info!(webhook.name = name_of(&change), change = kind_of(&change), "changed a webhook");
-                        self.done(change);
-                    }
-                    // The other changes are as right as before.
-                    Err(error) if error.is_local() => {
-                        self.report.errors.push(self.advice.on_change(&change, &error));
-                    }
-                    Err(error) if error.is_uncertain() => uncertain.push((change, Some(error))),
-                    Err(error) => return Err(error),
-                }
-            }
+            let uncertain = self.carry_out_all(session, changes, &mut not_right).await?;
             observed = session.list().await?;
             let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
             // What became of a change without a good answer, the list tells. What is missing is made, once more: never
-            // without looking, or there would be two.
-            // What is left to do for the same webhook may be another thing: a copy that somebody else made is no reason to
-            // make a third.
+            // without looking, or there would be two. What is left to do for the same webhook may be another thing, too: a
+            // copy that somebody else made is no reason to make a third.
             let what = |change: &Change| (kind_of(change), name_of(change).to_owned());
             let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
             let is_left = |change: &Change| left_to_do.contains(&what(change));
             let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
-            done.into_iter().for_each(|(change, _)| self.done(change));
+            for (change, _) in done {
+                not_right.remove(name_of(&change));
+                self.done(change);
+            }
             if !failed.is_empty() && may_repeat {
                 may_repeat = false;
                 changes = failed.into_iter().map(|(change, _)| change).collect();
@@ -186,6 +158,49 @@ impl Visit<'_> {
         let to_test: BTreeSet<_> = enabled.iter().map(|Enabled { name, .. }| name).chain(new).cloned().collect();
         self.test(session, observed, &to_test).await;
         Ok(())
+    }
+
+    /// Carries changes out, as far as there is time. Returns those without a good answer, with what went wrong if they were
+    /// tried at all.
+    ///
+    /// `not_right` holds the names of what could not be put right. Surplus copies of such a webhook stay, since one of
+    /// them may be what works.
+    async fn carry_out_all(
+        &mut self,
+        session: &mut Session<'_>,
+        changes: Vec<Change>,
+        not_right: &mut BTreeSet<String>,
+    ) -> Result<Vec<(Change, Option<TableauError>)>, TableauError> {
+        let mut uncertain = Vec::new();
+        for change in changes {
+            let name = name_of(&change).to_owned();
+            if !self.run.has_time(CHANGE_TIME) {
+                self.report.errors.push(out_of_time(format!("No time was left for {name}: the next run goes on.")));
+                continue;
+            }
+            if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(&name) {
+                uncertain.push((change, None));
+                continue;
+            }
+            let is_delete = matches!(change, Change::Delete { .. });
+            match carry_out(session, &change).await {
+                Ok(()) => {
+                    tracing::info!(webhook.name = name, change = kind_of(&change), "changed a webhook");
+                    not_right.remove(&name);
+                    self.done(change);
+                    continue;
+                }
+                // The other changes are as right as before.
+                Err(error) if error.is_local() => self.report.errors.push(self.advice.on_change(&change, &error)),
+                Err(error) if error.is_uncertain() => uncertain.push((change, Some(error))),
+                Err(error) => return Err(error),
+            }
+            // A copy that cannot be deleted is no reason to keep it.
+            if !is_delete {
+                not_right.insert(name);
+            }
+        }
+        Ok(uncertain)
     }
 
     /// Has Tableau test every webhook of ours.

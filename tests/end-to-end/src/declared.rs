@@ -228,7 +228,7 @@ impl Declared {
             Some(value.to_owned())
         })?;
         let written = self.log.clone();
-        let log = MetricLog::new("reconciler".to_owned(), move |line| {
+        let log = MetricLog::new("tableau-fanout-reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
         Ok(Reconciler::new(config, parameters, Some(people), Tableau::new()?, log))

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use end_to_end::{declared::site, local_stack::LocalStack};
-use infra::workspace::Workspace;
+use infra::{cloud::STACK, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::keyring::{KEY_BYTES, Keyring};
@@ -163,5 +163,88 @@ async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::R
     }
     assert_eq!(stack.arrived(&queue, 1).await?, ["marketing WorkbookCreated".to_owned()].into());
     assert!(stack.cloud.receive(&queue).await?.is_empty(), "it arrived twice");
+    Ok(())
+}
+
+/// Deploys the template again with other parameters.
+async fn update(stack: &LocalStack, parameters: &[&str]) -> anyhow::Result<Stack> {
+    let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", STACK];
+    let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
+    stack.cloud.aws.run(&[&deploy[..], &options, parameters].concat()).await?;
+    Stack::read(&stack.cloud.aws, STACK).await
+}
+
+#[tokio::test]
+async fn the_events_topic_is_fifo_and_alerts_go_to_an_address_where_the_parameters_say_so() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let changed = update(&stack, &["FifoEventsTopic=true", "AlertEmail=ops@example.com"]).await?;
+    let events = changed.output("EventsTopicArn")?;
+    assert!(events.ends_with(":tableau-fanout-events.fifo"), "{events}");
+    let function = ["lambda", "get-function-configuration", "--function-name", changed.output("ReceiverName")?];
+    let environment = stack.cloud.aws.json(&[&function[..], &["--query", "Environment.Variables"]].concat()).await?;
+    assert_eq!(environment["EVENTS_TOPIC_ARN"], events);
+    let alerts = changed.output("AlertsTopicArn")?;
+    let list = ["sns", "list-subscriptions-by-topic", "--topic-arn", alerts, "--query", "Subscriptions[0]"];
+    let subscription = stack.cloud.aws.json(&list).await?;
+    assert_eq!((&subscription["Protocol"], &subscription["Endpoint"]), (&json!("email"), &json!("ops@example.com")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    for (parameter, expected) in [
+        ("SlackWorkspaceId=T07EA123LEP", "give both SlackWorkspaceId and SlackChannelId"),
+        ("SlackChannelId=C07EZ1ABC23", "give both SlackWorkspaceId and SlackChannelId"),
+        ("AlertEmail=ops", "AlertEmail"),
+        ("ReceiverReservedConcurrency=many", "ReceiverReservedConcurrency"),
+        ("AlarmAfterHoursWithoutSuccess=1", "AlarmAfterHoursWithoutSuccess"),
+        ("Schedule=hourly", "Schedule"),
+    ] {
+        let error = format!("{:#}", update(&stack, &[parameter]).await.expect_err(parameter));
+        assert!(error.contains(expected), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_scheduled_run_that_failed_is_kept_with_its_report() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau" })).await?;
+    // As the schedule does it.
+    let invoke = ["lambda", "invoke", "--invocation-type", "Event", "--payload", r#"{"action":"apply"}"#];
+    let function = ["--function-name", stack.stack.output("ReconcilerName")?, "answer.json"];
+    stack.cloud.aws.run(&[&invoke[..], &function].concat()).await?;
+    let failed = stack.cloud.receive_some(stack.stack.output("FailedRunsUrl")?).await?;
+    let failed: Value = serde_json::from_str(failed[0]["Body"].as_str().unwrap_or_default())?;
+    assert_eq!(failed["requestPayload"], json!({ "action": "apply" }), "{failed}");
+    let report = failed["responsePayload"]["errorMessage"].as_str().context("no report")?;
+    assert!(report.contains("/tableau-fanout/sites/broken cannot be used"), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let keyring = stack.keyring().await?.to_stored();
+    let aws = &stack.cloud.aws;
+    aws.run(&["cloudformation", "delete-stack", "--stack-name", STACK]).await?;
+    aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", STACK]).await?;
+
+    let key = stack.stack.output("KeyId")?;
+    let state = ["kms", "describe-key", "--key-id", key, "--query", "KeyMetadata.KeyState"];
+    assert_eq!(aws.json(&state).await?, "Enabled");
+    let architecture = format!("Architecture={}", if cfg!(target_arch = "x86_64") { "x86_64" } else { "arm64" });
+    let endpoint = format!("AwsEndpointUrl={}", stack.cloud.endpoint);
+    let later = update(&stack, &[&architecture, &endpoint]).await?;
+    assert_ne!(later.output("KeyId")?, key);
+    let report = stack.cloud.apply(&later).await?;
+    // Its receiver has another address.
+    assert_eq!(report["sites"][0]["updated"], json!(["tableau-fanout-WorkbookCreated"]), "{report}");
+    assert_eq!(later.keyring(aws).await?.to_stored().expose_secret(), keyring.expose_secret());
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "later"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
     Ok(())
 }

@@ -142,6 +142,8 @@ async fn whatever_happens_nothing_is_harmed_and_two_quiet_runs_put_everything_ri
     }
     while let Some(lived) = living.join_next().await {
         let (environment, seed, result) = lived?;
+        // Thousands of histories have more tests than it is to remember.
+        destination.forget();
         match result {
             Ok(lived) => tally.add(lived),
             Err(problem) => {

@@ -1,6 +1,7 @@
 //! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
 
 mod actions;
+mod alarms;
 mod deployed;
 mod environment;
 mod errors;
@@ -9,6 +10,7 @@ mod histories;
 mod inner_loop;
 mod peers;
 mod people;
+mod privileges;
 mod reconciling;
 mod running;
 mod tableau;

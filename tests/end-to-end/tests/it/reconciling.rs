@@ -363,18 +363,27 @@ async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_ri
         declared.apply().await??;
         assert_eq!(site(&tableau, SITE, |site| site.webhooks.len())?, 1);
     }
-    // It is deleted in the same run where that can be done.
-    for failed_changes in [0, 3] {
+    // It is deleted in the same run where that can be done: also if a change failed at first, or only its answers did.
+    let usual = Oddities::default();
+    let (failed, lost) =
+        (Oddities { failed_changes: 3, ..usual.clone() }, Oddities { lost_answers: 3, ..usual.clone() });
+    for (action, oddities, updated) in [
+        (Action::Rotate, usual, 1),
+        (Action::Rotate, failed.clone(), 1),
+        (Action::Rotate, lost.clone(), 1),
+        (Action::Apply, failed, 0),
+        (Action::Apply, lost, 0),
+    ] {
         let (tableau, mut declared) = one_site().await?;
         declared.events = "SiteCreated";
         declared.apply_to_first().await?;
         site(&tableau, SITE, |site| {
             let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
             site.webhooks.push(copy);
-            site.oddities.failed_changes = failed_changes;
+            site.oddities = oddities;
         })?;
-        let report = declared.run(Action::Rotate, None).await??.sites.remove(0);
-        assert_eq!((report.updated.len(), report.surplus.len()), (1, 1), "{report:?}");
+        let report = declared.run(action, None).await??.sites.remove(0);
+        assert_eq!((report.updated.len(), report.surplus.len()), (updated, 1), "{report:?}");
     }
     Ok(())
 }

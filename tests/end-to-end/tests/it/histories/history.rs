@@ -123,6 +123,8 @@ pub(super) enum Fault {
     TokenReplaced,
     /// The token's owner is no longer an administrator.
     OwnerDemoted,
+    /// People cannot be told anything, of no site.
+    PeopleUnreachable,
     /// Everything works again.
     Over,
 }
@@ -203,6 +205,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         8 => any_oddities().prop_map(|oddities| Fault::Odd(Box::new(oddities))),
         1 => Just(Fault::TokenReplaced),
         1 => Just(Fault::OwnerDemoted),
+        1 => Just(Fault::PeopleUnreachable),
         2 => Just(Fault::Over),
     ]
 }
@@ -302,8 +305,8 @@ fn any_run() -> impl Strategy<Value = Run> {
         1 => Just(Action::Test),
         1 => Just(Action::Destroy),
     ];
-    // What is done first is the same in every run and the least of it, but only there keys are made and replaced.
-    let done = prop_oneof![1 => 0_usize..6, 3 => 0_usize..40];
+    // First comes what is read and stored, then a few calls in most runs and many in some.
+    let done = prop_oneof![1 => 0_usize..8, 3 => 4_usize..20, 2 => 10_usize..40];
     let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { done, polls });
     (action, option::weighted(0.2, any_site()), rarely(false, Just(true)), option::weighted(0.5, crash)).prop_map(
         |(action, site, is_short, crash)| {

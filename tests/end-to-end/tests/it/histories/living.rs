@@ -45,6 +45,10 @@ use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Original, 
 /// The calls that a site takes that is as declared.
 const CALLS_OF_NO_CHANGE: [&str; 3] = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
 
+/// What stands for the minute that receivers need to know a new key: longer than another run takes from reading keys to
+/// storing others.
+const POLLS_OF_A_MINUTE: usize = 50;
+
 /// A run of all sites that nothing disturbs.
 const QUIET_RUN: Run = Run { action: Action::Apply, site: None, is_short: false, crash: None };
 
@@ -100,8 +104,12 @@ impl Parameters for Kept {
     }
 
     async fn new_key_known(&self) {
-        let declared = self.declared().clone();
-        self.used("wait for receivers", declared.new_key_known()).await
+        let wait = async {
+            for _ in 0..POLLS_OF_A_MINUTE {
+                yield_now().await;
+            }
+        };
+        self.used("wait for receivers", wait).await
     }
 
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
@@ -373,7 +381,9 @@ impl Living<'_> {
             }
             Fault::TokenReplaced => site.tokens[0].secret = format!("not-{right}"),
             Fault::OwnerDemoted => site.tokens[0].is_administrator = false,
+            Fault::PeopleUnreachable => self.environment.kept.declared().people.are_unreachable = true,
             Fault::Over => {
+                self.environment.kept.declared().people.are_unreachable = false;
                 site.oddities = Oddities::default();
                 site.tokens[0].secret = right;
                 site.tokens[0].is_administrator = true;
@@ -413,7 +423,7 @@ impl Living<'_> {
         }
         self.check(&before, &after, &outcomes)?;
         let reports = outcomes.into_iter().filter_map(|(_, outcome)| match outcome {
-            Ok(Ok(report) | Err(Failure::Sites(report))) => Some(report),
+            Ok(Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report))) => Some(report),
             _ => None,
         });
         Ok((before, after, reports.collect()))
@@ -514,11 +524,9 @@ impl Living<'_> {
     /// What no run may do, whatever happens to it.
     fn check(&self, before: &Seen, after: &Seen, outcomes: &[(&Run, Outcome)]) -> anyhow::Result<()> {
         let only_looks = |run: &Run| matches!(run.action, Action::Plan | Action::Test);
-        // What only the template prevents, which lets no two runs be at once: of two rotations one may store its keys over
-        // the other's; and a rotation and another run, which know different newest keys, may each delete the copy of a
-        // webhook that the other keeps.
-        let rotations = outcomes.iter().filter(|(run, _)| run.action == Action::Rotate).count();
-        let is_rotated_beside = outcomes.len() > 1 && rotations > 0;
+        // What only the template prevents, which lets no two runs be at once: a rotation and another run, which know
+        // different newest keys, may each delete the copy of a webhook that the other keeps.
+        let is_rotated_beside = outcomes.len() > 1 && outcomes.iter().any(|(run, _)| run.action == Action::Rotate);
         let has_crashed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         for (site, (before_run, after_run)) in before.sites.iter().zip(&after.sites).enumerate() {
             let name = letter(site);
@@ -540,12 +548,12 @@ impl Living<'_> {
                 "a session of {name} is open: {:?}",
                 after_run.calls
             );
+            let disbelieved = after_run.disbelieved(after.keyring.as_ref());
             ensure!(
                 matches!(self.entries[site], Entry::Missing)
-                    || rotations > 1
-                    || !before_run.is_believed(before.keyring.as_ref())
-                    || after_run.is_believed(after.keyring.as_ref()),
-                "the receiver does not believe all of {name}: {}",
+                    || disbelieved.is_empty()
+                    || !before_run.disbelieved(before.keyring.as_ref()).is_empty(),
+                "the receiver does not believe {disbelieved:?} of {name}: {}",
                 changed()
             );
             for webhook in before_run.webhooks.iter().chain(&after_run.webhooks).filter(|webhook| is_ours(webhook)) {
@@ -569,7 +577,7 @@ impl Living<'_> {
                     changed()
                 );
             }
-            if let [(run, Ok(Ok(report) | Err(Failure::Sites(report))))] = outcomes
+            if let [(run, Ok(Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report))))] = outcomes
                 && report.sites.iter().any(|report| report.site == self.sites[site] && report.errors.is_empty())
             {
                 self.check_success(site, run.action, after)?;
@@ -682,10 +690,10 @@ impl SeenSite {
         })
     }
 
-    /// Whether the receiver would believe everything that our webhooks send it.
-    fn is_believed(&self, keyring: Option<&Keyring>) -> bool {
-        let mut ours = self.webhooks.iter().filter(|webhook| is_ours(webhook));
-        ours.all(|webhook| !webhook.url.starts_with(RECEIVER_URL) || verified(webhook, keyring).is_some())
+    /// Those of our webhooks that send to the receiver what it would not believe.
+    fn disbelieved(&self, keyring: Option<&Keyring>) -> Vec<&str> {
+        let ours = self.webhooks.iter().filter(|webhook| is_ours(webhook) && webhook.url.starts_with(RECEIVER_URL));
+        ours.filter(|webhook| verified(webhook, keyring).is_none()).map(|webhook| webhook.name.as_str()).collect()
     }
 }
 

@@ -1,0 +1,442 @@
+//! The template's alarms, over the metrics that the functions really write: each for what it is about, none on a good day.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use common::{metrics::MetricLog, topic::Topic};
+use end_to_end::{
+    cloudwatch::{Alarm, Metric, Metrics, State},
+    declared::{Declared, site},
+    destination::Destination,
+    local_stack::LocalStack,
+};
+use infra::{sample, workspace::Workspace};
+use receiver::{
+    BoxError,
+    function_url::FunctionUrlRequest,
+    journal::Journal,
+    keyring_cache::{KeyringCache, KeyringSource},
+    receiver::Receiver,
+};
+use serde_json::{Value, json};
+use shared::{
+    alert::AlertEvents,
+    keyring::{KEY_BYTES, Keyring},
+};
+use tableau_simulator::server::{Running, Simulator};
+
+const RECEIVER: &str = "tableau-fanout-receiver";
+const RECONCILER: &str = "tableau-fanout-reconciler";
+const DEAD_LETTERS: &str = "tableau-fanout-dead-letters";
+
+/// A day in minutes.
+const DAY: Range<u32> = 0..24 * 60;
+
+/// When what goes wrong goes wrong.
+const NOON: u32 = 12 * 60;
+
+/// The schedule that the template has, in minutes.
+const SCHEDULE: u32 = 15;
+
+/// The alarms as they are deployed.
+async fn alarms(stack: &LocalStack) -> anyhow::Result<Vec<Alarm>> {
+    let described = stack.cloud.aws.json(&["cloudwatch", "describe-alarms"]).await?;
+    described["MetricAlarms"].as_array().context("no alarms")?.iter().map(Alarm::read).collect()
+}
+
+/// The names of those that tell somebody of something bad, without the stack's.
+fn raised(alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
+    let raised = alarms
+        .iter()
+        .filter(|alarm| alarm.tells(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
+    raised.map(|alarm| alarm.name.replace("tableau-fanout-", "")).collect()
+}
+
+/// What Lambda itself reports of an invocation.
+fn invoked(metrics: &mut Metrics, minute: u32, function: &str, milliseconds: f64, failed: bool) {
+    let errors = if failed { 1.0 } else { 0.0 };
+    for (name, value) in [("Invocations", 1.0), ("Errors", errors), ("Throttles", 0.0), ("Duration", milliseconds)] {
+        metrics.add(minute, Metric::of("AWS/Lambda", name, "FunctionName", function), value);
+    }
+}
+
+/// What SQS reports of the queue of dead letters.
+fn waiting(metrics: &mut Metrics, minute: u32, messages: f64) {
+    metrics.add(
+        minute,
+        Metric::of("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", DEAD_LETTERS),
+        messages,
+    );
+}
+
+/// A topic that takes everything, or nothing.
+struct Sink {
+    accepts: bool,
+}
+
+impl<M: Send> Topic<M> for Sink {
+    async fn publish(&self, _message: M) -> Result<(), BoxError> {
+        if self.accepts { Ok(()) } else { Err("SNS is not available".into()) }
+    }
+}
+
+/// The parameter with the signing keys, if SSM gives it.
+struct Keys {
+    are_readable: bool,
+}
+
+impl KeyringSource for Keys {
+    async fn read(&self) -> Result<Option<Keyring>, BoxError> {
+        if self.are_readable { Ok(Some(keyring())) } else { Err("SSM is not available".into()) }
+    }
+}
+
+fn keyring() -> Keyring {
+    Keyring::of([7; KEY_BYTES])
+}
+
+/// The receiver between doubles of SSM and SNS.
+struct Receiving {
+    receiver: Receiver<Keys, Sink, Sink>,
+    log: Arc<Mutex<Vec<String>>>,
+    event: Value,
+}
+
+impl Receiving {
+    async fn start(are_readable: bool, sns_accepts: bool) -> anyhow::Result<Self> {
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let written = log.clone();
+        let journal = Journal::new(MetricLog::new(RECEIVER.to_owned(), move |line| {
+            written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+        }));
+        let keys = KeyringCache::load(Keys { are_readable }).await;
+        let topic = || Sink { accepts: sns_accepts };
+        let receiver = Receiver::new(keys, topic(), Some(topic()), AlertEvents::default(), journal);
+        let event = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, &keyring())?)?;
+        Ok(Self { receiver, log, event })
+    }
+
+    /// Sends the recorded event with another body, under its own address or another.
+    async fn send(&self, body: &str, path: Option<&str>) -> anyhow::Result<StatusCode> {
+        let mut event = self.event.clone();
+        event["body"] = json!(body);
+        if let Some(path) = path {
+            event["rawPath"] = json!(path);
+        }
+        let request: FunctionUrlRequest = serde_json::from_value(event)?;
+        Ok(self.receiver.handle(request.into_request(lambda_runtime::Context::default())).await.status())
+    }
+
+    /// Takes the lines that were written since the last time.
+    fn lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets a stranger try so many addresses within a minute, and returns the lines about it, once they are due.
+    async fn strangers(&self, requests: usize) -> anyhow::Result<Vec<String>> {
+        tokio::time::pause();
+        for _ in 0..requests {
+            anyhow::ensure!(self.send("", Some("/.env")).await? == StatusCode::NOT_FOUND, "a stranger got in");
+        }
+        tokio::time::advance(Duration::from_secs(61)).await;
+        self.send("", Some("/.git/config")).await?;
+        tokio::time::resume();
+        Ok(self.lines())
+    }
+}
+
+/// Sites on a simulated Tableau, what is declared of them, and what answers in the receiver's place.
+struct Sites {
+    tableau: Running,
+    declared: Declared,
+    _destination: Destination,
+}
+
+impl Sites {
+    /// Sites that are as declared.
+    async fn start(names: &[&str]) -> anyhow::Result<Self> {
+        let destination = Destination::answering(StatusCode::OK).await?;
+        let tableau = Simulator::start(Some(destination.address.clone())).await?;
+        let declared = Declared::sites(&tableau, names);
+        declared.apply().await??;
+        Ok(Self { tableau, declared, _destination: destination })
+    }
+
+    /// Runs the reconciler. Returns its line and whether Lambda counts an error.
+    async fn run(&self) -> anyhow::Result<(String, bool)> {
+        let failed = self.declared.apply().await?.is_err();
+        Ok((self.declared.log().last().context("the run wrote no line")?.clone(), failed))
+    }
+}
+
+/// Adds a run of the reconciler to a day, in place of what it had at that time.
+fn ran(metrics: &mut Metrics, minute: u32, (line, failed): &(String, bool)) -> anyhow::Result<()> {
+    metrics.forget(RECONCILER, minute..minute + 1);
+    invoked(metrics, minute, RECONCILER, 1500.0, *failed);
+    metrics.add_line(minute, line)
+}
+
+/// A day on which all is well: the reconciler runs by its schedule, events of all kinds arrive every few minutes, strangers
+/// try a few addresses, and nobody minds a cold start.
+async fn good_day(sites: &Sites) -> anyhow::Result<Metrics> {
+    let mut metrics = Metrics::default();
+    let run = sites.run().await?;
+    for minute in DAY.step_by(usize::try_from(SCHEDULE)?) {
+        ran(&mut metrics, minute, &run)?;
+    }
+    let receiving = Receiving::start(true, true).await?;
+    for (body, times) in [("{}", 2), (r#"{"event_type":"Test"}"#, 1), (r#"{"event_type":"ViewDeleted"}"#, 1), ("?", 1)]
+    {
+        for _ in 0..times {
+            anyhow::ensure!(receiving.send(body, None).await? == StatusCode::OK, "{body} was not accepted");
+        }
+    }
+    let accepted = receiving.lines();
+    let strangers = receiving.strangers(20).await?;
+    for minute in DAY.step_by(3) {
+        for line in accepted.iter().chain(strangers.iter().filter(|_| minute % 60 == 0)) {
+            metrics.add_line(minute, line)?;
+            invoked(&mut metrics, minute, RECEIVER, if minute == 0 { 900.0 } else { 30.0 }, false);
+        }
+        waiting(&mut metrics, minute, 0.0);
+    }
+    Ok(metrics)
+}
+
+/// What can happen on a day, with the alarms that are to be raised by it.
+async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static str])>> {
+    let mut sites = Sites::start(&["finance", "marketing"]).await?;
+    let good = good_day(&sites).await?;
+    let mut days: Vec<(&str, Metrics, &[&str])> = vec![("all is well", good.clone(), &[])];
+    let with = |lines: &[String], minutes: Range<u32>| {
+        let mut day = good.clone();
+        for minute in minutes {
+            for line in lines {
+                day.add_line(minute, line)?;
+            }
+        }
+        anyhow::Ok(day)
+    };
+
+    let receiving = Receiving::start(true, false).await?;
+    anyhow::ensure!(receiving.send("{}", None).await? == StatusCode::SERVICE_UNAVAILABLE, "SNS took an event");
+    days.push(("SNS does not accept an event", with(&receiving.lines(), NOON..NOON + 1)?, &["events-not-accepted"]));
+    let receiving = Receiving::start(false, true).await?;
+    anyhow::ensure!(receiving.send("{}", None).await? == StatusCode::SERVICE_UNAVAILABLE, "believed without a key");
+    days.push((
+        "SSM does not give the signing keys",
+        with(&receiving.lines(), NOON..NOON + 1)?,
+        &["signing-keys-unreadable"],
+    ));
+    let receiving = Receiving::start(true, true).await?;
+    let strangers = receiving.strangers(200).await?;
+    days.push(("a stranger tries two hundred addresses", with(&strangers, NOON..NOON + 1)?, &[]));
+    let lasting = with(&strangers, NOON..NOON + 15)?;
+    days.push(("… every minute, for a quarter of an hour", lasting, &["receiver-many-strangers"]));
+
+    for (what, metric, value, expected) in [
+        ("an invocation of the receiver fails", "Errors", 1.0, &["receiver-errors"][..]),
+        ("Lambda refuses a request to the receiver", "Throttles", 1.0, &["receiver-throttled"]),
+        ("an answer takes nine seconds", "Duration", 9000.0, &["receiver-slow"]),
+        ("an answer takes five seconds", "Duration", 5000.0, &[]),
+    ] {
+        let mut day = good.clone();
+        day.add(NOON, Metric::of("AWS/Lambda", metric, "FunctionName", RECEIVER), value);
+        days.push((what, day, expected));
+    }
+    let mut day = good.clone();
+    waiting(&mut day, NOON, 1.0);
+    days.push(("the schedule cannot call the reconciler", day, &["dead-letters"]));
+
+    site(&sites.tableau, "marketing", |site| site.webhooks[0].is_enabled = false)?;
+    let mut day = good.clone();
+    ran(&mut day, NOON, &sites.run().await?)?;
+    days.push(("Tableau has disabled a webhook", day, &["webhooks-disabled"]));
+
+    let entry = sites.declared.entries["marketing"].clone();
+    sites.declared.set("marketing", "token_secret", json!("revoked"))?;
+    let refused = sites.run().await?;
+    for (what, minutes, expected) in [
+        ("a token is refused, for an hour", NOON..NOON + 60, &["reconciler-failed"][..]),
+        ("… for the rest of the day", NOON..DAY.end, &["reconciler-failed", "reconciler-no-success"]),
+    ] {
+        let mut day = good.clone();
+        for minute in minutes.step_by(usize::try_from(SCHEDULE)?) {
+            ran(&mut day, minute, &refused)?;
+        }
+        days.push((what, day, expected));
+    }
+    // People were told of it, and are to hear that it is over.
+    sites.declared.entries.insert("marketing".to_owned(), entry);
+    sites.declared.people.are_unreachable = true;
+    let mut day = good.clone();
+    ran(&mut day, NOON, &sites.run().await?)?;
+    days.push(("people cannot be told", day, &["alerts-failed", "reconciler-failed"]));
+
+    let mut day = good.clone();
+    day.forget(RECONCILER, NOON..NOON + 90);
+    days.push(("no run for an hour and a half", day, &[]));
+    let mut day = good.clone();
+    day.forget(RECONCILER, NOON..DAY.end);
+    days.push(("the schedule stops", day, &["reconciler-no-success"]));
+
+    let nothing_declared = Sites::start(&[]).await?.run().await?;
+    let mut day = Metrics::default();
+    for minute in DAY.step_by(usize::try_from(SCHEDULE)?) {
+        ran(&mut day, minute, &nothing_declared)?;
+    }
+    days.push(("a stack without a site, which nobody calls", day.clone(), &[]));
+    day.forget(RECONCILER, 0..NOON);
+    days.push(("a stack whose schedule begins in half a day", day, &[]));
+    days.push(("a stack without anything", Metrics::default(), &[]));
+    Ok(days)
+}
+
+#[tokio::test]
+async fn each_alarm_is_raised_by_what_it_is_about_and_none_on_a_good_day() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let alarms = alarms(&stack).await?;
+    let mut table = format!("{:44} alarms\n", "on a day on which");
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (what, metrics, expected) in days().await? {
+        let raised = raised(&alarms, &metrics, DAY);
+        writeln!(table, "{what:44} {}", raised.iter().map(String::as_str).collect::<Vec<_>>().join(", "))?;
+        if raised != expected.iter().map(|name| (*name).to_owned()).collect() {
+            wrong.push(format!("{what}: expected {expected:?}"));
+        }
+        seen.extend(raised);
+    }
+    println!("{table}");
+    fs::write(Workspace::locate()?.local("reports")?.join("alarms.txt"), &table)?;
+    assert_eq!(wrong, Vec::<String>::new(), "{table}");
+    let all: BTreeSet<_> = alarms.iter().map(|alarm| alarm.name.replace("tableau-fanout-", "")).collect();
+    assert_eq!(seen, all, "an alarm that nothing raises");
+    Ok(())
+}
+
+/// What Lambda and SQS report, of what they report; the rest is ours.
+const OF_AWS: [(&str, &str); 5] = [
+    ("AWS/Lambda", "Invocations"),
+    ("AWS/Lambda", "Errors"),
+    ("AWS/Lambda", "Throttles"),
+    ("AWS/Lambda", "Duration"),
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+];
+
+/// The metrics that the dashboard shows.
+async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
+    let get = ["cloudwatch", "get-dashboard", "--dashboard-name", "tableau-fanout"];
+    let dashboard = stack.cloud.aws.json(&get).await?;
+    let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().context("no dashboard")?)?;
+    let widgets = body["widgets"].as_array().context("no widgets")?.iter();
+    let rows = widgets.filter_map(|widget| widget["properties"]["metrics"].as_array()).flatten();
+    rows.map(|row| match [0, 1, 2, 3].map(|position| row[position].as_str()) {
+        [Some(namespace), Some(name), Some(dimension), Some(value)] => {
+            Ok(Metric::of(namespace, name, dimension, value))
+        }
+        _ => anyhow::bail!("no metric: {row}"),
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn everything_that_is_watched_or_shown_is_something_that_is_written() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let receiving = Receiving::start(true, true).await?;
+    let too_large = json!({ "padding": "x".repeat(256 * 1024) }).to_string();
+    anyhow::ensure!(receiving.send(&too_large, None).await? == StatusCode::PAYLOAD_TOO_LARGE, "not too large");
+    let mut written = Metrics::default();
+    for line in receiving.lines() {
+        written.add_line(0, &line)?;
+    }
+    let days = days().await?;
+    let written: BTreeSet<_> = days.iter().flat_map(|(_, day, _)| day.names()).chain(written.names()).collect();
+    let alarms = alarms(&stack).await?;
+    let shown = shown(&stack).await?;
+    for metric in alarms.iter().map(|alarm| &alarm.metric).chain(&shown) {
+        let of_aws = OF_AWS.contains(&(&metric.namespace, &metric.name));
+        assert!(written.contains(metric) || of_aws, "nobody writes {metric:?}");
+    }
+    // What is of ours is there to be seen.
+    let ours = written.iter().filter(|metric| metric.namespace == "TableauFanout");
+    let hidden: Vec<_> = ours.filter(|metric| !shown.contains(**metric)).collect();
+    assert!(hidden.is_empty(), "not on the dashboard: {hidden:?}");
+    Ok(())
+}
+
+/// What a function of the stack has logged, as if it was at one minute.
+async fn logged(stack: &LocalStack, metrics: &mut Metrics, minute: u32, function: &str) -> anyhow::Result<()> {
+    let group = format!("/aws/lambda/{function}");
+    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+    let lines = stack.cloud.aws.json(&filter).await?;
+    for line in lines.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        metrics.add_line(minute, line)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let alarms = alarms(&stack).await?;
+    let topic = stack.stack.output("AlertsTopicArn")?;
+    for alarm in &alarms {
+        assert_eq!(alarm.targets(), [topic].into(), "{}", alarm.name);
+        assert!((120..1024).contains(&alarm.description.len()), "{}: {}", alarm.name, alarm.description);
+    }
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let payload = |name: &str| json!({ "event_type": "WorkbookCreated", "resource_name": name });
+    assert_eq!(stack.fire("marketing", "WorkbookCreated", &payload("first"), 1).await?, [Some(200)]);
+    let mut good = Metrics::default();
+    for function in [RECEIVER, RECONCILER] {
+        logged(&stack, &mut good, 0, function).await?;
+    }
+    assert_eq!(raised(&alarms, &good, 0..60), BTreeSet::new());
+    let by_function: BTreeMap<_, usize> = good.names().fold(BTreeMap::new(), |mut count, metric| {
+        *count.entry(metric.dimensions["FunctionName"].as_str()).or_default() += 1;
+        count
+    });
+    assert_eq!(by_function.keys().copied().collect::<Vec<_>>(), [RECEIVER, RECONCILER]);
+
+    let people = stack.cloud.subscribe_queue_to(topic, "people", &json!({ "RawMessageDelivery": "true" })).await?;
+    let aws = &stack.cloud.aws;
+    aws.run(&["sns", "delete-topic", "--topic-arn", stack.stack.output("EventsTopicArn")?]).await?;
+    let answers = stack.fire("marketing", "WorkbookCreated", &payload("lost"), 1).await?;
+    assert_eq!(answers, [Some(503); 4]);
+    let mut bad = Metrics::default();
+    logged(&stack, &mut bad, 0, RECEIVER).await?;
+    assert_eq!(raised(&alarms, &bad, 0..60), ["events-not-accepted".to_owned()].into());
+
+    // Ministack evaluates nothing, and carries out what an alarm's state asks for.
+    let name = "tableau-fanout-events-not-accepted";
+    let set = ["cloudwatch", "set-alarm-state", "--alarm-name", name, "--state-value", "ALARM"];
+    aws.run(&[&set[..], &["--state-reason", "an event was not accepted"]].concat()).await?;
+    let told = stack.cloud.receive_some(&people).await?;
+    let told: Value = serde_json::from_str(told[0]["Body"].as_str().unwrap_or_default())?;
+    assert_eq!((&told["AlarmName"], &told["NewStateValue"]), (&json!(name), &json!("ALARM")), "{told}");
+    assert!(told["AlarmDescription"].as_str().is_some_and(|text| text.contains("cargo infra replay")), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_alarm_is_explained_and_no_other() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let names = alarms(&stack).await?.into_iter().map(|alarm| alarm.name.replace("tableau-fanout-", ""));
+    let operations = fs::read_to_string(Workspace::locate()?.file("docs/operations.md"))?;
+    let section = operations.split("\n## ").find(|section| section.starts_with("Alarms\n")).context("no section")?;
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let explained: Vec<_> = rows.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(explained.iter().cloned().collect::<BTreeSet<_>>(), names.collect());
+    assert_eq!(explained.len(), explained.iter().collect::<BTreeSet<_>>().len(), "explained twice: {explained:?}");
+    Ok(())
+}
