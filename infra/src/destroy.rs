@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     aws::Aws,
@@ -142,19 +143,25 @@ fn confirm(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the reconciler delete our webhooks, and sees to it that no run makes them again.
+/// Has the reconciler delete our webhooks. If that fails, or somebody interrupts it, the schedule runs again.
 async fn remove_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
-    let pause = set_schedule(aws, stack.name(), "DISABLED");
-    let paused = step("Stop the schedule, so that no run makes the webhooks again", pause).await;
-    let removed = match paused {
-        Err(error) if !force => Err(error),
-        _ => step("Remove our webhooks from Tableau", reconciled(aws, stack, "destroy", &[])).await.map(drop),
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let removed = tokio::select! {
+        // An interruption ends the AWS CLI too, which must not count as a failure that --force passes over.
+        biased;
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        removed = remove_for_good(aws, stack, force) => Some(removed),
     };
-    let Err(error) = removed else { return Ok(()) };
-    if force {
-        println!("    Going on all the same, as --force says: {error:#}");
-        return Ok(());
-    }
+    let error = match removed {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) if force => {
+            println!("    Going on all the same, as --force says: {error:#}");
+            return Ok(());
+        }
+        Some(Err(error)) => error,
+        None => anyhow!("interrupted"),
+    };
     let resumed = step("Start the schedule again", set_schedule(aws, stack.name(), "ENABLED")).await;
     let schedule = match resumed {
         Ok(()) => "the stack is as it was, and the next run makes again what was removed",
@@ -167,6 +174,16 @@ async fn remove_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Resul
          add --force and delete the webhooks called {}-… on Tableau yourself",
         stack.name()
     )))
+}
+
+/// Has the reconciler delete our webhooks, and sees to it that no run makes them again.
+async fn remove_for_good(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
+    let pause = set_schedule(aws, stack.name(), "DISABLED");
+    let paused = step("Stop the schedule, so that no run makes the webhooks again", pause).await;
+    if !force {
+        paused?;
+    }
+    step("Remove our webhooks from Tableau", reconciled(aws, stack, "destroy", &[])).await.map(drop)
 }
 
 /// Switches the reconciler's schedule on or off. All its other settings have to be said again.

@@ -287,23 +287,46 @@ async fn an_interrupted_test_leaves_no_queue_behind() -> anyhow::Result<()> {
     let office = Office::open().await?;
     office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
     office.add_site(&[]).await?.well(&[])?;
+    // Long enough to be interrupted.
+    office.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
     for title in ["Subscribe a queue to each topic, for this test only", "Have Tableau test every webhook"] {
-        // Long enough to be interrupted.
-        office.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
-        let mut test = infra(&["test", "--verbose", "--endpoint-url", &office.cloud.endpoint]);
-        let mut test = test.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(test.stdout.take().context("no output")?).lines();
-        while lines.next_line().await?.context("it ended early")? != format!("==> {title}") {}
-        let id = test.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
-        kill(Pid::from_raw(id), Signal::SIGINT)?;
-        let output = test.wait_with_output().await?;
-        let warned = String::from_utf8(output.stderr)?;
-        ensure!(!output.status.success() && warned.contains("interrupted before the test was over"), "{warned}");
+        let warned = interrupted(&office, &["test"], title).await?;
+        ensure!(warned.contains("interrupted before the test was over"), "{warned}");
         let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_end_leaves_the_schedule_running() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&[])?;
+    office.add_site(&[]).await?.well(&[])?;
+    office.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
+    let destroy = ["destroy", "--yes", "--force"];
+    let warned = interrupted(&office, &destroy, "Remove our webhooks from Tableau").await?;
+    ensure!(warned.contains("so the stack was not deleted: the stack is as it was"), "{warned}");
+    assert_eq!(office.aws("scheduler list-schedules --query Schedules[].State").await?, json!(["ENABLED"]));
+    Ok(())
+}
+
+/// Interrupts a command when it begins a step, and returns what it says of that.
+async fn interrupted(office: &Office, arguments: &[&str], title: &str) -> anyhow::Result<String> {
+    let mut command = infra(arguments);
+    command.args(["--endpoint-url", &office.cloud.endpoint]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command.spawn()?;
+    let mut lines = BufReader::new(command.stdout.take().context("no output")?).lines();
+    while lines.next_line().await?.context("it ended early")? != format!("==> {title}") {}
+    let id = command.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
+    kill(Pid::from_raw(id), Signal::SIGINT)?;
+    // What it prints from now on is read, so that printing never fails.
+    while lines.next_line().await?.is_some() {}
+    let output = command.wait_with_output().await?;
+    let warned = String::from_utf8(output.stderr)?;
+    ensure!(!output.status.success(), "it succeeded: {warned}");
+    Ok(warned)
 }
 
 #[tokio::test]
