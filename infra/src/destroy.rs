@@ -15,7 +15,7 @@ use crate::{
     target::{Target, Way},
 };
 
-/// The parameters that the reconciler made. They are of no use without the stack, whose key encrypts them.
+/// The parameters that the reconciler made. They are of no use without the stack: the signed addresses end with it.
 const MADE_BY_US: [&str; 2] = ["signing-keys", "state"];
 
 /// How many parameters one call deletes at most.
@@ -110,15 +110,17 @@ fn announce(stack: &Stack, deleted: &[String], kept: &[String]) {
         println!("  - nothing on Tableau: the stack has no reconciler that could ({})", stack.state());
     }
     println!("  - the stack {name} with its functions, topics, their subscriptions, and the functions' logs");
-    println!("  - its encryption key: unusable at once, deleted by AWS after a waiting period (30 days)");
     deleted.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
     println!("It keeps:");
     println!("  - the code in the S3 bucket, and the queues and functions of others that subscribed");
     kept.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
     if !kept.is_empty() {
+        println!("    Another stack called {name} will look after these sites; --delete-parameters deletes them now.");
+    }
+    if let Ok(key) = stack.output("KeyId") {
         println!(
-            "    An encrypted one cannot be read without the key. Before another stack called {name} can work, store \
-             each again with `cargo infra add-site --overwrite`, or delete it; --delete-parameters does so now."
+            "  - the encryption key {key}, since what it encrypts cannot be read without it. When nothing of that is left: \
+             aws kms schedule-key-deletion --key-id {key} --pending-window-in-days 7"
         );
     }
 }

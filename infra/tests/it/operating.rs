@@ -80,7 +80,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
         "Tableau Fanout: test: 2 tests were taken by the receiver",
         "Events and alerts come through.",
     ])?);
-    let queues = office.aws("sqs list-queues").await?;
+    let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
     ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
     assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
 
@@ -97,6 +97,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     hear(office.infra(&["destroy"]).await?.badly(&["nobody can be asked here, and nothing was done"])?);
     hear(office.infra(&["destroy", "--yes"]).await?.well(&[
         "the parameter /tableau-fanout/signing-keys",
+        "aws kms schedule-key-deletion --key-id ",
         "1 site is without any webhook of ours.",
         "The stack tableau-fanout is gone.",
         "Kept: /tableau-fanout/sites/marketing.",
@@ -113,7 +114,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
         .badly(&["there is no stack tableau-fanout in account 000000000000, region us-east-1."])?;
 
     // What was kept is in nobody's way.
-    let warning = "warning: /tableau-fanout/sites/marketing is there already";
+    let warning = "/tableau-fanout/sites/marketing is there already, from an earlier stack, and will be used.";
     office.deploy(&["--parameter", "Events=ViewDeleted"]).await?.well(&["will be made", warning])?;
     office.add_site(&[]).await?.badly(&["there is an entry /tableau-fanout/sites/marketing already", "--overwrite"])?;
     office.add_site(&["--overwrite"]).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
@@ -132,6 +133,7 @@ async fn nothing_is_left(office: &Office, parameters: &[&str]) -> anyhow::Result
         ("scheduler list-schedules", "Schedules"),
         ("kms list-aliases", "Aliases"),
         ("cloudwatch describe-alarms", "MetricAlarms"),
+        ("sqs list-queues", "QueueUrls"),
     ] {
         let left = office.aws(&format!("{command} --query {list}")).await?;
         ensure!(left.as_array().is_none_or(Vec::is_empty), "{command}: {left}");
@@ -139,7 +141,7 @@ async fn nothing_is_left(office: &Office, parameters: &[&str]) -> anyhow::Result
     let keys = office.aws("kms list-keys --query Keys[].KeyId").await?;
     for key in keys.as_array().context("no keys")?.iter().filter_map(|key| key.as_str()) {
         let state = office.aws(&format!("kms describe-key --key-id {key} --query KeyMetadata.KeyState")).await?;
-        assert_eq!(state, "PendingDeletion");
+        assert_eq!(state, "Enabled", "the key is kept, for what it encrypts");
     }
     let list = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
     assert_eq!(office.aws(list).await?, json!(parameters));
@@ -287,7 +289,7 @@ async fn an_interrupted_test_leaves_no_queue_behind() -> anyhow::Result<()> {
     for title in ["Subscribe a queue to each topic, for this test only", "Have Tableau test every webhook"] {
         let warned = interrupted(&office, &["test"], title).await?;
         ensure!(warned.contains("interrupted before the test was over"), "{warned}");
-        let queues = office.aws("sqs list-queues").await?;
+        let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         assert_eq!(office.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
     }
