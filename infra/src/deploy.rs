@@ -127,9 +127,8 @@ async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[Stri
             show(&format!("the stack {name} will be made"));
             for parameter in parameters_of(aws, name).await? {
                 show(&format!(
-                    "warning: {parameter} is there already. If it is encrypted and from an earlier stack, whose key is \
-                     gone, no run succeeds until it is stored again or deleted: aws ssm delete-parameter --name \
-                     {parameter}"
+                    "{parameter} is there already, from an earlier stack, and will be used. If the key that encrypts it \
+                     is gone, delete it: aws ssm delete-parameter --name {parameter}"
                 ));
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     target::{Target, Way},
 };
 
-/// The parameters that the reconciler made. They are of no use without the stack.
+/// The parameters that the reconciler made. They are of no use without the stack: the signed addresses end with it.
 const MADE_BY_US: [&str; 2] = ["signing-keys", "state"];
 
 /// How many parameters one call deletes at most.
