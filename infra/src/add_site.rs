@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use reconciler::tableau::{Tableau, TableauError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use shared::{registration::SiteName, site::SiteEntry};
+use tableau::{Tableau, TableauError};
 use tokio::time::Instant;
 
 use crate::{

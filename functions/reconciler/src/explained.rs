@@ -6,11 +6,11 @@ use shared::{
     site::SiteEntry,
     trouble::{Trouble, TroubleKind},
 };
+use tableau::TableauError;
 
 use crate::{
     config::Config,
     report::{Enabled, Tested},
-    tableau::TableauError,
 };
 
 /// Advice about a site, which names the stack's own parameters.

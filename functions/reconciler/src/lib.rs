@@ -5,12 +5,10 @@ pub mod parameters;
 pub mod reconciler;
 pub mod report;
 pub mod request;
-pub mod tableau;
 
 mod explained;
 mod people;
 mod visit;
 mod visits;
-mod wire;
 
 pub use common::BoxError;

@@ -14,8 +14,8 @@ use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
     parameters::SsmParameters,
     reconciler::Reconciler,
-    tableau::Tableau,
 };
+use tableau::Tableau;
 use tokio::time::Instant;
 
 #[tokio::main(flavor = "current_thread")]

@@ -16,6 +16,7 @@ use shared::{
     keyring::{KEY_BYTES, Keyring},
     told::Told,
 };
+use tableau::Tableau;
 use tokio::time::Instant;
 
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
     people,
     report::{Report, SiteReport},
     request::{Action, Request},
-    tableau::Tableau,
     visit::Run,
     visits::Visits,
 };

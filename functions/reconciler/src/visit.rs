@@ -12,6 +12,7 @@ use shared::{
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
+use tableau::{Session, Tableau, TableauError};
 use tokio::time::Instant;
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     explained::{Advice, out_of_time},
     report::{Enabled, Outcome, SiteReport, Tested},
     request::Action,
-    tableau::{Session, Tableau, TableauError},
 };
 
 /// How much time there must be left for a site to be looked at: signing in, listing and signing out, with Tableau as slow

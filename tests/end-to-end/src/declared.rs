@@ -14,11 +14,11 @@ use reconciler::{
     reconciler::{Failure, Reconciler},
     report::{Report, SiteReport},
     request::{Action, Request},
-    tableau::Tableau,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::{alert::AlertMessage, keyring::Keyring};
+use tableau::Tableau;
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
 

@@ -10,7 +10,7 @@ use shared::{
     webhook::{DesiredWebhook, ObservedWebhook},
 };
 
-use crate::tableau::ApiVersion;
+use crate::ApiVersion;
 
 /// What an answer lacks, in words that repeat nothing of it.
 pub(crate) type Unreadable = &'static str;

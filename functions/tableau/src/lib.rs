@@ -1,5 +1,7 @@
 //! Tableau's REST API, as far as webhooks need it.
 
+mod wire;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -26,7 +28,7 @@ use tokio::{
 };
 use url::Url;
 
-use crate::wire::{self, Credentials, Page};
+use wire::{Credentials, Page};
 
 /// The newest version whose answers are known to be read here.
 const NEWEST: ApiVersion = ApiVersion(3, 27);
