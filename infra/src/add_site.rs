@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use shared::{registration::SiteName, site::SiteEntry};
+use shared::{registration::SiteName, site::SiteEntry, trouble::TroubleKind};
 use tableau::{Tableau, TableauError};
 use tokio::time::Instant;
 
@@ -139,30 +139,27 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
 /// An error with what to do about it.
 fn explained(entry: &SiteEntry, error: TableauError) -> anyhow::Error {
     let SiteEntry { server, content_url, token_name, .. } = entry;
-    let remedy = match (&error, error.code()) {
-        (_, Some("401001")) => format!(
+    let remedy = match error.kind() {
+        TroubleKind::TokenRefused => format!(
             "Tableau refused the token {token_name:?}: its name or secret is wrong, it was revoked or has expired, or \
              it is for another site than {content_url:?}. Tableau does not tell which"
         ),
-        (_, Some("401002")) => {
+        TroubleKind::TokenShared => {
             format!("somebody else uses the token {token_name:?} right now: make one for this purpose only")
         }
-        (_, Some("403004")) => {
+        TroubleKind::NotAdministrator => {
             format!("the owner of the token {token_name:?} is no administrator of the site: make a token as one")
         }
-        (_, Some("404000")) => {
+        TroubleKind::SiteNotFound => {
             format!("there is no site {content_url:?}: what follows /site/ in a browser's address is wanted")
         }
-        (TableauError::NoAnswer { .. }, _) => format!(
+        TroubleKind::ServerUnreachable | TroubleKind::CertificateNotTrusted => format!(
             "{server} cannot be reached from here. If only the reconciler reaches it, add --no-sign-in; if an authority \
              of your own signed its certificate, store that first (README.md, \"A Tableau Server behind a firewall\")"
         ),
-        (TableauError::TooOld { .. }, _) => {
-            "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned()
-        }
-        (TableauError::Refused { .. } | TableauError::Unreadable { .. }, _) => {
-            "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned()
-        }
+        TroubleKind::ServerTooOld => "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned(),
+        TroubleKind::TooManyRequests => "Tableau asks for patience: try again later".to_owned(),
+        _ => "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned(),
     };
     anyhow::Error::new(error).context(remedy)
 }

@@ -11,12 +11,8 @@ pub mod topic;
 /// An error of a call to AWS.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error, what caused it, and so on.
-pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    successors(Some(error), |error| (*error).source())
-}
-
 /// An error and what caused it, in one line.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let causes = successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,6 +1,6 @@
 //! What went wrong, in words that say what to do about it.
 
-use common::{causes, with_causes};
+use common::with_causes;
 use shared::{
     plan::Change,
     site::SiteEntry,
@@ -26,55 +26,46 @@ impl Advice<'_> {
         let Self { config, entry } = self;
         let SiteEntry { name, token_name, content_url, server, .. } = entry;
         let store = format!("store the entry again: {}", config.store_command(name.as_str()));
-        let (kind, what, remedy) = match (error, error.code()) {
-            (_, Some("401001")) => (
-                TroubleKind::TokenRefused,
+        let kind = error.kind();
+        let (what, remedy) = match kind {
+            TroubleKind::TokenRefused => (
                 format!(
                     "Tableau refused the token {token_name:?}. It is wrong, revoked, expired (after 15 days without use, \
                      or at its set lifetime), or for another site than {content_url:?}: Tableau does not tell which."
                 ),
                 format!("Make a new one as an administrator of the site, and {store}"),
             ),
-            (_, Some("401002")) => (
-                TroubleKind::TokenShared,
+            TroubleKind::TokenShared => (
                 format!("The session was ended twice: somebody else uses the token {token_name:?}."),
                 format!("Make a token for this purpose only, and {store}"),
             ),
-            (_, Some("403004")) => (
-                TroubleKind::NotAdministrator,
+            TroubleKind::NotAdministrator => (
                 format!("The owner of the token {token_name:?} is no administrator of the site."),
                 format!("Make a token as an administrator of the site, and {store}"),
             ),
-            (_, Some("404000")) => (
-                TroubleKind::SiteNotFound,
+            TroubleKind::SiteNotFound => (
                 format!("There is no site {content_url:?} on {server}."),
                 format!("Correct `site`, which is what follows /site/ in a browser's address, and {store}"),
             ),
-            (_, Some("429000")) => (
-                TroubleKind::TooManyRequests,
+            TroubleKind::TooManyRequests => (
                 "Tableau asks for patience, for longer than this run may last.".to_owned(),
                 "The next run tries again; if this stays, let the schedule run less often.".to_owned(),
             ),
-            (TableauError::NoAnswer { source, .. }, _) if is_about_trust(source) => (
-                TroubleKind::CertificateNotTrusted,
-                format!("The certificate of {server} is not trusted."),
-                untrusted(config),
-            ),
-            (TableauError::NoAnswer { .. }, _) => (
-                TroubleKind::ServerUnreachable,
+            TroubleKind::CertificateNotTrusted => {
+                (format!("The certificate of {server} is not trusted."), untrusted(config))
+            }
+            TroubleKind::ServerUnreachable => (
                 format!("{server} cannot be reached from here."),
                 format!(
                     "Is `server` in the entry {name} right, is the server up, and does its network let AWS in, directly \
                      or through the proxy that HTTPS_PROXY names?"
                 ),
             ),
-            (TableauError::TooOld { .. }, _) => (
-                TroubleKind::ServerTooOld,
+            TroubleKind::ServerTooOld => (
                 "The server is too old for webhooks as they are needed here.".to_owned(),
                 "Upgrade it to Tableau Server 2020.3 or newer.".to_owned(),
             ),
-            (TableauError::Refused { .. } | TableauError::Unreadable { .. }, _) => (
-                TroubleKind::ServerFailed,
+            _ => (
                 "Tableau did not do what it was asked to.".to_owned(),
                 "The next run tries again; if this stays, look at the server's status.".to_owned(),
             ),
@@ -170,8 +161,4 @@ pub(crate) fn unusable(what: String, remedy: String) -> Trouble {
 pub(crate) fn out_of_time(what: String) -> Trouble {
     let remedy = "If this stays, give the reconciler more time: at most 900 seconds.";
     Trouble { kind: TroubleKind::OutOfTime, event: None, what, remedy: remedy.to_owned(), detail: None }
-}
-
-fn is_about_trust(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| cause.to_string().contains("certificate"))
 }

@@ -4,7 +4,9 @@ mod wire;
 
 use std::{
     collections::{HashMap, HashSet},
+    error::Error,
     fmt,
+    iter::successors,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,9 +21,9 @@ use serde_json::Value;
 use shared::{
     address,
     site::SiteEntry,
+    trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
-use thiserror::Error;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep},
@@ -58,8 +60,17 @@ const USER_AGENT: &str = concat!("tableau-fanout/", env!("CARGO_PKG_VERSION"));
 /// How often a sign-in is sent on to another pod before that is taken for a loop.
 const MOST_REDIRECTS: usize = 3;
 
+/// Error code of a sign-in whose token is wrong, revoked, expired, or for another site.
+const TOKEN_REFUSED: &str = "401001";
+
 /// Error code of a session that is gone: it expired, or another sign-in with the same token ended it.
 const SESSION_GONE: &str = "401002";
+
+/// Error code of who may not see to webhooks.
+const NOT_AN_ADMINISTRATOR: &str = "403004";
+
+/// Error code of a site that does not exist.
+const NO_SUCH_SITE: &str = "404000";
 
 /// Error code of a webhook that does not exist.
 const NO_SUCH_WEBHOOK: &str = "400113";
@@ -96,7 +107,7 @@ impl fmt::Display for Call {
 }
 
 /// A call to Tableau that did not do what it was to do.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum TableauError {
     /// There was no answer, so there is no telling whether the call was carried out.
     #[error("{call} got no answer")]
@@ -160,6 +171,21 @@ impl TableauError {
         }
     }
 
+    /// What kind of trouble it means for the site.
+    pub fn kind(&self) -> TroubleKind {
+        match (self, self.code()) {
+            (_, Some(TOKEN_REFUSED)) => TroubleKind::TokenRefused,
+            (_, Some(SESSION_GONE)) => TroubleKind::TokenShared,
+            (_, Some(NOT_AN_ADMINISTRATOR)) => TroubleKind::NotAdministrator,
+            (_, Some(NO_SUCH_SITE)) => TroubleKind::SiteNotFound,
+            (Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }, _) => TroubleKind::TooManyRequests,
+            (Self::NoAnswer { source, .. }, _) if is_about_trust(source) => TroubleKind::CertificateNotTrusted,
+            (Self::NoAnswer { .. }, _) => TroubleKind::ServerUnreachable,
+            (Self::TooOld { .. }, _) => TroubleKind::ServerTooOld,
+            (Self::Refused { .. } | Self::Unreadable { .. }, _) => TroubleKind::ServerFailed,
+        }
+    }
+
     /// Tableau's own code, if it refused with one.
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -171,6 +197,11 @@ impl TableauError {
     fn has_code(&self, wanted: &str) -> bool {
         self.code() == Some(wanted)
     }
+}
+
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    let mut causes = successors(Some(error as &dyn Error), |error| (*error).source());
+    causes.any(|cause| cause.to_string().contains("certificate"))
 }
 
 /// The way to every Tableau server.
@@ -189,7 +220,7 @@ struct Connections {
 }
 
 /// Certificates that cannot be trusted, since they are none.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum InvalidCertificates {
     /// There is no certificate among them.
     #[error("expected certificates in PEM, each from BEGIN CERTIFICATE to END CERTIFICATE")]
