@@ -9,6 +9,7 @@ pub mod destroy;
 pub mod environment;
 pub mod functions;
 pub mod local;
+pub mod log;
 pub mod python;
 pub mod queue;
 pub mod reconcile;

@@ -18,6 +18,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     aws::Aws,
+    log,
     stack::Stack,
     steps::{show, step},
     target::Target,
@@ -55,11 +56,9 @@ struct Log {
 }
 
 impl Log {
-    /// Reads lines, as pairs of time (milliseconds since 1970) and text. Those that tell of no delivery are skipped.
+    /// Reads lines, as pairs of time and text. Those that tell of no delivery are skipped.
     fn read(&mut self, lines: &Value) {
-        for line in lines.as_array().into_iter().flatten() {
-            let at = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(line[0].as_u64().unwrap_or_default());
-            let Ok(line) = serde_json::from_str::<Value>(line[1].as_str().unwrap_or_default()) else { continue };
+        for (at, line) in log::in_json(lines) {
             let outcome = line["outcome"].clone();
             match serde_json::from_value::<DeliveryRecord>(line) {
                 Ok(record) => match record.outcome {
@@ -119,13 +118,13 @@ struct Found {
 
 /// Finds what the log tells of as undelivered and not of as published.
 async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
-    let group = format!("/aws/lambda/{}", stack.output("ReceiverName")?);
-    let start = (OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600)).unix_timestamp();
+    let function = stack.output("ReceiverName")?;
+    let since = OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600);
     let mut log = Log::default();
-    log.read(&lines(aws, &group, start, r#"{ $.outcome = "undelivered" }"#).await?);
+    log.read(&log::lines(aws, function, since, r#"{ $.outcome = "undelivered" }"#).await?);
     if !log.undelivered.is_empty() {
         let published = r#"{ ($.outcome = "published") || ($.outcome = "duplicate") }"#;
-        log.read(&lines(aws, &group, start, published).await?);
+        log.read(&log::lines(aws, function, since, published).await?);
     }
     let Log { undelivered, published, unreadable } = log;
     let total = undelivered.len();
@@ -139,13 +138,6 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     }
     missing.iter().for_each(|(at, record)| show(&told(*at, record)));
     Ok(Found { missing, unreadable })
-}
-
-/// Reads the lines of a log that match a pattern, as pairs of time and text. A local cloud may return others besides.
-async fn lines(aws: &Aws, group: &str, start: i64, pattern: &str) -> anyhow::Result<Value> {
-    let start_ms = (start * 1000).to_string();
-    let filter = ["logs", "filter-log-events", "--log-group-name", group, "--start-time", &start_ms];
-    aws.json(&[&filter[..], &["--filter-pattern", pattern, "--query", "events[].[timestamp, message]"]].concat()).await
 }
 
 /// Sends deliveries to the receiver, and returns how many were not published.

@@ -9,6 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     aws::Aws,
+    log,
     reconcile::reconciled,
     stack::Stack,
     steps::{show, step},
@@ -83,11 +84,8 @@ async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
 
 /// What the newest line with metrics says.
 async fn last_run(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
-    let group = format!("/aws/lambda/{}", stack.output("ReconcilerName")?);
-    let start = (OffsetDateTime::now_utc() - LOOK_BACK).unix_timestamp() * 1000;
-    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--start-time", &start.to_string()];
-    let options = ["--filter-pattern", "{ $.Succeeded = * }", "--query", "events[].[timestamp, message]"];
-    let lines = aws.json(&[&filter[..], &options].concat()).await?;
+    let since = OffsetDateTime::now_utc() - LOOK_BACK;
+    let lines = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.Succeeded = * }").await?;
     match newest_run(&lines) {
         Some((at, run)) => show(&told(at, &run)),
         None => show(&format!("there was none in the last {} h", LOOK_BACK.as_secs() / 3600)),
@@ -95,15 +93,9 @@ async fn last_run(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest of the lines (pairs of milliseconds since 1970 and text) that tells of a run. A local cloud returns others
-/// besides.
+/// The newest of the lines that tells of a run. A local cloud returns others besides.
 fn newest_run(lines: &Value) -> Option<(OffsetDateTime, Value)> {
-    let runs = lines.as_array()?.iter().filter_map(|line| {
-        let run: Value = serde_json::from_str(line[1].as_str()?).ok()?;
-        let at = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(line[0].as_u64()?);
-        run["Succeeded"].is_number().then_some((at, run))
-    });
-    runs.max_by_key(|(at, _)| *at)
+    log::in_json(lines).filter(|(_, run)| run["Succeeded"].is_number()).max_by_key(|(at, _)| *at)
 }
 
 fn told(at: OffsetDateTime, run: &Value) -> String {

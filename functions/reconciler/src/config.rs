@@ -91,9 +91,7 @@ impl Config {
             "Set these variables on the function; infra/template.yaml does.",
         )
     }
-}
 
-impl Config {
     /// The command that stores a site's entry again.
     pub fn store_command(&self, site: &str) -> String {
         let Self { sites_path, name_prefix, .. } = self;

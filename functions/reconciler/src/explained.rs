@@ -115,7 +115,7 @@ impl Advice<'_> {
         Trouble {
             kind: TroubleKind::WebhookDisabled,
             event: self.config.name_prefix.event_of(&enabled.name),
-            what: format!("{enabled}"),
+            what: enabled.to_string(),
             remedy: format!("Why its deliveries failed, {}", self.receivers_log()),
             detail: None,
         }

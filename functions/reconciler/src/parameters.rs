@@ -115,6 +115,7 @@ impl Parameters for SsmParameters {
         tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "stored other signing keys");
         Ok(())
     }
+
     async fn new_key_known(&self) {
         sleep(REFRESH_INTERVAL + MARGIN).await;
     }
