@@ -1,0 +1,164 @@
+//! What the documents say, held against the code and against each other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::Context;
+use documents::{
+    Document,
+    elsewhere::{ELSEWHERE, Elsewhere, Instead},
+    workspace,
+};
+use shared::{event::Event, trouble::TroubleKind};
+
+/// Where tests are, and code with tests in it.
+const CODE: [&str; 4] = ["functions", "infra", "shared", "tests"];
+
+/// All Rust code in a folder, without white space, since lines are broken anywhere.
+fn code(folder: &Path, found: &mut String) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            code(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push_str(&squeezed(&fs::read_to_string(path)?));
+        }
+    }
+    Ok(())
+}
+
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn every_command_is_tried_as_it_is_printed_or_there_is_a_reason() -> anyhow::Result<()> {
+    let mut tests = String::new();
+    CODE.iter().try_for_each(|folder| code(&workspace().join(folder), &mut tests))?;
+    let (mut untried, mut used) = (Vec::new(), BTreeSet::new());
+    for document in Document::all()? {
+        for section in &document.sections {
+            for block in section.blocks.iter().filter(|block| block.is_commands()) {
+                let elsewhere = ELSEWHERE.iter().position(|elsewhere| elsewhere.is_about(&document, section, block));
+                used.extend(elsewhere);
+                let taken = squeezed(&format!("commands({:?}, {:?})", document.path, section.heading));
+                if elsewhere.is_none() && !tests.contains(&taken) {
+                    untried.push(format!("{}, {:?}:\n{}", document.path, section.heading, block.text));
+                }
+            }
+        }
+    }
+    assert!(
+        untried.is_empty(),
+        "No test tries these commands. Take them from the document in a test, which runs all that\n\
+         documents::commands(\"<document>\", \"<heading>\") returns, as tests/end-to-end/tests/it/subscribing.rs does; or,\n\
+         if they cannot be run here, list them with the reason in tests/documents/src/elsewhere.rs.\n\n{}",
+        untried.join("\n")
+    );
+    let unused: Vec<_> = ELSEWHERE.iter().enumerate().filter(|(index, _)| !used.contains(index)).collect();
+    assert!(unused.is_empty(), "no document has these blocks: remove them from elsewhere.rs: {unused:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_script_that_is_said_to_hold_commands_does() -> anyhow::Result<()> {
+    for document in Document::all()? {
+        for section in &document.sections {
+            for block in section.blocks.iter().filter(|block| block.is_commands()) {
+                let about = |elsewhere: &&Elsewhere| elsewhere.is_about(&document, section, block);
+                let Some(Instead::Script(script)) = ELSEWHERE.iter().find(about).map(|found| found.instead) else {
+                    continue;
+                };
+                let holds = fs::read_to_string(workspace().join(script)).with_context(|| format!("no {script}"))?;
+                for line in block.text.lines() {
+                    assert!(holds.contains(line), "{script} does not hold {line:?} of {}", document.path);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_link_within_the_documents_leads_somewhere() -> anyhow::Result<()> {
+    let documents = Document::all()?;
+    let anchors: BTreeMap<_, _> =
+        documents.iter().map(|document| (document.path.as_str(), document.anchors())).collect();
+    let mut wrong = Vec::new();
+    for document in &documents {
+        for link in document.links().into_iter().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let folder = document.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            // As the document's own path is written.
+            let mut target: Vec<_> = folder.split('/').filter(|part| !part.is_empty() && !path.is_empty()).collect();
+            for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+                if part == ".." {
+                    target.pop();
+                } else {
+                    target.push(part);
+                }
+            }
+            let target = if path.is_empty() { document.path.clone() } else { target.join("/") };
+            let leads_there = workspace().join(&target).exists();
+            let has_anchor = anchor.is_empty()
+                || anchors.get(target.as_str()).is_some_and(|anchors| anchors.iter().any(|known| known == anchor));
+            if !leads_there || !has_anchor {
+                wrong.push(format!("{}: {link}", document.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "links that lead nowhere: {wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn every_file_of_the_project_that_is_named_is_there() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for document in Document::all()? {
+        for code in document.code_spans() {
+            let is_ours = CODE.iter().chain(&["docs"]).any(|folder| code.starts_with(&format!("{folder}/")));
+            if is_ours && !code.contains([' ', '*', '…']) && !workspace().join(&code).exists() {
+                missing.push(format!("{}: {code}", document.path));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    Ok(())
+}
+
+#[test]
+fn the_table_of_events_is_the_catalogue() -> anyhow::Result<()> {
+    let document = Document::read("docs/events.md")?;
+    let rows: Vec<_> = document.section("All events")?.rows().iter().map(|row| row.join(" | ")).collect();
+    let default = Event::default_selection();
+    let expected: Vec<_> = Event::catalogue()
+        .map(|event| {
+            let wanted = if default.contains(&event) { "yes" } else { "no" };
+            let [resource_type, action] = [event.resource_type(), event.action()].map(Option::unwrap_or_default);
+            format!("`{event}` | `{resource_type}` | `{action}` | {wanted}")
+        })
+        .collect();
+    assert_eq!(rows, expected, "the table of docs/events.md is to be\n| {} |\n", expected.join(" |\n| "));
+    Ok(())
+}
+
+/// Every kind of trouble. The derived code, which cannot forget one, names them when it is given another.
+fn kinds_of_trouble() -> anyhow::Result<Vec<TroubleKind>> {
+    let said = serde_json::from_str::<TroubleKind>(r#""none of them""#).expect_err("a kind").to_string();
+    let (_, names) = said.split_once("expected one of ").context("no names")?;
+    let names = names.split('`').skip(1).step_by(2);
+    names.map(|name| Ok(serde_json::from_str(&format!("{name:?}"))?)).collect()
+}
+
+#[test]
+fn every_trouble_that_people_are_told_of_is_explained_and_no_other() -> anyhow::Result<()> {
+    let document = Document::read("docs/operations.md")?;
+    let rows = document.section("What the reconciler tells people")?.rows();
+    let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
+    let headlines: Vec<_> = kinds_of_trouble()?.into_iter().map(TroubleKind::headline).collect();
+    assert_eq!(explained, headlines, "the first column, in the order in which a visit to a site meets them");
+    Ok(())
+}
