@@ -103,7 +103,7 @@ impl Document {
             let Some(section) = sections.last_mut() else { continue };
             match (&mut block, line.strip_prefix("```")) {
                 (None, Some(language)) => {
-                    let introduction = section.text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+                    let introduction = section.text.trim().rsplit("\n\n").next().unwrap_or_default();
                     block = Some(Block {
                         language: language.to_owned(),
                         text: String::new(),

@@ -250,13 +250,13 @@ fn is_a_card(card: &Value) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
+    let policies = policies()?;
     let stack = LocalStack::start().await?;
     symlink(Workspace::locate()?.file("infra"), stack.folder().join("infra"))?;
     let [events, alerts] = ["EventsTopicArn", "AlertsTopicArn"].map(|name| stack.stack.output(name));
     let (events, alerts) = (events?, alerts?);
     let [endpoint, chat] =
         [Destination::answering(StatusCode::OK).await?, Destination::answering(StatusCode::OK).await?];
-    let policies = policies()?;
 
     // People and machines subscribe.
     let setting = documents::commands("docs/subscribing.md", "Subscribing")?;
