@@ -12,8 +12,16 @@ use anyhow::{Context, ensure};
 use axum::http::StatusCode;
 use documents::{Block, Document};
 use end_to_end::{destination::Destination, local_stack::LocalStack};
-use infra::{environment, workspace::Workspace};
+use infra::{
+    aws::Aws,
+    cloud::Cloud,
+    environment,
+    python::PythonTools,
+    service::{Service, free_port, http_client},
+    workspace::Workspace,
+};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::{
     process::Command,
     time::{sleep, timeout},
@@ -201,9 +209,9 @@ async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> any
 }
 
 /// What is in all queues, by the end of their names.
-async fn in_queues(stack: &LocalStack) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
-    let url = format!("{}/_ministack/sqs/messages", stack.cloud.endpoint);
-    let all: Value = stack.http.get(url).send().await?.json().await?;
+async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
+    let url = format!("{}/_ministack/sqs/messages", cloud.endpoint);
+    let all: Value = http_client()?.get(url).send().await?.json().await?;
     let accounts = all["messages"].as_object().context("no accounts")?.values();
     let queues = accounts.filter_map(Value::as_object).flat_map(Map::values).filter_map(Value::as_object).flatten();
     let name = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
@@ -215,10 +223,10 @@ fn label(attributes: &Value, member: &str) -> String {
     ["site", "event_type"].map(|name| attributes[name][member].as_str().unwrap_or("none")).join(" ")
 }
 
-/// An output of a stack.
-async fn output(stack: &LocalStack, name: &str) -> anyhow::Result<String> {
+/// The first output of a stack.
+async fn output(aws: &Aws, name: &str) -> anyhow::Result<String> {
     let describe = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].Outputs[0]"];
-    let output = stack.cloud.aws.json(&describe).await?;
+    let output = aws.json(&describe).await?;
     Ok(output["OutputValue"].as_str().with_context(|| format!("{name} has no output"))?.to_owned())
 }
 
@@ -295,7 +303,7 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
     assert_eq!(stack.fire("marketing", "WorkbookDeleted", &json!("no object"), 1).await?, [Some(200)]);
 
     let published = eventually("something that was published", async || {
-        let queues = in_queues(&stack).await?;
+        let queues = in_queues(&stack.cloud).await?;
         Ok((queues["Everything"].len() >= PUBLISHED.len()).then_some(queues))
     });
     let queues = published.await?;
@@ -320,7 +328,7 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
     }
     let failed = ["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"];
     for subscriber in ["tableau-failures", "tableau-refreshes"] {
-        let url = output(&stack, subscriber).await?;
+        let url = output(aws, subscriber).await?;
         assert_eq!(labels(url.rsplit('/').next().context("a name")?), failed, "{subscriber}");
     }
 
@@ -330,7 +338,13 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         Ok((types.len() >= content.len()).then_some(types))
     });
     assert_eq!(sent.await?, content);
-    let group = format!("/aws/lambda/{}", output(&stack, "tableau-content").await?);
+    let function = output(aws, "tableau-content").await?;
+    let policy = aws.json(&["lambda", "get-policy", "--function-name", &function, "--query", "Policy"]).await?;
+    let policy: Value = serde_json::from_str(policy.as_str().context("nobody may invoke the function")?)?;
+    let statement = &policy["Statement"][0];
+    assert_eq!(statement["Principal"], json!({ "Service": "sns.amazonaws.com" }));
+    assert_eq!(statement["Condition"], json!({ "ArnLike": { "AWS:SourceArn": events } }));
+    let group = format!("/aws/lambda/{function}");
     let printed = eventually("an event at the function", async || {
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
         // There is no log before the first invocation.
@@ -368,5 +382,46 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         Ok((!types.is_empty()).then_some(types))
     });
     assert_eq!(sent.await?, ["ViewDeleted"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = PythonTools::for_local_stack(&workspace)?;
+    let (folder, port) = (TempDir::new()?, free_port()?.to_string());
+    // A cloud that goes by what policies say.
+    let environment = [("GATEWAY_PORT", &*port), ("BIND_HOST", "127.0.0.1"), ("AUTH", "true")];
+    let (program, log) = (tools.program("ministack"), folder.path().join("ministack.log"));
+    let mut server = Service::start(&tools, "ministack", &program, &[], &environment, log)?;
+    let cloud = Cloud::at(&tools, format!("http://127.0.0.1:{port}"), folder.path());
+    server.ready(&http_client()?, &format!("{}/_ministack/ready", cloud.endpoint)).await?;
+    let aws = &cloud.aws;
+
+    let mut topics = Vec::new();
+    for name in ["ours", "theirs"] {
+        let topic = aws.json(&["sns", "create-topic", "--name", name, "--query", "TopicArn"]).await?;
+        topics.push(topic.as_str().context("a topic without an ARN")?.to_owned());
+    }
+    let template = workspace.file("infra/examples/sqs-subscriber.yaml");
+    let deploy = ["cloudformation", "deploy", "--stack-name", "queue", "--template-file", &template.to_string_lossy()];
+    let parameter = format!("EventsTopicArn={}", topics[0]);
+    aws.run(&[&deploy[..], &["--parameter-overrides", &parameter]].concat()).await?;
+    let url = output(aws, "queue").await?;
+    let name = url.rsplit('/').next().context("a name")?;
+    let endpoint = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
+    let subscribe = ["sns", "subscribe", "--protocol", "sqs", "--notification-endpoint", &endpoint, "--topic-arn"];
+    aws.run(&[&subscribe[..], &[&topics[1]]].concat()).await?;
+    for topic in topics.iter().rev() {
+        let attributes = json!({ "action": { "DataType": "String", "StringValue": "refresh-failed" } }).to_string();
+        let publish = ["sns", "publish", "--message", topic, "--topic-arn", topic, "--message-attributes", &attributes];
+        aws.run(&publish).await?;
+    }
+    let arrived = eventually("a message", async || {
+        let mut queues = in_queues(&cloud).await?;
+        Ok(queues.remove(name).filter(|messages| !messages.is_empty()))
+    });
+    let arrived: Vec<_> = arrived.await?.into_iter().map(|message| message["Body"].clone()).collect();
+    assert_eq!(arrived, [topics[0].as_str()]);
     Ok(())
 }
