@@ -38,45 +38,13 @@ impl Elsewhere {
 }
 
 /// All of them.
-pub const ELSEWHERE: [Elsewhere; 18] = [
+pub const ELSEWHERE: [Elsewhere; 8] = [
     Elsewhere::new("README.md", "See it work", "cargo infra local --once\n", Instead::Script(".ci/run")),
     Elsewhere::new(
         "README.md",
         "See it work",
         "cargo test --workspace\n",
         Instead::Because("it runs the tests that look here"),
-    ),
-    Elsewhere::new(
-        "README.md",
-        "Deploy",
-        "cargo infra deploy",
-        Instead::Because("infra/tests/it/operating.rs deploys with this command, and says what is built already"),
-    ),
-    Elsewhere::new(
-        "README.md",
-        "Deploy",
-        "cargo lambda build",
-        Instead::Because("building for arm64 takes zig; what follows, infra::stack does word for word"),
-    ),
-    Elsewhere::new(
-        "README.md",
-        "Add a site",
-        "cargo infra add-site",
-        Instead::Because("it asks; infra/tests/it/operating.rs answers, at a terminal"),
-    ),
-    Elsewhere::new("README.md", "Add a site", "aws ssm put-parameter", Instead::Because("TODO")),
-    Elsewhere::new(
-        "README.md",
-        "Add a site",
-        "cargo infra reconcile",
-        Instead::Because("infra/tests/it/operating.rs has it"),
-    ),
-    Elsewhere::new("README.md", "Add a site", "echo", Instead::Because("TODO")),
-    Elsewhere::new(
-        "README.md",
-        "A Tableau Server behind a firewall",
-        "aws ssm put-parameter",
-        Instead::Because("tests/end-to-end/tests/it/running.rs runs with an authority of its own"),
     ),
     Elsewhere::new(
         "README.md",
@@ -89,24 +57,6 @@ pub const ELSEWHERE: [Elsewhere; 18] = [
         "Work on it",
         "cargo lambda invoke",
         Instead::Because("tests/end-to-end/tests/it/inner_loop.rs has it, on a port of its own"),
-    ),
-    Elsewhere::new(
-        "README.md",
-        "Operate",
-        "cargo infra replay",
-        Instead::Because("infra/tests/it/replay.rs replays what SNS did not accept"),
-    ),
-    Elsewhere::new(
-        "docs/operations.md",
-        "Deleting the stack",
-        "aws kms schedule-key-deletion",
-        Instead::Because("TODO"),
-    ),
-    Elsewhere::new(
-        "docs/operations.md",
-        "Events that SNS did not accept",
-        "cargo infra replay",
-        Instead::Because("infra/tests/it/replay.rs replays what SNS did not accept"),
     ),
     Elsewhere::new(
         "docs/subscribing.md",

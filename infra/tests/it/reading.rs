@@ -1,0 +1,136 @@
+//! What the documents say to a person who deploys and operates the product, word for word.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Context, ensure};
+use documents::{Block, Document};
+use infra::{binaries, python::PythonTools, stack::Stack, workspace::Workspace};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::office::{BUCKET, Office, Said, architecture, bare, infra, said};
+
+/// A person in the project's folder, with a cargo that finds built what takes minutes and a cross compiler to build.
+struct Reader {
+    office: Office,
+    folder: TempDir,
+}
+
+impl Reader {
+    async fn begin() -> anyhow::Result<Self> {
+        let (office, folder) = (Office::open().await?, TempDir::new()?);
+        let template = &office.packages.template;
+        for (name, leads_to) in [
+            ("infra", template.parent().context("a template without a folder")?),
+            ("target/lambda", &binaries::folder_of(template)?),
+            ("tests", &Workspace::locate()?.file("tests")),
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().context("a path without a folder")?)?;
+            std::os::unix::fs::symlink(leads_to, path)?;
+        }
+        let cargo = format!(
+            "#!/bin/sh\ncase \"$1 $2\" in\n\
+             'lambda build') exit ;;\n\
+             'infra deploy') set -- \"$@\" --no-build --template '{}' --arch {} ;;\n\
+             esac\n\
+             [ \"$1\" = infra ] && shift && exec '{}' \"$@\" --endpoint-url \"$AWS_ENDPOINT_URL\"\n",
+            template.display(),
+            architecture(),
+            env!("CARGO_BIN_EXE_infra")
+        );
+        let path = folder.path().join("bin/cargo");
+        fs::create_dir(folder.path().join("bin"))?;
+        fs::write(&path, cargo)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { office, folder })
+    }
+
+    /// Runs commands as a person pastes them, with something on standard input for the first that reads it.
+    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Said> {
+        let key = match Stack::read(&self.office.cloud.aws, "tableau-fanout").await {
+            Ok(stack) => stack.output("KeyId")?.to_owned(),
+            Err(_) => String::new(),
+        };
+        let commands: String = blocks.iter().map(|block| block.text.as_str()).collect();
+        let commands = commands.replace("YOUR-BUCKET", BUCKET).replace("KEY-ID", &key);
+        let mut bash = Command::new("bash");
+        bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
+        let settings = [
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", self.office.cloud.endpoint.as_str()),
+        ];
+        let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
+        let ours = self.folder.path().join("bin");
+        bare(&mut bash, &[&ours, &tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
+        said(bash, input).await
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_follows_the_documents_gets_what_they_promise() -> anyhow::Result<()> {
+    let reader = Reader::begin().await?;
+    let office = &reader.office;
+    let deploy = documents::commands("README.md", "Deploy")?;
+    reader
+        .paste(&deploy, "")
+        .await?
+        .well(&["The stack is up.", "Successfully created/updated stack - tableau-fanout"])?;
+
+    let add_site = documents::commands("README.md", "Add a site")?;
+    let [by_command, by_hand @ ..] = &add_site[..] else { anyhow::bail!("no commands") };
+    let added = reader.paste(&[by_command.clone()], &office.entry().to_string()).await?;
+    added.well(&["From now on the schedule looks after marketing", "Events and alerts come through."])?;
+
+    // The other way, as if nothing had been stored.
+    office.aws("ssm delete-parameter --name /tableau-fanout/sites/marketing").await?;
+    let readme = Document::read("README.md")?;
+    let mut entries = readme.section("Add a site")?.blocks.iter().filter(|block| block.language == "json");
+    let mut entry: Value = serde_json::from_str(&entries.next().context("no entry")?.text)?;
+    for (member, value) in office.entry().as_object().context("no entry")? {
+        *entry.get_mut(member).with_context(|| format!("the entry has no {member}"))? = value.clone();
+    }
+    fs::write(reader.folder.path().join("site.json"), entry.to_string())?;
+    let declared = reader
+        .paste(by_hand, "")
+        .await?
+        .well(&["1 site is as declared.", "0 changes at 0 of 1 site. Nothing was done."]);
+    declared?;
+
+    let replay = [
+        documents::commands("README.md", "Operate")?,
+        documents::commands("docs/operations.md", "Events that SNS did not accept")?,
+    ];
+    reader.paste(&replay.concat(), "").await?.well(&["Nothing to publish."])?;
+    fs::write(reader.folder.path().join("ca.pem"), "a certificate")?;
+    let last = [
+        documents::commands("README.md", "A Tableau Server behind a firewall")?,
+        documents::commands("docs/operations.md", "Deleting the stack")?,
+    ];
+    reader.paste(&last.concat(), "").await?.well(&["PendingDeletion"])?;
+    let stored = office.aws("ssm get-parameter --name /tableau-fanout/tableau-ca --query Parameter.Value").await?;
+    assert_eq!(stored, "a certificate");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
+    let mut commands = BTreeSet::new();
+    for document in Document::all()? {
+        let blocks = document.sections.iter().flat_map(|section| &section.blocks);
+        let lines = blocks.filter(|block| block.is_commands()).flat_map(|block| block.text.lines().map(str::to_owned));
+        let mentioned = document.code_spans().into_iter().chain(lines);
+        commands.extend(mentioned.filter_map(|command| command.strip_prefix("cargo infra ").map(str::to_owned)));
+    }
+    ensure!(commands.len() > 10, "too few: {commands:?}");
+    for command in commands {
+        // Whatever is not understood in front of it is an error.
+        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let said = said(infra(&arguments), "").await?;
+        ensure!(said.success, "cargo infra {command}: {}", said.all());
+    }
+    Ok(())
+}
