@@ -1,7 +1,7 @@
 //! The AWS CLI.
 
 use std::{
-    fmt,
+    env, fmt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -17,6 +17,9 @@ use crate::{environment::isolate, python::PythonTools};
 /// The oldest AWS CLI of each major version that goes by `AWS_ENDPOINT_URL`. One that does not would take to AWS what is
 /// meant for a local cloud.
 const OLDEST: [(u32, u32); 2] = [(1, 29), (2, 13)];
+
+/// Variable that names another endpoint for all of AWS: a local cloud's.
+const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
 
 /// Where to get the AWS CLI.
 const GET_IT: &str = "see https://aws.amazon.com/cli/";
@@ -56,6 +59,8 @@ pub struct Aws {
     program: PathBuf,
     /// A local cloud's, or none for the AWS account that the environment is set for.
     endpoint: Option<String>,
+    /// Whether it is to find our settings instead of a person's.
+    is_isolated: bool,
     folder: PathBuf,
     is_verbose: bool,
 }
@@ -110,12 +115,15 @@ impl Failed {
 impl Aws {
     /// The CLI of the tools, for a local cloud; files it is to write go to `folder`.
     pub fn local(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
-        Self { program: tools.program("aws"), endpoint: Some(endpoint), folder: folder.to_owned(), is_verbose: false }
+        let (program, folder) = (tools.program("aws"), folder.to_owned());
+        Self { program, endpoint: Some(endpoint), is_isolated: true, folder, is_verbose: false }
     }
 
-    /// The CLI that is installed, with region, profile and credentials as it finds them.
+    /// The CLI that is installed, with region, profile, credentials and endpoint as it finds them.
     pub fn installed(folder: &Path) -> Self {
-        Self { program: "aws".into(), endpoint: None, folder: folder.to_owned(), is_verbose: false }
+        let (program, folder) = ("aws".into(), folder.to_owned());
+        let endpoint = env::var(ENDPOINT_URL).ok().filter(|endpoint| !endpoint.is_empty());
+        Self { program, endpoint, is_isolated: false, folder, is_verbose: false }
     }
 
     /// The same, which prints each command before it runs it, on standard error.
@@ -210,10 +218,12 @@ impl Aws {
         }
         let mut command = Command::new(&self.program);
         command.args(["--output", "json"]).args(arguments).current_dir(&self.folder);
-        if let Some(endpoint) = &self.endpoint {
+        if self.is_isolated {
             isolate(&mut command);
+        }
+        if let Some(endpoint) = &self.endpoint {
             // `cloudformation package` goes by the variable, `sqs` by the option.
-            command.args(["--endpoint-url", endpoint]).env("AWS_ENDPOINT_URL", endpoint);
+            command.args(["--endpoint-url", endpoint]).env(ENDPOINT_URL, endpoint);
         }
         // Nobody is here to leaf through its output.
         command.env("AWS_PAGER", "").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -325,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_command_is_printed_as_a_shell_takes_it_and_without_a_secret() {
-        let aws = Aws { program: "aws".into(), endpoint: None, folder: PathBuf::new(), is_verbose: true };
+        let aws = Aws { endpoint: None, ..Aws::installed(Path::new("")) };
         let put = ["ssm", "put-parameter", "--name", "/a/b", "--value", "file:///dev/stdin", "--description", "it's"];
         assert_eq!(
             aws.plain(&put, Input::Secret(&SecretString::from("s3cret"))),

@@ -1,6 +1,7 @@
 //! Zipped functions as Lambda will find them, looked at before they are uploaded.
 
 use std::{
+    env::consts::ARCH,
     fmt,
     fs::{self, File},
     io::{BufReader, Read},
@@ -60,6 +61,19 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// This machine's.
+    ///
+    /// # Errors
+    ///
+    /// Lambda has no such processors.
+    pub fn of_this_machine() -> anyhow::Result<Self> {
+        match ARCH {
+            "aarch64" => Ok(Self::Arm64),
+            "x86_64" => Ok(Self::X86_64),
+            other => bail!("Lambda has no {other} processors"),
+        }
+    }
+
     /// As the template names it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -216,10 +230,7 @@ mod tests {
     fn what_an_executable_needs_is_read_from_it() -> anyhow::Result<()> {
         let bytes = fs::read(env::current_exe()?)?;
         let Executable { architecture, glibc } = Executable::read(&bytes)?;
-        assert_eq!(
-            architecture.map(Architecture::as_str),
-            Some(env::consts::ARCH.replace("aarch64", "arm64").as_str())
-        );
+        assert_eq!(architecture.map(Architecture::as_str), Some(ARCH.replace("aarch64", "arm64").as_str()));
         assert!(glibc >= Some(GlibcVersion(2, 17)), "{glibc:?}");
         Ok(())
     }
@@ -232,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_lambda_cannot_run_is_refused_with_the_reason() -> anyhow::Result<()> {
-        let (here, other) = match env::consts::ARCH {
+        let (here, other) = match ARCH {
             "x86_64" => (Architecture::X86_64, Architecture::Arm64),
             _ => (Architecture::Arm64, Architecture::X86_64),
         };
@@ -254,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_newer_glibc_than_lambdas_is_refused() -> anyhow::Result<()> {
-        let (mut executable, here) = (fs::read(env::current_exe()?)?, env::consts::ARCH.replace("aarch64", "arm64"));
+        let (mut executable, here) = (fs::read(env::current_exe()?)?, ARCH.replace("aarch64", "arm64"));
         // The name of a version that every executable needs, made one that Lambda has not.
         let old = if here == "x86_64" { b"GLIBC_2.2.5\0".as_slice() } else { b"GLIBC_2.17\0".as_slice() };
         let new = if here == "x86_64" { b"GLIBC_2.399\0".as_slice() } else { b"GLIBC_2.99\0".as_slice() };

@@ -1,6 +1,6 @@
 //! The local cloud, and how the stack gets into it: by the same commands as on AWS.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use reqwest::Client;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     aws::Aws,
+    binaries::Architecture,
     environment,
     functions::Packages,
     python::PythonTools,
@@ -20,6 +21,9 @@ use crate::{
 
 /// Name of the local stack: the product's default.
 pub const STACK: &str = "tableau-fanout";
+
+/// The bucket for the code in a local cloud.
+pub const BUCKET: &str = "artifacts";
 
 /// A local cloud.
 #[derive(Debug)]
@@ -64,14 +68,10 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn deploy(&self, packages: &Packages) -> anyhow::Result<Stack> {
-        let architecture = match env::consts::ARCH {
-            "x86_64" => "Architecture=x86_64",
-            "aarch64" => "Architecture=arm64",
-            other => bail!("Lambda has no {other} processors"),
-        };
-        let parameters = [architecture.to_owned(), format!("AwsEndpointUrl={}", self.endpoint)];
-        self.aws.run(&["s3", "mb", "s3://artifacts"]).await?;
-        Stack::deploy(&self.aws, STACK, &packages.template, "artifacts", &parameters).await
+        let architecture = format!("Architecture={}", Architecture::of_this_machine()?);
+        let parameters = [architecture, format!("AwsEndpointUrl={}", self.endpoint)];
+        self.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
+        Stack::deploy(&self.aws, STACK, &packages.template, BUCKET, &parameters).await
     }
 
     /// Stores a site entry, as a person would.

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -13,11 +12,9 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
-    aws::Aws,
     binaries::{self, Architecture},
     cloud::STACK,
     environment::forget_our_package,
-    python::PythonTools,
     stack::{Condition, Stack, parameters_of},
     steps::{show, step},
     target::{Target, Way},
@@ -74,13 +71,13 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let binaries = binaries::folder_of(&template)?;
     let way = target.way().await?;
     if !no_build {
-        check_cargo_lambda(&way.aws, &workspace).await?;
+        check_cargo_lambda().await?;
     }
     // What could fail in the middle is looked at before anything is built.
     let look = look_ahead(&way, &bucket, &template, &parameters);
     step(&format!("Look at the account, the bucket {bucket} and the stack {}", way.name), look).await?;
     if !no_build {
-        let build = build(&way.aws, &workspace, &binaries, arch);
+        let build = build(&workspace, &binaries, arch);
         step(&format!("Build the functions for {arch}"), build).await?;
     }
     let check = async { binaries::check(&binaries, arch).map(|told| told.iter().for_each(|line| show(line))) };
@@ -167,23 +164,16 @@ async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[Stri
     Ok(())
 }
 
-/// `cargo` with the means to find cargo-lambda.
-fn cargo(aws: &Aws, workspace: &Workspace) -> anyhow::Result<Command> {
+/// `cargo lambda`, as it is installed.
+fn cargo_lambda() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    if aws.endpoint().is_some() {
-        // A local stack takes nothing that its tools do not have.
-        let ours = PythonTools::for_local_stack(workspace)?.programs();
-        let path = env::var_os("PATH").unwrap_or_default();
-        let path: OsString = env::join_paths([ours].into_iter().chain(env::split_paths(&path)))?;
-        cargo.env("PATH", path);
-    }
     forget_our_package(&mut cargo);
     cargo.arg("lambda").stdin(Stdio::null()).kill_on_drop(true);
-    Ok(cargo)
+    cargo
 }
 
-async fn check_cargo_lambda(aws: &Aws, workspace: &Workspace) -> anyhow::Result<()> {
-    let version = cargo(aws, workspace)?.arg("--version").output().await.context("cannot start cargo")?;
+async fn check_cargo_lambda() -> anyhow::Result<()> {
+    let version = cargo_lambda().arg("--version").output().await.context("cannot start cargo")?;
     ensure!(
         version.status.success(),
         "cargo-lambda is not installed: pip install cargo-lambda, or see https://www.cargo-lambda.info"
@@ -191,8 +181,8 @@ async fn check_cargo_lambda(aws: &Aws, workspace: &Workspace) -> anyhow::Result<
     Ok(())
 }
 
-async fn build(aws: &Aws, workspace: &Workspace, folder: &Path, arch: Architecture) -> anyhow::Result<()> {
-    let mut build = cargo(aws, workspace)?;
+async fn build(workspace: &Workspace, folder: &Path, arch: Architecture) -> anyhow::Result<()> {
+    let mut build = cargo_lambda();
     build.args(["build", "--release", arch.build_option(), "--output-format", "zip", "--lambda-dir"]).arg(folder);
     build.arg("--manifest-path").arg(workspace.file("Cargo.toml"));
     let status = build.status().await.context("cannot start cargo")?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    future::pending,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::{
-    cloud::{Cloud, STACK},
+    binaries::Architecture,
+    cloud::{BUCKET, Cloud, STACK},
+    environment,
     functions::{self, FUNCTIONS, Packages},
     python::PythonTools,
     sample::{self, EVENT, SITE},
@@ -36,6 +39,9 @@ const FAILED_PAYLOAD: &str = "tests/payloads/datasource-refresh-failed.json";
 /// What that is registered for.
 const FAILED_EVENT: &str = "DatasourceRefreshFailed";
 
+/// The site of a Tableau server beside an empty cloud, called like the one in the README.
+const OTHER_SITE: &str = "marketing";
+
 /// Where `cargo lambda watch` serves the receiver.
 const WATCH_URL: &str = "http://127.0.0.1:9000/lambda-url/tableau-webhook-receiver/";
 
@@ -45,6 +51,9 @@ pub struct Local {
     /// Stop after the event has arrived, with exit status 0 only if it has.
     #[arg(long)]
     once: bool,
+    /// Deploy nothing: keep up an empty cloud and a Tableau server with one site, to try the deployment with.
+    #[arg(long, conflicts_with = "once")]
+    empty: bool,
     /// Folder for the files that the printed commands use; target/local if not set. Each stack that stays up needs its
     /// own.
     #[arg(long, value_name = "FOLDER")]
@@ -67,10 +76,15 @@ pub async fn run(arguments: Local) -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = async { PythonTools::for_local_stack(&workspace) };
     let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
-    let build = async { Ok((functions::package(&workspace).await?, functions::simulator(&workspace).await?)) };
-    let (packages, simulator) = step("Build the functions and the Tableau simulator", build).await?;
+    let build = async {
+        let packages = if arguments.empty { None } else { Some(functions::package(&workspace).await?) };
+        Ok((packages, functions::simulator(&workspace).await?))
+    };
+    let title =
+        if arguments.empty { "Build the Tableau simulator" } else { "Build the functions and the Tableau simulator" };
+    let (packages, simulator) = step(title, build).await?;
     let folder = tempfile::Builder::new().prefix("run.").tempdir_in(workspace.local("")?)?;
-    let result = run_servers(arguments, &workspace, &tools, &packages, &simulator, folder.path()).await;
+    let result = run_servers(arguments, &workspace, &tools, packages.as_ref(), &simulator, folder.path()).await;
     if result.is_err() {
         eprintln!("The logs are kept in {}", folder.keep().display());
     }
@@ -82,7 +96,7 @@ async fn run_servers(
     arguments: Local,
     workspace: &Workspace,
     tools: &PythonTools,
-    packages: &Packages,
+    packages: Option<&Packages>,
     simulator: &Path,
     folder: &Path,
 ) -> anyhow::Result<()> {
@@ -92,11 +106,12 @@ async fn run_servers(
     let simulator = Simulator::start(tools, simulator, &cloud, &http, folder);
     let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
     let path = async {
+        let files = arguments.files.map_or_else(|| workspace.local(""), Ok)?;
+        let Some(packages) = packages else { return stay_empty(workspace, &files, tools, &cloud, &simulator).await };
         let stack = show_the_path(workspace, packages, &cloud, &simulator).await?;
         if arguments.once {
             return Ok(());
         }
-        let files = arguments.files.map_or_else(|| workspace.local(""), Ok)?;
         stay(workspace, &files, tools, &cloud, &simulator, &stack).await
     };
     tokio::select! {
@@ -138,6 +153,15 @@ impl Simulator {
         Ok((service, Self { http: http.clone(), address }))
     }
 
+    /// Makes a site, and returns the entry that declares it.
+    async fn add_site(&self, content_url: &str) -> anyhow::Result<Value> {
+        let secret = Uuid::new_v4().to_string();
+        let mut site = json!({ "site": content_url, "token_name": STACK, "token_secret": secret });
+        self.post("sites", &site).await?;
+        site["server"] = self.address.as_str().into();
+        Ok(site)
+    }
+
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<String> {
         let url = format!("{}/_simulator/{path}", self.address);
         let response = self.http.post(&url).json(body).send().await?;
@@ -162,10 +186,7 @@ async fn show_the_path(
     });
     let stack = stack.await?;
     step("Declare a Tableau site: one SecureString parameter", async {
-        let secret = Uuid::new_v4().to_string();
-        let site = json!({ "site": SITE, "token_name": STACK, "token_secret": secret });
-        simulator.post("sites", &site).await?;
-        let entry = json!({ "server": simulator.address, "site": SITE, "token_name": STACK, "token_secret": secret });
+        let entry = simulator.add_site(SITE).await?;
         cloud.put_site(&stack, SITE, &entry).await?;
         show(&format!("{}/{SITE}", stack.output("SitesPath")?));
         Ok(())
@@ -271,6 +292,60 @@ fn show_message(message: &Value) {
     }
 }
 
+/// Tells how to try the deployment, and waits until something ends it.
+async fn stay_empty(
+    workspace: &Workspace,
+    files: &Path,
+    tools: &PythonTools,
+    cloud: &Cloud,
+    simulator: &Simulator,
+) -> anyhow::Result<()> {
+    cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
+    let entry = files.join("site.json");
+    write(&entry, &simulator.add_site(OTHER_SITE).await?.to_string())?;
+    let environment = files.join("aws.env");
+    let ours = [("AWS_ENDPOINT_URL", cloud.endpoint.as_str()), ("TABLEAU_SIMULATOR", &simulator.address)];
+    let variables = environment::AWS.into_iter().chain(ours).map(|(name, value)| format!("{name}={value}\n"));
+    write(&environment, &variables.collect::<String>())?;
+    let processor = Architecture::of_this_machine()?;
+    println!(
+        "
+An empty cloud is up, and a Tableau server with one site. Ctrl-C ends both.
+
+  AWS endpoint       {endpoint}
+  Tableau simulator  {tableau}
+
+Another terminal in this folder is at this cloud after
+
+  export PATH=\"$PATH:$PWD/{tools}\"
+  set -a; . {environment}; set +a; unset AWS_PROFILE
+
+and there the README's commands, from \"Deploy\" on, do what they do on AWS, such as
+
+  cargo infra deploy --bucket {BUCKET} --arch {processor}
+  cargo infra add-site {OTHER_SITE} < {entry}
+  cargo infra test",
+        endpoint = cloud.endpoint,
+        tableau = simulator.address,
+        tools = shown(workspace, &tools.programs()),
+        environment = shown(workspace, &environment),
+        entry = shown(workspace, &entry),
+    );
+    pending().await
+}
+
+/// A path as a person in the project's folder names it.
+fn shown(workspace: &Workspace, path: &Path) -> String {
+    path.strip_prefix(workspace.file("")).unwrap_or(path).display().to_string()
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().context("a path without a folder")?;
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Tells how to use the stack, and shows what arrives in the queue until something ends it.
 async fn stay(
     workspace: &Workspace,
@@ -285,16 +360,15 @@ async fn stay(
     let here = sample::signed_url(&receiver, &keyring)?;
     let watched = sample::signed_url(WATCH_URL, &keyring)?;
 
-    fs::create_dir_all(files).with_context(|| format!("cannot make the folder {}", files.display()))?;
     let environment = files.join("lambda.env");
     // The functions do not read the simulator's address. It is for the commands of a person.
     let variables = format!("{}TABLEAU_SIMULATOR={}\n", cloud.lambda_environment(stack)?, simulator.address);
-    fs::write(&environment, variables)?;
+    write(&environment, &variables)?;
     let invoke_event = files.join("receiver-event.json");
-    fs::write(&invoke_event, sample::signed_event(workspace, &keyring)?)?;
+    write(&invoke_event, &sample::signed_event(workspace, &keyring)?)?;
 
     let [receiver_binary, reconciler_binary] = FUNCTIONS;
-    let shown = |path: &Path| path.strip_prefix(workspace.file("")).unwrap_or(path).display().to_string();
+    let shown = |path: &Path| shown(workspace, path);
     let post = format!("curl -i -H 'content-type: application/json' --data-binary @{OTHER_PAYLOAD}");
     let control = json!({ "site": SITE, "event": EVENT, "body": json!({ "event_type": EVENT }).to_string() });
     println!(

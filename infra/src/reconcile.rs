@@ -24,7 +24,7 @@ pub struct Reconcile {
     target: Target,
 }
 
-/// What it can be asked for here. `test` and `destroy` are commands of their own.
+/// What it can be asked for here. `test` is a command of its own, and so is `destroy` for all sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
     /// Say what `apply` would change, and change nothing.
@@ -33,6 +33,8 @@ enum Action {
     Apply,
     /// Put a new signing key in front and move every webhook to it. For all sites, since they share the keys.
     Rotate,
+    /// Delete our webhooks at the sites that are named, before their entries are deleted.
+    Destroy,
 }
 
 /// Runs the command.
@@ -46,10 +48,15 @@ pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
         action != Action::Rotate || sites.is_empty(),
         "rotate is for all sites, since they share the signing keys: leave --site out"
     );
+    ensure!(
+        action != Action::Destroy || !sites.is_empty(),
+        "destroy is for sites that are named: add --site, or end all with `cargo infra destroy`"
+    );
     let action = match action {
         Action::Plan => "plan",
         Action::Apply => "apply",
         Action::Rotate => "rotate",
+        Action::Destroy => "destroy",
     };
     let way = target.way().await?;
     let stack = way.stack().await?;

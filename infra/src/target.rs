@@ -21,7 +21,7 @@ pub struct Target {
     #[arg(long, default_value = STACK)]
     pub stack: String,
     /// Endpoint of a local cloud, as `cargo infra local` tells it. Without, the AWS CLI's own settings count (region,
-    /// profile, credentials).
+    /// profile, credentials, AWS_ENDPOINT_URL).
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
     /// Print each AWS command before it runs, without secrets.

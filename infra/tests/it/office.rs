@@ -1,10 +1,11 @@
 //! An administrator's place of work: an empty cloud, a Tableau server, and the command line.
 
-use std::{env::consts::ARCH, path::Path, process::Stdio};
+use std::{path::Path, process::Stdio};
 
 use anyhow::{Context, ensure};
 use infra::{
-    cloud::Cloud,
+    binaries::Architecture,
+    cloud::{BUCKET, Cloud},
     functions::{self, Packages},
     python::PythonTools,
     service::{Service, http_client},
@@ -20,9 +21,6 @@ pub(crate) const SECRET: &str = "s3cret-of-the-token";
 
 /// Runs a command in a terminal.
 const TERMINAL: &str = include_str!("terminal.py");
-
-/// The bucket for the code.
-pub(crate) const BUCKET: &str = "artifacts";
 
 /// The site's contentUrl on Tableau.
 pub(crate) const CONTENT_URL: &str = "mkt";
@@ -115,7 +113,7 @@ impl Office {
     /// Deploys what is built.
     pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Said> {
         let template = self.packages.template.to_str().context("a path")?;
-        let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()];
+        let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()?];
         self.infra(&[&deploy[..], options].concat()).await
     }
 
@@ -137,8 +135,8 @@ impl Office {
 }
 
 /// The processor that the development builds are for.
-pub(crate) fn architecture() -> &'static str {
-    if ARCH == "aarch64" { "arm64" } else { "x86_64" }
+pub(crate) fn architecture() -> anyhow::Result<&'static str> {
+    Ok(Architecture::of_this_machine()?.as_str())
 }
 
 /// `cargo infra` with these arguments.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use infra::{binaries, python::PythonTools, service::http_client, stack::Stack, workspace::Workspace};
+use infra::{binaries, cloud::BUCKET, python::PythonTools, service::http_client, stack::Stack, workspace::Workspace};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -20,7 +20,7 @@ use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::office::{BUCKET, CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
+use crate::office::{CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
 
 /// A webhook of somebody else.
 fn foreign() -> anyhow::Result<Webhook> {
@@ -71,7 +71,11 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
         "declared under /tableau-fanout/sites: marketing",
         "0 changes at 0 of 1 site. Nothing was done.",
     ])?);
-    hear(office.infra(&["reconcile", "plan", "--site", "marketing"]).await?.well(&["Nothing was done."])?);
+    let reconcile = async |action| office.infra(&["reconcile", action, "--site", "marketing"]).await;
+    hear(reconcile("destroy").await?.well(&["1 site is without any webhook of ours."])?);
+    assert_eq!(office.webhooks(), ["Theirs"]);
+    hear(reconcile("plan").await?.well(&["2 changes at 1 of 1 site. Nothing was done."])?);
+    hear(reconcile("apply").await?.well(&["1 site is as declared."])?);
 
     hear(office.infra(&["test"]).await?.well(&[
         "2 tests were taken by the receiver.",
@@ -333,7 +337,7 @@ async fn interrupted(office: &Office, arguments: &[&str], title: &str) -> anyhow
 async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow::Result<()> {
     let office = Office::open().await?;
     let template = office.packages.template.to_str().context("a path")?;
-    let deploy = ["deploy", "--no-build", "--template", template, "--arch", architecture()];
+    let deploy = ["deploy", "--no-build", "--template", template, "--arch", architecture()?];
     let missing = ["--bucket", "not-there"];
     office
         .infra(&[&deploy[..], &missing].concat())
@@ -346,7 +350,7 @@ async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow:
         .infra(&[&deploy[..], &["--bucket", "far-away"]].concat())
         .await?
         .badly(&["the bucket far-away is in eu-west-1, and the stack would be in us-east-1"])?;
-    let other = if architecture() == "arm64" { "x86_64" } else { "arm64" };
+    let other = if architecture()? == "arm64" { "x86_64" } else { "arm64" };
     office.deploy(&["--parameter", "Event=ViewDeleted"]).await?.badly(&["the template has no parameter Event, but"])?;
     office.deploy(&["--parameter", "Architecture=arm64"]).await?.badly(&["Architecture follows from --arch"])?;
     let other = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", other];
@@ -392,7 +396,7 @@ async fn a_stack_that_could_not_be_made_says_why_and_how_to_begin_again() -> any
          Resources:\n  Point:\n    Type: AWS::S3::AccessPoint\n    Properties:\n      Bucket: not-there\n",
     )?;
     let template = template.to_str().context("a path")?;
-    let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()];
+    let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()?];
     office.infra(&deploy).await?.badly(&[
         "the stack is in the state ROLLBACK_COMPLETE",
         "What failed: Point: ",
@@ -446,6 +450,7 @@ async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> 
         (["url", "marketing", "Workbook-Created"], "an event name consists of letters only, such as WorkbookCreated"),
         (["url", "Marketing", "WorkbookCreated"], "a site name consists of 1 to 40 lower-case letters"),
         (["reconcile", "rotate", "--site=a"], "rotate is for all sites"),
+        (["reconcile", "destroy", "--verbose"], "destroy is for sites that are named"),
     ] {
         said(infra(&arguments), "").await?.badly(&[expected])?;
     }

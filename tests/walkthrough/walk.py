@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Walks the README from a fresh clone to the first alert, with its commands as they are printed, and times each step.
+
+What AWS and Tableau would be is `cargo infra local --empty`. Run it from the project's folder; `--here` walks in that
+folder itself instead of in a clone of it, so that what is built there is used.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import venv
+from pathlib import Path
+
+# A release build of everything on two processors takes nine minutes; on a busy machine it takes longer.
+STEP_TIMEOUT_SECONDS = 45 * 60
+
+# How long a message may take from Tableau's call into a queue.
+ARRIVAL_TIMEOUT_SECONDS = 60
+
+# How long the local cloud may take to end.
+END_TIMEOUT_SECONDS = 60
+
+FAILED_REFRESH = "tests/payloads/datasource-refresh-failed.json"
+
+
+class Readme:
+    """The code blocks of the README, by heading."""
+
+    def __init__(self, path):
+        self.sections, heading = {}, ""
+        fence = re.compile(r"^#+ ([^\n]+)$|^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+        for match in fence.finditer(path.read_text(encoding="utf-8")):
+            if match[1]:
+                heading = match[1]
+            else:
+                self.sections.setdefault(heading, []).append((match[2], match[3]))
+
+    def command(self, heading, start):
+        """The one block of a section that starts like this."""
+        blocks = [text for language, text in self.sections[heading] if language == "sh" and text.startswith(start)]
+        if len(blocks) != 1:
+            raise SystemExit(f'README.md, "{heading}": {len(blocks)} blocks of commands start with {start!r}, not one')
+        return blocks[0]
+
+
+class Walk:
+    """Runs commands in the project's folder, in one environment, and notes how long each takes."""
+
+    def __init__(self, folder):
+        self.folder, self.environment, self.times = folder, dict(os.environ), []
+        # What this script was started with is nobody's business but ours.
+        for name in [name for name in self.environment if name.startswith(("AWS_", "CARGO_"))]:
+            if name != "CARGO_HOME":
+                del self.environment[name]
+
+    def step(self, title, command, read=None):
+        """Runs a command, shows what it prints, and returns it. `read` is a file for its standard input."""
+        print(f"\n### {title}\n{command.rstrip()}", flush=True)
+        source = open(read, encoding="utf-8") if read else subprocess.DEVNULL
+        begin, said = time.monotonic(), []
+        with subprocess.Popen(["bash", "-e", "-u", "-o", "pipefail", "-c", command], cwd=self.folder, env=self.environment,
+                              stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              start_new_session=True) as process:
+            limit = threading.Timer(STEP_TIMEOUT_SECONDS, os.killpg, [process.pid, signal.SIGKILL])
+            limit.start()
+            for line in process.stdout:
+                print(f"    {line}", end="", flush=True)
+                said.append(line)
+            status = process.wait()
+            limit.cancel()
+        self.done(title, begin)
+        if status != 0:
+            raise SystemExit(f"{title}: the command ended with {status}")
+        return "".join(said)
+
+    def done(self, title, begin):
+        self.times.append((title, time.monotonic() - begin))
+
+    def source(self, script):
+        """Takes over the environment that a script leaves."""
+        dump = f"{script}\nexec {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+        said = subprocess.run(["bash", "-e", "-c", dump], cwd=self.folder, env=self.environment, check=True,
+                              capture_output=True, text=True).stdout
+        self.environment = json.loads(said)
+
+    def aws(self, command):
+        """What the AWS CLI answers."""
+        endpoint = self.environment["AWS_ENDPOINT_URL"]
+        arguments = ["aws", "--output", "json", "--endpoint-url", endpoint, *command]
+        said = subprocess.run(arguments, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True)
+        return json.loads(said.stdout or "null")
+
+    def outputs(self, stack):
+        described = self.aws(["cloudformation", "describe-stacks", "--stack-name", stack])
+        return {output["OutputKey"]: output["OutputValue"] for output in described["Stacks"][0]["Outputs"]}
+
+    def arrived(self, queue, sign):
+        """Waits for a message in a queue."""
+        end = time.monotonic() + ARRIVAL_TIMEOUT_SECONDS
+        while time.monotonic() < end:
+            received = self.aws(["sqs", "receive-message", "--queue-url", queue, "--wait-time-seconds", "5"]) or {}
+            for message in received.get("Messages", []):
+                if sign in message["Body"]:
+                    return message["Body"]
+        raise SystemExit(f"no message with {sign!r} came within {ARRIVAL_TIMEOUT_SECONDS} seconds")
+
+    def summary(self):
+        print("\n| step | seconds |\n|---|---|")
+        for title, seconds in self.times:
+            print(f"| {title} | {seconds:.1f} |")
+
+
+class EmptyCloud:
+    """The local cloud and the Tableau server, for as long as they are needed."""
+
+    def __init__(self, walk):
+        begin = time.monotonic()
+        title = "README, Try it without AWS"
+        command = walk.readme.command("Try it without AWS", "cargo infra local --empty").strip()
+        print(f"\n### {title}\n{command}", flush=True)
+        self.process = subprocess.Popen(shlex.split(command), cwd=walk.folder, env=walk.environment, text=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.said = []
+        for line in self.process.stdout:
+            print(f"    {line}", end="", flush=True)
+            self.said.append(line)
+            if "cargo infra test" in line:
+                break
+        else:
+            raise SystemExit("the empty cloud did not come up")
+        walk.done(title, begin)
+        self.commands = [line.strip() for line in self.said if line.startswith("  ")]
+
+    def settings(self):
+        """What is to be set in another terminal."""
+        return "\n".join(line for line in self.commands if line.startswith(("export PATH=", "set -a;")))
+
+    def command(self, start):
+        """A command that it prints."""
+        return next(line for line in self.commands if line.startswith(start))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate(timeout=END_TIMEOUT_SECONDS)
+
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=ARRIVAL_TIMEOUT_SECONDS) as answer:
+        return json.load(answer)
+
+
+def install_tools(walk):
+    """Has what the README tells to install: cargo-lambda and the SAM CLI, at the versions that were tried."""
+    tools = walk.folder / "target/walkthrough/tools"
+    venv.create(tools, with_pip=True, clear=True)
+    walk.environment["PATH"] = f"{tools / 'bin'}:{walk.environment['PATH']}"
+    walk.environment["SAM_CLI_TELEMETRY"] = "0"
+    requirements = Path("tests/walkthrough/requirements.txt")
+    walk.step("README, Deploy: pip install cargo-lambda",
+              f"pip install --quiet --disable-pip-version-check --no-deps --requirement {requirements}")
+
+
+def adapted(command, cloud):
+    """A command for this machine: the bucket's name, the processor, and the endpoint that by hand has to be said."""
+    bucket, processor = re.search(r"--bucket (\S+) --arch (\S+)", cloud.command("cargo infra deploy")).groups()
+    command = command.replace("YOUR-BUCKET", bucket)
+    endpoint = "AwsEndpointUrl=$AWS_ENDPOINT_URL"
+    if command.startswith("cargo infra deploy"):
+        return f"{command.rstrip()} --arch {processor}\n"
+    if "cargo lambda build" in command and processor == "x86_64":
+        command = command.replace("--arm64", "--x86-64")
+    if "--capabilities" in command:
+        command = f"{command.rstrip()} --parameter-overrides Architecture={processor} {endpoint}\n"
+    return command
+
+
+def fail_a_refresh(walk, failures, people):
+    """Lets an extract refresh fail on Tableau, and waits until machines and people know."""
+    print("\n### A refresh fails on Tableau; the subscribed queue gets the event, and people the alert", flush=True)
+    begin = time.monotonic()
+    event = {"site": "marketing", "event": "DatasourceRefreshFailed",
+             "body": (walk.folder / FAILED_REFRESH).read_text(encoding="utf-8")}
+    post(f"{walk.environment['TABLEAU_SIMULATOR']}/_simulator/events", event)
+    print(f"    {walk.arrived(failures, 'com.tableau.DatasourceRefreshFailed')}")
+    alert = json.loads(walk.arrived(people, "refresh failed"))
+    print(f"    {alert['Subject']}\n    {alert['Message']}", flush=True)
+    walk.done("A refresh fails: the event in a queue and the first alert", begin)
+
+
+def with_cargo_infra(walk, cloud):
+    readme = walk.readme
+    walk.step("README, Deploy", adapted(readme.command("Deploy", "cargo infra deploy"), cloud))
+    add, test = readme.command("Add a site", "cargo infra add-site").splitlines()
+    walk.step("README, Add a site: add-site", add, read=walk.folder / "target/local/site.json")
+    walk.step("README, Add a site: test", test)
+    walk.step("README, Subscribe: a queue", readme.command("Subscribe", "aws cloudformation deploy"))
+    walk.step("README, Subscribe: an e-mail address", readme.command("Subscribe", "aws sns subscribe"))
+    # Nobody reads e-mail here: a queue gets what people get.
+    people = walk.aws(["sqs", "create-queue", "--queue-name", "people"])["QueueUrl"]
+    attributes = ["--attribute-names", "QueueArn"]
+    arn = walk.aws(["sqs", "get-queue-attributes", "--queue-url", people, *attributes])["Attributes"]["QueueArn"]
+    topic = walk.outputs("tableau-fanout")["AlertsTopicArn"]
+    walk.aws(["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", arn])
+    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], people)
+
+
+def code_alone(walk, cloud):
+    """`cargo lambda deploy` pushes code, and changes nothing else of a function."""
+    functions = ["tableau-fanout-receiver", "tableau-fanout-reconciler"]
+
+    def describe(name):
+        return walk.aws(["lambda", "get-function-configuration", "--function-name", name])
+
+    def lasting(described):
+        # The code, and what an update tells of itself.
+        changing = ("Code", "LastModified", "LastUpdate", "RevisionId", "State", "Version")
+        return {key: value for key, value in described.items() if not key.startswith(changing)}
+
+    before = [describe(name) for name in functions]
+    build, *pushes = walk.readme.command("Deploy", "cargo lambda build --release --arm64\n").splitlines()
+    walk.step("README, Deploy: code alone", "\n".join([adapted(build, cloud), *pushes]))
+    for name, old, new in zip(functions, before, map(describe, functions)):
+        if lasting(old) != lasting(new) or old["LastModified"] == new["LastModified"]:
+            raise SystemExit(f"{name} before: {json.dumps(old)}\nand after: {json.dumps(new)}")
+
+
+def by_hand(walk, cloud):
+    readme = walk.readme
+    walk.step("README, Deploy by hand", adapted(readme.command("Deploy", "cargo lambda build --release --arm64 --output"), cloud))
+    walk.step("README, Deploy by hand: SAM CLI", adapted(readme.command("Deploy", "sam deploy"), cloud))
+    site = (walk.folder / "target/local/site.json").read_text(encoding="utf-8")
+    (walk.folder / "site.json").write_text(site, encoding="utf-8")
+    report = walk.step("README, Add a site by hand", readme.command("Add a site", "aws ssm put-parameter"))
+    if "is as declared" not in report:
+        raise SystemExit("the site is not as declared")
+    walk.step("README, Add a site by hand: plan", readme.command("Add a site", "echo"))
+
+
+def walk_in(folder):
+    walk = Walk(folder)
+    walk.readme = Readme(folder / "README.md")
+    begin = time.monotonic()
+    walk.step("README, See it work", walk.readme.command("See it work", "cargo infra local --once"))
+    install_tools(walk)
+    with EmptyCloud(walk) as cloud:
+        walk.source(cloud.settings())
+        with_cargo_infra(walk, cloud)
+        walk.done("**From here to the first alert**", begin)
+        walk.step("README, Operate: status", "cargo infra status")
+        code_alone(walk, cloud)
+        walk.step("README, Operate: destroy", "cargo infra destroy --yes --delete-parameters")
+    with EmptyCloud(walk) as cloud:
+        walk.source(cloud.settings())
+        by_hand(walk, cloud)
+    walk.summary()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--here", action="store_true", help="walk in this folder, not in a clone")
+    if parser.parse_args().here:
+        walk_in(Path.cwd())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "tableau-fanout"
+        subprocess.run(["git", "clone", "--quiet", ".", clone], check=True)
+        walk_in(clone)
+
+
+if __name__ == "__main__":
+    main()
