@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, ensure};
 use documents::{Block, Document};
-use infra::{binaries, python::PythonTools, stack::Stack, workspace::Workspace};
-use serde_json::Value;
+use infra::{binaries, cloud::BUCKET, python::PythonTools, stack::Stack, workspace::Workspace};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::office::{BUCKET, Office, Said, architecture, bare, infra, said};
+use crate::office::{Office, Said, architecture, bare, infra, said};
 
 /// A person in the project's folder, with a cargo that finds built what takes minutes and a cross compiler to build.
 struct Reader {
@@ -32,12 +32,11 @@ impl Reader {
         }
         let cargo = format!(
             "#!/bin/sh\ncase \"$1 $2\" in\n\
-             'lambda build') exit ;;\n\
              'infra deploy') set -- \"$@\" --no-build --template '{}' --arch {} ;;\n\
              esac\n\
-             [ \"$1\" = infra ] && shift && exec '{}' \"$@\" --endpoint-url \"$AWS_ENDPOINT_URL\"\n",
+             [ \"$1\" = infra ] && shift && exec '{}' \"$@\"\n",
             template.display(),
-            architecture(),
+            architecture()?,
             env!("CARGO_BIN_EXE_infra")
         );
         let path = folder.path().join("bin/cargo");
@@ -71,48 +70,46 @@ impl Reader {
 }
 
 #[tokio::test]
-async fn a_person_who_follows_the_documents_gets_what_they_promise() -> anyhow::Result<()> {
+async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Result<()> {
     let reader = Reader::begin().await?;
     let office = &reader.office;
-    let deploy = documents::commands("README.md", "Deploy")?;
+    office.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.well(&[])?;
+    // It does not ask whether there is an entry to be replaced.
+    let renew = documents::commands("docs/operations.md", "Renewing a token")?;
     reader
-        .paste(&deploy, "")
+        .paste(&renew, &office.entry().to_string())
         .await?
-        .well(&["The stack is up.", "Successfully created/updated stack - tableau-fanout"])?;
+        .well(&["From now on the schedule looks after marketing"])?;
+    assert_eq!(office.webhooks().len(), 2);
 
-    let add_site = documents::commands("README.md", "Add a site")?;
-    let [by_command, by_hand @ ..] = &add_site[..] else { anyhow::bail!("no commands") };
-    let added = reader.paste(&[by_command.clone()], &office.entry().to_string()).await?;
-    added.well(&["From now on the schedule looks after marketing", "Events and alerts come through."])?;
-
-    // The other way, as if nothing had been stored.
-    office.aws("ssm delete-parameter --name /tableau-fanout/sites/marketing").await?;
-    let readme = Document::read("README.md")?;
-    let mut entries = readme.section("Add a site")?.blocks.iter().filter(|block| block.language == "json");
-    let mut entry: Value = serde_json::from_str(&entries.next().context("no entry")?.text)?;
-    for (member, value) in office.entry().as_object().context("no entry")? {
-        *entry.get_mut(member).with_context(|| format!("the entry has no {member}"))? = value.clone();
-    }
-    fs::write(reader.folder.path().join("site.json"), entry.to_string())?;
-    let declared = reader
-        .paste(by_hand, "")
-        .await?
-        .well(&["1 site is as declared.", "0 changes at 0 of 1 site. Nothing was done."]);
-    declared?;
-
-    let replay = [
+    let (short, replay) = (
         documents::commands("README.md", "Operate")?,
         documents::commands("docs/operations.md", "Events that SNS did not accept")?,
-    ];
-    reader.paste(&replay.concat(), "").await?.well(&["Nothing to publish."])?;
+    );
+    ensure!(replay[0].text.ends_with(&short[0].text) && short.len() == 1, "other commands: {short:?}");
+    let asking = [documents::commands("README.md", "Add a site")?, replay];
+    let nothing = ["0 changes at 0 of 1 site. Nothing was done.", "Nothing to publish."];
+    reader.paste(&asking.concat(), "").await?.well(&nothing)?;
+    let upgrade = documents::commands("docs/operations.md", "Upgrading, and going back")?;
+    reader.paste(&upgrade, "").await?.well(&["its state is CREATE_COMPLETE", "Events and alerts come through."])?;
+
+    // Off and on and off: each block is the other way round of the one before, but for the last.
+    let switching = documents::commands("docs/operations.md", "Switching off")?;
+    reader
+        .paste(&switching, "")
+        .await?
+        .well(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
+    assert_eq!(office.webhooks(), [""; 0]);
+
     fs::write(reader.folder.path().join("ca.pem"), "a certificate")?;
     let last = [
         documents::commands("README.md", "A Tableau Server behind a firewall")?,
         documents::commands("docs/operations.md", "Deleting the stack")?,
     ];
     reader.paste(&last.concat(), "").await?.well(&["PendingDeletion"])?;
-    let stored = office.aws("ssm get-parameter --name /tableau-fanout/tableau-ca --query Parameter.Value").await?;
-    assert_eq!(stored, "a certificate");
+    let left = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
+    let left = office.aws(left).await?;
+    assert_eq!(left, json!(["/tableau-fanout/signing-keys", "/tableau-fanout/tableau-ca"]));
     Ok(())
 }
 

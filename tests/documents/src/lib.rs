@@ -149,18 +149,49 @@ impl Document {
     }
 }
 
-/// The commands of a section of a document, for a test that runs them all. What [`ELSEWHERE`] lists is left out.
+/// The commands of a section of a document, for a test that runs them all. Those that are tried [`elsewhere`], or on the
+/// [`Walk`], are left out.
 ///
 /// # Errors
 ///
 /// There is no such document, or no such heading.
 pub fn commands(document: &str, heading: &str) -> anyhow::Result<Vec<Block>> {
-    let document = Document::read(document)?;
+    let (document, walk) = (Document::read(document)?, Walk::read()?);
     let section = document.section(heading)?;
-    let is_run_here = |block: &&Block| {
-        block.is_commands() && !ELSEWHERE.iter().any(|elsewhere| elsewhere.is_about(&document, section, block))
+    let is_tried_elsewhere = |block: &Block| {
+        let is_listed = ELSEWHERE.iter().any(|elsewhere| elsewhere.is_about(&document, section, block));
+        is_listed || walk.takes(&document, section, block)
     };
-    Ok(section.blocks.iter().filter(is_run_here).cloned().collect())
+    let commands = section.blocks.iter().filter(|block| block.is_commands() && !is_tried_elsewhere(block));
+    Ok(commands.cloned().collect())
+}
+
+/// The walk through the README, which takes commands from there by their heading and how they begin.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    script: String,
+}
+
+impl Walk {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn read() -> anyhow::Result<Self> {
+        const SCRIPT: &str = "tests/walkthrough/walk.py";
+        let script = fs::read_to_string(workspace().join(SCRIPT)).with_context(|| format!("cannot read {SCRIPT}"))?;
+        Ok(Self { script })
+    }
+
+    /// Whether it runs a block of commands.
+    pub fn takes(&self, document: &Document, section: &Section, block: &Block) -> bool {
+        let call = format!("command({:?}, \"", section.heading);
+        let begins =
+            self.script.split(&call).skip(1).filter_map(|rest| rest.split_once("\")").map(|(begins, _)| begins));
+        document.path == "README.md"
+            && begins.into_iter().any(|begins| block.text.starts_with(&begins.replace("\\n", "\n")))
+    }
 }
 
 /// The folder of the workspace.
