@@ -123,10 +123,24 @@ fn the_table_of_events_is_the_catalogue() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
+    let document = Document::read("README.md")?;
+    let rows = document.section("What a subscriber gets")?.rows();
+    for (attribute, value) in
+        [("`resource_type`", Event::resource_type as fn(&Event) -> Option<&'static str>), ("`action`", Event::action)]
+    {
+        let row = rows.iter().find(|row| row[0] == attribute).with_context(|| format!("no row {attribute}"))?;
+        let told: BTreeSet<_> = row[1].split('`').skip(1).step_by(2).collect();
+        assert_eq!(told, Event::catalogue().filter_map(|event| value(&event)).collect(), "{attribute}");
+    }
+    Ok(())
+}
+
 /// Every kind of trouble. The derived code, which cannot forget one, names them when it is given another.
 fn kinds_of_trouble() -> anyhow::Result<Vec<TroubleKind>> {
-    let said = serde_json::from_str::<TroubleKind>(r#""none of them""#).expect_err("a kind").to_string();
-    let (_, names) = said.split_once("expected one of ").context("no names")?;
+    let refused = serde_json::from_str::<TroubleKind>(r#""none of them""#).err().context("it is a kind")?.to_string();
+    let (_, names) = refused.split_once("expected one of ").context("no names")?;
     let names = names.split('`').skip(1).step_by(2);
     names.map(|name| Ok(serde_json::from_str(&format!("{name:?}"))?)).collect()
 }
