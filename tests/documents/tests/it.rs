@@ -8,7 +8,15 @@ use std::{
 
 use anyhow::Context;
 use documents::{Document, Walk, elsewhere::ELSEWHERE, workspace};
-use shared::{event::Event, trouble::TroubleKind};
+use serde_json::Value;
+use shared::{
+    event::Event,
+    keyring::{KEY_BYTES, Keyring},
+    message::Delivery,
+    registration::{Claim, ReceiverUrl, Registration},
+    site::SiteEntry,
+    trouble::TroubleKind,
+};
 
 /// Where tests are, and code with tests in it.
 const CODE: [&str; 4] = ["functions", "infra", "shared", "tests"];
@@ -134,6 +142,38 @@ fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
         let told: BTreeSet<_> = row[1].split('`').skip(1).step_by(2).collect();
         assert_eq!(told, Event::catalogue().filter_map(|event| value(&event)).collect(), "{attribute}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_event_that_is_shown_is_what_is_published() -> anyhow::Result<()> {
+    let readme = Document::read("README.md")?;
+    let block = readme.section("What a subscriber gets")?.blocks.first().context("no event")?;
+    let mut shown: Value = serde_json::from_str(&block.text)?;
+
+    let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
+    let registration = Registration { site: "local".parse()?, event: "WorkbookCreated".parse()? };
+    let url = registration.signed_url(&ReceiverUrl::parse(root).context("no address")?, &keyring);
+    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("no claim")?;
+    let verified = claim.verify(&keyring).context("another signature")?;
+    let body = fs::read(workspace().join("tests/payloads/workbook-created-2019.json"))?;
+    let delivery = Delivery::read(&verified, &body);
+    let mut published: Value = serde_json::from_str(&delivery.message(delivery.id("request"))?.body)?;
+
+    let [shown_data, data] = [&mut shown, &mut published].map(|event| event["data"].take());
+    assert_eq!(shown, published);
+    for (member, value) in shown_data.as_object().context("no data")?.iter().filter(|(member, _)| *member != "…") {
+        assert_eq!(data[member], *value, "{member}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_site_entry_that_is_shown_is_one() -> anyhow::Result<()> {
+    let readme = Document::read("README.md")?;
+    let mut blocks = readme.section("Add a site")?.blocks.iter().filter(|block| block.language == "json");
+    let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", &blocks.next().context("no entry")?.text);
+    assert!(entry.is_ok(), "{entry:?}");
     Ok(())
 }
 
