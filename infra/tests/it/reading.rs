@@ -56,12 +56,7 @@ impl Reader {
         let commands = commands.replace("YOUR-BUCKET", BUCKET).replace("KEY-ID", &key);
         let mut bash = Command::new("bash");
         bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
-        let settings = [
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", self.office.cloud.endpoint.as_str()),
-        ];
+        let settings = self.office.settings();
         let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
         let ours = self.folder.path().join("bin");
         bare(&mut bash, &[&ours, &tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
