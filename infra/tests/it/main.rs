@@ -7,5 +7,6 @@ mod breaking;
 mod endings;
 mod office;
 mod operating;
+mod reading;
 mod replay;
 mod running;

@@ -110,6 +110,16 @@ impl Office {
         said(terminal, "").await
     }
 
+    /// What the AWS CLI finds in the environment of a person at the local cloud.
+    pub(crate) fn settings(&self) -> [(&str, &str); 4] {
+        [
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", &self.cloud.endpoint),
+        ]
+    }
+
     /// Deploys what is built.
     pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Said> {
         let template = self.packages.template.to_str().context("a path")?;

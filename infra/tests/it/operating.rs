@@ -261,12 +261,7 @@ async fn the_installed_aws_cli_is_used_and_no_secret_is_on_a_command_line_or_in_
     );
     fs::write(programs.join("aws"), wrapper)?;
     fs::set_permissions(programs.join("aws"), fs::Permissions::from_mode(0o755))?;
-    let settings = [
-        ("AWS_ACCESS_KEY_ID", "local"),
-        ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", office.cloud.endpoint.as_str()),
-    ];
+    let settings = office.settings();
     let mut add = infra(&["add-site", "marketing"]);
     bare(&mut add, &[&programs], &settings)?;
     add.env("TMPDIR", &files);

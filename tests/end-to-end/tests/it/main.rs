@@ -13,4 +13,5 @@ mod people;
 mod privileges;
 mod reconciling;
 mod running;
+mod subscribing;
 mod tableau;

@@ -1,0 +1,128 @@
+//! What the documents say to a person who deploys and operates the product, word for word.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Context, ensure};
+use documents::{Block, Document};
+use infra::{binaries, cloud::BUCKET, python::PythonTools, stack::Stack, workspace::Workspace};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::office::{Office, Said, architecture, bare, infra, said};
+
+/// A person in the project's folder, with a cargo that finds built what takes minutes and a cross compiler to build.
+struct Reader {
+    office: Office,
+    folder: TempDir,
+}
+
+impl Reader {
+    async fn begin() -> anyhow::Result<Self> {
+        let (office, folder) = (Office::open().await?, TempDir::new()?);
+        let template = &office.packages.template;
+        for (name, leads_to) in [
+            ("infra", template.parent().context("a template without a folder")?),
+            ("target/lambda", &binaries::folder_of(template)?),
+            ("tests", &Workspace::locate()?.file("tests")),
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().context("a path without a folder")?)?;
+            std::os::unix::fs::symlink(leads_to, path)?;
+        }
+        let cargo = format!(
+            "#!/bin/sh\ncase \"$1 $2\" in\n\
+             'infra deploy') set -- \"$@\" --no-build --template '{}' --arch {} ;;\n\
+             esac\n\
+             [ \"$1\" = infra ] && shift && exec '{}' \"$@\"\n",
+            template.display(),
+            architecture()?,
+            env!("CARGO_BIN_EXE_infra")
+        );
+        let path = folder.path().join("bin/cargo");
+        fs::create_dir(folder.path().join("bin"))?;
+        fs::write(&path, cargo)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { office, folder })
+    }
+
+    /// Runs commands as a person pastes them, with something on standard input for the first that reads it.
+    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Said> {
+        let key = match Stack::read(&self.office.cloud.aws, "tableau-fanout").await {
+            Ok(stack) => stack.output("KeyId")?.to_owned(),
+            Err(_) => String::new(),
+        };
+        let commands: String = blocks.iter().map(|block| block.text.as_str()).collect();
+        let commands = commands.replace("YOUR-BUCKET", BUCKET).replace("KEY-ID", &key);
+        let mut bash = Command::new("bash");
+        bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
+        let settings = self.office.settings();
+        let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
+        let ours = self.folder.path().join("bin");
+        bare(&mut bash, &[&ours, &tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
+        said(bash, input).await
+    }
+}
+
+#[tokio::test]
+async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Result<()> {
+    let reader = Reader::begin().await?;
+    let office = &reader.office;
+    office.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.well(&[])?;
+    // It does not ask whether there is an entry to be replaced.
+    let renew = documents::commands("docs/operations.md", "Renewing a token")?;
+    reader
+        .paste(&renew, &office.entry().to_string())
+        .await?
+        .well(&["From now on the schedule looks after marketing"])?;
+    assert_eq!(office.webhooks().len(), 2);
+
+    let (short, replay) = (
+        documents::commands("README.md", "Operate")?,
+        documents::commands("docs/operations.md", "Events that SNS did not accept")?,
+    );
+    ensure!(replay[0].text.ends_with(&short[0].text) && short.len() == 1, "other commands: {short:?}");
+    let asking = [documents::commands("README.md", "Add a site")?, replay];
+    let nothing = ["0 changes at 0 of 1 site. Nothing was done.", "Nothing to publish."];
+    reader.paste(&asking.concat(), "").await?.well(&nothing)?;
+    let upgrade = documents::commands("docs/operations.md", "Upgrading, and going back")?;
+    reader.paste(&upgrade, "").await?.well(&["its state is CREATE_COMPLETE", "Events and alerts come through."])?;
+
+    // Off and on and off: each block is the other way round of the one before, but for the last.
+    let switching = documents::commands("docs/operations.md", "Switching off")?;
+    reader
+        .paste(&switching, "")
+        .await?
+        .well(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
+    assert_eq!(office.webhooks(), [""; 0]);
+
+    fs::write(reader.folder.path().join("ca.pem"), "a certificate")?;
+    let last = [
+        documents::commands("README.md", "A Tableau Server behind a firewall")?,
+        documents::commands("docs/operations.md", "Deleting the stack")?,
+    ];
+    reader.paste(&last.concat(), "").await?.well(&["PendingDeletion"])?;
+    let left = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
+    let left = office.aws(left).await?;
+    assert_eq!(left, json!(["/tableau-fanout/signing-keys", "/tableau-fanout/tableau-ca"]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
+    let mut commands = BTreeSet::new();
+    for document in Document::all()? {
+        let blocks = document.sections.iter().flat_map(|section| &section.blocks);
+        let lines = blocks.filter(|block| block.is_commands()).flat_map(|block| block.text.lines().map(str::to_owned));
+        let mentioned = document.code_spans().into_iter().chain(lines);
+        commands.extend(mentioned.filter_map(|command| command.strip_prefix("cargo infra ").map(str::to_owned)));
+    }
+    ensure!(commands.len() > 10, "too few: {commands:?}");
+    for command in commands {
+        // Whatever is not understood in front of it is an error.
+        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let said = said(infra(&arguments), "").await?;
+        ensure!(said.success, "cargo infra {command}: {}", said.all());
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The project's documents as tests read them: sections with their code blocks and tables, links, commands.
+//!
+//! A test that runs commands takes them from the document with [`commands`], so that what is tried is what is printed.
+//! `tests/it.rs` looks through all documents for commands that no test takes.
+
+pub mod elsewhere;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use crate::elsewhere::ELSEWHERE;
+
+/// A document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Where it is in the workspace, such as `docs/operations.md`.
+    pub path: String,
+    /// Its sections in order; the first, without a heading, is what stands before the first heading.
+    pub sections: Vec<Section>,
+}
+
+/// What stands between a heading and the next, of whatever level.
+#[derive(Clone, Debug, Default)]
+pub struct Section {
+    /// The heading's words, as they are written.
+    pub heading: String,
+    /// The text without its code blocks.
+    pub text: String,
+    /// The code blocks in order.
+    pub blocks: Vec<Block>,
+}
+
+/// A code block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The language it is said to be in; empty if nothing is said.
+    pub language: String,
+    /// What it holds; each line ends with a line break.
+    pub text: String,
+    /// The paragraph in front of it, on one line.
+    pub introduction: String,
+}
+
+impl Block {
+    /// Whether it holds commands.
+    pub fn is_commands(&self) -> bool {
+        self.language == "sh"
+    }
+}
+
+impl Section {
+    /// The rows of its tables, as the texts of their cells, without heads and rules.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for line in self.text.lines() {
+            let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
+                // The line below a table's head.
+                if line.starts_with("|-") {
+                    rows.pop();
+                }
+                continue;
+            };
+            rows.push(cells.split(" | ").map(|cell| cell.trim().to_owned()).collect());
+        }
+        rows
+    }
+}
+
+impl Document {
+    /// Reads a document of the workspace.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn read(path: &str) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(workspace().join(path)).with_context(|| format!("cannot read {path}"))?;
+        Ok(Self::parse(path, &text))
+    }
+
+    /// Every document for people: the README, and what is in `docs`.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be read.
+    pub fn all() -> anyhow::Result<Vec<Self>> {
+        let mut paths = vec!["README.md".to_owned()];
+        for file in fs::read_dir(workspace().join("docs"))? {
+            let name = file?.file_name().into_string().ok().context("a name that is not UTF-8")?;
+            paths.push(format!("docs/{name}"));
+        }
+        paths.sort();
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    fn parse(path: &str, text: &str) -> Self {
+        let mut sections = vec![Section::default()];
+        let mut block: Option<Block> = None;
+        for line in text.lines() {
+            let Some(section) = sections.last_mut() else { continue };
+            match (&mut block, line.strip_prefix("```")) {
+                (None, Some(language)) => {
+                    let introduction = section.text.trim().rsplit("\n\n").next().unwrap_or_default();
+                    block = Some(Block {
+                        language: language.to_owned(),
+                        text: String::new(),
+                        introduction: introduction.replace('\n', " "),
+                    });
+                }
+                (Some(_), Some(_)) => section.blocks.extend(block.take()),
+                (Some(block), None) => block.text.extend([line, "\n"]),
+                (None, None) => match heading(line) {
+                    Some(heading) => sections.push(Section { heading: heading.to_owned(), ..Section::default() }),
+                    None => section.text.extend([line, "\n"]),
+                },
+            }
+        }
+        Self { path: path.to_owned(), sections }
+    }
+
+    /// The section under a heading.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn section(&self, heading: &str) -> anyhow::Result<&Section> {
+        let section = self.sections.iter().find(|section| section.heading == heading);
+        section.with_context(|| format!("{} has no heading {heading:?}", self.path))
+    }
+
+    /// What links within it can lead to, as GitHub names its headings.
+    pub fn anchors(&self) -> Vec<String> {
+        self.sections.iter().map(|section| anchor(&section.heading)).collect()
+    }
+
+    /// What its links lead to, as it is written.
+    pub fn links(&self) -> Vec<&str> {
+        let texts = self.sections.iter().flat_map(|section| section.text.split("](").skip(1));
+        texts.filter_map(|rest| rest.split_once(')').map(|(target, _)| target)).collect()
+    }
+
+    /// What it marks as code within its sentences and tables, each on one line.
+    pub fn code_spans(&self) -> Vec<String> {
+        let texts = self.sections.iter().flat_map(|section| section.text.split('`').skip(1).step_by(2));
+        texts.map(|code| code.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+}
+
+/// The commands of a section of a document, for a test that runs them all. Those that are tried [`elsewhere`], or on the
+/// [`Walk`], are left out.
+///
+/// # Errors
+///
+/// There is no such document, or no such heading.
+pub fn commands(document: &str, heading: &str) -> anyhow::Result<Vec<Block>> {
+    let (document, walk) = (Document::read(document)?, Walk::read()?);
+    let section = document.section(heading)?;
+    let is_tried_elsewhere = |block: &Block| {
+        let is_listed = ELSEWHERE.iter().any(|elsewhere| elsewhere.is_about(&document, section, block));
+        is_listed || walk.takes(&document, section, block)
+    };
+    let commands = section.blocks.iter().filter(|block| block.is_commands() && !is_tried_elsewhere(block));
+    Ok(commands.cloned().collect())
+}
+
+/// The walk through the README, which takes commands from there by their heading and how they begin.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    script: String,
+}
+
+impl Walk {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn read() -> anyhow::Result<Self> {
+        const SCRIPT: &str = "tests/walkthrough/walk.py";
+        let script = fs::read_to_string(workspace().join(SCRIPT)).with_context(|| format!("cannot read {SCRIPT}"))?;
+        Ok(Self { script })
+    }
+
+    /// Whether it runs a block of commands.
+    pub fn takes(&self, document: &Document, section: &Section, block: &Block) -> bool {
+        let call = format!("command({:?}, \"", section.heading);
+        let begins =
+            self.script.split(&call).skip(1).filter_map(|rest| rest.split_once("\")").map(|(begins, _)| begins));
+        document.path == "README.md"
+            && begins.into_iter().any(|begins| block.text.starts_with(&begins.replace("\\n", "\n")))
+    }
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn heading(line: &str) -> Option<&str> {
+    let words = line.trim_start_matches('#');
+    (words.len() < line.len()).then(|| words.strip_prefix(' ')).flatten()
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|character| character.is_alphanumeric() || [' ', '-', '_'].contains(character));
+    kept.map(|character| if character == ' ' { '-' } else { character.to_ascii_lowercase() }).collect()
+}

@@ -1,0 +1,438 @@
+//! `docs/subscribing.md`, word for word: its commands, its filter policies, and what arrives.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::symlink,
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use axum::http::StatusCode;
+use documents::{Block, Document};
+use end_to_end::{destination::Destination, local_stack::LocalStack};
+use infra::{
+    aws::Aws,
+    cloud::Cloud,
+    environment,
+    python::PythonTools,
+    service::{Service, free_port, http_client},
+    workspace::Workspace,
+};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
+
+/// The guide's HTTPS endpoint.
+const ENDPOINT: &str = "https://hooks.example.com/tableau";
+
+/// How long its commands may take. They take seconds.
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+
+/// How long an event may take to a subscriber. It takes milliseconds; a function has to start.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often is looked whether it has arrived.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What happens on the two sites: site, event, and the payload's resource, identifier and name. Besides, the reconciler
+/// has a webhook of each site tested.
+const HAPPENS: [(&str, &str, &str, &str, &str); 6] = [
+    ("finance", "DatasourceRefreshFailed", "EXTRACTS", "99", "Daily Sales"),
+    ("finance", "ViewDeleted", "VIEW", "98", "Overview"),
+    ("finance", "WorkbookCreated", "WORKBOOK", "e341c6a8-208f-438e-b0a1-df3ff789ca51", "Budget"),
+    ("marketing", "DatasourceRefreshSucceeded", "EXTRACTS", "97", "Daily Leads"),
+    ("marketing", "WorkbookDeleted", "WORKBOOK", "96", "Leads"),
+    ("marketing", "WorkbookRefreshFailed", "EXTRACTS", "95", "daily sales"),
+];
+
+/// Everything that is published then, as `site event_type`; for the last, Tableau calls with what is no JSON object.
+const PUBLISHED: [&str; 9] = [
+    "finance DatasourceRefreshFailed",
+    "finance Test",
+    "finance ViewDeleted",
+    "finance WorkbookCreated",
+    "marketing DatasourceRefreshSucceeded",
+    "marketing Test",
+    "marketing WorkbookDeleted",
+    "marketing WorkbookRefreshFailed",
+    "marketing Unrecognized",
+];
+
+/// What each filter policy lets through, by how the sentence in front of it begins.
+const LET_THROUGH: [(&str, &[&str]); 11] = [
+    ("Every failed refresh", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
+    (
+        "Every extract refresh",
+        &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded", "marketing WorkbookRefreshFailed"],
+    ),
+    ("What happens to workbooks and views on one site", &["finance ViewDeleted", "finance WorkbookCreated"]),
+    ("One resource, whatever happens to it", &["finance WorkbookCreated"]),
+    ("One resource by its name", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
+    (
+        "Everything but Tableau's test calls",
+        &[
+            "finance DatasourceRefreshFailed",
+            "finance ViewDeleted",
+            "finance WorkbookCreated",
+            "marketing DatasourceRefreshSucceeded",
+            "marketing WorkbookDeleted",
+            "marketing WorkbookRefreshFailed",
+            "marketing Unrecognized",
+        ],
+    ),
+    (
+        "All that happens on one site, and failed refreshes of the others",
+        &[
+            "finance DatasourceRefreshFailed",
+            "finance Test",
+            "finance ViewDeleted",
+            "finance WorkbookCreated",
+            "marketing WorkbookRefreshFailed",
+        ],
+    ),
+    (
+        "What is none of the events that this release knows",
+        &["finance Test", "marketing Test", "marketing Unrecognized"],
+    ),
+    ("By how a resource's name begins", &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded"]),
+    ("By type and source", &["marketing WorkbookDeleted"]),
+    (
+        "By a member of the payload that no attribute tells",
+        &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded", "marketing WorkbookRefreshFailed"],
+    ),
+];
+
+/// A filter policy.
+struct Policy {
+    policy: Value,
+    scope: &'static str,
+    lets_through: &'static [&'static str],
+}
+
+/// JSON in the documents that is no filter policy.
+const OTHER_JSON: [(&str, &str); 3] = [
+    ("README.md", "What a subscriber gets"),
+    ("README.md", "Add a site"),
+    ("docs/operations.md", "What the receiver logs"),
+];
+
+/// The documents' filter policies. One that nobody tries is an error.
+fn policies() -> anyhow::Result<Vec<Policy>> {
+    let documents = Document::all()?;
+    let sections =
+        documents.iter().flat_map(|document| document.sections.iter().map(move |section| (document, section)));
+    let mut policies = Vec::new();
+    for (document, section) in sections {
+        if OTHER_JSON.contains(&(&document.path, &section.heading)) {
+            continue;
+        }
+        let scope = if section.heading == "On the body" { "MessageBody" } else { "MessageAttributes" };
+        for block in section.blocks.iter().filter(|block| block.language == "json") {
+            let known = LET_THROUGH.iter().find(|(begins, _)| block.introduction.starts_with(begins));
+            let (_, lets_through) = known.with_context(|| {
+                format!(
+                    "no test tries the filter policy of {} after {:?}: say in LET_THROUGH, in {}, what it lets through",
+                    document.path,
+                    block.introduction,
+                    file!()
+                )
+            })?;
+            policies.push(Policy { policy: serde_json::from_str(&block.text)?, scope, lets_through });
+        }
+    }
+    ensure!(
+        policies.len() == LET_THROUGH.len(),
+        "the documents have fewer filter policies than LET_THROUGH, in {}",
+        file!()
+    );
+    Ok(policies)
+}
+
+/// A template with a queue for each filter policy, and with one that gets everything, in SNS's envelopes.
+fn queues(topic: &str, policies: &[Policy]) -> Value {
+    let mut resources = Map::new();
+    let mut add = |name: &str, properties: Value| {
+        let arn = json!({ "Fn::GetAtt": [name, "Arn"] });
+        let subscription = json!({ "TopicArn": topic, "Protocol": "sqs", "Endpoint": arn });
+        let mut subscription = subscription.as_object().cloned().unwrap_or_default();
+        subscription.extend(properties.as_object().cloned().unwrap_or_default());
+        resources.insert(name.to_owned(), json!({ "Type": "AWS::SQS::Queue", "Properties": { "QueueName": name } }));
+        resources.insert(
+            format!("{name}Subscription"),
+            json!({ "Type": "AWS::SNS::Subscription", "Properties": subscription }),
+        );
+        let statement = json!({ "Effect": "Allow", "Principal": { "Service": "sns.amazonaws.com" },
+            "Action": "sqs:SendMessage", "Resource": arn });
+        let policy = json!({ "Queues": [{ "Ref": name }],
+            "PolicyDocument": { "Version": "2012-10-17", "Statement": [statement] } });
+        resources.insert(format!("{name}Policy"), json!({ "Type": "AWS::SQS::QueuePolicy", "Properties": policy }));
+    };
+    add("Everything", json!({}));
+    for (index, Policy { policy, scope, .. }) in policies.iter().enumerate() {
+        let properties = json!({ "RawMessageDelivery": true, "FilterPolicy": policy, "FilterPolicyScope": scope });
+        add(&format!("Filtered{index}"), properties);
+    }
+    json!({ "Resources": resources })
+}
+
+/// Runs commands as a person pastes them, with the HTTPS endpoint's address in the place of the guide's.
+async fn run(stack: &LocalStack, blocks: &[Block], endpoint: &str) -> anyhow::Result<()> {
+    let script: String = blocks.iter().map(|block| block.text.replace(ENDPOINT, endpoint)).collect();
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-u", "-c", &script]).current_dir(stack.folder()).stdin(Stdio::null()).kill_on_drop(true);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(stack.tools.programs()).chain(std::env::split_paths(&path));
+    bash.env("PATH", std::env::join_paths(path)?).env("AWS_ENDPOINT_URL", &stack.cloud.endpoint);
+    bash.envs(environment::AWS).env_remove("AWS_PROFILE");
+    let output = timeout(COMMANDS_TIMEOUT, bash.output()).await.context("the commands do not end")??;
+    let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{script}\n{said}");
+    Ok(())
+}
+
+/// Waits until `look` finds what it looks for.
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let found = async {
+        loop {
+            if let Some(found) = look().await? {
+                return anyhow::Ok(found);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(ARRIVAL_TIMEOUT, found).await.with_context(|| format!("{what} does not arrive"))?
+}
+
+/// Confirms a subscription, as its endpoint has to.
+async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> anyhow::Result<()> {
+    let confirmation = eventually("the confirmation", async || {
+        let mut received = endpoint.received().into_iter();
+        Ok(received.find(|(headers, _)| headers["x-amz-sns-message-type"] == "SubscriptionConfirmation"))
+    });
+    let confirmation: Value = serde_json::from_str(&confirmation.await?.1)?;
+    assert_eq!(confirmation["TopicArn"], topic);
+    let url = confirmation["SubscribeURL"].as_str().context("no address to confirm at")?;
+    stack.http.get(url).send().await?.error_for_status()?;
+    endpoint.forget();
+    Ok(())
+}
+
+/// What is in all queues, by the end of their names.
+async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
+    let url = format!("{}/_ministack/sqs/messages", cloud.endpoint);
+    let all: Value = http_client()?.get(url).send().await?.json().await?;
+    let accounts = all["messages"].as_object().context("no accounts")?.values();
+    let queues = accounts.filter_map(Value::as_object).flat_map(Map::values).filter_map(Value::as_object).flatten();
+    let name = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(queues.map(|(url, messages)| (name(url), messages.as_array().cloned().unwrap_or_default())).collect())
+}
+
+/// `site event_type` of a message, by its attributes.
+fn label(attributes: &Value, member: &str) -> String {
+    ["site", "event_type"].map(|name| attributes[name][member].as_str().unwrap_or("none")).join(" ")
+}
+
+/// The first output of a stack.
+async fn output(aws: &Aws, name: &str) -> anyhow::Result<String> {
+    let describe = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].Outputs[0]"];
+    let output = aws.json(&describe).await?;
+    Ok(output["OutputValue"].as_str().with_context(|| format!("{name} has no output"))?.to_owned())
+}
+
+/// The types of the events that an endpoint was sent as they are, in order.
+fn types(endpoint: &Destination) -> anyhow::Result<Vec<String>> {
+    let events = endpoint.received().into_iter().map(|(_, body)| serde_json::from_str::<Value>(&body));
+    let mut types = Vec::new();
+    for event in events {
+        types.push(event?["type"].as_str().context("no event")?.replace("com.tableau.", ""));
+    }
+    types.sort();
+    Ok(types)
+}
+
+/// Makes sure that a card has what Amazon Q documents for custom notifications, and no more.
+fn is_a_card(card: &Value) -> anyhow::Result<()> {
+    let members = |value: &Value| value.as_object().map(|object| object.keys().cloned().collect::<BTreeSet<_>>());
+    let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let within = |value: &Value, names: &[&str]| members(value).is_some_and(|members| members.is_subset(&known(names)));
+    let is_right = within(card, &["version", "source", "id", "content", "metadata"])
+        && within(&card["content"], &["textType", "title", "description", "nextSteps", "keywords"])
+        && within(&card["metadata"], &["threadId", "summary", "eventType", "relatedResources", "additionalContext"])
+        && (&card["version"], &card["source"]) == (&json!("1.0"), &json!("custom"))
+        && card["content"]["textType"] == "client-markdown"
+        && card["content"]["description"].as_str().is_some_and(|text| !text.is_empty());
+    ensure!(is_right, "no card: {card}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
+    let policies = policies()?;
+    let stack = LocalStack::start().await?;
+    symlink(Workspace::locate()?.file("infra"), stack.folder().join("infra"))?;
+    let [events, alerts] = ["EventsTopicArn", "AlertsTopicArn"].map(|name| stack.stack.output(name));
+    let (events, alerts) = (events?, alerts?);
+    let [endpoint, chat] =
+        [Destination::answering(StatusCode::OK).await?, Destination::answering(StatusCode::OK).await?];
+
+    // People and machines subscribe.
+    let setting = documents::commands("docs/subscribing.md", "Subscribing")?;
+    let commands = [
+        setting.clone(),
+        documents::commands("docs/subscribing.md", "An SQS queue")?,
+        documents::commands("docs/subscribing.md", "A Lambda function")?,
+        documents::commands("docs/subscribing.md", "An HTTPS endpoint")?,
+        documents::commands("docs/subscribing.md", "Firehose")?,
+        documents::commands("docs/subscribing.md", "Another account")?,
+        documents::commands("docs/subscribing.md", "People")?,
+    ];
+    run(&stack, &commands.concat(), endpoint.address.as_str()).await?;
+    confirm(&stack, &endpoint, events).await?;
+    let template = stack.folder().join("queues.json");
+    fs::write(&template, queues(events, &policies).to_string())?;
+    let (template, aws) = (template.to_string_lossy(), &stack.cloud.aws);
+    aws.run(&["cloudformation", "deploy", "--stack-name", "queues", "--template-file", &template]).await?;
+    // As Amazon Q does it.
+    let as_chat = ["sns", "subscribe", "--topic-arn", alerts, "--protocol", "https", "--notification-endpoint"];
+    aws.run(&[&as_chat[..], &[chat.address.as_str()]].concat()).await?;
+    confirm(&stack, &chat, alerts).await?;
+
+    // Things happen.
+    for site in ["finance", "marketing"] {
+        let of_site = HAPPENS.iter().filter(|(happens_at, ..)| *happens_at == site);
+        stack.declare(site, &of_site.map(|(_, event, ..)| *event).collect::<Vec<_>>()).await?;
+    }
+    stack.cloud.apply(&stack.stack).await?;
+    for (site, event, resource, luid, name) in HAPPENS {
+        let payload =
+            json!({ "event_type": event, "resource": resource, "resource_luid": luid, "resource_name": name });
+        assert_eq!(stack.fire(site, event, &payload, 1).await?, [Some(200)], "{site} {event}");
+    }
+    assert_eq!(stack.fire("marketing", "WorkbookDeleted", &json!("no object"), 1).await?, [Some(200)]);
+
+    let published = eventually("something that was published", async || {
+        let queues = in_queues(&stack.cloud).await?;
+        Ok((queues["Everything"].len() >= PUBLISHED.len()).then_some(queues))
+    });
+    let queues = published.await?;
+    let mut published = Vec::new();
+    for message in &queues["Everything"] {
+        let envelope: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
+        let event: Value = serde_json::from_str(envelope["Message"].as_str().context("no event")?)?;
+        assert_eq!(event["specversion"], "1.0");
+        published.push(label(&envelope["MessageAttributes"], "Value"));
+    }
+    assert_eq!(published.iter().map(String::as_str).collect::<BTreeSet<_>>(), PUBLISHED.into());
+    let labels = |queue: &str| {
+        let mut labels: Vec<_> =
+            queues[queue].iter().map(|message| label(&message["MessageAttributes"], "StringValue")).collect();
+        labels.sort();
+        labels
+    };
+    for (index, Policy { policy, lets_through, .. }) in policies.iter().enumerate() {
+        let mut expected = lets_through.to_vec();
+        expected.sort_unstable();
+        assert_eq!(labels(&format!("Filtered{index}")), expected, "{policy}");
+    }
+    let failed = ["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"];
+    let refreshes = output(aws, "tableau-refreshes").await?;
+    assert_eq!(labels(refreshes.rsplit('/').next().context("a name")?), failed);
+
+    let content = ["ViewDeleted", "WorkbookCreated", "WorkbookDeleted"];
+    let sent = eventually("an event at the endpoint", async || {
+        let types = types(&endpoint)?;
+        Ok((types.len() >= content.len()).then_some(types))
+    });
+    assert_eq!(sent.await?, content);
+    let function = output(aws, "tableau-content").await?;
+    let policy = aws.json(&["lambda", "get-policy", "--function-name", &function, "--query", "Policy"]).await?;
+    let policy: Value = serde_json::from_str(policy.as_str().context("nobody may invoke the function")?)?;
+    let statement = &policy["Statement"][0];
+    assert_eq!(statement["Principal"], json!({ "Service": "sns.amazonaws.com" }));
+    assert_eq!(statement["Condition"], json!({ "ArnLike": { "AWS:SourceArn": events } }));
+    let group = format!("/aws/lambda/{function}");
+    let printed = eventually("an event at the function", async || {
+        let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+        // There is no log before the first invocation.
+        let Ok(lines) = aws.json(&filter).await else { return Ok(None) };
+        let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let lines: Vec<_> = lines.filter(|line| line.contains("com.tableau.")).map(str::to_owned).collect();
+        Ok((!lines.is_empty()).then_some(lines))
+    });
+    let printed = printed.await?;
+    assert!(printed.len() == 1 && printed[0].starts_with("finance com.tableau.WorkbookCreated {"), "{printed:?}");
+    let cards = eventually("an alert in the chat", async || {
+        let received = chat.received();
+        Ok((received.len() >= failed.len()).then_some(received))
+    });
+    for (_, envelope) in cards.await? {
+        let envelope: Value = serde_json::from_str(&envelope)?;
+        is_a_card(&serde_json::from_str(envelope["Message"].as_str().context("no alert")?)?)?;
+    }
+    let list = ["sns", "list-subscriptions-by-topic", "--topic-arn", alerts, "--query", "Subscriptions[].Endpoint"];
+    let people = aws.json(&list).await?;
+    for person in ["you@example.com", "+15555550100"] {
+        assert!(people.as_array().is_some_and(|people| people.iter().any(|known| known == person)), "{people}");
+    }
+
+    // Another filter policy takes the place of one.
+    endpoint.forget();
+    let changing = documents::commands("docs/subscribing.md", "Changing one")?;
+    run(&stack, &[setting, changing].concat(), endpoint.address.as_str()).await?;
+    for (event, name) in [("WorkbookCreated", "Weekly"), ("ViewDeleted", "Daily")] {
+        let payload = json!({ "event_type": event, "resource_name": name });
+        assert_eq!(stack.fire("finance", event, &payload, 1).await?, [Some(200)]);
+    }
+    let sent = eventually("an event at the endpoint", async || {
+        let types = types(&endpoint)?;
+        Ok((!types.is_empty()).then_some(types))
+    });
+    assert_eq!(sent.await?, ["ViewDeleted"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = PythonTools::for_local_stack(&workspace)?;
+    let (folder, port) = (TempDir::new()?, free_port()?.to_string());
+    // A cloud that goes by what policies say.
+    let environment = [("GATEWAY_PORT", &*port), ("BIND_HOST", "127.0.0.1"), ("AUTH", "true")];
+    let (program, log) = (tools.program("ministack"), folder.path().join("ministack.log"));
+    let mut server = Service::start(&tools, "ministack", &program, &[], &environment, log)?;
+    let cloud = Cloud::at(&tools, format!("http://127.0.0.1:{port}"), folder.path());
+    server.ready(&http_client()?, &format!("{}/_ministack/ready", cloud.endpoint)).await?;
+    let aws = &cloud.aws;
+
+    let mut topics = Vec::new();
+    for name in ["ours", "theirs"] {
+        let topic = aws.json(&["sns", "create-topic", "--name", name, "--query", "TopicArn"]).await?;
+        topics.push(topic.as_str().context("a topic without an ARN")?.to_owned());
+    }
+    let template = workspace.file("infra/examples/sqs-subscriber.yaml");
+    let deploy = ["cloudformation", "deploy", "--stack-name", "queue", "--template-file", &template.to_string_lossy()];
+    let parameter = format!("EventsTopicArn={}", topics[0]);
+    aws.run(&[&deploy[..], &["--parameter-overrides", &parameter]].concat()).await?;
+    let url = output(aws, "queue").await?;
+    let name = url.rsplit('/').next().context("a name")?;
+    let endpoint = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
+    let subscribe = ["sns", "subscribe", "--protocol", "sqs", "--notification-endpoint", &endpoint, "--topic-arn"];
+    aws.run(&[&subscribe[..], &[&topics[1]]].concat()).await?;
+    for topic in topics.iter().rev() {
+        let attributes = json!({ "action": { "DataType": "String", "StringValue": "refresh-failed" } }).to_string();
+        let publish = ["sns", "publish", "--message", topic, "--topic-arn", topic, "--message-attributes", &attributes];
+        aws.run(&publish).await?;
+    }
+    let arrived = eventually("a message", async || {
+        let mut queues = in_queues(&cloud).await?;
+        Ok(queues.remove(name).filter(|messages| !messages.is_empty()))
+    });
+    let arrived: Vec<_> = arrived.await?.into_iter().map(|message| message["Body"].clone()).collect();
+    assert_eq!(arrived, [topics[0].as_str()]);
+    Ok(())
+}
