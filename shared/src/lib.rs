@@ -14,6 +14,7 @@ pub mod plan;
 pub mod record;
 pub mod refresh;
 pub mod registration;
+pub mod remembered;
 pub mod site;
 pub mod told;
 pub mod trouble;
