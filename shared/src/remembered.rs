@@ -13,6 +13,7 @@ use time::{Duration, OffsetDateTime, serde::rfc3339};
 use crate::{
     event::Event,
     keyring::Keyring,
+    refresh::RefreshOutcome,
     registration::{Claim, ReceiverUrl, Registration, SiteName},
     told::CHARACTERS,
     webhook::ObservedWebhook,
@@ -196,6 +197,26 @@ impl SiteMemory {
         })
     }
 
+    /// Whether a job may tell of an event that was missed, as far as a list says what it refreshed.
+    pub fn may_owe(
+        &self,
+        outcome: RefreshOutcome,
+        started_at: Option<OffsetDateTime>,
+        ended_at: OffsetDateTime,
+    ) -> bool {
+        let ended = match outcome {
+            RefreshOutcome::Succeeded => Some("refresh-succeeded"),
+            RefreshOutcome::Failed => Some("refresh-failed"),
+            RefreshOutcome::Cancelled => None,
+        };
+        let told = started_at.map(|at| ("refresh-started", at)).into_iter().chain(ended.map(|ended| (ended, ended_at)));
+        told.into_iter().any(|(action, at)| {
+            let events = self.silences.iter().flat_map(|silence| &silence.events);
+            let mut of_that_action = events.filter(|event| event.action() == Some(action));
+            of_that_action.any(|event| self.owes(event, at))
+        })
+    }
+
     /// Notes that a run is about to tell of the jobs up to a place.
     pub fn begin_publishing(&mut self, until: Cursor) {
         self.publishing = Some(until);
@@ -233,6 +254,7 @@ pub struct Remembered {
     /// Version of the lease of the run that stored this at its end.
     pub finished: i64,
     sites: BTreeMap<String, SiteMemory>,
+    forgotten: usize,
 }
 
 /// The stored form.
@@ -317,7 +339,7 @@ impl Remembered {
                 sites.insert(String::from_utf8_lossy(name).into_owned(), memory.clone());
             }
         }
-        Ok(Self { finished, sites })
+        Ok(Self { finished, sites, forgotten: 0 })
     }
 
     /// The text to store: JSON of at most [`CHARACTERS`]. What does not fit is forgotten, the sites first whose jobs were
@@ -327,9 +349,12 @@ impl Remembered {
             let text = to_json(&self.stored());
             let oldest = self.sites.iter().min_by_key(|(_, memory)| &memory.read).map(|(site, _)| site.clone());
             match oldest {
-                Some(oldest) if text.len() > CHARACTERS => self.sites.remove(&oldest),
+                Some(oldest) if text.len() > CHARACTERS => {
+                    self.sites.remove(&oldest);
+                    self.forgotten += 1;
+                }
                 _ => return text,
-            };
+            }
         }
     }
 
@@ -367,6 +392,16 @@ impl Remembered {
     /// Remembers something else of a site.
     pub fn remember(&mut self, name: &SiteName, memory: SiteMemory) {
         self.sites.insert(short(name), memory);
+    }
+
+    /// Forgets a site.
+    pub fn forget(&mut self, name: &SiteName) {
+        self.sites.remove(&short(name));
+    }
+
+    /// How many sites were forgotten since they did not fit.
+    pub fn forgotten(&self) -> usize {
+        self.forgotten
     }
 
     /// Forgets the sites that are none of these.
