@@ -18,6 +18,10 @@ const SUBJECT_CHARACTERS: usize = 99;
 /// The most characters of a text message, so that a carrier sends one and not several.
 const SMS_CHARACTERS: usize = 140;
 
+/// The most characters of a card's text where it may be long. What chats show is not published; this is what a person
+/// reads.
+pub(crate) const CARD_CHARACTERS: usize = 1500;
+
 /// The most characters of a name inside a sentence. Somebody typed it, and it may be a novel.
 const NAME_CHARACTERS: usize = 80;
 
@@ -87,7 +91,7 @@ impl AlertMessage {
         let sentence = |name: &str| format!("{} on the Tableau site {site}{when}.", what.replace("{}", name));
         let mut metadata = Map::from_iter([("eventType".to_owned(), json!(event))]);
         if let Some(luid) = &payload.resource_luid {
-            metadata.insert("relatedResources".to_owned(), json!([shortened(&plain(luid), NAME_CHARACTERS)]));
+            metadata.insert("relatedResources".to_owned(), related(luid));
         }
         let words = Words {
             subject: format!("Tableau {site}: {headline}: {}", named.text),
@@ -108,7 +112,17 @@ impl AlertMessage {
 
 /// What keeps together in a chat what is told of one resource of a site.
 pub(crate) fn thread(site: &SiteName, resource_luid: &str) -> String {
-    format!("{site}/{}", shortened(&plain(resource_luid), NAME_CHARACTERS))
+    format!("{site}/{}", identifier(resource_luid))
+}
+
+/// The resource that a message is about, as a card's metadata name it.
+pub(crate) fn related(resource_luid: &str) -> Value {
+    json!([identifier(resource_luid)])
+}
+
+/// An identifier of Tableau's, safe to show.
+pub(crate) fn identifier(text: &str) -> String {
+    shortened(&plain(text), NAME_CHARACTERS)
 }
 
 /// What people are told, before it is cut to what each way to them takes.

@@ -13,6 +13,7 @@ pub mod payload;
 pub mod plan;
 pub mod record;
 pub mod refresh;
+pub mod refresh_alert;
 pub mod registration;
 pub mod remembered;
 pub mod site;
