@@ -448,3 +448,249 @@ impl Lease {
 fn to_json(stored: &impl Serialize) -> String {
     serde_json::to_string(stored).expect("what is remembered is JSON")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::registration::RegistrationUrl;
+
+    const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
+
+    fn events(names: &[&str]) -> BTreeSet<Event> {
+        names.iter().map(|name| name.parse().expect("an event")).collect()
+    }
+
+    fn event(name: &str) -> Event {
+        name.parse().expect("an event")
+    }
+
+    fn site(name: &str) -> SiteName {
+        name.parse().expect("a site")
+    }
+
+    fn minutes(count: i64) -> Duration {
+        Duration::minutes(count)
+    }
+
+    #[test]
+    fn what_a_webhook_that_was_disabled_missed_is_owed_from_when_it_last_worked_to_its_repair() {
+        let failed = events(&["WorkbookRefreshFailed", "ViewDeleted"]);
+        let mut memory = SiteMemory::new(NOW, &failed);
+        assert_eq!(memory.look(NOW + minutes(15), &failed, &failed), None);
+        let silence = memory.look(NOW + minutes(30), &failed, &events(&["ViewDeleted"])).expect("a silence");
+        assert_eq!((silence.from, silence.until), (NOW + minutes(10), None));
+        memory.look_again(NOW + minutes(30) + Duration::seconds(20), &failed, &failed);
+        let owes = |memory: &SiteMemory, at| memory.owes(&event("WorkbookRefreshFailed"), at);
+        for (at, owed) in [(9, false), (10, true), (30, true), (31, false)] {
+            assert_eq!(owes(&memory, NOW + minutes(at)), owed, "{at}");
+        }
+        assert!(!memory.owes(&event("WorkbookRefreshStarted"), NOW + minutes(15)));
+        let may = |outcome| memory.may_owe(outcome, None, NOW + minutes(15));
+        assert!(may(RefreshOutcome::Failed) && !may(RefreshOutcome::Succeeded) && !may(RefreshOutcome::Cancelled));
+        // What ended before the repair and is too young for this run is owed by the next one.
+        memory.advance(Cursor::until(NOW + minutes(25)));
+        assert!(memory.has_silences());
+        memory.advance(Cursor::until(NOW + minutes(31)));
+        assert!(!memory.has_silences());
+    }
+
+    #[test]
+    fn a_webhook_that_is_new_or_no_longer_wanted_has_missed_nothing() {
+        let (one, two) =
+            (events(&["WorkbookRefreshFailed"]), events(&["WorkbookRefreshFailed", "DatasourceRefreshFailed"]));
+        let mut memory = SiteMemory::new(NOW, &one);
+        assert_eq!(memory.look(NOW + minutes(15), &two, &one), None);
+        memory.look_again(NOW + minutes(15), &two, &two);
+        assert!(memory.look(NOW + minutes(30), &two, &events(&[])).is_some());
+        // It is not repaired, and then nobody wants it.
+        memory.look_again(NOW + minutes(30), &two, &events(&[]));
+        assert_eq!(memory.look(NOW + minutes(45), &one, &events(&[])), None);
+        assert!(memory.owes(&event("WorkbookRefreshFailed"), NOW + minutes(40)));
+        assert!(!memory.owes(&event("DatasourceRefreshFailed"), NOW + minutes(40)));
+    }
+
+    #[test]
+    fn a_start_is_owed_for_as_long_as_a_refresh_may_take() {
+        let wanted = events(&["DatasourceRefreshStarted", "DatasourceRefreshSucceeded"]);
+        let mut memory = SiteMemory::new(NOW, &wanted);
+        memory.look(NOW + minutes(15), &wanted, &events(&[]));
+        memory.look_again(NOW + minutes(15), &wanted, &wanted);
+        memory.advance(Cursor::until(NOW + minutes(75)));
+        assert!(memory.may_owe(RefreshOutcome::Succeeded, Some(NOW + minutes(10)), NOW + minutes(80)));
+        assert!(!memory.owes(&event("DatasourceRefreshSucceeded"), NOW + minutes(80)));
+        memory.advance(Cursor::until(NOW + minutes(135)));
+        assert!(!memory.has_silences());
+    }
+
+    #[test]
+    fn a_job_is_before_a_place_or_after_it_and_those_of_one_second_are_told_apart() {
+        let place = Cursor::after(NOW, "b");
+        let second = Duration::SECOND;
+        for (at, id, passed) in [(NOW - second, "z", true), (NOW, "a", true), (NOW, "b", true), (NOW, "c", false)] {
+            assert_eq!(place.has_passed(at, id), passed, "{id}");
+        }
+        assert!(!Cursor::until(NOW).has_passed(NOW, "a") && Cursor::until(NOW + second).has_passed(NOW, "a"));
+        assert!(Cursor::until(NOW) < place && place < Cursor::until(NOW + second));
+    }
+
+    #[test]
+    fn what_was_about_to_be_published_is_known_until_it_is_given_up_or_done() {
+        let mut memory = SiteMemory::new(NOW, &events(&[]));
+        memory.begin_publishing(Cursor::until(NOW));
+        memory.advance(Cursor::until(NOW - minutes(4)));
+        assert_eq!(memory.publishing(), Some(&Cursor::until(NOW)));
+        let mut done = memory.clone();
+        done.end_publishing(Cursor::until(NOW - minutes(2)));
+        assert_eq!((done.publishing(), done.read().at()), (None, NOW - minutes(2)));
+        memory.give_up_publishing();
+        assert_eq!((memory.publishing(), memory.read().at()), (None, NOW));
+        // Nothing goes backwards.
+        memory.advance(Cursor::until(NOW - minutes(9)));
+        assert_eq!(memory.read().at(), NOW);
+    }
+
+    #[test]
+    fn an_event_is_heard_by_a_webhook_that_is_enabled_and_has_an_address_the_receiver_believes() {
+        let receiver = ReceiverUrl::parse("https://receiver.example/").expect("an address");
+        let (old, other) = (Keyring::of([1; 32]), Keyring::of([9; 32]));
+        let keyring = Keyring::of([1; 32]).with_newest([2; 32]);
+        let url = |name: &str, keyring: &Keyring| {
+            Registration { site: site("marketing"), event: event(name) }.signed_url(&receiver, keyring)
+        };
+        let webhook = |url: RegistrationUrl, event: Option<Event>, is_enabled| ObservedWebhook {
+            id: "1".to_owned(),
+            name: "whatever".to_owned(),
+            event,
+            url: Some(url),
+            is_enabled,
+            status_change_reason: None,
+            updated_at: None,
+        };
+        let heard = |webhook: ObservedWebhook| {
+            heard_events(&site("marketing"), &[webhook], &receiver, &keyring).contains(&event("ViewDeleted"))
+        };
+        let mine = Some(event("ViewDeleted"));
+        assert!(heard(webhook(url("ViewDeleted", &keyring), mine.clone(), true)));
+        assert!(heard(webhook(url("ViewDeleted", &old), None, true)), "what the previous key signed is believed");
+        assert!(!heard(webhook(url("ViewDeleted", &keyring), mine.clone(), false)));
+        assert!(!heard(webhook(url("ViewDeleted", &other), mine.clone(), true)));
+        assert!(!heard(webhook(url("ViewDeleted", &keyring), Some(event("UserDeleted")), true)));
+        let elsewhere = RegistrationUrl::observed("https://elsewhere.example/".to_owned());
+        assert!(!heard(webhook(elsewhere, mine, true)));
+    }
+
+    #[test]
+    fn what_is_stored_is_json_that_a_person_can_read() {
+        let wanted = events(&["DatasourceRefreshFailed", "WorkbookRefreshFailed"]);
+        let mut memory = SiteMemory::new(NOW, &wanted);
+        memory.look(NOW + minutes(15), &wanted, &events(&["DatasourceRefreshFailed"]));
+        let mut remembered = Remembered { finished: 7, ..Remembered::default() };
+        remembered.remember(&site("finance"), SiteMemory::new(NOW, &wanted));
+        remembered.remember(&site("sales"), SiteMemory::new(NOW, &wanted));
+        remembered.remember(&site("marketing"), memory);
+        insta::assert_snapshot!(remembered.to_stored(), @r#"{"version":1,"finished":7,"groups":[{"seen":"2026-05-21T08:00:00Z","read":{"at":"2026-05-21T07:55:00Z"},"heard":"25","sites":"4E6ykC6rdioD"},{"seen":"2026-05-21T08:15:00Z","read":{"at":"2026-05-21T07:55:00Z"},"heard":"2","silences":[{"events":"5","from":"2026-05-21T07:55:00Z"}],"sites":"4qUw4l"}]}"#);
+    }
+
+    #[test]
+    fn five_hundred_sites_fit_and_of_more_those_that_are_behind_are_forgotten() {
+        let wanted = events(&REFRESH_EVENTS);
+        for (count, fits) in [(500, true), (620, false)] {
+            let mut remembered = Remembered::default();
+            for number in 0..count {
+                let mut memory = SiteMemory::new(NOW, &wanted);
+                // Some were silent, some were published, and some are behind.
+                let behind = NOW - minutes(if number < 30 { 60 } else { 0 });
+                let mut of_site = SiteMemory::new(behind, &wanted);
+                if number % 2 == 0 {
+                    memory.look(NOW + minutes(15), &wanted, &events(&[]));
+                    memory.look_again(NOW + minutes(16), &wanted, &wanted);
+                    memory.begin_publishing(Cursor::until(NOW + minutes(10)));
+                    of_site = memory;
+                }
+                remembered.remember(&site(&format!("site-{number}")), of_site);
+            }
+            let stored = remembered.to_stored();
+            println!("{count} sites: {} characters", stored.len());
+            assert!(stored.len() <= CHARACTERS, "{}", stored.len());
+            assert_eq!(remembered.forgotten() == 0, fits, "{} forgotten", remembered.forgotten());
+            assert!(remembered.site(&site("site-100")).is_some());
+            let read = Remembered::parse(&stored).expect("readable");
+            assert_eq!(read.sites, remembered.sites);
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_a_known_form_is_not_read() {
+        for text in [
+            "",
+            "{}",
+            r#"{"version":2,"finished":0,"groups":[]}"#,
+            r#"{"version":1,"finished":0,"groups":[{"seen":"2026-05-21T08:15:00Z","read":{"at":"2026-05-21T07:55:00Z"},"heard":"9","sites":""}]}"#,
+            r#"{"version":1,"finished":0,"groups":[{"seen":"2026-05-21T08:15:00Z","read":{"at":"2026-05-21T07:55:00Z"},"heard":"2","sites":"abc"}]}"#,
+        ] {
+            assert!(Remembered::parse(text).is_err(), "{text}");
+        }
+        let lease = Lease::until(NOW);
+        assert_eq!(Lease::parse(&lease.to_stored()).map(|lease| lease.until), Some(NOW));
+        assert!(Lease::parse("{}").is_none() && Lease::parse("").is_none());
+    }
+
+    #[test]
+    fn sites_that_are_no_longer_declared_are_forgotten() {
+        let mut remembered = Remembered::default();
+        for name in ["a", "b", "c"] {
+            remembered.remember(&site(name), SiteMemory::new(NOW, &events(&[])));
+        }
+        remembered.keep_only([&site("a"), &site("b")]);
+        remembered.forget(&site("b"));
+        let left = ["a", "b", "c"].map(|name| remembered.site(&site(name)).is_some());
+        assert_eq!(left, [true, false, false]);
+    }
+
+    /// Something that happens within a quarter of an hour: which of two webhooks are silent when a run looks, which of
+    /// them it repairs, and how much it has time to read.
+    fn any_run() -> impl Strategy<Value = (Vec<&'static str>, Vec<&'static str>, i64)> {
+        const TWO: [&str; 2] = ["WorkbookRefreshFailed", "DatasourceRefreshSucceeded"];
+        (subsequence(TWO.to_vec(), 0..=2), subsequence(TWO.to_vec(), 0..=2), prop_oneof![2 => Just(0), 1 => 1_i64..20])
+    }
+
+    proptest! {
+        #[test]
+        fn every_moment_of_a_silence_is_owed_once_and_stored_memory_is_the_same(runs in vec(any_run(), 1..10)) {
+            let wanted = events(&["WorkbookRefreshFailed", "DatasourceRefreshSucceeded"]);
+            let mut memory = SiteMemory::new(NOW, &wanted);
+            let mut heard_last = wanted.clone();
+            for (number, (silent, repaired, behind)) in (1..).zip(&runs) {
+                let now = NOW + minutes(15 * number);
+                let heard: BTreeSet<_> = wanted.iter().filter(|event| !silent.contains(&event.as_str())).cloned().collect();
+                memory.look(now, &wanted, &heard);
+                let after: BTreeSet<_> = wanted
+                    .iter()
+                    .filter(|event| heard.contains(*event) || repaired.contains(&event.as_str()))
+                    .cloned()
+                    .collect();
+                memory.look_again(now, &wanted, &after);
+                for event in &wanted {
+                    // What may have been missed since the last look, and is not told of yet.
+                    if !heard.contains(event) {
+                        let since = (now - minutes(15) - SETTLED).max(memory.read().at());
+                        prop_assert!(memory.owes(event, since) && memory.owes(event, now - Duration::SECOND));
+                    } else if heard_last.contains(event) && memory.silences.is_empty() {
+                        prop_assert!(!memory.owes(event, now - minutes(1)));
+                    }
+                }
+                let mut remembered = Remembered::default();
+                remembered.remember(&site("a"), memory.clone());
+                let read = Remembered::parse(&remembered.to_stored()).expect("readable");
+                prop_assert_eq!(read.site(&site("a")), Some(&memory));
+                let before = memory.read().clone();
+                memory.advance(Cursor::until(now - SETTLED - minutes(*behind)));
+                prop_assert!(*memory.read() >= before);
+                heard_last = after;
+            }
+        }
+    }
+}

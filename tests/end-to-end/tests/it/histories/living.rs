@@ -27,6 +27,7 @@ use shared::{
     alert::AlertMessage,
     event::Event,
     keyring::Keyring,
+    message::EventMessage,
     registration::{Claim, ReceiverUrl, Registration, SiteName, Verified},
 };
 use tableau_simulator::{
@@ -125,6 +126,33 @@ impl Parameters for Kept {
     async fn store_told(&self, told: &str) -> Result<(), BoxError> {
         let declared = self.declared().clone();
         self.used("store what was told", declared.store_told(told)).await
+    }
+
+    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read refreshes", declared.refreshes()).await
+    }
+
+    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        let declared = self.declared().clone();
+        self.used("store refreshes", declared.store_refreshes(refreshes)).await
+    }
+
+    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read lease", declared.refreshes_lease()).await
+    }
+
+    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
+        let declared = self.declared().clone();
+        self.used("store lease", declared.store_refreshes_lease(lease)).await
+    }
+}
+
+impl Topic<EventMessage> for Kept {
+    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+        let people = self.declared().people.clone();
+        self.used("publish", people.publish(message)).await
     }
 }
 
