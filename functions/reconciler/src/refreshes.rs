@@ -63,6 +63,8 @@ pub(crate) struct Refreshes<'a, P> {
     now: OffsetDateTime,
     /// Version of this run's lease, `None` if another run's has not ended or nothing can be stored.
     lease: Option<i64>,
+    /// Whether anything was remembered, of whatever site.
+    is_remembered: bool,
     memory: Mutex<Memory>,
     writing: tokio::sync::Mutex<()>,
 }
@@ -137,6 +139,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             reach,
             now,
             lease: None,
+            is_remembered: false,
             memory: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
         };
@@ -158,7 +161,9 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             Err(_) => Some("What is remembered of refreshes cannot be read"),
         };
         let note = note.map(|why| format!("{why}: this run recovers none, and failures from now on are explained."));
-        let remembered = remembered.ok().flatten().unwrap_or_default();
+        let remembered = remembered.ok().flatten();
+        self.is_remembered = remembered.is_some();
+        let remembered = remembered.unwrap_or_default();
         let is_held = held_until.is_some_and(|until| until > self.now) && remembered.finished != version;
         self.lock().remembered = remembered;
         if !is_held {
@@ -221,6 +226,10 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
                     report,
                     NotRecovered { job: None, events, from: None, until: Some(self.now), reason: reason.to_owned() },
                 );
+            }
+            // Otherwise it is said of all.
+            if self.is_remembered && self.lease.is_some() {
+                report.notes.push("It is new, or forgotten: its refreshes are told of from now on.".to_owned());
             }
             return None;
         };

@@ -39,6 +39,8 @@ pub struct Site {
     pub oddities: Oddities,
     /// The calls it was sent, as method and path.
     pub calls: Vec<String>,
+    /// PROVISIONAL: jobs as list item and detail.
+    pub jobs: Vec<(serde_json::Value, serde_json::Value)>,
 }
 
 /// A personal access token and its one session.
@@ -171,6 +173,7 @@ impl World {
             webhooks: Vec::new(),
             oddities: Oddities::default(),
             calls: Vec::new(),
+            jobs: Vec::new(),
         };
         site.add_token(token_name, token_secret);
         self.sites.entry(content_url.to_owned()).insert_entry(site).into_mut()

@@ -98,11 +98,45 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
         (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => {
             webhooks(world, call, version, site, rest)
         }
+        ("GET", ["sites", site, "jobs", rest @ ..]) => {
+            let Some(site) = world.sites.values_mut().find(|it| it.id == *site) else { return (Err(NO_SUCH_SITE), 0) };
+            let result = match rest {
+                [] => {
+                    let failed_only = call.query.contains("status:eq:Failed");
+                    let edge = |name: &str| {
+                        call.query.split(name).nth(1).map(|rest| rest[..20].to_owned()).unwrap_or_default()
+                    };
+                    let (from, until) = (edge("completedAt:gte:"), edge("completedAt:lt:"));
+                    let jobs: Vec<_> = site
+                        .jobs
+                        .iter()
+                        .map(|(item, _)| item.clone())
+                        .filter(|item| {
+                            let end = item["endedAt"].as_str().unwrap_or_default().to_owned();
+                            (!failed_only || item["status"] == "Failed") && end >= from && end < until
+                        })
+                        .collect();
+                    Ok(Reply::Body(
+                        200,
+                        json!({ "pagination": { "pageNumber": "1", "pageSize": "1000", "totalAvailable": jobs.len().to_string() }, "backgroundJobs": { "backgroundJob": jobs } }),
+                    ))
+                }
+                [id] => site
+                    .jobs
+                    .iter()
+                    .find(|(item, _)| item["id"] == *id)
+                    .map(|(_, detail)| Reply::Body(200, json!({ "job": detail })))
+                    .ok_or(NO_SUCH_PATH),
+                _ => Err(NO_SUCH_PATH),
+            };
+            (Some(site), result)
+        }
         (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
         _ => return (Err(NO_SUCH_PATH), 0),
     };
     let Some(site) = site else { return (result, 0) };
-    site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
+    let path = segments.join("/").replace(&site.id, "{site}");
+    site.calls.push(format!("{} {path}", call.method));
     let is_html = site.oddities.html_errors;
     (result.map_err(|refusal| Refusal { is_html, ..refusal }), site.oddities.delay_ms)
 }

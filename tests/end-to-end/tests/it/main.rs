@@ -12,5 +12,7 @@ mod peers;
 mod people;
 mod privileges;
 mod reconciling;
+mod refresh_histories;
+mod refreshes;
 mod running;
 mod tableau;
