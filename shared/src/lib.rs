@@ -19,3 +19,5 @@ pub mod site;
 pub mod told;
 pub mod trouble;
 pub mod webhook;
+
+mod secrets;
