@@ -20,3 +20,5 @@ pub mod site;
 pub mod told;
 pub mod trouble;
 pub mod webhook;
+
+mod secrets;

@@ -5,7 +5,10 @@ use std::{fmt, sync::LazyLock};
 
 use regex_lite::Regex;
 
-use crate::alert::{plain, shortened};
+use crate::{
+    alert::{plain, shortened},
+    secrets::redacted,
+};
 
 /// The most characters that are kept. A database's complaint has hundreds, a stack trace thousands.
 const CHARACTERS: usize = 4000;
@@ -23,8 +26,8 @@ pub struct Notes(String);
 impl Notes {
     /// Takes the secrets out of what Tableau notes; `None` if it notes nothing.
     pub fn redacted(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(shortened(text, CHARACTERS)))
+        let text = redacted(text.trim());
+        (!text.is_empty()).then(|| Self(shortened(&text, CHARACTERS)))
     }
 
     /// The notes.
