@@ -96,8 +96,8 @@ enum Step {
     Silence(usize, usize, How),
     /// So many minutes pass.
     Pass(i64),
-    /// The reconciler runs, perhaps twice at once.
-    Run(Option<Crash>, Option<Option<Crash>>),
+    /// The reconciler runs, so many minutes later, and perhaps twice at once.
+    Run(i64, Option<Crash>, Option<Option<Crash>>),
     /// Tableau behaves oddly.
     Odd(usize, Box<Oddities>),
     /// SNS takes so many events more, and then no others.
@@ -161,8 +161,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (at(), at(), outcome, 1_usize..4)
             .prop_map(|(site, kind, outcome, count)| Step::Refresh(site, kind, outcome, count)),
         7 => (at(), 0_usize..5, how).prop_map(|(site, event, how)| Step::Silence(site, event, how)),
-        4 => (1_i64..25).prop_map(Step::Pass),
-        7 => (crash(), option::weighted(0.2, crash())).prop_map(|(crash, other)| Step::Run(crash, other)),
+        2 => (1_i64..25).prop_map(Step::Pass),
+        12 => (select(&[0_i64, 7, 15][..]), crash(), option::weighted(0.2, crash()))
+            .prop_map(|(minutes, crash, other)| Step::Run(minutes, crash, other)),
         1 => (at(), odd).prop_map(|(site, odd)| Step::Odd(site, Box::new(odd))),
         1 => (0_usize..4).prop_map(Step::SnsTakes),
         1 => select(&["", "half a"][..]).prop_map(Step::Forget),
@@ -348,7 +349,10 @@ impl Living<'_> {
                 }
             })?,
             Step::Pass(minutes) => self.pass(*minutes)?,
-            Step::Run(crash, other) => self.runs(*crash, *other).await?,
+            Step::Run(minutes, crash, other) => {
+                self.pass(*minutes)?;
+                self.runs(*crash, *other).await?;
+            }
             Step::Odd(at, oddities) => {
                 site(self.tableau, &self.sites[at % count], |site| site.oddities = (**oddities).clone())?;
             }
