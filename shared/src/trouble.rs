@@ -105,8 +105,7 @@ impl TroubleKind {
             Self::WebhookRefused => "The event does not arrive, or not as declared.",
             Self::NotAsDeclared | Self::OutOfTime => "The next run goes on.",
             Self::WebhookDisabled => {
-                "It is enabled again. Of what happened meanwhile Tableau keeps the refreshes only, and they are told of \
-                 as soon as its jobs tell; the rest is lost."
+                "It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost."
             }
             Self::RefreshesLost => "Nobody tells of them any more.",
             Self::TestFailed => {

@@ -320,7 +320,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
                 Ok(jobs) => {
                     let is_due =
                         |job: &EndedJob| job.ended_at < until && !memory.read().has_passed(job.ended_at, &job.id);
-                    let due = RefreshJobs { ended: jobs.ended.into_iter().filter(is_due).collect(), odd: jobs.odd };
+                    let due = RefreshJobs { ended: jobs.ended.into_iter().filter(is_due).collect(), ..jobs };
                     self.read_jobs(session, look.wanted, explains, &memory, due, &mut to_tell, report, has_time)
                         .await
                         .unwrap_or(end)
@@ -349,13 +349,16 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         wanted: &BTreeSet<Event>,
         explains: bool,
         memory: &SiteMemory,
-        RefreshJobs { mut ended, odd }: RefreshJobs,
+        RefreshJobs { mut ended, odd, others }: RefreshJobs,
         to_tell: &mut Vec<ToTell>,
         report: &mut SiteReport,
         has_time: impl Fn() -> bool,
     ) -> Option<Cursor> {
         let skipped = |OddJob { id, reason }: OddJob| NotRecovered::job(&id, reason);
         report.not_recovered.extend(odd.into_iter().map(skipped));
+        if others > 0 {
+            report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
+        }
         ended.sort_by(|a, b| (a.ended_at, &a.id).cmp(&(b.ended_at, &b.id)));
         let may_matter = |EndedJob { outcome, started_at, ended_at, .. }: &EndedJob| {
             (explains && *outcome == RefreshOutcome::Failed) || memory.may_owe(*outcome, *started_at, *ended_at)

@@ -35,7 +35,7 @@ use tokio::{
 };
 use url::Url;
 
-use wire::{Credentials, Job, JobPage, Page, REFRESHES};
+use wire::{Credentials, Job, JobPage, Listed, Page, REFRESHES};
 
 /// The newest version whose answers are known to be read here.
 const NEWEST: ApiVersion = ApiVersion(3, 27);
@@ -274,6 +274,8 @@ pub struct RefreshJobs {
     pub ended: Vec<EndedJob>,
     /// Those that cannot, each with the reason.
     pub odd: Vec<OddJob>,
+    /// How many jobs of other types there were, which were not asked for.
+    pub others: usize,
 }
 
 /// A job that nothing can be told of.
@@ -556,7 +558,9 @@ impl Session<'_> {
         let mut sorted = RefreshJobs::default();
         for Job { id, ended } in jobs {
             match ended {
-                Ok(ended) => sorted.ended.extend(ended),
+                Ok(Listed::Ended(job)) => sorted.ended.push(job),
+                Ok(Listed::Running) => {}
+                Ok(Listed::Other) => sorted.others += 1,
                 Err(reason) => sorted.odd.push(OddJob { id, reason: reason.to_owned() }),
             }
         }

@@ -39,8 +39,19 @@ pub(crate) struct JobPage {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) id: String,
-    /// What is to be known of it, `None` if it has not ended or is no refresh; or what is odd about it.
-    pub(crate) ended: Result<Option<EndedJob>, Odd>,
+    /// What is to be known of it, or what is odd about it.
+    pub(crate) ended: Result<Listed, Odd>,
+}
+
+/// What a list says of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// It is a refresh that has ended.
+    Ended(EndedJob),
+    /// It has not ended.
+    Running,
+    /// It is no refresh.
+    Other,
 }
 
 /// What makes a job one that cannot be told of, in words that repeat nothing of it.
@@ -133,21 +144,21 @@ fn read_job(job: &Value) -> Result<Job, Unreadable> {
     let text = |member: &str| job[member].as_str().filter(|text| !text.is_empty());
     let id = text("id").ok_or("a job has no id")?;
     let ended = || {
-        // Asked for, and left out of other people's answers.
+        // Which was not asked for.
         if text("jobType").is_some_and(|kind| !REFRESHES.contains(&kind)) {
-            return Ok(None);
+            return Ok(Listed::Other);
         }
         let status = text("status").ok_or("it has no status")?;
         let outcome = match status.to_ascii_lowercase().as_str() {
             "success" => RefreshOutcome::Succeeded,
             "failed" => RefreshOutcome::Failed,
             "cancelled" | "canceled" => RefreshOutcome::Cancelled,
-            "inprogress" | "pending" => return Ok(None),
+            "inprogress" | "pending" => return Ok(Listed::Running),
             _ => return Err("it has a status that this release does not know"),
         };
         let started_at = text("startedAt").map(time_of).transpose()?;
         let ended_at = time_of(text("endedAt").or(text("completedAt")).ok_or("it does not say when it ended")?)?;
-        Ok(Some(EndedJob { id: id.to_owned(), outcome, started_at, ended_at }))
+        Ok(Listed::Ended(EndedJob { id: id.to_owned(), outcome, started_at, ended_at }))
     };
     Ok(Job { id: id.to_owned(), ended: ended() })
 }
@@ -364,7 +375,7 @@ mod tests {
         job
     }
 
-    fn ended(change: &Value) -> Result<Result<Option<EndedJob>, Odd>, Unreadable> {
+    fn ended(change: &Value) -> Result<Result<Listed, Odd>, Unreadable> {
         let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": [listed(change)] } }))?;
         page.jobs.into_iter().next().map(|job| job.ended).ok_or("none")
     }
@@ -408,11 +419,10 @@ mod tests {
             (json!({ "status": "Success", "jobType": "increment_extracts" }), RefreshOutcome::Succeeded),
             (json!({ "status": "Cancelled", "jobType": null }), RefreshOutcome::Cancelled),
         ] {
-            assert!(matches!(ended(&change), Ok(Ok(Some(job))) if job.outcome == outcome), "{change}");
+            assert!(matches!(ended(&change), Ok(Ok(Listed::Ended(job))) if job.outcome == outcome), "{change}");
         }
-        for change in [json!({ "status": "InProgress", "endedAt": null }), json!({ "jobType": "run_flow" })] {
-            assert_eq!(ended(&change), Ok(Ok(None)), "{change}");
-        }
+        assert_eq!(ended(&json!({ "status": "InProgress", "endedAt": null })), Ok(Ok(Listed::Running)));
+        assert_eq!(ended(&json!({ "jobType": "run_flow" })), Ok(Ok(Listed::Other)));
         for change in [
             json!({ "status": "Suspended" }),
             json!({ "status": null }),
@@ -426,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_job_is_read_in_full_and_one_that_leaves_doubt_is_odd() {
-        let list_item = ended(&json!({})).ok().and_then(Result::ok).flatten().expect("a job");
+        let Ok(Ok(Listed::Ended(list_item))) = ended(&json!({})) else { panic!("no job") };
         let read = |change: &Value| {
             let mut job = json!({ "id": "j1", "mode": "Asynchronous", "type": "RefreshExtract", "finishCode": "1",
                 "startedAt": "2026-05-21T08:00:01Z", "completedAt": "2026-05-21T08:03:00Z",
