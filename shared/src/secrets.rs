@@ -109,7 +109,7 @@ fn without_values(text: &str, keys: &Regex, ends: &[char]) -> (String, bool) {
         position = key.end();
         // MySQL says whether there was a password: the one value that helps and harms nobody.
         let tells_whether = key.as_str().ends_with(": ")
-            && ["YES", "NO"].contains(&&text[position..position + end].trim_end_matches(')'));
+            && ["YES", "NO"].contains(&text[position..position + end].trim_end_matches(')'));
         if end > 0 && !tells_whether {
             has_any = true;
             written.push_str(open);

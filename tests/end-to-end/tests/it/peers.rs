@@ -40,6 +40,9 @@ async fn tableaus_own_python_client_takes_the_simulator_for_tableau() -> anyhow:
         let tableau = Simulator::start(Some(destination.address.clone())).await?;
         let oddities = Oddities { test_body, ..Oddities::default() };
         tableau.simulator.world().add_site("marketing", "peer", "peer-secret").oddities = oddities;
+        let refresh = json!({ "site": "marketing", "kind": "workbook", "name": "A & B", "luid": "99",
+            "outcome": "failed", "notes": "Login failed for user 'x'." });
+        tableau.simulator.refresh(&serde_json::from_value(refresh)?).await;
         let script = workspace.file("tests/end-to-end/tests/it/peer.py");
         let server = format!("http://{}", tableau.address);
         let script = script.to_string_lossy();

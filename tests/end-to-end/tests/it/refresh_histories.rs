@@ -43,7 +43,7 @@ use shared::{
     remembered::{Remembered, SETTLED},
 };
 use tableau_simulator::{
-    model::Oddities,
+    model::{Job, JobOddities, Oddities, RefreshKind, RefreshOutcome},
     server::{Running, Simulator},
 };
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -54,7 +54,7 @@ use crate::{
         living::{Kept, settle, verified},
         number,
     },
-    refreshes::{long_ago, pass, written},
+    refreshes::{long_ago, pass},
 };
 
 /// How many histories there are if nobody says.
@@ -89,9 +89,9 @@ enum Step {
     /// A refresh begins, of a kind of thing.
     Begin(usize, usize),
     /// The refresh that began first ends. Those of one second are told apart by their identifiers alone.
-    End(usize, Outcome),
+    End(usize, RefreshOutcome),
     /// So many refreshes begin and end within a second.
-    Refresh(usize, usize, Outcome, usize),
+    Refresh(usize, usize, RefreshOutcome, usize),
     /// A webhook falls silent.
     Silence(usize, usize, How),
     /// So many minutes pass.
@@ -106,13 +106,6 @@ enum Step {
     Forget(&'static str),
     /// Everything works again.
     Over,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Succeeded,
-    Failed,
-    Cancelled,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,17 +137,23 @@ fn any_step() -> impl Strategy<Value = Step> {
         let late = (of, 1_usize..4, 0_usize..3).prop_map(|(of, done, polls)| Crash { of: Some(of), done, polls });
         option::weighted(0.5, prop_oneof![any, late])
     };
-    let outcome = select(&[Outcome::Failed, Outcome::Failed, Outcome::Succeeded, Outcome::Cancelled][..]);
+    let outcome = select(
+        &[RefreshOutcome::Failed, RefreshOutcome::Failed, RefreshOutcome::Succeeded, RefreshOutcome::Cancelled][..],
+    );
     let how = select(&[How::Disabled, How::Disabled, How::Deleted, How::Moved][..]);
-    let odd = (select(&["errors", "requests", "changes", "answers"][..]), 1_usize..4).prop_map(|(what, calls)| {
-        let usual = Oddities::default();
-        match what {
-            "errors" => Oddities { server_errors: calls, ..usual },
-            "requests" => Oddities { too_many_requests: calls, ..usual },
-            "changes" => Oddities { failed_changes: calls, ..usual },
-            _ => Oddities { lost_answers: calls, ..usual },
-        }
-    });
+    let odd =
+        (select(&["errors", "requests", "changes", "answers", "jobs"][..]), 1_usize..4).prop_map(|(what, calls)| {
+            let usual = Oddities::default();
+            match what {
+                "errors" => Oddities { server_errors: calls, ..usual },
+                "requests" => Oddities { too_many_requests: calls, ..usual },
+                "jobs" => {
+                    Oddities { jobs: JobOddities { too_many_requests: calls, ..JobOddities::default() }, ..usual }
+                }
+                "changes" => Oddities { failed_changes: calls, ..usual },
+                _ => Oddities { lost_answers: calls, ..usual },
+            }
+        });
     prop_oneof![
         2 => (at(), at()).prop_map(|(site, kind)| Step::Begin(site, kind)),
         3 => (at(), outcome.clone()).prop_map(|(site, outcome)| Step::End(site, outcome)),
@@ -180,24 +179,24 @@ impl fmt::Display for History {
 
 /// A refresh as it really was.
 #[derive(Clone, Debug)]
-struct Job {
+struct Real {
     site: usize,
     id: String,
     kind: &'static str,
     started_at: OffsetDateTime,
-    ended: Option<(OffsetDateTime, Outcome)>,
+    ended: Option<(OffsetDateTime, RefreshOutcome)>,
     /// The events that Tableau delivered.
     delivered: BTreeSet<String>,
 }
 
-impl Job {
+impl Real {
     /// The events that it has, with their times.
     fn events(&self) -> Vec<(String, OffsetDateTime)> {
         let kind = if self.kind == "workbook" { "Workbook" } else { "Datasource" };
         let ended = self.ended.and_then(|(at, outcome)| match outcome {
-            Outcome::Succeeded => Some(("Succeeded", at)),
-            Outcome::Failed => Some(("Failed", at)),
-            Outcome::Cancelled => None,
+            RefreshOutcome::Succeeded => Some(("Succeeded", at)),
+            RefreshOutcome::Failed => Some(("Failed", at)),
+            RefreshOutcome::Cancelled => None,
         });
         let all = [Some(("Started", self.started_at)), ended].into_iter().flatten();
         let named = all.map(|(stage, at)| (format!("{kind}Refresh{stage}"), at));
@@ -234,7 +233,7 @@ impl Named {
         named.collect()
     }
 
-    fn covers(&self, site: &str, job: &Job, event: &str, at: OffsetDateTime) -> bool {
+    fn covers(&self, site: &str, job: &Real, event: &str, at: OffsetDateTime) -> bool {
         let is_it = match &self.job {
             Some(id) => *id == job.id,
             None => {
@@ -269,7 +268,7 @@ struct Living<'a> {
     kept: Kept,
     reconciler: Reconciler<Kept, Kept>,
     sites: Vec<String>,
-    jobs: Vec<Job>,
+    jobs: Vec<Real>,
     named: Vec<Named>,
     lines_seen: usize,
     /// Until when everything of a site may be unknown since what was remembered was lost, once a report has said so.
@@ -397,7 +396,7 @@ impl Living<'_> {
     }
 
     /// Takes note of what Tableau delivers of a job at this moment.
-    fn deliver(&mut self, mut job: Job) -> anyhow::Result<Job> {
+    fn deliver(&mut self, mut job: Real) -> anyhow::Result<Real> {
         let last = if job.ended.is_some() { job.ended.map(|(at, _)| at) } else { Some(job.started_at) };
         for (event, at) in job.events() {
             let is_now = if job.ended.is_some() { !event.ends_with("Started") } else { Some(at) == last };
@@ -412,30 +411,30 @@ impl Living<'_> {
         // In no order that follows their ends.
         let id = format!("{:x}-{}", RandomState::new().hash_one(self.jobs.len()), self.jobs.len());
         let started_at = OffsetDateTime::now_utc().truncate_to_second();
-        let job = Job { site, id, kind, started_at, ended: None, delivered: BTreeSet::new() };
+        let job = Real { site, id, kind, started_at, ended: None, delivered: BTreeSet::new() };
         let job = self.deliver(job)?;
         self.jobs.push(job);
         Ok(())
     }
 
-    fn end_job(&mut self, at: usize, outcome: Outcome) -> anyhow::Result<()> {
+    fn end_job(&mut self, at: usize, outcome: RefreshOutcome) -> anyhow::Result<()> {
         let Some(place) = self.jobs.iter().position(|job| job.site == at && job.ended.is_none()) else { return Ok(()) };
         let mut job = self.jobs.remove(place);
         let ended_at = OffsetDateTime::now_utc().truncate_to_second();
         job.ended = Some((ended_at, outcome));
         let job = self.deliver(job)?;
-        let (status, code) = match outcome {
-            Outcome::Succeeded => ("Success", "0"),
-            Outcome::Failed => ("Failed", "1"),
-            Outcome::Cancelled => ("Cancelled", "2"),
+        let stored = Job {
+            id: job.id.clone(),
+            kind: if job.kind == "workbook" { RefreshKind::Workbook } else { RefreshKind::Datasource },
+            luid: format!("of-{}", job.id),
+            name: "Sales".to_owned(),
+            outcome,
+            is_incremental: false,
+            started_at: job.started_at,
+            ended_at,
+            notes: Some("Login failed.".to_owned()),
         };
-        let (started, ended) = (written(job.started_at), written(ended_at));
-        let item = json!({ "id": job.id, "status": status, "jobType": "refresh_extracts", "priority": "50",
-            "createdAt": started, "startedAt": started, "endedAt": ended });
-        let detail = json!({ "id": job.id, "type": "RefreshExtract", "createdAt": started, "startedAt": started,
-            "completedAt": ended, "finishCode": code,
-            "extractRefreshJob": { job.kind: { "id": format!("of-{}", job.id) }, "notes": "Login failed." } });
-        site(self.tableau, &self.sites[at], |site| site.jobs.push((item, detail)))?;
+        site(self.tableau, &self.sites[at], |site| site.jobs.push(stored))?;
         self.jobs.push(job);
         Ok(())
     }
@@ -559,7 +558,7 @@ impl Living<'_> {
         self.over()?;
         for at in 0..self.sites.len() {
             while self.jobs.iter().any(|job| job.site == at && job.ended.is_none()) {
-                self.end_job(at, Outcome::Failed)?;
+                self.end_job(at, RefreshOutcome::Failed)?;
             }
         }
         // Later than the lease of a run that was cut off, and than what has to settle; once more for what was silent.
@@ -568,7 +567,7 @@ impl Living<'_> {
             self.runs(None, None).await?;
         }
         let events = self.kept.declared().people.events();
-        let of = |job: &Job, event_type: &str| {
+        let of = |job: &Real, event_type: &str| {
             let luid = format!("of-{}", job.id);
             let attribute = |event: &shared::message::EventMessage, name: &str| event.attributes.get(name).cloned();
             let is_it = |event: &&shared::message::EventMessage| {
@@ -596,7 +595,7 @@ impl Living<'_> {
                     self.named
                 );
             }
-            if let Some((at, Outcome::Failed)) = job.ended {
+            if let Some((at, RefreshOutcome::Failed)) = job.ended {
                 let explained = of(job, "RefreshFailureExplained");
                 let named = is_named("", at) || self.named.iter().any(|named| named.job.as_ref() == Some(&job.id));
                 self.tally.failures += 1;
