@@ -12,6 +12,9 @@ use crate::running::Local;
 /// The section of the README.
 const SECTION: &str = "\n### Break it, and see it repaired\n";
 
+/// The section after it, which goes on with its functions.
+const RECOVERY: &str = "\n### Miss refreshes, and see them recovered\n";
+
 /// How long its commands may take. They take seconds.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -36,21 +39,19 @@ async fn webhooks(local: &Local) -> anyhow::Result<Vec<(String, bool)>> {
     Ok(webhooks)
 }
 
-#[tokio::test]
-async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()> {
-    let workspace = Workspace::locate()?;
-    let readme = fs::read_to_string(workspace.file("README.md"))?;
-    let (_, section) = readme.split_once(SECTION).context("the README has no such section")?;
-    let section = section.split_once("\n##").map_or(section, |(section, _)| section);
-    let (commands, shown): (Vec<_>, Vec<_>) = blocks(section).partition(|(language, _)| *language == "sh");
+/// The text of a section, up to the next heading.
+fn section<'a>(readme: &'a str, heading: &str) -> anyhow::Result<&'a str> {
+    let (_, section) = readme.split_once(heading).with_context(|| format!("the README has no section {heading}"))?;
+    Ok(section.split_once("\n##").map_or(section, |(section, _)| section))
+}
 
-    let local = Local::up().await?;
+/// Runs commands as a person would paste them, and returns what each block printed.
+async fn paste(local: &Local, workspace: &Workspace, commands: &[&str]) -> anyhow::Result<Vec<String>> {
     // The workspace as far as the commands use it, with the files of this stack.
     let tools = local.folder.path().join("target/local/tools");
     fs::create_dir(&tools)?;
-    symlink(PythonTools::for_local_stack(&workspace)?.programs(), tools.join("bin"))?;
-    let before = webhooks(&local).await?;
-    let script: String = commands.iter().map(|(_, commands)| format!("{commands}\necho '{}'\n", MARK.trim())).collect();
+    symlink(PythonTools::for_local_stack(workspace)?.programs(), tools.join("bin"))?;
+    let script: String = commands.iter().map(|commands| format!("{commands}\necho '{}'\n", MARK.trim())).collect();
     let mut bash = Command::new("bash");
     bash.args(["-e", "-u", "-c", &script]).current_dir(&local.folder).stdin(Stdio::null()).kill_on_drop(true);
     // A person at AWS has one, which the local stack's tools must not look for.
@@ -58,11 +59,25 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await??;
     let (said, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     ensure!(output.status.success() && errors.is_empty(), "{said}\n{errors}");
+    Ok(said.split_terminator(MARK).map(str::to_owned).collect())
+}
 
-    let printed: Vec<_> = said.split_terminator(MARK).collect();
-    let [loaded, planned, applied, refused, repaired] = printed[..] else { anyhow::bail!("other blocks: {said}") };
+#[tokio::test]
+async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let readme = fs::read_to_string(workspace.file("README.md"))?;
+    let section = section(&readme, SECTION)?;
+    let (commands, shown): (Vec<_>, Vec<_>) = blocks(section).partition(|(language, _)| *language == "sh");
+
+    let local = Local::up().await?;
+    let before = webhooks(&local).await?;
+    let commands: Vec<_> = commands.into_iter().map(|(_, commands)| commands).collect();
+    let printed = paste(&local, &workspace, &commands).await?;
+    let [loaded, planned, applied, refused, repaired] = &printed[..] else {
+        anyhow::bail!("other blocks: {printed:?}")
+    };
     assert_eq!(loaded, "");
-    assert_eq!(shown.iter().map(|(_, text)| format!("{text}\n")).collect::<Vec<_>>(), [planned]);
+    assert_eq!(shown.iter().map(|(_, text)| format!("{text}\n")).collect::<Vec<_>>(), [planned.clone()]);
     for (printed, expected) in [
         (applied, "disabled by Tableau"),
         (applied, "not ours, left alone"),
@@ -76,5 +91,24 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     after.extend(["Labels", "Theirs"].map(|foreign| (foreign.to_owned(), true)));
     after.sort();
     assert_eq!(webhooks(&local).await?, after);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_readme_lets_nobody_hear_of_is_recovered_once() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let readme = fs::read_to_string(workspace.file("README.md"))?;
+    let (_, functions) = blocks(section(&readme, SECTION)?).next().context("the README has no functions")?;
+    let commands: Vec<_> = blocks(section(&readme, RECOVERY)?).map(|(_, commands)| commands).collect();
+    let local = Local::up().await?;
+    let printed = paste(&local, &workspace, &[&[functions], &commands[..]].concat()).await?;
+    let [_, reported, received] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    assert!(reported.contains("1 enabled") && reported.contains("3 recovered, 3 explained"), "{reported}");
+    for name in ["Sales", "Staff", "Stock"] {
+        assert_eq!(received.matches(&format!("WorkbookRefreshFailed\t{name}\ttrue")).count(), 1, "{received}");
+        let subject = format!("why the workbook refresh failed: {name}");
+        assert_eq!(received.matches(&subject).count(), 1, "{received}");
+    }
+    assert!(received.trim_end().ends_with("1 site is as declared.\nNone"), "{received}");
     Ok(())
 }
