@@ -22,9 +22,9 @@ static SECRET_KEYS: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?ix)
         (?: passw(?:or)?d | passwort | passphrase | passcode | pwd | secret | token | signature | assertion | cookie
           | session[_\x20-]?id | (?:api|access|account|private|shared|encryption|master|storage)[_\x20-]?key
-          | sharedaccess(?:key|signature) | \b(?:pass|pat|sas|sig)\b )
+          | sharedaccess(?:key|signature) | tableau-auth | \b(?:pass|pat|sas|sig)\b )
         [\w.\[\]-]{0,40} \\?["']?
-        [\x20\t]* (?: => | := | = | : ) [\x20\t]*"#,
+        [\x20\t]* (?: => | := | = | : | %3D ) [\x20\t]*"#,
     )
 });
 
@@ -37,7 +37,7 @@ static USER_KEYS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// What is a secret by its form or its place, and what stands there instead.
-static SECRET_FORMS: LazyLock<[(Regex, &str); 8]> = LazyLock::new(|| {
+static SECRET_FORMS: LazyLock<[(Regex, &str); 9]> = LazyLock::new(|| {
     [
         // Private keys, also with their line ends escaped, also cut off.
         (
@@ -51,6 +51,8 @@ static SECRET_FORMS: LazyLock<[(Regex, &str); 8]> = LazyLock::new(|| {
             r#"(?i)(\b(?:proxy-)?authorization\\?["']?[ \t]*[:=][ \t]*\\?["']?)(?:[A-Za-z][\w-]*[ \t]+(?:[\w-]+="[^"]*"|[^"'\s\\,;]+)|[^"'\s\\,;]+)"#,
             "$1[redacted]",
         ),
+        // Cookies, of which there may be several.
+        (r#"(?i)(\bcookie:[ \t]*)[^\n"']+"#, "$1[redacted]"),
         // Who and password before a URL's host. A password may have a slash that should have been escaped.
         (r#"(\b[A-Za-z][\w+.-]{0,30}://)(?:[^\s/:@"'<>]+:[^\s"'<>]*|[^\s/?#"'<>]*)@"#, "$1[redacted]@"),
         // Oracle's user/password@host.
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     /// What drivers print, each with the secrets that must go and the words that must stay. Every secret is made up.
-    const MESSAGES: [(&str, &[&str], &[&str]); 32] = [
+    const MESSAGES: [(&str, &[&str], &[&str]); 34] = [
         (
             "java.lang.RuntimeException: [Microsoft][ODBC Driver 17 for SQL Server][SQL Server]Login failed for user 'svc_tableau'. \
              (Driver={ODBC Driver 17 for SQL Server};Server=tcp:sql1.corp.example,1433;Database=Sales;Uid=svc_tableau2;Pwd=Fake!Pa55,word;Encrypt=yes)",
@@ -369,6 +371,16 @@ mod tests {
             "Request body was {\\\"username\\\":\\\"etl6\\\",\\\"password\\\":\\\"fake\\\\\\\"esc\\\",\\\"database\\\":\\\"dwh\\\"} HTTP 500",
             &["etl6", "esc"],
             &["Request body was", "database\\\":\\\"dwh", "HTTP 500"],
+        ),
+        (
+            "401 for https://dwh.example/odata, X-Tableau-Auth: fakeAuth|Token Cookie: sid=fakeSid; x=fakeCookie\nredirect_uri=a&code=1&password%3DfakeEncoded was refused",
+            &["fakeAuth", "fakeSid", "fakeCookie", "fakeEncoded"],
+            &["401 for https://dwh.example/odata", "was refused"],
+        ),
+        (
+            "Error parsing <connection class='sqlserver' username='etl7' password='fake &quot;xml&quot; pw' server='db11' />: unexpected element",
+            &["etl7", "fake &quot;", "xml&quot; pw"],
+            &["<connection class='sqlserver'", "server='db11'", "unexpected element"],
         ),
         (
             "[Teradata][ODBC] (8017) The UserId, Password or Account is invalid. eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJmYWtlIn0.RmFrZVNpZ25hdHVyZQ and Basic ZXRsOmZha2VCYXNpYw==; Basic authentication is not allowed",

@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::destination::Destination;
 use infra::{python::PythonTools, sample, workspace::Workspace};
@@ -11,11 +12,15 @@ use serde_json::json;
 use shared::{
     keyring::{KEY_BYTES, Keyring},
     message::Delivery,
+    notes::Notes,
+    refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+    registration::Registration,
 };
 use tableau_simulator::{
     model::{Oddities, TestBody},
     server::Simulator,
 };
+use time::OffsetDateTime;
 use tokio::process::Command;
 
 fn tools(workspace: &Workspace) -> anyhow::Result<PythonTools> {
@@ -85,6 +90,22 @@ fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
     Ok(delivery.message(delivery.id("request"))?.body)
 }
 
+/// Messages that are made of a job, not of a delivery.
+fn messages_of_a_refresh() -> anyhow::Result<Vec<String>> {
+    let refresh = Refresh {
+        job_id: "a1b2".to_owned(),
+        resource: RefreshedResource { kind: RefreshedKind::Workbook, luid: "99".to_owned(), name: None },
+        started_at: None,
+        ended_at: OffsetDateTime::UNIX_EPOCH,
+        outcome: RefreshOutcome::Failed,
+        notes: Notes::redacted("Login failed for user."),
+    };
+    let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+    let recovered = refresh.recovered_event(&registration, "site").context("no event")?;
+    let explained = refresh.explained_event(&registration.site, "site").context("no event")?;
+    Ok(vec![recovered.body, explained.body])
+}
+
 /// Bodies of every kind: recorded, odd, and made up.
 fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
     const MADE_UP: usize = 300;
@@ -124,6 +145,7 @@ async fn the_cloudevents_projects_own_sdk_reads_every_message() -> anyhow::Resul
             messages.push(message(event, &body)?);
         }
     }
+    messages.extend(messages_of_a_refresh()?);
     let file = tempfile::NamedTempFile::new()?;
     fs::write(&file, messages.join("\n"))?;
     let script = workspace.file("tests/end-to-end/tests/it/cloudevents.py");
