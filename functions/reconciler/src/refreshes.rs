@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{
-    metrics::{Metric, MetricLog},
+    metrics::MetricLog,
     topic::{Topic, may_have_been_accepted},
     with_causes,
 };
@@ -263,13 +263,8 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
 
     fn log_given_up(&self, site: &str, given_up: &[&NotRecovered]) {
         if !given_up.is_empty() {
-            let count = given_up.len().try_into().unwrap_or(u32::MAX);
             let message = "refreshes that may be missing on the events topic were given up";
-            self.log.line(
-                &message,
-                &json!({ "site": site, "not_recovered": given_up }),
-                &[Metric::count("NotRecovered", count)],
-            );
+            self.log.line(&message, &json!({ "site": site, "not_recovered": given_up }), &[]);
         }
     }
 
