@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The parameters that the reconciler made. They are of no use without the stack: the signed addresses end with it.
-const MADE_BY_US: [&str; 2] = ["signing-keys", "state"];
+const MADE_BY_US: [&str; 4] = ["signing-keys", "state", "refreshes", "refreshes-lease"];
 
 /// How many parameters one call deletes at most.
 const DELETED_AT_ONCE: usize = 10;

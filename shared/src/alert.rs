@@ -9,7 +9,7 @@ use crate::{
     event::{Event, InvalidEvent},
     message::EventId,
     payload::Payload,
-    registration::Registration,
+    registration::{Registration, SiteName},
 };
 
 /// The most characters of a subject: SNS takes fewer than 100 (Amazon SNS API reference, `Subject`).
@@ -17,6 +17,10 @@ const SUBJECT_CHARACTERS: usize = 99;
 
 /// The most characters of a text message, so that a carrier sends one and not several.
 const SMS_CHARACTERS: usize = 140;
+
+/// The most characters of a card's text where it may be long. What chats show is not published; this is what a person
+/// reads.
+pub(crate) const CARD_CHARACTERS: usize = 1500;
 
 /// The most characters of a name inside a sentence. Somebody typed it, and it may be a novel.
 const NAME_CHARACTERS: usize = 80;
@@ -77,14 +81,17 @@ impl AlertMessage {
     pub fn about(registration: &Registration, payload: &Payload<'_>, id: EventId) -> Self {
         let Registration { site, event } = registration;
         let Wording { headline, what, next } = Wording::of(event);
-        let named = Named::of(event, payload);
+        let named = Named::of(
+            event.resource_type().unwrap_or("resource"),
+            payload.resource_name.as_deref(),
+            payload.resource_luid.as_deref(),
+        );
         let at = payload.created_at.as_deref().and_then(utc);
         let when = at.as_ref().map(|at| format!(" on {at} UTC")).unwrap_or_default();
         let sentence = |name: &str| format!("{} on the Tableau site {site}{when}.", what.replace("{}", name));
-        let thread = payload.resource_luid.as_deref().unwrap_or(event.as_str());
         let mut metadata = Map::from_iter([("eventType".to_owned(), json!(event))]);
         if let Some(luid) = &payload.resource_luid {
-            metadata.insert("relatedResources".to_owned(), json!([shortened(&plain(luid), NAME_CHARACTERS)]));
+            metadata.insert("relatedResources".to_owned(), related(luid));
         }
         let words = Words {
             subject: format!("Tableau {site}: {headline}: {}", named.text),
@@ -95,12 +102,27 @@ impl AlertMessage {
             description: sentence(&named.as_code()),
             next: next.to_owned(),
             keywords: vec![site.to_string(), event.to_string()],
-            thread: format!("{site}/{}", shortened(&plain(thread), NAME_CHARACTERS)),
+            thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
             summary: sentence(&named.quoted()),
             metadata,
         };
         words.into()
     }
+}
+
+/// What keeps together in a chat what is told of one resource of a site.
+pub(crate) fn thread(site: &SiteName, resource_luid: &str) -> String {
+    format!("{site}/{}", identifier(resource_luid))
+}
+
+/// The resource that a message is about, as a card's metadata name it.
+pub(crate) fn related(resource_luid: &str) -> Value {
+    json!([identifier(resource_luid)])
+}
+
+/// An identifier of Tableau's, safe to show.
+pub(crate) fn identifier(text: &str) -> String {
+    shortened(&plain(text), NAME_CHARACTERS)
 }
 
 /// What people are told, before it is cut to what each way to them takes.
@@ -195,37 +217,41 @@ impl Wording {
     }
 }
 
-/// What the thing is called, safe to show.
-struct Named {
-    text: String,
+/// What a thing is called, safe to show.
+pub(crate) struct Named {
+    /// On one line, and short.
+    pub(crate) text: String,
     is_name: bool,
 }
 
 impl Named {
-    fn of(event: &Event, payload: &Payload<'_>) -> Self {
-        let shown = |text: &Option<String>| {
-            let text = plain(text.as_deref().unwrap_or_default());
+    /// The thing by its name, else by its identifier, else by its kind.
+    pub(crate) fn of(kind: &str, name: Option<&str>, luid: Option<&str>) -> Self {
+        let shown = |text: Option<&str>| {
+            let text = plain(text.unwrap_or_default());
             (!text.is_empty()).then(|| shortened(&text, NAME_CHARACTERS))
         };
-        match (shown(&payload.resource_name), shown(&payload.resource_luid)) {
+        match (shown(name), shown(luid)) {
             (Some(text), _) => Self { text, is_name: true },
             (None, Some(luid)) => Self { text: format!("with the id {luid}"), is_name: false },
-            (None, None) => {
-                let kind = event.resource_type().unwrap_or("resource");
-                Self { text: format!("({kind} without a name)"), is_name: false }
-            }
+            (None, None) => Self { text: format!("({kind} without a name)"), is_name: false },
         }
     }
 
-    fn quoted(&self) -> String {
+    /// As it stands in a sentence.
+    pub(crate) fn quoted(&self) -> String {
         if self.is_name { format!("\"{}\"", self.text) } else { self.text.clone() }
     }
 
-    /// As a code span, in which nothing is markdown, with nothing that could end it or start a mention.
-    fn as_code(&self) -> String {
-        let text = without_markup(&self.text);
-        if self.is_name { format!("`{text}`") } else { text }
+    /// As it stands in a sentence of a card: a code span, in which nothing is markdown.
+    pub(crate) fn as_code(&self) -> String {
+        if self.is_name { as_code(&self.text) } else { without_markup(&self.text) }
     }
+}
+
+/// A text as a code span, with nothing that could end it or start a mention.
+pub(crate) fn as_code(text: &str) -> String {
+    format!("`{}`", without_markup(text))
 }
 
 /// A text that can end no code span and start no mention.

@@ -7,12 +7,18 @@ pub mod event;
 pub mod invalid;
 pub mod keyring;
 pub mod message;
+pub mod notes;
 pub mod notice;
 pub mod payload;
 pub mod plan;
 pub mod record;
+pub mod refresh;
+pub mod refresh_alert;
 pub mod registration;
+pub mod remembered;
 pub mod site;
 pub mod told;
 pub mod trouble;
 pub mod webhook;
+
+mod secrets;

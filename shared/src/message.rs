@@ -10,8 +10,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     alert::{AlertEvents, AlertMessage},
+    event::Event,
     payload::Payload,
-    registration::{Registration, Verified},
+    registration::{Registration, SiteName, Verified},
 };
 
 /// The most bytes SNS takes in one publish, attributes included (Amazon SNS quotas: 256 KiB).
@@ -33,7 +34,7 @@ pub const TEST: &str = "Test";
 /// What `event_type` says for a delivery that is no JSON object.
 pub const UNRECOGNIZED: &str = "Unrecognized";
 
-/// Identifier of a delivery: the same bytes for the same registration have the same one.
+/// Identifier of an event: the same bytes delivered for the same registration have the same one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct EventId([u8; 16]);
@@ -42,6 +43,19 @@ pub struct EventId([u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event's identifier consists of 32 hexadecimal digits")]
 pub struct InvalidEventId;
+
+impl EventId {
+    /// The identifier that follows from some texts, in their order.
+    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let digest = parts.into_iter().fold(Sha256::new(), |digest, part| {
+            // The length in front keeps apart what would otherwise run together.
+            digest.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+        });
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest.finalize()[..16]);
+        Self(id)
+    }
+}
 
 impl fmt::Display for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +120,7 @@ pub struct EventMessage {
     pub id: EventId,
     /// The message: a CloudEvent in structured JSON.
     pub body: String,
-    /// Message attributes, all of type String, none empty, at most 8 (SNS drops raw deliveries with more than 10).
+    /// Message attributes, all of type String, none empty, at most 9 (SNS drops raw deliveries with more than 10).
     pub attributes: BTreeMap<&'static str, String>,
     /// On a FIFO topic the message group: events of one resource stay in order.
     pub group: String,
@@ -155,12 +169,7 @@ impl<'a> Delivery<'a> {
 
     /// Identifier of the resource, if the payload has one that is as plain as Tableau's are: a word of ASCII.
     pub fn plain_resource_luid(&self) -> Option<&str> {
-        self.resource_luid()
-            .filter(|luid| luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic()))
-    }
-
-    fn resource_luid(&self) -> Option<&str> {
-        self.payload()?.resource_luid.as_deref()
+        self.payload()?.resource_luid.as_deref().filter(|luid| is_plain(luid))
     }
 
     /// The delivery's identifier: a digest of registration and body, so that Tableau's repetitions share it, and of
@@ -168,14 +177,7 @@ impl<'a> Delivery<'a> {
     pub fn id(&self, request_id: &str) -> EventId {
         let Registration { site, event } = self.registration;
         let request_id = matches!(self.content, Content::Test(_)).then_some(request_id.as_bytes());
-        let parts = [site.as_str().as_bytes(), event.as_str().as_bytes(), self.body].into_iter().chain(request_id);
-        let digest = parts.fold(Sha256::new(), |digest, part| {
-            // The length in front keeps apart what would otherwise run together.
-            digest.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
-        });
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest.finalize()[..16]);
-        EventId(id)
+        EventId::of([site.as_str().as_bytes(), event.as_str().as_bytes(), self.body].into_iter().chain(request_id))
     }
 
     /// The message to publish.
@@ -184,11 +186,21 @@ impl<'a> Delivery<'a> {
     ///
     /// [`TooLarge`] if SNS would not take it.
     pub fn message(&self, id: EventId) -> Result<EventMessage, TooLarge> {
-        let site = self.registration.site.as_str();
-        let body = Envelope::of(self, id).to_json();
-        let message = EventMessage { id, body, attributes: self.attributes(id), group: self.group(site) };
-        let size_bytes = message.size_bytes();
-        if size_bytes > MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
+        let event = matches!(self.content, Content::Event(_)).then_some(&self.registration.event);
+        let payload = self.payload();
+        Said {
+            site: &self.registration.site,
+            event_type: self.event_type(),
+            resource_type: event.and_then(Event::resource_type),
+            action: event.and_then(Event::action),
+            site_luid: payload.and_then(|payload| payload.site_luid.as_deref()),
+            resource_luid: payload.and_then(|payload| payload.resource_luid.as_deref()),
+            resource_name: payload.and_then(|payload| payload.resource_name.as_deref()),
+            time: payload.and_then(|payload| payload.created_at.as_deref()),
+            is_recovered: false,
+            data: payload.map_or(Data::Bytes(self.body), |payload| Data::Json(payload.json)),
+        }
+        .message(id)
     }
 
     /// What to tell people, if it is one of the events they want to be told of. A test or something unrecognized is
@@ -209,26 +221,67 @@ impl<'a> Delivery<'a> {
             Content::Unrecognized => None,
         }
     }
+}
 
-    fn attributes(&self, id: EventId) -> BTreeMap<&'static str, String> {
-        let Registration { site, event } = self.registration;
-        let event = matches!(self.content, Content::Event(_)).then_some(event);
-        let payload = self.payload();
-        let candidates = [
-            ("event_type", Some(self.event_type())),
-            ("resource_type", event.and_then(|event| event.resource_type())),
-            ("action", event.and_then(|event| event.action())),
-            ("site", Some(site.as_str())),
-            ("site_luid", payload.and_then(|payload| payload.site_luid.as_deref())),
-            ("resource_luid", payload.and_then(|payload| payload.resource_luid.as_deref())),
-            ("resource_name", payload.and_then(|payload| payload.resource_name.as_deref())),
-            ("event_id", Some(&*id.to_string())),
-        ];
-        candidates.into_iter().filter_map(|(name, value)| Some((name, attribute_value(value?)?))).collect()
+/// What a message says, whoever found it out.
+pub(crate) struct Said<'a> {
+    /// Our name for the site.
+    pub(crate) site: &'a SiteName,
+    /// What happened.
+    pub(crate) event_type: &'a str,
+    /// Kind of thing it happened to.
+    pub(crate) resource_type: Option<&'a str>,
+    /// What was done to it.
+    pub(crate) action: Option<&'a str>,
+    /// Identifier of the site.
+    pub(crate) site_luid: Option<&'a str>,
+    /// Identifier of the thing.
+    pub(crate) resource_luid: Option<&'a str>,
+    /// Name of the thing.
+    pub(crate) resource_name: Option<&'a str>,
+    /// When it happened. What is no timestamp is left out.
+    pub(crate) time: Option<&'a str>,
+    /// Whether Tableau did not deliver it, and it was found out otherwise.
+    pub(crate) is_recovered: bool,
+    /// What is told of it.
+    pub(crate) data: Data<'a>,
+}
+
+/// The data of a message.
+pub(crate) enum Data<'a> {
+    /// Written as it is, byte for byte.
+    Json(&'a RawValue),
+    /// No JSON: a text, something else, or nothing.
+    Bytes(&'a [u8]),
+}
+
+impl Said<'_> {
+    /// The message to publish.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] if SNS would not take it.
+    pub(crate) fn message(&self, id: EventId) -> Result<EventMessage, TooLarge> {
+        let group = self.resource_luid.filter(|luid| is_plain(luid)).unwrap_or(self.site.as_str()).to_owned();
+        let message =
+            EventMessage { id, body: Envelope::of(self, id).to_json(), attributes: self.attributes(id), group };
+        let size_bytes = message.size_bytes();
+        if size_bytes > MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
     }
 
-    fn group(&self, site: &str) -> String {
-        self.plain_resource_luid().unwrap_or(site).to_owned()
+    fn attributes(&self, id: EventId) -> BTreeMap<&'static str, String> {
+        let candidates = [
+            ("event_type", Some(self.event_type)),
+            ("resource_type", self.resource_type),
+            ("action", self.action),
+            ("site", Some(self.site.as_str())),
+            ("site_luid", self.site_luid),
+            ("resource_luid", self.resource_luid),
+            ("resource_name", self.resource_name),
+            ("event_id", Some(&*id.to_string())),
+            ("recovered", self.is_recovered.then_some("true")),
+        ];
+        candidates.into_iter().filter_map(|(name, value)| Some((name, attribute_value(value?)?))).collect()
     }
 }
 
@@ -262,40 +315,42 @@ struct Envelope<'a> {
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<&'a str>,
+    /// An extension of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     datacontenttype: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
+    data: Option<JsonData<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Data<'a> {
-    /// Written as it came, byte for byte.
-    Json(&'a RawValue),
+enum JsonData<'a> {
+    Raw(&'a RawValue),
     Text(&'a str),
 }
 
 impl<'a> Envelope<'a> {
-    fn of(delivery: &'a Delivery<'a>, id: EventId) -> Self {
-        let payload = delivery.payload();
-        let (datacontenttype, data, data_base64) = match (payload, delivery.body) {
-            (Some(payload), _) => (Some("application/json"), Some(Data::Json(payload.json)), None),
-            (None, []) => (None, None, None),
-            (None, body) => match std::str::from_utf8(body) {
-                Ok(text) => (Some("text/plain"), Some(Data::Text(text)), None),
-                Err(_) => (Some("application/octet-stream"), None, Some(BASE64_STANDARD.encode(body))),
+    fn of(said: &Said<'a>, id: EventId) -> Self {
+        let (datacontenttype, data, data_base64) = match said.data {
+            Data::Json(json) => (Some("application/json"), Some(JsonData::Raw(json)), None),
+            Data::Bytes([]) => (None, None, None),
+            Data::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => (Some("text/plain"), Some(JsonData::Text(text)), None),
+                Err(_) => (Some("application/octet-stream"), None, Some(BASE64_STANDARD.encode(bytes))),
             },
         };
         Self {
             specversion: "1.0",
             id: id.to_string(),
-            source: format!("/tableau/{}", delivery.registration.site),
-            r#type: format!("com.tableau.{}", delivery.event_type()),
-            subject: delivery.resource_luid().filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
-            time: payload.and_then(|payload| payload.created_at.as_deref()).filter(|time| is_timestamp(time)),
+            source: format!("/tableau/{}", said.site),
+            r#type: format!("com.tableau.{}", said.event_type),
+            subject: said.resource_luid.filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
+            time: said.time.filter(|time| is_timestamp(time)),
+            recovered: said.is_recovered.then_some(true),
             datacontenttype,
             data,
             data_base64,
@@ -310,6 +365,11 @@ impl<'a> Envelope<'a> {
 
 fn is_printable_ascii(character: char) -> bool {
     (' '..='~').contains(&character)
+}
+
+/// Whether an identifier is as plain as Tableau's are: a word of ASCII, which can be a message group.
+fn is_plain(luid: &str) -> bool {
+    luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_timestamp(text: &str) -> bool {

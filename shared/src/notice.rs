@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    alert::{AlertMessage, Words, plain, shortened, told, without_markup},
+    alert::{AlertMessage, CARD_CHARACTERS, Words, plain, shortened, told, without_markup},
     told::Place,
     trouble::{Trouble, TroubleKind},
 };
@@ -16,9 +16,6 @@ const IN_FULL: usize = 10;
 
 /// How many sites are named in a heading.
 const IN_HEADING: usize = 3;
-
-/// The most characters of a card's text. What chats show is not published; this is what a person reads.
-const CARD_CHARACTERS: usize = 1500;
 
 /// Something to tell people of, not yet in a form that they get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +158,7 @@ impl From<Notice> for AlertMessage {
 }
 
 /// The sites by name, or how many they are.
-fn heading(sites: &BTreeSet<&str>) -> String {
+pub(crate) fn heading(sites: &BTreeSet<&str>) -> String {
     if sites.len() > IN_HEADING {
         return format!("{} sites", sites.len());
     }

@@ -145,6 +145,12 @@ impl ReceiverUrl {
         let slash = if url.path().ends_with('/') { "" } else { "/" };
         Some(Self(format!("{url}{slash}")))
     }
+
+    /// The path that the receiver is called with at a webhook's destination, `None` if that is somewhere else.
+    pub(crate) fn path_of<'a>(&self, destination: &'a RegistrationUrl) -> Option<&'a str> {
+        // Ours ends in a slash, which the path begins with.
+        destination.0.strip_prefix(self.0.trim_end_matches('/')).filter(|path| path.starts_with('/'))
+    }
 }
 
 /// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.

@@ -69,6 +69,8 @@ pub enum TroubleKind {
     WebhookDisabled,
     /// A webhook's test did not reach the receiver.
     TestFailed,
+    /// Refreshes that Tableau did not tell of could not be found out, or not be told of.
+    RefreshesLost,
 }
 
 impl TroubleKind {
@@ -93,6 +95,7 @@ impl TroubleKind {
             Self::NotAsDeclared => "webhooks not as declared",
             Self::WebhookDisabled => "webhook was disabled",
             Self::TestFailed => "webhook test failed",
+            Self::RefreshesLost => "refreshes may be missing",
         }
     }
 
@@ -102,8 +105,9 @@ impl TroubleKind {
             Self::WebhookRefused => "The event does not arrive, or not as declared.",
             Self::NotAsDeclared | Self::OutOfTime => "The next run goes on.",
             Self::WebhookDisabled => {
-                "It is enabled again. What happened meanwhile is lost, since Tableau keeps nothing."
+                "It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost."
             }
+            Self::RefreshesLost => "Nobody tells of them any more.",
             Self::TestFailed => {
                 "Events may not arrive; after four failed attempts at one Tableau disables the webhook."
             }
@@ -117,9 +121,9 @@ impl TroubleKind {
     }
 
     /// Whether people are told when it is gone. A webhook that was disabled is enabled by the run that finds it, and
-    /// people are told so at once.
+    /// people are told so at once; what is lost stays lost.
     pub(crate) fn ends_with_a_message(self) -> bool {
-        self != Self::WebhookDisabled
+        !matches!(self, Self::WebhookDisabled | Self::RefreshesLost)
     }
 
     /// Whether each run meets it at other sites, so that it is one trouble of the runs and none of the sites.

@@ -60,8 +60,8 @@ impl fmt::Debug for MetricLog {
 
 #[derive(Serialize)]
 struct Line<'a, F> {
-    #[serde(rename = "_aws")]
-    metadata: Metadata,
+    #[serde(rename = "_aws", skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
     #[serde(rename = "FunctionName")]
     function: &'a str,
     message: String,
@@ -115,7 +115,8 @@ impl MetricLog {
         let definitions = metrics.iter().map(|Metric { name, unit, .. }| Definition { name, unit: *unit }).collect();
         let directive = Directive { namespace: NAMESPACE, dimensions: [[DIMENSION]], metrics: definitions };
         let line = Line {
-            metadata: Metadata { timestamp, directives: [directive] },
+            // CloudWatch takes no line for one with metrics that promises none.
+            metadata: (!metrics.is_empty()).then_some(Metadata { timestamp, directives: [directive] }),
             function: &self.function,
             message: message.to_string(),
             fields,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, str::FromStr};
 
-use aws_sdk_sns::{Client, types::MessageAttributeValue};
+use aws_sdk_sns::{Client, error::SdkError, operation::publish::PublishError, types::MessageAttributeValue};
 use shared::{alert::AlertMessage, message::EventMessage};
 
 use crate::BoxError;
@@ -50,6 +50,14 @@ impl FromStr for TopicArn {
 pub trait Topic<Message> {
     /// Publishes a message. `Ok` means that it was accepted, and nothing less.
     fn publish(&self, message: Message) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Whether a message may have been accepted all the same: SNS was asked and did not answer.
+pub fn may_have_been_accepted(error: &BoxError) -> bool {
+    match error.downcast_ref::<SdkError<PublishError>>() {
+        Some(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => true,
+        Some(_) | None => false,
+    }
 }
 
 /// A topic of Amazon SNS.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use common::topic::TopicArn;
 use shared::{
+    alert::AlertEvents,
     event::Event,
     invalid::{Fields, Invalid},
     registration::ReceiverUrl,
@@ -18,6 +19,24 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a run may last where nobody says: the function's timeout in the template.
 pub const USUAL_TIME: Duration = Duration::from_secs(300);
+
+/// How long ago a refresh may have ended to be told of, if nobody says: a night's and a day's work.
+const USUAL_RECOVER_HOURS: u32 = 24;
+
+/// The most hours that can be asked for: a week of jobs is a long list.
+const MOST_RECOVER_HOURS: u32 = 168;
+
+/// What there is to do about refreshes that Tableau did not tell of.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Topic for machines.
+    pub events_topic: TopicArn,
+    /// Name of the SSM parameter that holds what is remembered of refreshes. Beside it is another of this name and
+    /// `-lease`.
+    pub parameter: String,
+    /// How long ago a refresh may have ended.
+    pub reach: Duration,
+}
 
 /// What the environment says.
 #[derive(Clone, Debug)]
@@ -35,6 +54,10 @@ pub struct Config {
     pub tableau_ca_parameter: Option<String>,
     /// Topic for people. Without it people are told nothing.
     pub alerts_topic: Option<TopicArn>,
+    /// Which events people are told of besides the receiver's own alerts.
+    pub alert_events: AlertEvents,
+    /// What to do about refreshes that Tableau did not tell of; nothing if it is not there.
+    pub recovery: Option<Recovery>,
     /// What the names of our webhooks start with: the stack's name.
     pub name_prefix: NamePrefix,
     /// The events wanted on a site whose entry does not say.
@@ -72,6 +95,33 @@ impl Config {
             "event names separated by commas, such as WorkbookCreated,DatasourceRefreshFailed, or all",
             |text| Event::parse_list(text).ok(),
         );
+        let alert_events = fields.optional(
+            "ALERT_EVENTS",
+            "event names separated by commas, such as WorkbookRefreshFailed, or all, or none",
+            |text| AlertEvents::parse(text).ok(),
+        );
+        let expected = format!("a number of hours from 0 (never) to {MOST_RECOVER_HOURS}");
+        let hours = fields.optional("RECOVER_HOURS", &expected, |text| {
+            text.parse().ok().filter(|hours: &u32| *hours <= MOST_RECOVER_HOURS)
+        });
+        let hours = hours.unwrap_or(USUAL_RECOVER_HOURS);
+        let events_topic = fields.optional("EVENTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
+        let parameter = fields.optional(
+            "REFRESHES_PARAMETER",
+            "the name of an SSM parameter, such as /tableau-fanout/refreshes",
+            |text| Some(text.to_owned()),
+        );
+        let recovery = match (events_topic, parameter) {
+            (Some(events_topic), Some(parameter)) => {
+                Some(Recovery { events_topic, parameter, reach: Duration::from_secs(3600) * hours })
+            }
+            (None, None) => None,
+            _ => {
+                fields.add("REFRESHES_PARAMETER", "and EVENTS_TOPIC_ARN go together: expected both or neither");
+                None
+            }
+        };
+        let recovery = recovery.filter(|_| hours > 0);
         let config = || {
             Some(Self {
                 receiver: receiver?,
@@ -80,6 +130,8 @@ impl Config {
                 state_parameter: state_parameter?,
                 tableau_ca_parameter,
                 alerts_topic,
+                alert_events: alert_events.unwrap_or_default(),
+                recovery,
                 name_prefix: name_prefix?,
                 events: events.unwrap_or_else(Event::default_selection),
             })
@@ -125,6 +177,29 @@ mod tests {
         assert_eq!(config(("EVENTS", "")).map(|config| config.events), Ok(Event::default_selection()));
         let two = config(("EVENTS", "ViewDeleted,FlowRunFailed")).map(|config| config.events.len());
         assert_eq!(two, Ok(2));
+    }
+
+    #[test]
+    fn refreshes_are_recovered_where_it_is_said_how_and_not_with_no_hours() {
+        const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:events";
+        let reach = |hours: &str, topic: &str| {
+            let config = Config::from_lookup(|name| {
+                let usual = match name {
+                    "RECEIVER_URL" => "https://receiver.example/",
+                    "RECOVER_HOURS" => hours,
+                    "EVENTS_TOPIC_ARN" => topic,
+                    "NAME_PREFIX" => "tableau-fanout",
+                    _ if name.ends_with("_PARAMETER") || name == "SITES_PATH" => "/tableau-fanout/refreshes",
+                    _ => "",
+                };
+                Some(usual.to_owned())
+            });
+            config.map(|config| config.recovery.map(|recovery| recovery.reach.as_secs() / 3600))
+        };
+        assert_eq!((reach("", TOPIC), reach("2", TOPIC), reach("0", TOPIC)), (Ok(Some(24)), Ok(Some(2)), Ok(None)));
+        for (hours, topic) in [("169", TOPIC), ("-1", TOPIC), ("a day", TOPIC), ("24", ""), ("24", "events")] {
+            assert!(reach(hours, topic).is_err(), "{hours} {topic}");
+        }
     }
 
     #[test]

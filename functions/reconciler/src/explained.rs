@@ -10,7 +10,7 @@ use tableau::TableauError;
 
 use crate::{
     config::Config,
-    report::{Enabled, Tested},
+    report::{Enabled, NotRecovered, Tested},
 };
 
 /// Advice about a site, which names the stack's own parameters.
@@ -150,6 +150,26 @@ fn untrusted(config: &Config) -> String {
         ),
         None => format!("It takes to {public}."),
     }
+}
+
+/// How many of the refreshes that were given up a person is told of in full.
+const LOST_IN_FULL: usize = 5;
+
+/// Refreshes that were given up, `None` if none were. `stack` is the stack's name.
+pub(crate) fn lost(not_recovered: &[NotRecovered], stack: &str) -> Option<Trouble> {
+    if not_recovered.is_empty() {
+        return None;
+    }
+    let told: Vec<_> = not_recovered.iter().take(LOST_IN_FULL).map(|it| format!("{it}.")).collect();
+    let more = not_recovered.len() - told.len();
+    let more = if more > 0 { format!(" And {more} more.") } else { String::new() };
+    Some(Trouble {
+        kind: TroubleKind::RefreshesLost,
+        event: None,
+        what: format!("Refreshes may be missing on the events topic: {}{more}", told.join(" ")),
+        remedy: format!("The log has them all: /aws/lambda/{stack}-reconciler."),
+        detail: None,
+    })
 }
 
 /// An entry that cannot be used, and why.

@@ -8,6 +8,7 @@ pub mod request;
 
 mod explained;
 mod people;
+mod refreshes;
 mod visit;
 mod visits;
 

@@ -29,9 +29,11 @@ async fn main() -> anyhow::Result<()> {
     let ssm = aws_sdk_ssm::Client::new(&aws);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
-    let alerts = config.alerts_topic.clone().map(|arn| SnsTopic::new(aws_sdk_sns::Client::new(&aws), arn));
+    let sns = aws_sdk_sns::Client::new(&aws);
+    let alerts = config.alerts_topic.clone().map(|arn| SnsTopic::new(sns.clone(), arn));
+    let events = config.recovery.clone().map(|recovery| SnsTopic::new(sns, recovery.events_topic));
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
-    let reconciler = Reconciler::new(config, parameters, alerts, Tableau::new()?, log);
+    let reconciler = Reconciler::new(config, parameters, alerts, events, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // One that was over before we began is none: so `cargo lambda watch` has it.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(USUAL_TIME);

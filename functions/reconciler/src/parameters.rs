@@ -18,6 +18,9 @@ use crate::{BoxError, config::Config};
 /// everywhere within a second, and clocks that count to sixty differ by less than this.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How the name of the lease goes on from that of what is remembered of refreshes.
+const LEASE: &str = "-lease";
+
 /// Where site entries, signing keys and the reconciler's own notes are kept.
 pub trait Parameters {
     /// Every site entry: the name of its parameter and its value, not yet read.
@@ -44,6 +47,19 @@ pub trait Parameters {
 
     /// Stores what people were told of.
     fn store_told(&self, told: &str) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// What is remembered of refreshes, as it was stored; `None` if nothing is.
+    fn refreshes(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
+
+    /// Stores what is remembered of refreshes.
+    fn store_refreshes(&self, refreshes: &str) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// The lease of the run that took it last, as it was stored, with its version, which counts all that were ever
+    /// stored; `None` if there was none.
+    fn refreshes_lease(&self) -> impl Future<Output = Result<Option<(String, i64)>, BoxError>> + Send;
+
+    /// Stores a lease, and returns its version.
+    fn store_refreshes_lease(&self, lease: &str) -> impl Future<Output = Result<i64, BoxError>> + Send;
 }
 
 /// SSM Parameter Store.
@@ -55,6 +71,7 @@ pub struct SsmParameters {
     key_alias: String,
     state: String,
     tableau_ca: Option<String>,
+    refreshes: Option<String>,
 }
 
 impl SsmParameters {
@@ -62,18 +79,41 @@ impl SsmParameters {
     pub fn new(ssm: Client, config: &Config, keyring: KeyringParameter) -> Self {
         // The template gives the stack's key this alias, so that people and functions can name it alike.
         let key_alias = format!("alias/{}", config.name_prefix);
-        let Config { sites_path, state_parameter, tableau_ca_parameter, .. } = config.clone();
-        Self { ssm, sites_path, keyring, key_alias, state: state_parameter, tableau_ca: tableau_ca_parameter }
+        let Config { sites_path, state_parameter, tableau_ca_parameter, recovery, .. } = config.clone();
+        Self {
+            ssm,
+            sites_path,
+            keyring,
+            key_alias,
+            state: state_parameter,
+            tableau_ca: tableau_ca_parameter,
+            refreshes: recovery.map(|recovery| recovery.parameter),
+        }
+    }
+
+    /// The name of the parameter that holds what is remembered of refreshes.
+    fn refreshes_name(&self) -> Result<&str, BoxError> {
+        self.refreshes.as_deref().ok_or_else(|| "no parameter is named for refreshes".into())
     }
 
     /// The value of a parameter that is no secret, `None` if there is no such parameter.
     async fn plain(&self, name: &str) -> Result<Option<String>, BoxError> {
+        Ok(self.plain_with_version(name).await?.map(|(value, _)| value))
+    }
+
+    async fn plain_with_version(&self, name: &str) -> Result<Option<(String, i64)>, BoxError> {
         // Decrypted all the same, should somebody have stored it as a secret.
         match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
-            Ok(output) => Ok(output.parameter.and_then(|parameter| parameter.value)),
+            Ok(output) => Ok(output.parameter.and_then(|parameter| Some((parameter.value?, parameter.version)))),
             Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Stores a value that is no secret, and returns its version.
+    async fn put_plain(&self, name: &str, description: &str, value: &str) -> Result<i64, BoxError> {
+        let put = self.ssm.put_parameter().name(name).r#type(ParameterType::String).overwrite(true);
+        Ok(put.description(description).value(value).send().await?.version())
     }
 
     fn put_keyring(&self, keyring: &Keyring) -> PutParameterFluentBuilder {
@@ -132,8 +172,23 @@ impl Parameters for SsmParameters {
     }
 
     async fn store_told(&self, told: &str) -> Result<(), BoxError> {
-        let put = self.ssm.put_parameter().name(&self.state).r#type(ParameterType::String).overwrite(true);
-        put.description("Which troubles people were told of").value(told).send().await?;
-        Ok(())
+        self.put_plain(&self.state, "Which troubles people were told of", told).await.map(drop)
+    }
+
+    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
+        self.plain(self.refreshes_name()?).await
+    }
+
+    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        let what = "How far refreshes were told of, and when webhooks were silent";
+        self.put_plain(self.refreshes_name()?, what, refreshes).await.map(drop)
+    }
+
+    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
+        self.plain_with_version(&format!("{}{LEASE}", self.refreshes_name()?)).await
+    }
+
+    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
+        self.put_plain(&format!("{}{LEASE}", self.refreshes_name()?), "Which run may tell of refreshes", lease).await
     }
 }

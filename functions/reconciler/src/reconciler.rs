@@ -14,6 +14,7 @@ use serde_json::json;
 use shared::{
     alert::AlertMessage,
     keyring::{KEY_BYTES, Keyring},
+    message::EventMessage,
     told::Told,
 };
 use tableau::Tableau;
@@ -22,9 +23,10 @@ use tokio::time::Instant;
 use crate::{
     BoxError,
     config::Config,
-    explained::unusable,
+    explained::{lost, unusable},
     parameters::Parameters,
     people,
+    refreshes::{self, Refreshes},
     report::{Report, SiteReport},
     request::{Action, Request},
     visit::Run,
@@ -34,8 +36,10 @@ use crate::{
 /// How many tokens are used at a time: enough to wait for many sites at once, few enough for a small function's memory.
 const TOKENS_AT_ONCE: usize = 16;
 
-/// How much time is kept for what comes after the visits: three calls to AWS, each with its retries.
+/// How much time is kept for what comes after the visits: three calls to AWS, each with its retries, and where refreshes
+/// are told of two more and what can be published besides.
 const AFTER_THE_VISITS: Duration = Duration::from_secs(30);
+const AFTER_THE_VISITS_WITH_REFRESHES: Duration = Duration::from_secs(75);
 
 /// The reconciler: what it is to achieve and what it talks to.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Reconciler<P, A> {
     parameters: P,
     /// Where people are told, if anywhere.
     alerts: Option<A>,
+    /// Where events are published, if any are.
+    events: Option<A>,
     tableau: Tableau,
     log: MetricLog,
 }
@@ -58,6 +64,8 @@ pub enum Failure {
     Sites(Report),
     /// Every site is as declared, but people could not be told what they should know.
     Alerts(Report),
+    /// Every site is as declared, but refreshes that Tableau did not tell of could not be told of either.
+    Refreshes(Report),
 }
 
 impl fmt::Display for Failure {
@@ -68,7 +76,7 @@ impl fmt::Display for Failure {
                 let error = with_causes(&**error);
                 write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
             }
-            Self::Sites(report) | Self::Alerts(report) => formatter.write_str(&report.text),
+            Self::Sites(report) | Self::Alerts(report) | Self::Refreshes(report) => formatter.write_str(&report.text),
         }
     }
 }
@@ -89,15 +97,24 @@ impl From<Failure> for Diagnostic {
             Failure::Parameters(_) => "ParametersUnreadable",
             Failure::Sites(_) => "SitesFailed",
             Failure::Alerts(_) => "AlertsFailed",
+            Failure::Refreshes(_) => "RefreshesFailed",
         };
         Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
     }
 }
 
-impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
-    /// A reconciler for what `config` and `parameters` declare. Without `alerts` people are told nothing.
-    pub fn new(config: Config, parameters: P, alerts: Option<A>, tableau: Tableau, log: MetricLog) -> Self {
-        Self { config, parameters, alerts, tableau, log }
+impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, A> {
+    /// A reconciler for what `config` and `parameters` declare. Without `alerts` people are told nothing, and without
+    /// `events` nothing is told of refreshes.
+    pub fn new(
+        config: Config,
+        parameters: P,
+        alerts: Option<A>,
+        events: Option<A>,
+        tableau: Tableau,
+        log: MetricLog,
+    ) -> Self {
+        Self { config, parameters, alerts, events, tableau, log }
     }
 
     /// Does what is asked for and reports it. Ends before the `deadline`, with what could not be done in time named.
@@ -107,7 +124,8 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
     /// What is declared cannot be read, a site is not as declared at the end, or people cannot be told.
     pub async fn run(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let (start, action) = (Instant::now(), request.action);
-        let result = self.carry_out(request, deadline).await;
+        // On the heap: all that a run waits for, one inside the other, is more than the compiler looks through.
+        let result = Box::pin(self.carry_out(request, deadline)).await;
         match action {
             // What changes nothing is no sign of how the sites are looked after.
             Action::Plan | Action::Test => {}
@@ -119,7 +137,9 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
     /// Writes one line about a run, with its metrics.
     fn count(&self, action: Action, result: &Result<Report, Failure>, duration: Duration) {
         let report = match result {
-            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report)) => Some(report),
+            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => {
+                Some(report)
+            }
             Err(Failure::Request(_) | Failure::Parameters(_)) => None,
         };
         let sites = report.map_or(&[][..], |report| &report.sites);
@@ -132,6 +152,10 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
             count("WebhooksDisabled", &|site| site.enabled.len()),
             count("WebhooksDeleted", &|site| site.deleted.len() + site.surplus.len()),
             count("TestsFailed", &|site| site.tests.iter().filter(|test| !test.succeeded()).count()),
+            count("Recovered", &|site| site.recovered.len()),
+            count("Explained", &|site| site.explained.len()),
+            count("NotRecovered", &|site| site.not_recovered.len()),
+            count("RecoveryCapped", &|site| site.refreshes_left),
             count("Sites", &|_| 1),
             count("SitesFailed", &|site| site.failed().into()),
             Metric::count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
@@ -155,16 +179,38 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
         let told = people::told(&self.parameters).await;
         let keyring = self.keyring_for(action).await.map_err(Failure::Parameters)?;
         let unknown = Told::default();
-        let run = Run {
+        let is_change = !matches!(action, Action::Plan | Action::Test);
+        let (mut refreshes, mut begun) = (None, Ok(None));
+        if let Some(recovery) = self.config.recovery.as_ref().filter(|_| is_change && self.events.is_some()) {
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let (taken, result) = Refreshes::begin(&self.parameters, &self.log, recovery, time_left).await;
+            (refreshes, begun) = (Some(taken), result);
+        }
+        let after_the_visits = match refreshes {
+            Some(_) => AFTER_THE_VISITS_WITH_REFRESHES,
+            None => AFTER_THE_VISITS,
+        };
+        let mut run = Run {
             config: &self.config,
             tableau: &self.tableau,
             action,
             keyring,
             told: told.as_ref().unwrap_or(&unknown),
-            deadline: deadline.checked_sub(AFTER_THE_VISITS).unwrap_or(deadline),
+            refreshes,
+            deadline: deadline.checked_sub(after_the_visits).unwrap_or(deadline),
         };
-        let declared = stored.iter().map(|(parameter, _)| name_of(parameter).to_owned()).collect();
-        let mut report = Report::new(action, self.visit(&run, sites, stored).await, &self.config.sites_path);
+        let declared: BTreeSet<_> = stored.iter().map(|(parameter, _)| name_of(parameter).to_owned()).collect();
+        let mut visited = self.visit(&run, sites, stored).await;
+        let refreshes = run.refreshes.take();
+        let told_of = self.tell_of_refreshes(refreshes, &declared, &mut visited, deadline).await;
+        let mut report = Report::new(action, visited, &self.config.sites_path);
+        let note = begun.as_ref().ok().cloned().flatten();
+        told_of.notes.iter().chain(&note).for_each(|note| report.note(note));
+        let not_begun = begun.err().map(|error| format!("what is remembered cannot be used: {}", with_causes(&*error)));
+        if let Some(error) = told_of.error.or(not_begun) {
+            report.note(&format!("Refreshes could not all be told of: {error}. The next run goes on."));
+            report.refreshes_error = Some(error);
+        }
         if let Some(distrust) = distrust {
             report.note(&distrust);
         }
@@ -176,11 +222,35 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
             report.note(&format!("People could not be told: {error}. The next run tells them."));
             report.alerts_error = Some(error);
         }
-        match (report.failed(), &report.alerts_error) {
-            (true, _) => Err(Failure::Sites(report)),
-            (false, Some(_)) => Err(Failure::Alerts(report)),
-            (false, None) => Ok(report),
+        if let Some(error) = told_of.alerts_error {
+            report.note(&format!("People could not be told of refreshes: {error}. They are told no more."));
+            report.alerts_error.get_or_insert(error);
         }
+        match (report.failed(), &report.alerts_error, &report.refreshes_error) {
+            (true, ..) => Err(Failure::Sites(report)),
+            (false, Some(_), _) => Err(Failure::Alerts(report)),
+            (false, None, Some(_)) => Err(Failure::Refreshes(report)),
+            (false, None, None) => Ok(report),
+        }
+    }
+
+    /// Tells of refreshes, as far as the visits found any to tell of.
+    async fn tell_of_refreshes(
+        &self,
+        refreshes: Option<Refreshes<'_, P>>,
+        declared: &BTreeSet<String>,
+        visited: &mut [SiteReport],
+        deadline: Instant,
+    ) -> refreshes::Told {
+        let (Some(refreshes), Some(events)) = (refreshes, &self.events) else { return refreshes::Told::default() };
+        let declared = declared.iter().filter_map(|site| site.parse().ok()).collect();
+        let alerts = self.alerts.as_ref().map(|alerts| (alerts, &self.config.alert_events));
+        let told = refreshes.tell(events, alerts, &declared, visited, deadline).await;
+        for report in visited {
+            let advice = lost(&report.not_recovered, self.config.name_prefix.to_string().as_str());
+            report.warnings.extend(advice);
+        }
+        told
     }
 
     /// Trusts the servers that the stack is to trust. What is wrong with the certificates is returned: it hinders only
@@ -251,7 +321,7 @@ impl<P: Parameters, A: Topic<AlertMessage>> Reconciler<P, A> {
     /// Visits the sites that are asked for.
     async fn visit(
         &self,
-        run: &Run<'_>,
+        run: &Run<'_, P>,
         sites: Option<Vec<String>>,
         stored: Vec<(String, SecretString)>,
     ) -> Vec<SiteReport> {

@@ -1,9 +1,17 @@
 //! What a run did, or would do, for machines and for people.
 
-use std::fmt::{self, Write};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write},
+};
 
 use serde::Serialize;
-use shared::trouble::{Trouble, TroubleKind};
+use shared::{
+    event::Event,
+    refresh::{Refresh, RefreshedResource},
+    trouble::{Trouble, TroubleKind},
+};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
 
 use crate::request::Action;
 
@@ -17,6 +25,9 @@ pub struct Report {
     /// Why people could not be told what they should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alerts_error: Option<String>,
+    /// Why refreshes could not be told of, or not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refreshes_error: Option<String>,
     /// The same for people.
     pub text: String,
 }
@@ -42,6 +53,15 @@ pub struct SiteReport {
     pub foreign: Vec<String>,
     /// Webhooks that Tableau was asked to test.
     pub tests: Vec<Tested>,
+    /// Events of refreshes that Tableau did not deliver and that were published.
+    pub recovered: Vec<Recovered>,
+    /// Failed refreshes whose reason was published.
+    pub explained: Vec<Explained>,
+    /// What may be missing on the events topic, and will be.
+    pub not_recovered: Vec<NotRecovered>,
+    /// How many refreshes are left to the next run.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refreshes_left: usize,
     /// What is worth knowing and no error.
     pub notes: Vec<String>,
     /// What was in trouble, or is, at a site that is as declared all the same.
@@ -72,6 +92,113 @@ impl fmt::Display for Enabled {
         write!(formatter, "{name}: disabled by Tableau")?;
         since.as_ref().map_or(Ok(()), |since| write!(formatter, " since {since}"))?;
         write!(formatter, ": {}", reason.as_deref().unwrap_or("no reason given"))
+    }
+}
+
+/// An event that Tableau did not deliver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// The event.
+    pub event: Event,
+    /// Tableau's identifier of the job that told of it.
+    pub job: String,
+    /// What it happened to.
+    pub resource: String,
+    /// When.
+    #[serde(with = "rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// A failed refresh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// Tableau's identifier of the job.
+    pub job: String,
+    /// What was to be refreshed.
+    pub resource: String,
+    /// When it failed.
+    #[serde(with = "rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// Refreshes that may be missing on the events topic: one, by its job, or all of some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotRecovered {
+    /// Tableau's identifier of the job, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The events, if it is known which.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub events: BTreeSet<Event>,
+    /// Since when, if that is known.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub from: Option<OffsetDateTime>,
+    /// Until when.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub until: Option<OffsetDateTime>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Recovered {
+    /// The event of a refresh.
+    pub(crate) fn of(refresh: &Refresh, event: &Event, at: OffsetDateTime) -> Self {
+        Self { event: event.clone(), job: refresh.job_id.clone(), resource: named(&refresh.resource), at }
+    }
+}
+
+impl Explained {
+    /// A refresh that failed.
+    pub(crate) fn of(refresh: &Refresh) -> Self {
+        Self { job: refresh.job_id.clone(), resource: named(&refresh.resource), at: refresh.ended_at }
+    }
+}
+
+impl NotRecovered {
+    /// One job.
+    pub(crate) fn job(id: &str, reason: impl Into<String>) -> Self {
+        Self { job: Some(id.to_owned()), events: BTreeSet::new(), from: None, until: None, reason: reason.into() }
+    }
+}
+
+fn named(RefreshedResource { kind, luid, name }: &RefreshedResource) -> String {
+    format!("{} {:?}", kind.as_str(), name.as_ref().unwrap_or(luid))
+}
+
+fn written(at: OffsetDateTime) -> String {
+    at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default()
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { event, job, resource, at } = self;
+        write!(formatter, "{event} of the {resource} at {}: recovered from job {job}", written(*at))
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, resource, at } = self;
+        write!(formatter, "why the refresh of the {resource} failed at {}: told from job {job}", written(*at))
+    }
+}
+
+impl fmt::Display for NotRecovered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, events, from, until, reason } = self;
+        formatter.write_str("not recovered: ")?;
+        match job {
+            Some(job) => write!(formatter, "job {job}")?,
+            None if events.is_empty() => formatter.write_str("refreshes")?,
+            None => formatter.write_str(&events.iter().map(Event::as_str).collect::<Vec<_>>().join(", "))?,
+        }
+        from.map_or(Ok(()), |from| write!(formatter, " from {}", written(from)))?;
+        until.map_or(Ok(()), |until| write!(formatter, " until {}", written(until)))?;
+        write!(formatter, ": {reason}")
     }
 }
 
@@ -142,7 +269,7 @@ impl Report {
             (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
             (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
         };
-        Self { action, sites, alerts_error: None, text }
+        Self { action, sites, alerts_error: None, refreshes_error: None, text }
     }
 
     /// Adds what concerns the run as a whole.
@@ -198,6 +325,10 @@ impl SiteReport {
             unchanged,
             foreign,
             tests,
+            recovered,
+            explained,
+            not_recovered,
+            refreshes_left,
             notes,
             warnings: _,
             errors,
@@ -212,6 +343,9 @@ impl SiteReport {
             (unchanged.len(), "unchanged"),
             (foreign.len(), "foreign"),
             (tests.len(), "tested"),
+            (recovered.len(), "recovered"),
+            (explained.len(), "explained"),
+            (not_recovered.len(), "not recovered"),
             (errors.len(), if errors.len() == 1 { "error" } else { "errors" }),
         ];
         let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
@@ -226,6 +360,12 @@ impl SiteReport {
         surplus.iter().try_for_each(|name| writeln!(text, "  - {name}: a surplus copy"))?;
         foreign.iter().try_for_each(|name| writeln!(text, "  . {name}: not ours, left alone"))?;
         tests.iter().try_for_each(|test| writeln!(text, "  ? {test}"))?;
+        recovered.iter().try_for_each(|event| writeln!(text, "  < {event}"))?;
+        explained.iter().try_for_each(|refresh| writeln!(text, "  < {refresh}"))?;
+        not_recovered.iter().try_for_each(|refreshes| writeln!(text, "  {refreshes}"))?;
+        if *refreshes_left > 0 {
+            writeln!(text, "  {} left to the next run", counted(*refreshes_left, "refresh is", "refreshes are"))?;
+        }
         notes.iter().try_for_each(|note| writeln!(text, "  {note}"))?;
         errors.iter().try_for_each(|error| writeln!(text, "  error: {error}"))
     }

@@ -7,6 +7,7 @@ use shared::{
     event::Event,
     keyring::Keyring,
     plan::{Change, Plan},
+    remembered::{SiteMemory, heard_events},
     site::SiteEntry,
     told::Told,
     trouble::TroubleKind,
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     explained::{Advice, out_of_time},
+    parameters::Parameters,
+    refreshes::{Look, Refreshes},
     report::{Enabled, Outcome, SiteReport, Tested},
     request::Action,
 };
@@ -31,25 +34,30 @@ const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// What is the same for all sites of a run.
 #[derive(Debug)]
-pub(crate) struct Run<'a> {
+pub(crate) struct Run<'a, P> {
     pub(crate) config: &'a Config,
     pub(crate) tableau: &'a Tableau,
     pub(crate) action: Action,
     pub(crate) keyring: Keyring,
     /// What people were told of before the run.
     pub(crate) told: &'a Told,
+    /// What is known and done of refreshes, unless that is switched off or not asked for.
+    pub(crate) refreshes: Option<Refreshes<'a, P>>,
     /// When all visits must have ended.
     pub(crate) deadline: Instant,
 }
 
 /// A visit, and what came of it so far.
-struct Visit<'a> {
-    run: &'a Run<'a>,
+struct Visit<'a, P> {
+    run: &'a Run<'a, P>,
     advice: Advice<'a>,
+    wanted: &'a BTreeSet<Event>,
+    /// What is remembered of the site's refreshes, once that is known.
+    memory: Option<SiteMemory>,
     report: SiteReport,
 }
 
-impl Run<'_> {
+impl<P: Parameters> Run<'_, P> {
     fn has_time(&self, needed: Duration) -> bool {
         Instant::now() + needed < self.deadline
     }
@@ -57,15 +65,20 @@ impl Run<'_> {
     /// Does at one site what was asked for.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
     pub(crate) async fn visit(&self, entry: &SiteEntry) -> SiteReport {
-        let Self { config, tableau, action, keyring, deadline, told: _ } = self;
+        let Self { config, tableau, action, keyring, deadline, told: _, refreshes } = self;
         if !self.has_time(SITE_TIME) {
             let what = "Not looked at, since there was no time left: the next run begins with other sites.";
             return SiteReport::of_failure(entry.name.as_str(), out_of_time(what.to_owned()));
         }
-        let mut visit =
-            Visit { run: self, advice: Advice { config, entry }, report: SiteReport::new(entry.name.as_str()) };
         let Config { name_prefix, receiver, events, .. } = config;
         let events = entry.events.as_ref().unwrap_or(events);
+        let mut visit = Visit {
+            run: self,
+            advice: Advice { config, entry },
+            wanted: events,
+            memory: None,
+            report: SiteReport::new(entry.name.as_str()),
+        };
         visit.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
         let desired = match action {
             Action::Destroy => Vec::new(),
@@ -78,8 +91,10 @@ impl Run<'_> {
                     Action::Apply | Action::Rotate | Action::Destroy => visit.converge(&mut session, desired).await,
                     Action::Test => visit.test_all(&mut session).await,
                 };
-                if let Err(error) = result {
-                    visit.report.errors.push(visit.advice.on_site(&error));
+                match (result, refreshes) {
+                    (Ok(()), Some(refreshes)) => visit.read_jobs(&mut session, refreshes).await,
+                    (Ok(()), None) => {}
+                    (Err(error), _) => visit.report.errors.push(visit.advice.on_site(&error)),
                 }
                 if let Err(error) = session.sign_out().await {
                     let error = with_causes(&error);
@@ -104,7 +119,7 @@ impl Run<'_> {
     }
 }
 
-impl Visit<'_> {
+impl<P: Parameters> Visit<'_, P> {
     /// Compares, and reports what there is to change as if it were done.
     async fn plan(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
         let prefix = &self.run.config.name_prefix;
@@ -118,6 +133,7 @@ impl Visit<'_> {
     async fn converge(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
         let prefix = &self.run.config.name_prefix;
         let mut observed = session.list().await?;
+        self.look(session, &observed).await;
         let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
         (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
         let mut may_repeat = true;
@@ -150,6 +166,7 @@ impl Visit<'_> {
             }
             break;
         }
+        self.look_again(session, &observed);
         // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
         // could show. So too where the last test failed, until one succeeds.
         let SiteReport { site, updated, created, unchanged, enabled, .. } = &self.report;
@@ -158,6 +175,45 @@ impl Visit<'_> {
         let to_test: BTreeSet<_> = enabled.iter().map(|Enabled { name, .. }| name).chain(new).cloned().collect();
         self.test(session, observed, &to_test).await;
         Ok(())
+    }
+
+    /// Takes note of which webhooks are silent, before anything is repaired.
+    async fn look(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
+        let Config { name_prefix, receiver, .. } = self.run.config;
+        // What is deleted on purpose is not missed.
+        let Some(refreshes) = self.run.refreshes.as_ref().filter(|_| self.run.action != Action::Destroy) else {
+            return;
+        };
+        let site = &self.advice.entry.name;
+        let heard = heard_events(site, observed, receiver, &self.run.keyring);
+        let owned = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
+        let look = Look { site, wanted: self.wanted, heard: &heard, owned: &owned, ahead: session.ahead() };
+        self.memory = refreshes.look(look, &mut self.report).await;
+    }
+
+    /// Takes note of which webhooks are silent still.
+    fn look_again(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
+        let Config { receiver, .. } = self.run.config;
+        let Some(refreshes) = self.run.refreshes.as_ref().filter(|_| self.run.action != Action::Destroy) else {
+            return;
+        };
+        let site = &self.advice.entry.name;
+        let heard = heard_events(site, observed, receiver, &self.run.keyring);
+        let look = Look { site, wanted: self.wanted, heard: &heard, owned: &BTreeSet::new(), ahead: session.ahead() };
+        self.memory = refreshes.look_again(look, self.memory.take());
+    }
+
+    /// Reads what jobs tell of refreshes, after everything else.
+    async fn read_jobs(&mut self, session: &mut Session<'_>, refreshes: &Refreshes<'_, P>) {
+        let site = &self.advice.entry.name;
+        if self.run.action == Action::Destroy {
+            refreshes.forget(site);
+            return;
+        }
+        let (Some(memory), true) = (self.memory.take(), self.run.has_time(CHANGE_TIME)) else { return };
+        let nothing = BTreeSet::new();
+        let look = Look { site, wanted: self.wanted, heard: &nothing, owned: &nothing, ahead: session.ahead() };
+        refreshes.read(session, look, memory, &mut self.report, || self.run.has_time(CHANGE_TIME)).await;
     }
 
     /// Carries changes out, as far as there is time. Returns those without a good answer, with what went wrong if they were

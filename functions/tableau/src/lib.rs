@@ -1,4 +1,4 @@
-//! Tableau's REST API, as far as webhooks need it.
+//! Tableau's REST API, as far as webhooks and what they did not tell need it.
 
 mod wire;
 
@@ -13,16 +13,21 @@ use std::{
 
 use reqwest::{
     Certificate, Client, Method, StatusCode,
-    header::{ACCEPT, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, DATE, HeaderValue, LOCATION, RETRY_AFTER},
     redirect::Policy,
 };
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
     address,
+    refresh::{Refresh, RefreshOutcome},
     site::SiteEntry,
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
+};
+use time::{
+    OffsetDateTime, UtcOffset,
+    format_description::well_known::{Rfc2822, Rfc3339},
 };
 use tokio::{
     sync::OnceCell,
@@ -30,7 +35,7 @@ use tokio::{
 };
 use url::Url;
 
-use wire::{Credentials, Page};
+use wire::{Credentials, Job, JobPage, Listed, Page, REFRESHES};
 
 /// The newest version whose answers are known to be read here.
 const NEWEST: ApiVersion = ApiVersion(3, 27);
@@ -75,6 +80,9 @@ const NO_SUCH_SITE: &str = "404000";
 /// Error code of a webhook that does not exist.
 const NO_SUCH_WEBHOOK: &str = "400113";
 
+/// How many jobs Tableau lists on a page at most.
+const JOBS_ON_A_PAGE: usize = 1000;
+
 /// A version of the REST API: major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiVersion(pub u32, pub u32);
@@ -97,6 +105,11 @@ impl Call {
     /// that is repeated ends the session of the first.
     fn is_repeatable(&self) -> bool {
         self.method != Method::POST || !self.url.path().ends_with("/webhooks")
+    }
+
+    /// Whether it is worth waiting for when Tableau asks for patience. What jobs tell, the next run learns as well.
+    fn is_worth_waiting_for(&self) -> bool {
+        !self.url.path_segments().is_some_and(|mut segments| segments.any(|segment| segment == "jobs"))
     }
 }
 
@@ -236,7 +249,51 @@ struct Received {
     location: Option<String>,
     /// How long to wait, if Tableau says so.
     retry_after: Option<Duration>,
+    /// How far the server's clock is ahead of ours, if it tells the time.
+    ahead: Option<time::Duration>,
     body: String,
+}
+
+/// A refresh that has ended, as a list of jobs tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedJob {
+    /// Tableau's identifier.
+    pub id: String,
+    /// How it ended.
+    pub outcome: RefreshOutcome,
+    /// When it began, if Tableau tells.
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    pub ended_at: OffsetDateTime,
+}
+
+/// The refreshes that ended in some time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RefreshJobs {
+    /// Those that can be told of, in no order.
+    pub ended: Vec<EndedJob>,
+    /// Those that cannot, each with the reason.
+    pub odd: Vec<OddJob>,
+    /// How many jobs of other types there were, which were not asked for.
+    pub others: usize,
+}
+
+/// A job that nothing can be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OddJob {
+    /// Tableau's identifier.
+    pub id: String,
+    /// What is odd about it.
+    pub reason: String,
+}
+
+/// Which refreshes to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichJobs {
+    /// All.
+    All,
+    /// Those that failed.
+    Failed,
 }
 
 /// A session at one site. It is to be ended with [`Session::sign_out`].
@@ -248,6 +305,7 @@ pub struct Session<'a> {
     version: ApiVersion,
     credentials: Credentials,
     renewed: bool,
+    ahead: Option<time::Duration>,
     deadline: Instant,
 }
 
@@ -316,7 +374,7 @@ impl Tableau {
     pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry, deadline: Instant) -> Result<Session<'a>, TableauError> {
         let version = self.version(&entry.server, deadline).await?;
         let (server, credentials) = self.credentials(entry, version, deadline).await?;
-        Ok(Session { tableau: self, entry, server, version, credentials, renewed: false, deadline })
+        Ok(Session { tableau: self, entry, server, version, credentials, renewed: false, ahead: None, deadline })
     }
 
     /// The newest version that the server and we know. Asked once for each server.
@@ -378,7 +436,9 @@ impl Tableau {
             let result = self.attempt(call, token, body).await;
             let backoff = FIRST_BACKOFF * 2_u32.pow(attempt - 1);
             let wait = match &result {
-                Ok(Received { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) => *retry_after,
+                Ok(Received { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) => {
+                    retry_after.filter(|_| call.is_worth_waiting_for())
+                }
                 Ok(Received { status, .. }) if status.is_server_error() => {
                     call.is_repeatable().then(|| shortened(backoff))
                 }
@@ -416,11 +476,14 @@ impl Tableau {
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (location, retry_after): (Option<String>, Option<String>) = (text(LOCATION), text(RETRY_AFTER));
         let status = response.status();
+        // The server wrote the time when it began to answer, to the second.
+        let date = text(DATE).and_then(|date| OffsetDateTime::parse(&date, &Rfc2822).ok());
+        let ahead = date.map(|date| date - OffsetDateTime::now_utc());
         let body = response.text().await.map_err(no_answer)?;
         // No number that a header can hold is to be more than the clock can.
         let seconds = retry_after.and_then(|seconds| seconds.parse::<u32>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into())).or_else(|| wire::read_wait(&body));
-        Ok(Received { status, location, retry_after, body })
+        Ok(Received { status, location, retry_after, ahead, body })
     }
 }
 
@@ -444,6 +507,90 @@ fn shortened(wait: Duration) -> Duration {
 }
 
 impl Session<'_> {
+    /// Tableau's identifier for the site.
+    pub fn site_luid(&self) -> &str {
+        &self.credentials.site_id
+    }
+
+    /// How far the server's clock is ahead of ours, by what it answered last; `None` if it never told the time.
+    pub fn ahead(&self) -> Option<time::Duration> {
+        self.ahead
+    }
+
+    /// Lists the extract refreshes that ended from one time on and before another.
+    ///
+    /// # Errors
+    ///
+    /// As for every call; and a list that is not whole is none.
+    pub async fn refresh_jobs(
+        &mut self,
+        from: OffsetDateTime,
+        until: OffsetDateTime,
+        which: WhichJobs,
+    ) -> Result<RefreshJobs, TableauError> {
+        let status = if which == WhichJobs::Failed { ",status:eq:Failed" } else { "" };
+        // Tableau writes these times to the second.
+        let [from, until] = [from, until + time::Duration::nanoseconds(999_999_999)]
+            .map(|at| at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default());
+        let filter = format!(
+            "filter=jobType:in:[{}],completedAt:gte:{from},completedAt:lt:{until}{status}",
+            REFRESHES.join(",")
+        );
+        let mut jobs = Vec::new();
+        for number in 1.. {
+            let query = format!("{filter}&pageSize={JOBS_ON_A_PAGE}&pageNumber={number}");
+            let answer = self.call(Method::GET, &["jobs"], &query, None).await?;
+            let JobPage { jobs: page, pagination } = answer.read(wire::read_jobs)?;
+            let page_is_empty = page.is_empty();
+            jobs.extend(page);
+            let Some(pagination) = pagination else { break };
+            if jobs.len() >= pagination.total {
+                let different: HashSet<_> = jobs.iter().map(|job| &job.id).collect();
+                if different.len() == pagination.total {
+                    break;
+                }
+                return answer.read(|_| Err("its pages do not add up to the number of jobs it names"));
+            }
+            if page_is_empty {
+                return answer.read(|_| Err("it ends before the number of jobs it names"));
+            }
+        }
+        let mut sorted = RefreshJobs::default();
+        for Job { id, ended } in jobs {
+            match ended {
+                Ok(Listed::Ended(job)) => sorted.ended.push(job),
+                Ok(Listed::Running) => {}
+                Ok(Listed::Other) => sorted.others += 1,
+                Err(reason) => sorted.odd.push(OddJob { id, reason: reason.to_owned() }),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// Reads what a job says in full. What cannot be told of is odd, and no error.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn refresh(&mut self, job: &EndedJob) -> Result<Result<Refresh, OddJob>, TableauError> {
+        let odd = |reason: String| Ok(Err(OddJob { id: job.id.clone(), reason }));
+        let answer = match self.call(Method::GET, &["jobs", &job.id], "", None).await {
+            Ok(answer) => answer,
+            // It is gone by now; or it is an incremental one, which old servers do not show.
+            Err(TableauError::Refused { status, code, .. })
+                if [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status)
+                    && code.as_deref() != Some(NO_SUCH_SITE) =>
+            {
+                return odd(format!("Tableau does not show it ({})", code.as_deref().unwrap_or(status.as_str())));
+            }
+            Err(error) => return Err(error),
+        };
+        match answer.read(|value| wire::read_refresh(value, job))? {
+            Ok(refresh) => Ok(Ok(refresh)),
+            Err(reason) => odd(reason.to_owned()),
+        }
+    }
+
     /// Lists all webhooks of the site, ours and foreign ones.
     ///
     /// # Errors
@@ -520,7 +667,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// As for every call.
-    pub async fn sign_out(self) -> Result<(), TableauError> {
+    pub async fn sign_out(mut self) -> Result<(), TableauError> {
         let call = Call { method: Method::POST, url: api(&self.server, self.version, &["auth", "signout"]) };
         match self.attempt(call, None).await {
             Err(error) if error.has_code(SESSION_GONE) => Ok(()),
@@ -552,11 +699,12 @@ impl Session<'_> {
         }
     }
 
-    async fn attempt(&self, call: Call, webhook: Option<&DesiredWebhook>) -> Result<Answer, TableauError> {
+    async fn attempt(&mut self, call: Call, webhook: Option<&DesiredWebhook>) -> Result<Answer, TableauError> {
         let token = &self.credentials.token;
         let body = webhook.map(wire::webhook);
-        let Received { status, body, .. } =
+        let Received { status, ahead, body, .. } =
             self.tableau.exchange(&call, Some(token), body.as_ref(), self.deadline).await?;
+        self.ahead = ahead.or(self.ahead);
         let url = webhook.map_or("", |webhook| webhook.url.expose());
         checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
     }

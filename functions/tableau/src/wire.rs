@@ -6,11 +6,17 @@ use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use shared::{
     event::Event,
+    notes::Notes,
+    refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
     registration::RegistrationUrl,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::ApiVersion;
+use crate::{ApiVersion, EndedJob};
+
+/// What the jobs of extract refreshes are called, full and incremental.
+pub(crate) const REFRESHES: [&str; 2] = ["refresh_extracts", "increment_extracts"];
 
 /// What an answer lacks, in words that repeat nothing of it.
 pub(crate) type Unreadable = &'static str;
@@ -22,7 +28,36 @@ pub(crate) struct Page {
     pub(crate) pagination: Option<Pagination>,
 }
 
-/// Which page it is, of how many webhooks in all.
+/// One page of a list of jobs.
+#[derive(Debug)]
+pub(crate) struct JobPage {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) pagination: Option<Pagination>,
+}
+
+/// A job of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) id: String,
+    /// What is to be known of it, or what is odd about it.
+    pub(crate) ended: Result<Listed, Odd>,
+}
+
+/// What a list says of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// It is a refresh that has ended.
+    Ended(EndedJob),
+    /// It has not ended.
+    Running,
+    /// It is no refresh.
+    Other,
+}
+
+/// What makes a job one that cannot be told of, in words that repeat nothing of it.
+pub(crate) type Odd = &'static str;
+
+/// Which page it is, of how many things in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pagination {
     pub(crate) number: usize,
@@ -84,18 +119,99 @@ pub(crate) fn read_page(answer: &Value) -> Result<Page, Unreadable> {
         Value::Object(_) => vec![read_webhook(webhooks)?],
         _ => return Err("its webhooks are no list"),
     };
-    let pagination = match &answer["pagination"] {
-        Value::Null => None,
-        pagination => {
-            let number = |member: &str| number(&pagination[member]).ok_or("its pagination has no numbers");
-            Some(Pagination {
-                number: number("pageNumber")?,
-                size: number("pageSize")?,
-                total: number("totalAvailable")?,
-            })
-        }
+    Ok(Page { webhooks, pagination: read_pagination(answer)? })
+}
+
+pub(crate) fn read_jobs(answer: &Value) -> Result<JobPage, Unreadable> {
+    let members = answer.as_object().ok_or("it is no JSON object")?;
+    if members.keys().any(|member| !["backgroundJobs", "pagination"].contains(&member.as_str())) {
+        return Err("it is no list of jobs");
+    }
+    let jobs = match &answer["backgroundJobs"] {
+        Value::Object(list) => list.get("backgroundJob").unwrap_or(&Value::Null),
+        list => list,
     };
-    Ok(Page { webhooks, pagination })
+    let jobs = match jobs {
+        Value::Null => Vec::new(),
+        Value::Array(jobs) => jobs.iter().map(read_job).collect::<Result<_, _>>()?,
+        Value::Object(_) => vec![read_job(jobs)?],
+        _ => return Err("its jobs are no list"),
+    };
+    Ok(JobPage { jobs, pagination: read_pagination(answer)? })
+}
+
+fn read_job(job: &Value) -> Result<Job, Unreadable> {
+    let text = |member: &str| job[member].as_str().filter(|text| !text.is_empty());
+    let id = text("id").ok_or("a job has no id")?;
+    let ended = || {
+        // Which was not asked for.
+        if text("jobType").is_some_and(|kind| !REFRESHES.contains(&kind)) {
+            return Ok(Listed::Other);
+        }
+        let status = text("status").ok_or("it has no status")?;
+        let outcome = match status.to_ascii_lowercase().as_str() {
+            "success" => RefreshOutcome::Succeeded,
+            "failed" => RefreshOutcome::Failed,
+            "cancelled" | "canceled" => RefreshOutcome::Cancelled,
+            "inprogress" | "pending" => return Ok(Listed::Running),
+            _ => return Err("it has a status that this release does not know"),
+        };
+        let started_at = text("startedAt").map(time_of).transpose()?;
+        let ended_at = time_of(text("endedAt").or(text("completedAt")).ok_or("it does not say when it ended")?)?;
+        Ok(Listed::Ended(EndedJob { id: id.to_owned(), outcome, started_at, ended_at }))
+    };
+    Ok(Job { id: id.to_owned(), ended: ended() })
+}
+
+fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "it has a time that is none")
+}
+
+/// What a job says in full.
+pub(crate) fn read_refresh(answer: &Value, listed: &EndedJob) -> Result<Result<Refresh, Odd>, Unreadable> {
+    let job = answer["job"].as_object().ok_or("it holds no job")?;
+    let refresh = || {
+        let outcome =
+            match job.get("finishCode").filter(|code| !code.is_null()).map(|code| (number(code), listed.outcome)) {
+                None => listed.outcome,
+                Some((Some(0), RefreshOutcome::Succeeded)) => RefreshOutcome::Succeeded,
+                Some((Some(1), RefreshOutcome::Failed)) => RefreshOutcome::Failed,
+                Some((Some(2), RefreshOutcome::Cancelled)) => RefreshOutcome::Cancelled,
+                Some((Some(0..=2), _)) => return Err("its finish code contradicts its status"),
+                Some(_) => return Err("it has a finish code that this release does not know"),
+            };
+        let details = job.get("extractRefreshJob").unwrap_or(&Value::Null);
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let resource = |member: &str, kind| {
+            let resource = &details[member];
+            Some(RefreshedResource { kind, luid: text(&resource["id"])?, name: text(&resource["name"]) })
+        };
+        let datasource = resource("datasource", RefreshedKind::Datasource);
+        let resource = match (datasource, resource("workbook", RefreshedKind::Workbook)) {
+            (Some(resource), None) | (None, Some(resource)) => resource,
+            (None, None) => return Err("it does not say what it refreshed"),
+            (Some(_), Some(_)) => return Err("it says that it refreshed two things"),
+        };
+        let started_at = job.get("startedAt").and_then(text).map(|at| time_of(&at)).transpose()?;
+        Ok(Refresh {
+            job_id: listed.id.clone(),
+            resource,
+            started_at: started_at.or(listed.started_at),
+            ended_at: listed.ended_at,
+            outcome,
+            notes: text(&details["notes"]).and_then(|notes| Notes::redacted(&notes)),
+        })
+    };
+    Ok(refresh())
+}
+
+fn read_pagination(answer: &Value) -> Result<Option<Pagination>, Unreadable> {
+    let pagination = &answer["pagination"];
+    if pagination.is_null() {
+        return Ok(None);
+    }
+    let number = |member: &str| number(&pagination[member]).ok_or("its pagination has no numbers");
+    Ok(Some(Pagination { number: number("pageNumber")?, size: number("pageSize")?, total: number("totalAvailable")? }))
 }
 
 /// Tableau writes numbers as texts.
@@ -247,6 +363,110 @@ mod tests {
             "webhook-source": { "webhook-source-event-workbook-created": {} } }))?;
         assert_eq!((old.event, old.is_enabled), (created, true));
         Ok(())
+    }
+
+    /// A job of a list, with a change.
+    fn listed(change: &Value) -> Value {
+        let mut job = json!({ "id": "j1", "status": "Failed", "jobType": "refresh_extracts", "priority": "50",
+            "createdAt": "2026-05-21T08:00:00Z", "startedAt": "2026-05-21T08:00:01Z", "endedAt": "2026-05-21T08:03:00Z" });
+        for (member, value) in change.as_object().into_iter().flatten() {
+            job[member] = value.clone();
+        }
+        job
+    }
+
+    fn ended(change: &Value) -> Result<Result<Listed, Odd>, Unreadable> {
+        let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": [listed(change)] } }))?;
+        page.jobs.into_iter().next().map(|job| job.ended).ok_or("none")
+    }
+
+    #[test]
+    fn a_list_of_jobs_is_read_in_every_shape_and_nothing_else_is_taken_for_one() {
+        let ids = |answer: &Value| {
+            let page = read_jobs(answer)?;
+            Ok::<_, Unreadable>(page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>())
+        };
+        for answer in [
+            json!({ "backgroundJobs": {} }),
+            json!({ "backgroundJobs": null }),
+            json!({ "backgroundJobs": [] }),
+            json!({ "backgroundJobs": { "backgroundJob": [] } }),
+            json!({ "pagination": { "pageNumber": "1", "pageSize": "100", "totalAvailable": "0" } }),
+        ] {
+            assert_eq!(ids(&answer), Ok(vec![]), "{answer}");
+        }
+        for answer in [
+            json!({ "backgroundJobs": { "backgroundJob": listed(&json!({})) } }),
+            json!({ "backgroundJobs": [listed(&json!({}))] }),
+        ] {
+            assert_eq!(ids(&answer), Ok(vec!["j1".to_owned()]), "{answer}");
+        }
+        for answer in [
+            json!([]),
+            json!({ "error": {} }),
+            json!({ "backgroundJobs": 1 }),
+            json!({ "backgroundJobs": [listed(&json!({ "id": "" }))] }),
+            json!({ "backgroundJobs": {}, "pagination": {} }),
+        ] {
+            assert!(ids(&answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn of_jobs_only_refreshes_that_ended_are_told_and_what_is_odd_is_named() {
+        for (change, outcome) in [
+            (json!({}), RefreshOutcome::Failed),
+            (json!({ "status": "Success", "jobType": "increment_extracts" }), RefreshOutcome::Succeeded),
+            (json!({ "status": "Cancelled", "jobType": null }), RefreshOutcome::Cancelled),
+        ] {
+            assert!(matches!(ended(&change), Ok(Ok(Listed::Ended(job))) if job.outcome == outcome), "{change}");
+        }
+        assert_eq!(ended(&json!({ "status": "InProgress", "endedAt": null })), Ok(Ok(Listed::Running)));
+        assert_eq!(ended(&json!({ "jobType": "run_flow" })), Ok(Ok(Listed::Other)));
+        for change in [
+            json!({ "status": "Suspended" }),
+            json!({ "status": null }),
+            json!({ "endedAt": null }),
+            json!({ "endedAt": "yesterday" }),
+            json!({ "startedAt": "2026-13-01" }),
+        ] {
+            assert!(matches!(ended(&change), Ok(Err(_))), "{change}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_read_in_full_and_one_that_leaves_doubt_is_odd() {
+        let Ok(Ok(Listed::Ended(list_item))) = ended(&json!({})) else { panic!("no job") };
+        let read = |change: &Value| {
+            let mut job = json!({ "id": "j1", "mode": "Asynchronous", "type": "RefreshExtract", "finishCode": "1",
+                "startedAt": "2026-05-21T08:00:01Z", "completedAt": "2026-05-21T08:03:00Z",
+                "extractRefreshJob": { "workbook": { "id": "w1", "name": "Superstore" }, "notes": "Login failed." } });
+            for (member, value) in change.as_object().into_iter().flatten() {
+                job[member] = value.clone();
+            }
+            read_refresh(&json!({ "job": job }), &list_item)
+        };
+        let refresh = read(&json!({})).ok().and_then(Result::ok).expect("a refresh");
+        assert_eq!(refresh.resource.name.as_deref(), Some("Superstore"));
+        assert_eq!((refresh.notes.is_some(), refresh.started_at), (true, list_item.started_at));
+        let sparse =
+            json!({ "finishCode": null, "startedAt": null, "extractRefreshJob": { "datasource": { "id": "d1" } } });
+        let refresh = read(&sparse).ok().and_then(Result::ok).expect("a refresh");
+        assert_eq!((refresh.notes, refresh.started_at), (None, list_item.started_at));
+        for change in [
+            json!({ "finishCode": "3" }),
+            json!({ "finishCode": 0 }),
+            json!({ "extractRefreshJob": null }),
+            json!({ "extractRefreshJob": {} }),
+            json!({ "extractRefreshJob": { "workbook": { "name": "without id" } } }),
+            json!({ "extractRefreshJob": { "workbook": { "id": "w" }, "datasource": { "id": "d" } } }),
+            json!({ "startedAt": "soon" }),
+        ] {
+            assert!(matches!(read(&change), Ok(Err(_))), "{change}");
+        }
+        for answer in [json!({}), json!({ "job": null }), json!([])] {
+            assert!(read_refresh(&answer, &list_item).is_err(), "{answer}");
+        }
     }
 
     #[test]

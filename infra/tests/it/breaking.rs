@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
-use documents::Document;
+use documents::{Block, Document};
 use infra::{python::PythonTools, service::http_client, workspace::Workspace};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
@@ -28,19 +28,12 @@ async fn webhooks(local: &Local) -> anyhow::Result<Vec<(String, bool)>> {
     Ok(webhooks)
 }
 
-#[tokio::test]
-async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()> {
-    let workspace = Workspace::locate()?;
-    let commands = documents::commands("README.md", "Break it, and see it repaired")?;
-    let readme = Document::read("README.md")?;
-    let shown = readme.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
-
-    let local = Local::up().await?;
+/// Runs commands as a person would paste them, and returns what each block printed.
+async fn paste(local: &Local, commands: &[Block]) -> anyhow::Result<Vec<String>> {
     // The workspace as far as the commands use it, with the files of this stack.
     let tools = local.folder.path().join("target/local/tools");
     fs::create_dir(&tools)?;
-    symlink(PythonTools::for_local_stack(&workspace)?.programs(), tools.join("bin"))?;
-    let before = webhooks(&local).await?;
+    symlink(PythonTools::for_local_stack(&Workspace::locate()?)?.programs(), tools.join("bin"))?;
     let script: String = commands.iter().map(|block| format!("{}echo '{}'\n", block.text, MARK.trim())).collect();
     let mut bash = Command::new("bash");
     bash.args(["-e", "-u", "-c", &script]).current_dir(&local.folder).stdin(Stdio::null()).kill_on_drop(true);
@@ -49,11 +42,23 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await??;
     let (said, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     ensure!(output.status.success() && errors.is_empty(), "{said}\n{errors}");
+    Ok(said.split_terminator(MARK).map(str::to_owned).collect())
+}
 
-    let printed: Vec<_> = said.split_terminator(MARK).collect();
-    let [loaded, planned, applied, refused, repaired] = printed[..] else { anyhow::bail!("other blocks: {said}") };
+#[tokio::test]
+async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()> {
+    let commands = documents::commands("README.md", "Break it, and see it repaired")?;
+    let readme = Document::read("README.md")?;
+    let shown = readme.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
+
+    let local = Local::up().await?;
+    let before = webhooks(&local).await?;
+    let printed = paste(&local, &commands).await?;
+    let [loaded, planned, applied, refused, repaired] = &printed[..] else {
+        anyhow::bail!("other blocks: {printed:?}")
+    };
     assert_eq!(loaded, "");
-    assert_eq!(shown.map(|block| block.text.as_str()).collect::<Vec<_>>(), [planned]);
+    assert_eq!(shown.map(|block| &block.text).collect::<Vec<_>>(), [planned]);
     for (printed, expected) in [
         (applied, "disabled by Tableau"),
         (applied, "not ours, left alone"),
@@ -67,5 +72,36 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     after.extend(["Labels", "Theirs"].map(|foreign| (foreign.to_owned(), true)));
     after.sort();
     assert_eq!(webhooks(&local).await?, after);
+    Ok(())
+}
+
+/// Commands behind the README's functions that they use.
+fn with_functions(commands: Vec<Block>) -> anyhow::Result<Vec<Block>> {
+    let functions = documents::commands("README.md", "Break it, and see it repaired")?;
+    Ok(functions.into_iter().take(1).chain(commands).collect())
+}
+
+#[tokio::test]
+async fn what_the_readme_lets_nobody_hear_of_is_recovered_once() -> anyhow::Result<()> {
+    let local = Local::up().await?;
+    let commands = with_functions(documents::commands("README.md", "Miss refreshes, and see them recovered")?)?;
+    let printed = paste(&local, &commands).await?;
+    let [_, reported, received] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    assert!(reported.contains("1 enabled") && reported.contains("3 recovered, 3 explained"), "{reported}");
+    for name in ["Sales", "Staff", "Stock"] {
+        assert_eq!(received.matches(&format!("WorkbookRefreshFailed\t{name}\ttrue")).count(), 1, "{received}");
+        let subject = format!("why the workbook refresh failed: {name}");
+        assert_eq!(received.matches(&subject).count(), 1, "{received}");
+    }
+    assert!(received.trim_end().ends_with("1 site is as declared.\nNone"), "{received}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_simulator_does_what_the_docs_tell_it() -> anyhow::Result<()> {
+    let local = Local::up().await?;
+    let commands = with_functions(documents::commands("docs/testing.md", "The simulated Tableau")?)?;
+    let printed = paste(&local, &commands).await?;
+    println!("{printed:#?}");
     Ok(())
 }

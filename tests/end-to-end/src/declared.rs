@@ -17,7 +17,7 @@ use reconciler::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::{alert::AlertMessage, keyring::Keyring};
+use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
 use tableau::Tableau;
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
@@ -37,20 +37,29 @@ pub struct Declared {
     keyring: Arc<Mutex<Option<SecretString>>>,
     /// What people were told of, as it is stored.
     told: Arc<Mutex<Option<String>>>,
-    /// The topic for people.
+    /// What is remembered of refreshes, as it is stored.
+    refreshes: Arc<Mutex<Option<String>>>,
+    /// The lease of the run that told of refreshes last, with its version.
+    lease: Arc<Mutex<Option<(String, i64)>>>,
+    /// The topics for people and for machines.
     pub people: People,
     /// The lines with metrics that the runs wrote.
     log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
+    /// The reconciler's `RECOVER_HOURS`; nothing is told of refreshes if they are "0".
+    pub recover_hours: &'static str,
     /// Certificates of authorities that Tableau servers are trusted by besides the public ones.
     pub tableau_ca: Option<String>,
 }
 
-/// People, and what they got.
+/// People, and what they got; and machines, which are told on another topic.
 #[derive(Clone, Debug, Default)]
 pub struct People {
     got: Arc<Mutex<Vec<AlertMessage>>>,
+    events: Arc<Mutex<Vec<EventMessage>>>,
+    /// After how many events no more are taken; never if not set.
+    pub events_taken: Arc<Mutex<Option<usize>>>,
     /// Whether nothing gets through to them.
     pub are_unreachable: bool,
 }
@@ -59,6 +68,11 @@ impl People {
     /// Takes what they got since the last time.
     pub fn take(&self) -> Vec<AlertMessage> {
         std::mem::take(&mut self.got.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What machines got.
+    pub fn events(&self) -> Vec<EventMessage> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes the subjects of what they got since the last time, in order.
@@ -79,12 +93,28 @@ impl Topic<AlertMessage> for People {
     }
 }
 
+impl Topic<EventMessage> for People {
+    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+        let mut taken = self.events_taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *taken {
+            Some(0) => return Err("SNS is not available".into()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        Ok(())
+    }
+}
+
 impl Default for Declared {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
             told: Arc::default(),
+            refreshes: Arc::default(),
+            lease: Arc::default(),
+            recover_hours: "0",
             people: People::default(),
             tableau_ca: None,
             log: Arc::default(),
@@ -128,6 +158,26 @@ impl Parameters for Declared {
         *self.stored_told() = Some(told.to_owned());
         Ok(())
     }
+
+    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.stored_refreshes().clone())
+    }
+
+    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        *self.stored_refreshes() = Some(refreshes.to_owned());
+        Ok(())
+    }
+
+    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
+        Ok(self.stored_lease().clone())
+    }
+
+    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
+        let mut stored = self.stored_lease();
+        let version = stored.as_ref().map_or(0, |(_, version)| *version) + 1;
+        *stored = Some((lease.to_owned(), version));
+        Ok(version)
+    }
 }
 
 impl Declared {
@@ -151,6 +201,16 @@ impl Declared {
     /// What people were told of, as it is stored.
     pub fn stored_told(&self) -> MutexGuard<'_, Option<String>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of refreshes, as it is stored.
+    pub fn stored_refreshes(&self) -> MutexGuard<'_, Option<String>> {
+        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease of the run that told of refreshes last, as it is stored, with its version.
+    pub fn stored_lease(&self) -> MutexGuard<'_, Option<(String, i64)>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signing keys, as they are stored.
@@ -209,7 +269,7 @@ impl Declared {
     /// # Errors
     ///
     /// The harness is wrong.
-    pub fn reconciler<P: Parameters, A: Topic<AlertMessage>>(
+    pub fn reconciler<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage> + Clone>(
         &self,
         parameters: P,
         people: A,
@@ -223,6 +283,9 @@ impl Declared {
                 "TABLEAU_CA_PARAMETER" => "/tableau-fanout/tableau-ca",
                 "NAME_PREFIX" => "fan",
                 "EVENTS" => self.events,
+                "REFRESHES_PARAMETER" => "/tableau-fanout/refreshes",
+                "EVENTS_TOPIC_ARN" => "arn:aws:sns:us-east-1:000000000000:fan-events",
+                "RECOVER_HOURS" => self.recover_hours,
                 _ => return None,
             };
             Some(value.to_owned())
@@ -231,7 +294,7 @@ impl Declared {
         let log = MetricLog::new("tableau-fanout-reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        Ok(Reconciler::new(config, parameters, Some(people), Tableau::new()?, log))
+        Ok(Reconciler::new(config, parameters, Some(people.clone()), Some(people), Tableau::new()?, log))
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.
@@ -241,7 +304,7 @@ impl Declared {
     /// There is none.
     pub async fn apply_to_first(&self) -> anyhow::Result<SiteReport> {
         let report = match self.apply().await? {
-            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report)) => report,
+            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => report,
             Err(failure) => anyhow::bail!("{failure}"),
         };
         report.sites.into_iter().next().ok_or_else(|| anyhow::anyhow!("no site"))

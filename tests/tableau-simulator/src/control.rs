@@ -1,5 +1,7 @@
-//! What no Tableau server has: calls that make sites, let events happen, switch oddities on, and change webhooks and
-//! tokens behind everybody's back.
+//! What no Tableau server has: calls that make sites, let events happen and refreshes run, switch oddities on, and
+//! change webhooks and tokens behind everybody's back.
+
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -9,11 +11,12 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use shared::event::Event;
+use time::{OffsetDateTime, serde::rfc3339};
 use uuid::Uuid;
 
 use crate::{
     delivery::Delivery,
-    model::{Oddities, Site, Webhook, World},
+    model::{Oddities, RefreshKind, RefreshOutcome, Schedule, Site, Webhook, World},
     server::Simulator,
 };
 
@@ -43,6 +46,67 @@ pub struct NewEvent {
     /// How often it is delivered: Tableau repeats itself now and then. Once if not set.
     #[serde(default = "once")]
     pub times: usize,
+}
+
+/// `POST /_simulator/refreshes`: lets an extract refresh run, which leaves a job and lets its events happen: that it
+/// started, and that it succeeded or failed. The answer is a [`Refreshed`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRefresh {
+    /// The site's contentUrl.
+    pub site: String,
+    /// What is refreshed.
+    pub kind: RefreshKind,
+    /// Its name.
+    pub name: String,
+    /// Its identifier. If not set, that of an earlier refresh of the same name, or a new one.
+    #[serde(default)]
+    pub luid: Option<String>,
+    /// How it ends.
+    pub outcome: RefreshOutcome,
+    /// What the job notes: why it failed.
+    #[serde(default)]
+    pub notes: Option<String>,
+    /// Whether only new rows are fetched.
+    #[serde(default)]
+    pub is_incremental: bool,
+    /// How long it took; a minute if not set.
+    #[serde(default = "a_minute")]
+    pub took_seconds: u32,
+    /// When it ended; now if not set.
+    #[serde(default, with = "rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// What came of a refresh.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// Identifier of the job.
+    pub job: String,
+    /// Identifier of what was refreshed.
+    pub luid: String,
+    /// What became of its events.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// `POST /_simulator/schedules`: lets an extract refresh run again and again, first when the time has passed once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSchedule {
+    /// The time between two runs, in seconds; at least 1.
+    pub every_seconds: u32,
+    /// What runs.
+    pub refresh: NewRefresh,
+}
+
+/// `DELETE /_simulator/schedules`: ends the schedules of everything of a name.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldSchedule {
+    /// The site's contentUrl.
+    pub site: String,
+    /// Name of what is refreshed.
+    pub name: String,
 }
 
 /// `PUT /_simulator/oddities`: switches a site's oddities.
@@ -113,12 +177,18 @@ fn once() -> usize {
     1
 }
 
+fn a_minute() -> u32 {
+    60
+}
+
 type Refused = (StatusCode, String);
 
 pub(crate) fn router() -> Router<Simulator> {
     Router::new()
         .route("/_simulator/sites", post(add_site))
         .route("/_simulator/events", post(fire))
+        .route("/_simulator/refreshes", post(refresh))
+        .route("/_simulator/schedules", post(add_schedule).delete(end_schedules))
         .route("/_simulator/oddities", put(set_oddities))
         .route("/_simulator/webhooks", get(webhooks).post(add_webhook).patch(change_webhooks).delete(delete_webhooks))
         .route("/_simulator/tokens", post(add_token).delete(revoke_token))
@@ -132,6 +202,39 @@ async fn add_site(State(simulator): State<Simulator>, Json(new): Json<NewToken>)
 async fn fire(State(simulator): State<Simulator>, Json(new): Json<NewEvent>) -> Result<Json<Vec<Delivery>>, Refused> {
     site(&mut simulator.world(), &new.site)?;
     Ok(Json(simulator.fire(&new.site, &new.event, &new.body, new.times).await))
+}
+
+async fn refresh(State(simulator): State<Simulator>, Json(new): Json<NewRefresh>) -> Result<Json<Refreshed>, Refused> {
+    let (job, deliveries) = simulator.refresh(&new).await.ok_or_else(|| no_site(&new.site))?;
+    Ok(Json(Refreshed { job: job.id, luid: job.luid, deliveries }))
+}
+
+async fn add_schedule(State(simulator): State<Simulator>, Json(new): Json<NewSchedule>) -> Result<StatusCode, Refused> {
+    let NewSchedule { every_seconds, refresh } = new;
+    if every_seconds == 0 {
+        return Err((StatusCode::BAD_REQUEST, "every_seconds is at least 1".to_owned()));
+    }
+    let (content_url, name) = (refresh.site.clone(), refresh.name.clone());
+    let runs = simulator.clone();
+    let mut world = simulator.world();
+    let schedules = &mut site(&mut world, &content_url)?.schedules;
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(every_seconds.into())).await;
+            runs.refresh(&refresh).await;
+        }
+    });
+    schedules.push(Schedule { name, task: task.abort_handle() });
+    Ok(StatusCode::CREATED)
+}
+
+async fn end_schedules(
+    State(simulator): State<Simulator>,
+    Json(old): Json<OldSchedule>,
+) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let schedules = &mut site(&mut world, &old.site)?.schedules;
+    done_to(schedules.extract_if(.., |schedule| schedule.name == old.name).count(), "schedule", &old.name)
 }
 
 async fn set_oddities(State(simulator): State<Simulator>, Json(new): Json<NewOddities>) -> Result<StatusCode, Refused> {
@@ -197,8 +300,11 @@ async fn revoke_token(State(simulator): State<Simulator>, Json(old): Json<OldTok
 }
 
 fn site<'a>(world: &'a mut World, content_url: &str) -> Result<&'a mut Site, Refused> {
-    let site = world.sites.get_mut(content_url);
-    site.ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no site {content_url:?}")))
+    world.sites.get_mut(content_url).ok_or_else(|| no_site(content_url))
+}
+
+fn no_site(content_url: &str) -> Refused {
+    (StatusCode::NOT_FOUND, format!("there is no site {content_url:?}"))
 }
 
 /// The answer to a call that did what it says to everything of a name.

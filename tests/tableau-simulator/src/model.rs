@@ -1,9 +1,11 @@
-//! What a Tableau server knows: sites, webhooks, tokens, sessions.
+//! What a Tableau server knows: sites, webhooks, tokens, sessions, and the refreshes that ran.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shared::event::Event;
+use time::OffsetDateTime;
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 /// Why Tableau disables a webhook, in its own words.
@@ -35,6 +37,10 @@ pub struct Site {
     pub tokens: Vec<AccessToken>,
     /// Its webhooks, in the order they were made.
     pub webhooks: Vec<Webhook>,
+    /// The extract refreshes that ran.
+    pub jobs: Vec<Job>,
+    /// The extract refreshes that run again and again.
+    pub schedules: Vec<Schedule>,
     /// How it deviates from the newest documentation.
     pub oddities: Oddities,
     /// The calls it was sent, as method and path.
@@ -71,19 +77,78 @@ pub struct Webhook {
     pub status_change_reason: Option<String>,
 }
 
+/// An extract refresh that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its identifier.
+    pub id: String,
+    /// What was refreshed.
+    pub kind: RefreshKind,
+    /// Identifier of what was refreshed.
+    pub luid: String,
+    /// Name of what was refreshed.
+    pub name: String,
+    /// How it ended.
+    pub outcome: RefreshOutcome,
+    /// Whether only new rows were fetched.
+    pub is_incremental: bool,
+    /// When it began: the true time, whatever the server's clock says.
+    pub started_at: OffsetDateTime,
+    /// When it ended, likewise.
+    pub ended_at: OffsetDateTime,
+    /// Why it failed.
+    pub notes: Option<String>,
+}
+
+/// The kinds of things that have extracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshKind {
+    /// A published data source.
+    Datasource,
+    /// A workbook.
+    Workbook,
+}
+
+/// How a refresh ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshOutcome {
+    /// As it should.
+    Succeeded,
+    /// For a reason that the job's notes tell.
+    Failed,
+    /// By somebody's hand. Tableau has no event for it.
+    Cancelled,
+}
+
+/// A refresh that runs again and again, until this is dropped.
+#[derive(Debug)]
+pub struct Schedule {
+    /// Name of what is refreshed.
+    pub name: String,
+    pub(crate) task: AbortHandle,
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// How a site deviates from the newest documentation: each an oddity that was documented or seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Oddities {
-    /// How an empty list of webhooks is written in JSON.
+    /// How an empty list of webhooks or jobs is written in JSON.
     pub empty_list: EmptyList,
-    /// A list of one webhook is the webhook itself, in JSON.
+    /// A list of one webhook or job is that itself, in JSON.
     pub lone_object: bool,
     /// `isEnabled` is a text in JSON.
     pub enabled_as_text: bool,
     /// How a webhook's event is told.
     pub event_shape: EventShape,
-    /// Lists come in pages of this many webhooks.
+    /// Lists come in pages of this many webhooks, and of no more jobs.
     pub page_size: Option<usize>,
     /// The last page is never there.
     pub last_page_missing: bool,
@@ -119,6 +184,26 @@ pub struct Oddities {
     pub test_body: TestBody,
     /// The result of a test spells its status `statusCode`.
     pub test_status_code: bool,
+    /// How its jobs deviate.
+    pub jobs: JobOddities,
+}
+
+/// How a site's jobs deviate from the newest documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobOddities {
+    /// This many calls for jobs are answered with 429, the wait told in the text alone.
+    pub too_many_requests: usize,
+    /// A job does not say what it refreshed.
+    pub without_resource: bool,
+    /// A job does not say when it ended.
+    pub without_end: bool,
+    /// Every job's finish code, such as 3, which an old sample has for one that was cancelled.
+    pub finish_code: Option<String>,
+    /// Every job's type.
+    pub job_type: Option<String>,
+    /// The server's clock is ahead by this many seconds, or behind: its jobs' and events' times and its `Date`.
+    pub clock_offset_seconds: i64,
 }
 
 /// How an empty list of webhooks is written: `{"webhooks": …}`.
@@ -169,6 +254,8 @@ impl World {
             id: Uuid::new_v4().to_string(),
             tokens: Vec::new(),
             webhooks: Vec::new(),
+            jobs: Vec::new(),
+            schedules: Vec::new(),
             oddities: Oddities::default(),
             calls: Vec::new(),
         };

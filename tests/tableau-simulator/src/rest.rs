@@ -4,7 +4,13 @@ use serde_json::{Map, Value, json};
 use shared::event::Event;
 use uuid::Uuid;
 
-use crate::model::{AccessToken, EmptyList, EventShape, Oddities, Site, TestBody, Webhook, World};
+use crate::{
+    jobs,
+    model::{AccessToken, EmptyList, EventShape, Oddities, Site, TestBody, Webhook, World},
+};
+
+/// First version that lists jobs.
+const JOBS: (u32, u32) = (3, 1);
 
 /// First version that knows webhooks, their update, and the `event` attribute.
 const WEBHOOKS: (u32, u32) = (3, 6);
@@ -52,7 +58,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
+    pub(crate) const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
         Self { status, code, summary, detail, is_html: false, retry_after: None }
     }
 
@@ -83,28 +89,39 @@ const WRONG_METHOD: Refusal = Refusal::new(405, 405_000, "Method Not Allowed", "
 const TOO_MANY: Refusal = Refusal::new(429, 429_000, "Too Many Requests", "Too many requests, retry after 29 minutes.");
 const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "Something went wrong.");
 
-/// Answers a call. The delay the answer takes comes with it.
-pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, u64) {
+/// How an answer comes, whatever it says.
+#[derive(Debug, Default)]
+pub(crate) struct Manner {
+    /// How much later than it could.
+    pub(crate) delay_ms: u64,
+    /// How much the server's clock is ahead.
+    pub(crate) clock_offset_seconds: i64,
+}
+
+/// Answers a call.
+pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, Manner) {
     let mut segments = call.path.trim_matches('/').split('/');
     let Some(version) = segments.next().and_then(version).filter(|version| *version <= world.newest_version) else {
-        return (Err(NO_SUCH_PATH), 0);
+        return (Err(NO_SUCH_PATH), Manner::default());
     };
     let segments: Vec<_> = segments.collect();
     let (site, result) = match (call.method.as_str(), &segments[..]) {
         // The documentation writes it one way, Tableau's own Python client the other.
-        ("GET", ["serverinfo" | "serverInfo"]) => return (Ok(server_info(world.newest_version)), 0),
+        ("GET", ["serverinfo" | "serverInfo"]) => (None, Ok(server_info(world.newest_version))),
         ("POST", ["auth", "signin"]) => sign_in(world, call),
         ("POST", ["auth", "signout"]) => sign_out(world, call),
-        (_, ["sites", site, "webhooks", rest @ ..]) if version >= WEBHOOKS => {
-            webhooks(world, call, version, site, rest)
+        (_, ["sites", site, "webhooks", ..]) if version >= WEBHOOKS => {
+            of_site(world, call, version, site, &segments[2..])
         }
-        (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => return (Err(WRONG_METHOD), 0),
-        _ => return (Err(NO_SUCH_PATH), 0),
+        (_, ["sites", site, "jobs", ..]) if version >= JOBS => of_site(world, call, version, site, &segments[2..]),
+        (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => (None, Err(WRONG_METHOD)),
+        _ => (None, Err(NO_SUCH_PATH)),
     };
-    let Some(site) = site else { return (result, 0) };
+    let Some(site) = site else { return (result, Manner::default()) };
     site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
-    let is_html = site.oddities.html_errors;
-    (result.map_err(|refusal| Refusal { is_html, ..refusal }), site.oddities.delay_ms)
+    let Oddities { html_errors: is_html, delay_ms, .. } = site.oddities;
+    let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
+    (result.map_err(|refusal| Refusal { is_html, ..refusal }), Manner { delay_ms, clock_offset_seconds })
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {
@@ -177,7 +194,7 @@ fn session_of<'a>(site: &'a mut Site, call: &Call) -> Option<&'a mut AccessToken
     site.tokens.iter_mut().find(|token| token.session.is_some() && token.session == call.token)
 }
 
-fn webhooks<'a>(world: &'a mut World, call: &Call, version: (u32, u32), site_id: &str, rest: &[&str]) -> Answered<'a> {
+fn of_site<'a>(world: &'a mut World, call: &Call, version: (u32, u32), site_id: &str, rest: &[&str]) -> Answered<'a> {
     let Some(site) = world.sites.values_mut().find(|site| site.id == site_id) else {
         return (None, Err(NO_SUCH_SITE));
     };
@@ -202,11 +219,15 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
     if !is_administrator {
         return Err(NOT_AN_ADMINISTRATOR);
     }
-    let too_many = Refusal { retry_after: site.oddities.retry_after_seconds, ..TOO_MANY };
-    for (left, refusal) in
-        [(&mut site.oddities.too_many_requests, too_many), (&mut site.oddities.server_errors, INTERNAL)]
-    {
-        if *left > 0 {
+    let is_of_jobs = rest.first() == Some(&"jobs");
+    let oddities = &mut site.oddities;
+    let too_many = || Refusal { retry_after: oddities.retry_after_seconds, ..TOO_MANY };
+    for (left, applies, refusal) in [
+        (&mut oddities.too_many_requests, true, too_many()),
+        (&mut oddities.jobs.too_many_requests, is_of_jobs, too_many()),
+        (&mut oddities.server_errors, true, INTERNAL),
+    ] {
+        if applies && *left > 0 {
             *left -= 1;
             return Err(refusal);
         }
@@ -230,22 +251,24 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
 
 fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> Result<Reply, Refusal> {
     match (call.method.as_str(), rest) {
-        ("GET", []) => list(site, &call.query),
-        ("POST", []) => {
+        ("GET", ["jobs"]) => jobs::list(site, &call.query),
+        ("GET", ["jobs", id]) => jobs::get(site, id),
+        ("GET", ["webhooks"]) => list(site, &call.query),
+        ("POST", ["webhooks"]) => {
             let webhook = read_webhook(call, version, &site.oddities, None)?;
             let answer = Reply::Body(201, json!({ "webhook": write_webhook(&webhook, &site.oddities) }));
             site.webhooks.push(webhook);
             Ok(answer)
         }
-        ("DELETE", [id]) => {
+        ("DELETE", ["webhooks", id]) => {
             let position = site.webhooks.iter().position(|webhook| webhook.id == *id).ok_or(WEBHOOK_GONE)?;
             site.webhooks.remove(position);
             Ok(Reply::Nothing)
         }
-        ("PUT", [_]) if version < UPDATE => Err(NO_SUCH_PATH),
-        ("GET" | "PUT", [id]) | ("GET", [id, "test"]) => {
+        ("PUT", ["webhooks", _]) if version < UPDATE => Err(NO_SUCH_PATH),
+        ("GET" | "PUT", ["webhooks", id]) | ("GET", ["webhooks", id, "test"]) => {
             let webhook = site.webhooks.iter_mut().find(|webhook| webhook.id == *id).ok_or(NO_SUCH_WEBHOOK)?;
-            if rest.len() == 2 {
+            if rest.len() == 3 {
                 return Ok(test(webhook, &site.oddities));
             }
             let mut status = 200;
@@ -255,7 +278,7 @@ fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str])
             }
             Ok(Reply::Body(status, json!({ "webhook": write_webhook(webhook, &site.oddities) })))
         }
-        (_, [] | [_] | [_, "test"]) => Err(WRONG_METHOD),
+        (_, ["webhooks" | "jobs"] | [_, _] | ["webhooks", _, "test"]) => Err(WRONG_METHOD),
         _ => Err(NO_SUCH_PATH),
     }
 }
@@ -277,16 +300,26 @@ fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
             webhooks.clear();
         }
     }
-    let list = match (webhooks.len(), oddities.empty_list) {
+    write_list(&mut answer, ["webhooks", "webhook"], webhooks, oddities);
+    Ok(Reply::Body(200, Value::Object(answer)))
+}
+
+/// Adds a list to an answer, in one of the ways in which Tableau writes them: the names are the list's and an item's.
+pub(crate) fn write_list(
+    answer: &mut Map<String, Value>,
+    [list, item]: [&str; 2],
+    mut items: Vec<Value>,
+    oddities: &Oddities,
+) {
+    let written = match (items.len(), oddities.empty_list) {
         (0, EmptyList::Object) => Some(json!({})),
         (0, EmptyList::Missing) => None,
         (0, EmptyList::Null) => Some(Value::Null),
         (0, EmptyList::List) => Some(json!([])),
-        (1, _) if oddities.lone_object => Some(json!({ "webhook": webhooks.remove(0) })),
-        _ => Some(json!({ "webhook": webhooks })),
+        (1, _) if oddities.lone_object => Some(json!({ item: items.remove(0) })),
+        _ => Some(json!({ item: items })),
     };
-    answer.extend(list.map(|list| ("webhooks".to_owned(), list)));
-    Ok(Reply::Body(200, Value::Object(answer)))
+    answer.extend(written.map(|written| (list.to_owned(), written)));
 }
 
 fn test(webhook: &Webhook, oddities: &Oddities) -> Reply {

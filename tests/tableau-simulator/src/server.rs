@@ -20,14 +20,16 @@ use axum::{
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use shared::event::Event;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
-    control,
+    control::{self, NewRefresh},
     delivery::{Courier, Delivery},
-    model::World,
-    rest::{self, Call, Reply},
+    model::{Job, RefreshKind, RefreshOutcome, World},
+    rest::{self, Call, Manner, Refusal, Reply},
     xml,
 };
 
@@ -114,6 +116,55 @@ impl Simulator {
         join_all(deliveries).await.into_iter().flatten().collect()
     }
 
+    /// Lets an extract refresh run: its job is there to be read, and then its events happen as [`Simulator::fire`] lets
+    /// them, first that it started. A site that is not there has no refreshes.
+    pub async fn refresh(&self, new: &NewRefresh) -> Option<(Job, Vec<Delivery>)> {
+        let (job, site_luid, clock) = {
+            let mut world = self.world();
+            let site = world.sites.get_mut(&new.site)?;
+            let known = site.jobs.iter().find(|job| job.kind == new.kind && job.name == new.name);
+            let known = || known.map(|job| job.luid.clone());
+            let luid = new.luid.clone().or_else(known).unwrap_or_else(|| Uuid::new_v4().to_string());
+            let ended_at = new.ended_at.unwrap_or_else(OffsetDateTime::now_utc);
+            let job = Job {
+                id: Uuid::new_v4().to_string(),
+                kind: new.kind,
+                luid,
+                name: new.name.clone(),
+                outcome: new.outcome,
+                is_incremental: new.is_incremental,
+                started_at: ended_at.saturating_sub(time::Duration::seconds(new.took_seconds.into())),
+                ended_at,
+                notes: new.notes.clone(),
+            };
+            site.jobs.push(job.clone());
+            (job, site.id.clone(), time::Duration::seconds(site.oddities.jobs.clock_offset_seconds))
+        };
+        let kind = match job.kind {
+            RefreshKind::Datasource => "Datasource",
+            RefreshKind::Workbook => "Workbook",
+        };
+        let ended = match job.outcome {
+            RefreshOutcome::Succeeded => Some("Succeeded"),
+            RefreshOutcome::Failed => Some("Failed"),
+            RefreshOutcome::Cancelled => None,
+        };
+        let mut deliveries = Vec::new();
+        for (stage, at) in [(Some("Started"), job.started_at), (ended, job.ended_at)] {
+            let Some(Ok(event)) = stage.map(|stage| format!("{kind}Refresh{stage}").parse::<Event>()) else { continue };
+            let payload = json!({
+                "resource": "EXTRACTS",
+                "event_type": event,
+                "resource_name": job.name,
+                "site_luid": site_luid,
+                "resource_luid": job.luid,
+                "created_at": at.saturating_add(clock).format(&Rfc3339).unwrap_or_default(),
+            });
+            deliveries.extend(self.fire(&new.site, &event, &payload.to_string(), 1).await);
+        }
+        Some((job, deliveries))
+    }
+
     fn disable(&self, content_url: &str, id: &str) {
         let mut world = self.world();
         let webhooks = world.sites.get_mut(content_url).into_iter().flat_map(|site| &mut site.webhooks);
@@ -127,11 +178,22 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let call = call(&parts.method, &parts.uri, &parts.headers, &body);
-    let (result, delay_ms) = rest::answer(&mut simulator.world(), &call);
+    let (result, Manner { delay_ms, clock_offset_seconds }) = rest::answer(&mut simulator.world(), &call);
     if delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     }
     let in_json = header_text(&parts.headers, header::ACCEPT).contains("application/json");
+    let mut response = written_result(&simulator, result, in_json).await;
+    let now = OffsetDateTime::now_utc().saturating_add(time::Duration::seconds(clock_offset_seconds));
+    let date = now.format(format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    ));
+    let date = date.ok().and_then(|date| HeaderValue::try_from(date).ok());
+    date.and_then(|date| response.headers_mut().insert(header::DATE, date));
+    response
+}
+
+async fn written_result(simulator: &Simulator, result: Result<Reply, Refusal>, in_json: bool) -> Response {
     match result {
         Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
         Ok(Reply::Moved(location)) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),

@@ -8,7 +8,7 @@ use quick_xml::{
 use serde_json::{Map, Value};
 
 /// Members that XML writes as elements with a text.
-const TEXT_ELEMENTS: [&str; 5] = ["body", "detail", "productVersion", "restApiVersion", "summary"];
+const TEXT_ELEMENTS: [&str; 6] = ["body", "detail", "notes", "productVersion", "restApiVersion", "summary"];
 
 /// Reads a request: the root element's children.
 pub(crate) fn read(text: &str) -> anyhow::Result<Value> {

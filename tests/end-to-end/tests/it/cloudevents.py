@@ -34,6 +34,7 @@ for line in pathlib.Path(sys.argv[1]).read_bytes().split(b"\n"):
     assert event.get_specversion() == "1.0", line
     assert event.get_subject() == raw.get("subject"), line
     assert event.get_datacontenttype() == raw.get("datacontenttype"), line
+    assert event.get_extension("recovered") == raw.get("recovered"), line
     # An event without a time gets the time of reading from the SDK.
     assert "time" not in raw or event.get_time() == isoparse(raw["time"]), line
     if "data_base64" in raw:

@@ -5,7 +5,12 @@ use end_to_end::{declared::site, local_stack::LocalStack};
 use infra::{cloud::STACK, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::{
+    keyring::{KEY_BYTES, Keyring},
+    remembered::SETTLED,
+};
+use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
+use time::{Duration, OffsetDateTime};
 
 /// A payload with a name of its own, so that no two are duplicates.
 fn payload(event: &str, name: &str) -> Value {
@@ -246,5 +251,62 @@ async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> 
     assert_eq!(later.keyring(aws).await?.to_stored().expose_secret(), keyring.expose_secret());
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "later"), 1).await?;
     assert_eq!(answers, [Some(200)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_queue_once() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookRefreshFailed"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let failed = stack.cloud.subscribe_queue(&stack.stack, "failed", &json!({ "action": ["refresh-failed"] })).await?;
+    let alerts = stack.stack.output("AlertsTopicArn")?;
+    let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({})).await?;
+    // Long enough for jobs to end between what that run told of and what the next one may.
+    let ended_at = OffsetDateTime::now_utc() - SETTLED + Duration::SECOND;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    site(&stack.tableau, "marketing", |site| {
+        site.webhooks[0].disable(None);
+        for name in ["Sales", "Staff", "Stock"] {
+            site.jobs.push(Job {
+                id: format!("job-of-{name}"),
+                kind: RefreshKind::Workbook,
+                luid: format!("luid-of-{name}"),
+                name: name.to_owned(),
+                outcome: RefreshOutcome::Failed,
+                is_incremental: false,
+                started_at: ended_at - Duration::minutes(1),
+                ended_at,
+                notes: Some("Login failed for user 'etl'.".to_owned()),
+            });
+        }
+    })?;
+    let report = stack.cloud.apply(&stack.stack).await?;
+    let count = |member: &str| report["sites"][0][member].as_array().map(Vec::len);
+    assert_eq!((count("enabled"), count("recovered"), count("explained")), (Some(1), Some(3), Some(3)), "{report}");
+    let mut arrived = stack.cloud.receive_some(&failed).await?;
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        let messages = stack.cloud.receive_some(&people).await?;
+        let subjects = messages.iter().filter_map(|message| {
+            let body: Value = serde_json::from_str(message["Body"].as_str()?).ok()?;
+            body["Subject"].as_str().map(str::to_owned)
+        });
+        told.extend(subjects);
+    }
+    let report = stack.cloud.apply(&stack.stack).await?;
+    assert_eq!(report["sites"][0]["recovered"], json!([]), "{report}");
+    arrived.extend(stack.cloud.receive(&failed).await?);
+    let attribute = |message: &Value, name: &str| message["MessageAttributes"][name]["StringValue"].clone();
+    let mut names: Vec<_> = arrived
+        .iter()
+        .map(|message| (attribute(message, "resource_name"), attribute(message, "recovered")))
+        .map(|(name, recovered)| format!("{name} {recovered}"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["\"Sales\" \"true\"", "\"Staff\" \"true\"", "\"Stock\" \"true\""]);
+    told.sort();
+    let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name}");
+    assert_eq!(told[2..], ["Sales", "Staff", "Stock"].map(why));
     Ok(())
 }

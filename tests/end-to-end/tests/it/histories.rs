@@ -4,7 +4,7 @@
 //! keys, waits, and how calls of different sites mingle.
 
 mod history;
-mod living;
+pub(crate) mod living;
 
 use std::{
     env,
@@ -56,7 +56,7 @@ const AT_ONCE: u64 = 48;
 const MOST_SMALLER: usize = 300;
 
 /// A number from the environment.
-fn number(variable: &str, otherwise: u64) -> anyhow::Result<u64> {
+pub(crate) fn number(variable: &str, otherwise: u64) -> anyhow::Result<u64> {
     let Some(text) = env::var_os(variable) else { return Ok(otherwise) };
     let number = text.to_str().and_then(|text| text.parse().ok());
     number.with_context(|| format!("{variable} is no number"))

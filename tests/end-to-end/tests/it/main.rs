@@ -12,6 +12,8 @@ mod peers;
 mod people;
 mod privileges;
 mod reconciling;
+mod refresh_histories;
+mod refreshes;
 mod running;
 mod subscribing;
 mod tableau;

@@ -54,4 +54,17 @@ with server.auth.sign_in(tsc.PersonalAccessTokenAuth(token_name, token_secret, s
     else:
         raise AssertionError("a deleted webhook was found")
 
+    jobs, pages = server.jobs.get()
+    assert [(job.status, job.type, job.title) for job in jobs] == [("Failed", "refresh_extracts", "A & B")], jobs
+    assert (pages.page_number, pages.page_size, pages.total_available) == (1, 100, 1), pages
+    job = server.jobs.get_by_id(jobs[0].id)
+    assert (job.finish_code, job.workbook_id, job.workbook_name) == (1, "99", "A & B"), job
+    assert job.notes == ["Login failed for user 'x'."], job.notes
+    for status, count in (("Failed", 1), ("Success", 0)):
+        options = tsc.RequestOptions()
+        failed = tsc.Filter(tsc.RequestOptions.Field.Status, tsc.RequestOptions.Operator.Equals, status)
+        options.filter.add(failed)
+        found, _ = server.jobs.get(req_options=options)
+        assert len(found) == count, found
+
 print("all as expected")

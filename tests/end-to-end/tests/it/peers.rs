@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::destination::Destination;
 use infra::{python::PythonTools, sample, workspace::Workspace};
@@ -11,11 +12,15 @@ use serde_json::json;
 use shared::{
     keyring::{KEY_BYTES, Keyring},
     message::Delivery,
+    notes::Notes,
+    refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+    registration::Registration,
 };
 use tableau_simulator::{
     model::{Oddities, TestBody},
     server::Simulator,
 };
+use time::OffsetDateTime;
 use tokio::process::Command;
 
 fn tools(workspace: &Workspace) -> anyhow::Result<PythonTools> {
@@ -40,6 +45,9 @@ async fn tableaus_own_python_client_takes_the_simulator_for_tableau() -> anyhow:
         let tableau = Simulator::start(Some(destination.address.clone())).await?;
         let oddities = Oddities { test_body, ..Oddities::default() };
         tableau.simulator.world().add_site("marketing", "peer", "peer-secret").oddities = oddities;
+        let refresh = json!({ "site": "marketing", "kind": "workbook", "name": "A & B", "luid": "99",
+            "outcome": "failed", "notes": "Login failed for user 'x'." });
+        tableau.simulator.refresh(&serde_json::from_value(refresh)?).await;
         let script = workspace.file("tests/end-to-end/tests/it/peer.py");
         let server = format!("http://{}", tableau.address);
         let script = script.to_string_lossy();
@@ -85,6 +93,22 @@ fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
     Ok(delivery.message(delivery.id("request"))?.body)
 }
 
+/// Messages that are made of a job, not of a delivery.
+fn messages_of_a_refresh() -> anyhow::Result<Vec<String>> {
+    let refresh = Refresh {
+        job_id: "a1b2".to_owned(),
+        resource: RefreshedResource { kind: RefreshedKind::Workbook, luid: "99".to_owned(), name: None },
+        started_at: None,
+        ended_at: OffsetDateTime::UNIX_EPOCH,
+        outcome: RefreshOutcome::Failed,
+        notes: Notes::redacted("Login failed for user."),
+    };
+    let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+    let recovered = refresh.recovered_event(&registration, "site").context("no event")?;
+    let explained = refresh.explained_event(&registration.site, "site").context("no event")?;
+    Ok(vec![recovered.body, explained.body])
+}
+
 /// Bodies of every kind: recorded, odd, and made up.
 fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
     const MADE_UP: usize = 300;
@@ -124,6 +148,7 @@ async fn the_cloudevents_projects_own_sdk_reads_every_message() -> anyhow::Resul
             messages.push(message(event, &body)?);
         }
     }
+    messages.extend(messages_of_a_refresh()?);
     let file = tempfile::NamedTempFile::new()?;
     fs::write(&file, messages.join("\n"))?;
     let script = workspace.file("tests/end-to-end/tests/it/cloudevents.py");

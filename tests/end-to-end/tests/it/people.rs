@@ -74,7 +74,7 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
     insta::assert_snapshot!(texts["email"].as_str().context("no e-mail")?, @"
     Tableau site marketing: fan-ViewDeleted: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
 
-    It is enabled again. What happened meanwhile is lost, since Tableau keeps nothing.
+    It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost.
 
     Why its deliveries failed, the receiver's log says: /aws/lambda/fan-receiver.
     ");

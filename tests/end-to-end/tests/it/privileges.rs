@@ -254,8 +254,9 @@ fn rows(stack: &Stack, other_key: &str) -> anyhow::Result<Vec<Row>> {
     let other_topic = "arn:aws:sns:us-east-1:000000000000:theirs";
     let get = "ssm get-parameter --name";
     let put = "ssm put-parameter --overwrite --type String --value x --name";
-    let [keys, state, tableau_ca, site] =
-        ["signing-keys", "state", "tableau-ca", "sites/marketing"].map(|name| stack.parameter(name));
+    let [keys, state, refreshes, lease, tableau_ca, site] =
+        ["signing-keys", "state", "refreshes", "refreshes-lease", "tableau-ca", "sites/marketing"]
+            .map(|name| stack.parameter(name));
     let send = "sqs send-message --message-body hello --queue-url";
     let (dead_letters, failed_runs) = (stack.output("DeadLettersUrl")?, stack.output("FailedRunsUrl")?);
     let (receiver, reconciler) = (stack.output("ReceiverName")?, stack.output("ReconcilerName")?);
@@ -272,16 +273,21 @@ fn rows(stack: &Stack, other_key: &str) -> anyhow::Result<Vec<Row>> {
         row(RECEIVER, false, stream, &reconciler_log, &[]),
         row(RECEIVER, false, get, &site, &[]),
         row(RECEIVER, false, get, &state, &[]),
+        row(RECEIVER, false, get, &refreshes, &[]),
         row(RECEIVER, false, get, &tableau_ca, &[]),
         row(RECEIVER, false, "ssm get-parameters-by-path --path", stack.output("SitesPath")?, &[]),
         row(RECEIVER, false, put, &keys, &[]),
         row(RECEIVER, false, send, failed_runs, &[]),
         row(RECONCILER, true, publish, alerts, &[]),
-        row(RECONCILER, false, publish, events, &[]),
+        row(RECONCILER, true, publish, events, &[]),
         row(RECONCILER, true, get, &keys, &[]),
         row(RECONCILER, true, get, &state, &[]),
         row(RECONCILER, true, get, &tableau_ca, &[]),
         row(RECONCILER, true, put, &state, &[]),
+        row(RECONCILER, true, get, &refreshes, &[]),
+        row(RECONCILER, true, put, &refreshes, &[]),
+        row(RECONCILER, true, get, &lease, &[]),
+        row(RECONCILER, true, put, &lease, &[]),
         row(RECONCILER, true, put, &keys, &[]),
         row(RECONCILER, false, put, &site, &[]),
         row(RECONCILER, false, put, &tableau_ca, &[]),
@@ -302,6 +308,7 @@ fn rows(stack: &Stack, other_key: &str) -> anyhow::Result<Vec<Row>> {
     rows.extend([
         unencrypted(RECEIVER, publish, events),
         unencrypted(RECEIVER, publish, alerts),
+        unencrypted(RECONCILER, publish, events),
         unencrypted(RECONCILER, publish, alerts),
         unencrypted(RECONCILER, send, failed_runs),
         unencrypted(SCHEDULE, send, dead_letters),

@@ -1,6 +1,6 @@
 //! The simulator's own behaviour, where it is Tableau's.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use end_to_end::{
@@ -26,6 +26,16 @@ async fn control(tableau: &Running, method: Method, path: &str, body: &Value) ->
     let url = format!("http://{}/_simulator/{path}", tableau.address);
     let response = http_client()?.request(method, url).json(body).send().await?;
     Ok((response.status(), response.text().await?))
+}
+
+/// Opens a session. The answer is the site's identifier and the session's token.
+async fn signed_in(tableau: &Running) -> anyhow::Result<(String, String)> {
+    let sign_in = json!({ "credentials": { "personalAccessTokenName": "fanout",
+        "personalAccessTokenSecret": secret_of(SITE), "site": { "contentUrl": SITE } } });
+    let post = http_client()?.post(format!("http://{}/api/3.27/auth/signin", tableau.address));
+    let session: Value = post.header("accept", "application/json").json(&sign_in).send().await?.json().await?;
+    let text = |pointer| session.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok((text("/credentials/site/id"), text("/credentials/token")))
 }
 
 #[tokio::test]
@@ -177,15 +187,10 @@ async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_a
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let mut declared = Declared::sites(&tableau, &[SITE]);
     let call = async |method, body| control(&tableau, method, "tokens", &body).await;
-    let sign_in = json!({ "credentials": { "personalAccessTokenName": "fanout",
-        "personalAccessTokenSecret": secret_of(SITE), "site": { "contentUrl": SITE } } });
-    let api = |path: &str| format!("http://{}/api/3.27/{path}", tableau.address);
-    let post = http_client()?.post(api("auth/signin")).header("accept", "application/json").json(&sign_in);
-    let session: Value = post.send().await?.json().await?;
-    let text = |pointer: &str| session.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let list = api(&format!("sites/{}/webhooks", text("/credentials/site/id")));
+    let (site_id, token) = signed_in(&tableau).await?;
+    let list = format!("http://{}/api/3.27/sites/{site_id}/webhooks", tableau.address);
     let list = async || {
-        let get = http_client()?.get(&list).header("x-tableau-auth", text("/credentials/token"));
+        let get = http_client()?.get(&list).header("x-tableau-auth", &token);
         anyhow::Ok(get.send().await?.status())
     };
     assert_eq!(list().await?, StatusCode::OK);
@@ -207,5 +212,187 @@ async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_a
     }
     let report = declared.apply_to_first().await?;
     assert!(!report.failed(), "{:?}", report.errors);
+    Ok(())
+}
+
+/// A site with a session, to read its jobs with.
+struct Jobs {
+    tableau: Running,
+    address: String,
+    token: String,
+}
+
+impl Jobs {
+    async fn start(destination: &Destination) -> anyhow::Result<Self> {
+        let tableau = registered(destination).await?;
+        let (site_id, token) = signed_in(&tableau).await?;
+        let address = format!("http://{}/api/3.27/sites/{site_id}/jobs", tableau.address);
+        Ok(Self { tableau, address, token })
+    }
+
+    async fn get(&self, rest: &str) -> anyhow::Result<(StatusCode, Value)> {
+        let get = http_client()?.get(format!("{}{rest}", self.address)).header("accept", "application/json");
+        let response = get.header("x-tableau-auth", &self.token).send().await?;
+        Ok((response.status(), response.json().await?))
+    }
+
+    /// What a list has to say: the names, and how many there are in all.
+    async fn listed(&self, query: &str) -> anyhow::Result<(Vec<String>, String)> {
+        let (status, list) = self.get(query).await?;
+        anyhow::ensure!(status == StatusCode::OK, "{query}: {status} {list}");
+        let jobs = list["backgroundJobs"]["backgroundJob"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok((jobs.iter().map(|job| text(&job["title"])).collect(), text(&list["pagination"]["totalAvailable"])))
+    }
+
+    async fn refresh(&self, refresh: Value) -> anyhow::Result<Value> {
+        let mut body = json!({ "site": SITE, "kind": "workbook" });
+        let members = refresh.as_object().into_iter().flatten();
+        members.for_each(|(name, value)| body[name] = value.clone());
+        let (status, answer) = control(&self.tableau, Method::POST, "refreshes", &body).await?;
+        anyhow::ensure!(status == StatusCode::OK, "{status} {answer}");
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_lets_its_events_happen_and_leaves_a_job_that_says_why_it_failed() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let jobs = Jobs::start(&destination).await?;
+    assert_eq!(jobs.get("").await?.1["backgroundJobs"], json!({}));
+    let ended = json!({ "name": "Superstore", "luid": "99", "outcome": "failed", "notes": "Login failed for user.",
+        "took_seconds": 90, "ended_at": "2026-05-21T08:01:30Z" });
+    let first = jobs.refresh(ended).await?;
+    let id = first["job"].as_str().unwrap_or_default();
+    assert_eq!(
+        jobs.get("").await?.1,
+        json!({
+            "pagination": { "pageNumber": "1", "pageSize": "100", "totalAvailable": "1" },
+            "backgroundJobs": { "backgroundJob": [{
+                "id": id, "status": "Failed", "jobType": "refresh_extracts", "priority": "50", "title": "Superstore",
+                "createdAt": "2026-05-21T08:00:00Z", "startedAt": "2026-05-21T08:00:00Z",
+                "endedAt": "2026-05-21T08:01:30Z",
+            }] },
+        })
+    );
+    assert_eq!(
+        jobs.get(&format!("/{id}")).await?.1,
+        json!({ "job": {
+            "id": id, "mode": "Asynchronous", "type": "RefreshExtract", "progress": "100", "finishCode": "1",
+            "createdAt": "2026-05-21T08:00:00Z", "startedAt": "2026-05-21T08:00:00Z",
+            "completedAt": "2026-05-21T08:01:30Z",
+            "extractRefreshJob": { "workbook": { "id": "99", "name": "Superstore" }, "notes": "Login failed for user." },
+        } })
+    );
+    let second = jobs.refresh(json!({ "name": "Superstore", "outcome": "cancelled" })).await?;
+    assert_eq!(second["luid"], "99");
+    let bodies: Vec<Value> =
+        destination.received().iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
+    // The site is registered for failed refreshes only.
+    assert_eq!(
+        bodies,
+        [json!({ "resource": "EXTRACTS", "event_type": "WorkbookRefreshFailed", "resource_name": "Superstore",
+            "site_luid": bodies[0]["site_luid"], "resource_luid": "99", "created_at": "2026-05-21T08:01:30Z" })]
+    );
+    let calls = site(&jobs.tableau, SITE, |site| site.calls.iter().filter(|call| call.contains("jobs")).count())?;
+    assert_eq!(calls, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refused() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let jobs = Jobs::start(&destination).await?;
+    for (name, outcome, minute) in [("A", "failed", 10), ("B", "succeeded", 20), ("C", "failed", 30)] {
+        let ended_at = format!("2026-05-21T08:{minute}:00Z");
+        let is_incremental = name == "C";
+        jobs.refresh(
+            json!({ "name": name, "outcome": outcome, "ended_at": ended_at, "is_incremental": is_incremental }),
+        )
+        .await?;
+    }
+    let from = |time| format!("?filter=status:eq:Failed,completedAt:gte:2026-05-21T08:{time}:00Z");
+    for (query, names, total) in [
+        (String::new(), "C B A", "3"),
+        (from(10), "C A", "2"),
+        (from(11), "C", "1"),
+        (from(31), "", "0"),
+        ("?filter=completedAt%3Alt%3A2026-05-21T08%3A20%3A00Z".to_owned(), "A", "1"),
+        ("?filter=jobType:eq:increment_extracts".to_owned(), "C", "1"),
+        ("?filter=jobType:in:[refresh_extracts,increment_extracts]&pageSize=2".to_owned(), "C B", "3"),
+        ("?pageSize=2&pageNumber=2".to_owned(), "A", "3"),
+    ] {
+        let expected = (names.split_whitespace().map(str::to_owned).collect(), total.to_owned());
+        assert_eq!(jobs.listed(&query).await?, expected, "{query}");
+    }
+    for (query, code) in [
+        ("?filter=state:eq:Failed", "400000"),
+        ("?filter=", "400000"),
+        ("?sorting=none", "400000"),
+        ("?pageSize=1001", "400007"),
+        ("?pageNumber=0", "400006"),
+        ("?pageSize=2&pageNumber=3", "400006"),
+        ("/none", "404031"),
+    ] {
+        let (status, answer) = jobs.get(query).await?;
+        assert!(status.is_client_error() && answer["error"]["code"] == code, "{query}: {status} {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let jobs = Jobs::start(&destination).await?;
+    let refreshed =
+        jobs.refresh(json!({ "name": "A", "outcome": "failed", "ended_at": "2026-05-21T08:00:00Z" })).await?;
+    let detail = format!("/{}", refreshed["job"].as_str().unwrap_or_default());
+    let odd = async |oddities: Value| {
+        let body = json!({ "site": SITE, "oddities": oddities });
+        let (status, said) = control(&jobs.tableau, Method::PUT, "oddities", &body).await?;
+        anyhow::ensure!(status == StatusCode::NO_CONTENT, "{said}");
+        anyhow::Ok((jobs.get("").await?, jobs.get(&detail).await?))
+    };
+    let ((_, list), _) = odd(json!({ "lone_object": true })).await?;
+    assert!(list["backgroundJobs"]["backgroundJob"].is_object(), "{list}");
+    let ((_, list), _) = odd(json!({ "last_page_missing": true })).await?;
+    assert_eq!((&list["backgroundJobs"], &list["pagination"]["totalAvailable"]), (&json!({}), &json!("1")));
+    let ((_, list), (_, job)) = odd(json!({ "jobs": { "without_resource": true, "without_end": true,
+        "finish_code": "3", "job_type": "Brew", "clock_offset_seconds": -3600 } }))
+    .await?;
+    let listed = &list["backgroundJobs"]["backgroundJob"][0];
+    assert_eq!((&listed["jobType"], listed.get("endedAt")), (&json!("Brew"), None));
+    let job = &job["job"];
+    assert_eq!((&job["type"], &job["finishCode"], job.get("completedAt")), (&json!("Brew"), &json!("3"), None));
+    assert_eq!((&job["extractRefreshJob"], &job["startedAt"]), (&json!({}), &json!("2026-05-21T06:59:00Z")));
+    let ((first, _), (second, _)) = odd(json!({ "jobs": { "too_many_requests": 1 } })).await?;
+    assert_eq!((first, second), (StatusCode::TOO_MANY_REQUESTS, StatusCode::OK));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refresh_runs_on_a_schedule_until_that_ends() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let jobs = Jobs::start(&destination).await?;
+    let refresh = json!({ "site": SITE, "kind": "workbook", "name": "A", "outcome": "succeeded" });
+    let call = async |method, body| control(&jobs.tableau, method, "schedules", &body).await;
+    let never = json!({ "every_seconds": 0, "refresh": refresh });
+    assert_eq!(call(Method::POST, never).await?.0, StatusCode::BAD_REQUEST);
+    let often = json!({ "every_seconds": 1, "refresh": refresh });
+    assert_eq!(call(Method::POST, often).await?.0, StatusCode::CREATED);
+    let ran = async || anyhow::Ok(jobs.listed("").await?.0.len());
+    let seen = tokio::time::timeout(Duration::from_secs(30), async {
+        while ran().await? < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    });
+    seen.await??;
+    let old = json!({ "site": SITE, "name": "A" });
+    assert_eq!(call(Method::DELETE, old.clone()).await?.0, StatusCode::NO_CONTENT);
+    let before = ran().await?;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(ran().await?, before);
+    assert_eq!(call(Method::DELETE, old).await?.0, StatusCode::NOT_FOUND);
     Ok(())
 }

@@ -10,7 +10,7 @@ use proptest::{
 };
 use reconciler::request::Action;
 use serde_json::{Value, json};
-use tableau_simulator::model::{EmptyList, EventShape, Oddities, TestBody};
+use tableau_simulator::model::{EmptyList, EventShape, JobOddities, Oddities, TestBody};
 
 /// The most sites a history has.
 pub(super) const MOST_SITES: usize = 3;
@@ -293,6 +293,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             refuses_site_events,
             test_body,
             test_status_code,
+            jobs: JobOddities::default(),
         }
     })
 }

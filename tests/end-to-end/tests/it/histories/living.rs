@@ -27,6 +27,7 @@ use shared::{
     alert::AlertMessage,
     event::Event,
     keyring::Keyring,
+    message::EventMessage,
     registration::{Claim, ReceiverUrl, Registration, SiteName, Verified},
 };
 use tableau_simulator::{
@@ -59,17 +60,17 @@ const SHORT_TIME: Duration = Duration::from_millis(60_040);
 /// The declaration of the history that is being lived, which changes between runs. A crash can fall before and after
 /// each use of it.
 #[derive(Clone, Debug, Default)]
-struct Kept {
+pub(crate) struct Kept {
     declared: Arc<Mutex<Declared>>,
     uses: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Kept {
-    fn declared(&self) -> MutexGuard<'_, Declared> {
+    pub(crate) fn declared(&self) -> MutexGuard<'_, Declared> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn uses(&self) -> MutexGuard<'_, Vec<&'static str>> {
+    pub(crate) fn uses(&self) -> MutexGuard<'_, Vec<&'static str>> {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,6 +126,33 @@ impl Parameters for Kept {
     async fn store_told(&self, told: &str) -> Result<(), BoxError> {
         let declared = self.declared().clone();
         self.used("store what was told", declared.store_told(told)).await
+    }
+
+    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read refreshes", declared.refreshes()).await
+    }
+
+    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        let declared = self.declared().clone();
+        self.used("store refreshes", declared.store_refreshes(refreshes)).await
+    }
+
+    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
+        let declared = self.declared().clone();
+        self.used("read lease", declared.refreshes_lease()).await
+    }
+
+    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
+        let declared = self.declared().clone();
+        self.used("store lease", declared.store_refreshes_lease(lease)).await
+    }
+}
+
+impl Topic<EventMessage> for Kept {
+    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+        let people = self.declared().people.clone();
+        self.used("publish", people.publish(message)).await
     }
 }
 
@@ -481,11 +509,7 @@ impl Living<'_> {
     /// Waits until what a run that is no more had sent was carried out: a call that is made now, on a connection of its
     /// own, is answered later than that.
     async fn settle(&self) -> anyhow::Result<()> {
-        let mut connection = TcpStream::connect(self.environment.tableau.address).await?;
-        let call = b"GET /api/2.4/serverinfo HTTP/1.1\r\nhost: tableau\r\nconnection: close\r\n\r\n";
-        connection.write_all(call).await?;
-        connection.read_to_end(&mut Vec::new()).await?;
-        Ok(())
+        settle(&self.environment.tableau).await
     }
 
     fn look(&self) -> anyhow::Result<Seen> {
@@ -667,6 +691,15 @@ impl Living<'_> {
     }
 }
 
+/// Waits until what a run that is no more had sent to Tableau was carried out.
+pub(crate) async fn settle(tableau: &Running) -> anyhow::Result<()> {
+    let mut connection = TcpStream::connect(tableau.address).await?;
+    let call = b"GET /api/2.4/serverinfo HTTP/1.1\r\nhost: tableau\r\nconnection: close\r\n\r\n";
+    connection.write_all(call).await?;
+    connection.read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
 type Outcome = Result<Result<Report, Failure>, Crashed>;
 
 /// How far a run came that was cut off, together with what ran beside it.
@@ -698,7 +731,7 @@ impl SeenSite {
 }
 
 /// What a webhook may speak for at the receiver.
-fn verified(webhook: &Webhook, keyring: Option<&Keyring>) -> Option<Verified> {
+pub(crate) fn verified(webhook: &Webhook, keyring: Option<&Keyring>) -> Option<Verified> {
     let path = webhook.url.strip_prefix(RECEIVER_URL.trim_end_matches('/'))?;
     Claim::parse(path)?.verify(keyring?)
 }

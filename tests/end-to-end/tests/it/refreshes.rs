@@ -1,0 +1,464 @@
+//! Refreshes that Tableau does not tell of, and what the reconciler makes of its jobs.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use end_to_end::{
+    declared::{Declared, site},
+    destination::Destination,
+};
+use reconciler::{reconciler::Failure, report::SiteReport, request::Action};
+use serde_json::Value;
+use shared::{message::EventMessage, remembered::SETTLED};
+use tableau_simulator::{
+    model::{Job, JobOddities, Oddities, RefreshKind, RefreshOutcome},
+    server::{Running, Simulator},
+};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+const SITE: &str = "marketing";
+
+/// A Tableau server with one site that is as declared, and a reconciler that tells of refreshes.
+struct Refreshes {
+    tableau: Running,
+    declared: Declared,
+    _destination: Destination,
+}
+
+/// Moves every time in stored JSON into the past: so long ago it was stored.
+pub(super) fn long_ago(stored: &str, passed: Duration) -> anyhow::Result<String> {
+    fn shift(value: &mut Value, passed: Duration) {
+        match value {
+            Value::String(text) => {
+                if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
+                    *text = (at - passed).format(&Rfc3339).unwrap_or_default();
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| shift(value, passed)),
+            Value::Object(members) => members.values_mut().for_each(|value| shift(value, passed)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut value: Value = serde_json::from_str(stored)?;
+    shift(&mut value, passed);
+    Ok(value.to_string())
+}
+
+/// Lets time pass: everything that is stored, and every job, is so much older.
+pub(super) fn pass(tableau: &Running, declared: &Declared, sites: &[&str], time: Duration) -> anyhow::Result<()> {
+    if let Some(stored) = &mut *declared.stored_refreshes()
+        && let Ok(older) = long_ago(stored, time)
+    {
+        *stored = older;
+    }
+    if let Some((lease, _)) = &mut *declared.stored_lease()
+        && let Ok(older) = long_ago(lease, time)
+    {
+        *lease = older;
+    }
+    for name in sites {
+        site(tableau, name, |site| {
+            for job in &mut site.jobs {
+                job.started_at -= time;
+                job.ended_at -= time;
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// A workbook's refresh that failed just now.
+fn failed(id: &str) -> Job {
+    let ended_at = OffsetDateTime::now_utc();
+    Job {
+        id: id.to_owned(),
+        kind: RefreshKind::Workbook,
+        luid: format!("luid-of-{id}"),
+        name: format!("Name of {id}"),
+        outcome: RefreshOutcome::Failed,
+        is_incremental: false,
+        started_at: ended_at - Duration::minutes(2),
+        ended_at,
+        notes: Some("Login failed for user 'etl'.".to_owned()),
+    }
+}
+
+impl Refreshes {
+    async fn start() -> anyhow::Result<Self> {
+        let destination = Destination::answering(StatusCode::OK).await?;
+        let tableau = Simulator::start(Some(destination.address.clone())).await?;
+        let mut declared = Declared::sites(&tableau, &[SITE]);
+        declared.recover_hours = "24";
+        declared.events = "WorkbookRefreshFailed,ViewDeleted";
+        let refreshes = Self { tableau, declared, _destination: destination };
+        let report = refreshes.declared.apply().await??;
+        assert!(report.text.ends_with("failures from now on are explained."), "{}", report.text);
+        refreshes.pass(15)?;
+        Ok(refreshes)
+    }
+
+    /// Runs the reconciler.
+    async fn apply(&self) -> anyhow::Result<SiteReport> {
+        site(&self.tableau, SITE, |site| site.calls.clear())?;
+        self.declared.apply_to_first().await
+    }
+
+    fn pass(&self, minutes: i64) -> anyhow::Result<()> {
+        pass(&self.tableau, &self.declared, &[SITE], Duration::minutes(minutes))
+    }
+
+    fn fail(&self, id: &str) -> anyhow::Result<()> {
+        site(&self.tableau, SITE, |site| site.jobs.push(failed(id)))
+    }
+
+    fn disable(&self) -> anyhow::Result<()> {
+        site(&self.tableau, SITE, |site| {
+            site.webhooks.iter_mut().filter(|it| it.name.ends_with("Failed")).for_each(|webhook| webhook.disable(None));
+        })
+    }
+
+    fn calls(&self) -> anyhow::Result<Vec<String>> {
+        site(&self.tableau, SITE, |site| site.calls.clone())
+    }
+
+    fn odd(&self, jobs: JobOddities) -> anyhow::Result<()> {
+        site(&self.tableau, SITE, |site| site.oddities.jobs = jobs)
+    }
+
+    /// What machines got, as event and resource, sorted.
+    fn told(&self) -> Vec<String> {
+        let of = |name: &str, event: &EventMessage| event.attributes.get(name).cloned().unwrap_or_default();
+        let told = self.declared.people.events();
+        let mut told: Vec<_> =
+            told.iter().map(|event| format!("{} {}", of("event_type", event), of("resource_luid", event))).collect();
+        told.sort();
+        told
+    }
+}
+
+#[tokio::test]
+async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_and_explained_once() -> anyhow::Result<()>
+{
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    for id in ["j1", "j2", "j3"] {
+        refreshes.fail(id)?;
+    }
+    refreshes.pass(10)?;
+    let report = refreshes.declared.apply().await??;
+    let lines = report.text.lines().map(|line| line.split(" at 2").next().unwrap_or_default());
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
+    marketing: 1 enabled, 1 unchanged, 1 tested, 3 recovered, 3 explained
+      ! fan-WorkbookRefreshFailed: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
+      ? fan-WorkbookRefreshFailed: Tableau's test was answered 200
+      < WorkbookRefreshFailed of the workbook "Name of j1"
+      < WorkbookRefreshFailed of the workbook "Name of j2"
+      < WorkbookRefreshFailed of the workbook "Name of j3"
+      < why the refresh of the workbook "Name of j1" failed
+      < why the refresh of the workbook "Name of j2" failed
+      < why the refresh of the workbook "Name of j3" failed
+    1 site is as declared.
+    "#);
+    let told = [
+        "RefreshFailureExplained luid-of-j1",
+        "RefreshFailureExplained luid-of-j2",
+        "RefreshFailureExplained luid-of-j3",
+        "WorkbookRefreshFailed luid-of-j1",
+        "WorkbookRefreshFailed luid-of-j2",
+        "WorkbookRefreshFailed luid-of-j3",
+    ];
+    assert_eq!(refreshes.told(), told);
+    let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
+    assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
+    let subjects = refreshes.declared.people.take_subjects();
+    insta::assert_snapshot!(subjects.join("\n"), @"
+    Tableau marketing: 3 missed events found in the jobs
+    Tableau marketing: webhook was disabled
+    Tableau marketing: why the workbook refresh failed: Name of j1
+    Tableau marketing: why the workbook refresh failed: Name of j2
+    Tableau marketing: why the workbook refresh failed: Name of j3
+    ");
+    let line: Value = serde_json::from_str(refreshes.declared.log().last().context("no line")?)?;
+    assert_eq!((line["Recovered"].as_f64(), line["Explained"].as_f64()), (Some(3.0), Some(3.0)), "{line}");
+    for minutes in [0, 15, 15] {
+        refreshes.pass(minutes)?;
+        let report = refreshes.apply().await?;
+        assert_eq!((report.recovered, report.explained, report.not_recovered), (vec![], vec![], vec![]));
+    }
+    assert_eq!(refreshes.told(), told);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unchanged_run_costs_one_call_more_and_none_where_it_is_switched_off() -> anyhow::Result<()> {
+    let mut refreshes = Refreshes::start().await?;
+    let without = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
+    refreshes.apply().await?;
+    let with = ["POST auth/signin", "GET sites/{site}/webhooks", "GET sites/{site}/jobs", "POST auth/signout"];
+    assert_eq!(refreshes.calls()?, with);
+    refreshes.declared.recover_hours = "0";
+    refreshes.pass(15)?;
+    let (stored, lease) = (refreshes.declared.stored_refreshes().clone(), refreshes.declared.stored_lease().clone());
+    refreshes.apply().await?;
+    assert_eq!(refreshes.calls()?, without);
+    let after = (refreshes.declared.stored_refreshes().clone(), refreshes.declared.stored_lease().clone());
+    assert_eq!(after, (stored, lease));
+    // Nor where nobody wants to hear of refreshes, or asks only what would be done.
+    refreshes.declared.recover_hours = "24";
+    refreshes.declared.run(Action::Plan, None).await??;
+    refreshes.declared.events = "ViewDeleted";
+    refreshes.apply().await?;
+    refreshes.apply().await?;
+    assert_eq!(refreshes.calls()?, without);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failure_whose_webhook_works_is_explained_in_the_thread_of_its_alert_and_not_recovered() -> anyhow::Result<()>
+{
+    let refreshes = Refreshes::start().await?;
+    refreshes.fail("j1")?;
+    // What is young is left to the next run.
+    let report = refreshes.apply().await?;
+    assert_eq!(report.explained, []);
+    refreshes.pass(15)?;
+    refreshes.declared.people.take();
+    let report = refreshes.apply().await?;
+    assert_eq!((report.recovered.len(), report.explained.len()), (0, 1));
+    assert_eq!(refreshes.calls()?.iter().filter(|call| call.contains("/jobs")).count(), 2);
+    let alerts = refreshes.declared.people.take();
+    let texts: Value = serde_json::from_str(&alerts.first().context("no alert")?.body)?;
+    let card: Value = serde_json::from_str(texts["https"].as_str().context("no card")?)?;
+    assert!(card["content"]["description"].as_str().is_some_and(|text| text.contains("Login failed")), "{card:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_told_of_by_the_next_run() -> anyhow::Result<()> {
+    let usual = Oddities::default();
+    for oddities in [
+        Oddities { jobs: JobOddities { too_many_requests: 9, ..JobOddities::default() }, ..usual.clone() },
+        Oddities { page_size: Some(2), last_page_missing: true, ..usual.clone() },
+    ] {
+        let refreshes = Refreshes::start().await?;
+        refreshes.disable()?;
+        (0..3).try_for_each(|number| refreshes.fail(&format!("j{number}")))?;
+        refreshes.pass(10)?;
+        // The webhook is repaired, and the jobs cannot be read: what is owed stays owed.
+        refreshes.apply().await?;
+        refreshes.disable()?;
+        refreshes.fail("j4")?;
+        refreshes.pass(10)?;
+        site(&refreshes.tableau, SITE, |site| site.oddities.jobs = oddities.jobs.clone())?;
+        let page = (oddities.page_size, oddities.last_page_missing);
+        let before = refreshes.told();
+        if page.1 {
+            // The webhooks come on one page, the jobs do not.
+            (0..3).try_for_each(|number| refreshes.fail(&format!("k{number}")))?;
+            refreshes.pass(10)?;
+            site(&refreshes.tableau, SITE, |site| (site.oddities.page_size, site.oddities.last_page_missing) = page)?;
+        }
+        let report = refreshes.apply().await?;
+        assert_eq!((report.recovered, report.explained), (vec![], vec![]));
+        assert_eq!(refreshes.told(), before);
+        let calls = refreshes.calls()?.into_iter().filter(|call| call.contains("/jobs")).count();
+        assert!(page.1 || (calls == 1 && report.notes[0].contains("429")), "{calls}: {:?}", report.notes);
+        site(&refreshes.tableau, SITE, |site| site.oddities = Oddities::default())?;
+        refreshes.pass(15)?;
+        let report = refreshes.apply().await?;
+        assert!(report.recovered.iter().any(|recovered| recovered.job == "j4"), "{report:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::Result<()> {
+    let usual = JobOddities::default();
+    for (oddities, reason) in [
+        (JobOddities { without_resource: true, ..usual.clone() }, "it does not say what it refreshed"),
+        (
+            JobOddities { finish_code: Some("3".to_owned()), ..usual.clone() },
+            "a finish code that this release does not know",
+        ),
+        (JobOddities { without_end: true, ..usual.clone() }, "it does not say when it ended"),
+    ] {
+        let refreshes = Refreshes::start().await?;
+        refreshes.disable()?;
+        refreshes.fail("j1")?;
+        refreshes.pass(10)?;
+        refreshes.odd(oddities)?;
+        let report = refreshes.apply().await?;
+        assert_eq!(refreshes.told(), [""; 0]);
+        assert!(report.not_recovered.len() == 1 && report.not_recovered[0].to_string().contains(reason), "{report:?}");
+        assert!(
+            refreshes
+                .declared
+                .people
+                .take_subjects()
+                .contains(&"Tableau marketing: refreshes may be missing".to_owned())
+        );
+    }
+    let refreshes = Refreshes::start().await?;
+    refreshes.fail("j1")?;
+    refreshes.pass(10)?;
+    refreshes.odd(JobOddities { job_type: Some("run_flow".to_owned()), ..usual })?;
+    let report = refreshes.apply().await?;
+    assert_eq!(report.notes, ["1 of its jobs are of a type that was not asked for, and were skipped."]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> anyhow::Result<()> {
+    for offset in [-7200, -90, -20, 20, 90, 7200] {
+        let refreshes = Refreshes::start().await?;
+        // From its first run on the server's clock was as it is.
+        *refreshes.declared.stored_refreshes() = None;
+        refreshes.odd(JobOddities { clock_offset_seconds: offset, ..JobOddities::default() })?;
+        refreshes.apply().await?;
+        refreshes.pass(15)?;
+        let mut told = 0;
+        for round in 0..14 {
+            if round == 0 {
+                refreshes.disable()?;
+            }
+            if round < 2 {
+                refreshes.fail(&format!("j{round}"))?;
+            }
+            let report = refreshes.apply().await?;
+            told += report.recovered.len();
+            assert_eq!(report.not_recovered, [], "{offset}");
+            refreshes.pass(15)?;
+        }
+        // The first was missed; the second ended after the repair, and with a slow clock in the margin before it at most.
+        assert!((1..=2).contains(&told), "{offset}: {told}");
+        let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
+        assert_eq!(ids.len(), refreshes.told().len());
+        assert!(refreshes.told().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
+        assert_eq!(
+            refreshes.told().iter().filter(|it| it.starts_with("RefreshFailureExplained")).count(),
+            2,
+            "{offset}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Result<()> {
+    const JOBS: usize = 450;
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    // Many within a second, as when a database is down.
+    (0..JOBS).try_for_each(|number| refreshes.fail(&format!("j{number:04}")))?;
+    refreshes.pass(10)?;
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        let report = refreshes.apply().await?;
+        counts.push((report.recovered.len(), report.explained.len(), report.refreshes_left));
+        refreshes.pass(15)?;
+    }
+    assert_eq!(counts, [(200, 200, 250), (200, 200, 50), (50, 50, 0), (0, 0, 0)]);
+    let told: BTreeSet<_> = refreshes.told().into_iter().collect();
+    assert_eq!(told.len(), 2 * JOBS);
+    let stored = refreshes.declared.stored_refreshes().clone().context("nothing is stored")?;
+    assert!(stored.len() < 1000, "{stored}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> anyhow::Result<()> {
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    (0..3).try_for_each(|number| refreshes.fail(&format!("j{number}")))?;
+    refreshes.pass(10)?;
+    // The first job's two messages, and the recovered event of the second.
+    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+        *taken = Some(3);
+    }
+    let Err(failure @ Failure::Refreshes(_)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
+    let text = failure.to_string();
+    assert!(text.contains("not recovered: job j1: SNS may not have taken its RefreshFailureExplained"), "{text}");
+    assert!(text.contains("1 refresh is left to the next run"), "{text}");
+    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+        *taken = None;
+    }
+    refreshes.pass(15)?;
+    refreshes.apply().await?;
+    let told = [
+        "RefreshFailureExplained luid-of-j0",
+        "RefreshFailureExplained luid-of-j2",
+        "WorkbookRefreshFailed luid-of-j0",
+        "WorkbookRefreshFailed luid-of-j1",
+        "WorkbookRefreshFailed luid-of-j2",
+    ];
+    assert_eq!(refreshes.told(), told);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_remembered_can_be_lost_or_unreadable_and_the_report_says_so() -> anyhow::Result<()> {
+    for (stored, said) in [
+        (None, "Nothing is remembered of refreshes, since this is the first run or it was lost"),
+        (Some("{}"), "What is remembered of refreshes cannot be read"),
+    ] {
+        let refreshes = Refreshes::start().await?;
+        refreshes.disable()?;
+        refreshes.fail("j1")?;
+        refreshes.pass(10)?;
+        *refreshes.declared.stored_refreshes() = stored.map(str::to_owned);
+        let report = refreshes.declared.apply().await??;
+        assert!(report.text.contains(said), "{}", report.text);
+        // That it was silent is seen, but not since when.
+        assert!(report.sites[0].not_recovered[0].to_string().contains("nothing is remembered of this site"));
+        refreshes.fail("j2")?;
+        refreshes.pass(15)?;
+        refreshes.apply().await?;
+        assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j2"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow::Result<()> {
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    refreshes.fail("j1")?;
+    refreshes.pass(60 * 26)?;
+    refreshes.fail("j2")?;
+    refreshes.pass(10)?;
+    let report = refreshes.apply().await?;
+    assert!(report.not_recovered[0].to_string().ends_with("it is longer ago than RECOVER_HOURS"), "{report:?}");
+    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
+
+    refreshes.pass(30)?;
+    refreshes.apply().await?;
+    refreshes.fail("j3")?;
+    refreshes.pass(10)?;
+    let report = refreshes.declared.run(Action::Rotate, None).await??;
+    assert_eq!(
+        (report.sites[0].updated.len(), report.sites[0].recovered.len(), report.sites[0].explained.len()),
+        (2, 0, 1)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_another_run_may_still_tell_a_run_tells_of_nothing_and_names_what_it_repairs() -> anyhow::Result<()> {
+    let refreshes = Refreshes::start().await?;
+    // A run that was cut off right after it had begun.
+    let now = OffsetDateTime::now_utc();
+    let lease = shared::remembered::Lease::until(now + Duration::minutes(6)).to_stored();
+    *refreshes.declared.stored_lease() = Some((lease, 7));
+    refreshes.disable()?;
+    refreshes.fail("j1")?;
+    let report = refreshes.declared.apply().await??;
+    assert!(report.text.contains("Another run tells of refreshes"), "{}", report.text);
+    assert_eq!(report.sites[0].enabled.len(), 1);
+    assert!(report.sites[0].not_recovered[0].to_string().starts_with("not recovered: WorkbookRefreshFailed from "));
+    // When that lease is over the failure is explained, if not recovered any more.
+    refreshes.pass(SETTLED.whole_minutes() + 2)?;
+    refreshes.apply().await?;
+    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
+    Ok(())
+}

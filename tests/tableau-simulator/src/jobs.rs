@@ -1,0 +1,265 @@
+//! The REST API of jobs: which extract refreshes ran, how they ended, and why they failed.
+
+use serde_json::{Map, Value, json};
+use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use url::form_urlencoded;
+
+use crate::{
+    model::{Job, JobOddities, RefreshKind, RefreshOutcome, Site},
+    rest::{Refusal, Reply, write_list},
+};
+
+/// How many jobs are on a page unless the call says so, and at most.
+const PAGE_SIZE: usize = 100;
+const MOST_ON_A_PAGE: usize = 1000;
+
+/// What the filter on a job's status knows.
+const STATUSES: [&str; 5] = ["Success", "Failed", "InProgress", "Pending", "Cancelled"];
+
+const INVALID_PAGE_NUMBER: Refusal =
+    Refusal::new(400, 400_006, "Bad Request", "The page number is not a number, less than 1, or beyond the last page.");
+const INVALID_PAGE_SIZE: Refusal =
+    Refusal::new(400, 400_007, "Bad Request", "The page size is not a number, less than 1, or more than 1000.");
+const INVALID_QUERY: Refusal =
+    Refusal::new(400, 400_000, "Bad Request", "The query has a parameter that is not known, or has it twice.");
+const INVALID_FILTER: Refusal =
+    Refusal::new(400, 400_000, "Bad Request", "The filter expression is malformed, or filters by an unknown field.");
+const NO_SUCH_JOB: Refusal = Refusal::new(404, 404_031, "Resource Not Found", "The job could not be found.");
+
+/// Lists the jobs that a filter lets through, the newest first.
+pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
+    let mut parameters = Map::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let is_known = ["filter", "pageSize", "pageNumber"].contains(&&*name);
+        if !is_known || parameters.insert(name.into_owned(), json!(value)).is_some() {
+            return Err(INVALID_QUERY);
+        }
+    }
+    let number = |name: &str, default, refusal: Refusal| match parameters.get(name).and_then(Value::as_str) {
+        None => Ok(default),
+        Some(text) => text.parse().ok().filter(|number| *number > 0).ok_or(refusal),
+    };
+    let asked = number("pageSize", PAGE_SIZE, INVALID_PAGE_SIZE)?;
+    if asked > MOST_ON_A_PAGE {
+        return Err(INVALID_PAGE_SIZE);
+    }
+    let size = site.oddities.page_size.unwrap_or(asked).min(asked);
+    let page = number("pageNumber", 1, INVALID_PAGE_NUMBER)?;
+    let conditions = match parameters.get("filter").and_then(Value::as_str) {
+        None => Vec::new(),
+        Some(filter) => read_filter(filter).ok_or(INVALID_FILTER)?,
+    };
+    let clock = Duration::seconds(site.oddities.jobs.clock_offset_seconds);
+    let is_let_through = |job: &&Job| conditions.iter().all(|condition| condition.lets_through(job, clock));
+    let mut jobs: Vec<_> = site.jobs.iter().filter(is_let_through).collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.started_at));
+    let total = jobs.len();
+    if page > total.div_ceil(size).max(1) {
+        return Err(INVALID_PAGE_NUMBER);
+    }
+    let is_missing = site.oddities.last_page_missing && page * size >= total;
+    let jobs = jobs.into_iter().skip((page - 1) * size).take(if is_missing { 0 } else { size });
+    let items = jobs.map(|job| written_in_list(job, &site.oddities.jobs, clock)).collect();
+    let pagination = json!({
+        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string(),
+    });
+    let mut answer = Map::from_iter([("pagination".to_owned(), pagination)]);
+    write_list(&mut answer, ["backgroundJobs", "backgroundJob"], items, &site.oddities);
+    Ok(Reply::Body(200, Value::Object(answer)))
+}
+
+/// What there is to know of a job.
+pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
+    let job = site.jobs.iter().find(|job| job.id == id).ok_or(NO_SUCH_JOB)?;
+    let JobOddities { without_resource, finish_code, job_type, without_end, clock_offset_seconds, .. } =
+        &site.oddities.jobs;
+    let at = |at: OffsetDateTime| written(at, Duration::seconds(*clock_offset_seconds));
+    let mut refresh = Map::new();
+    if !without_resource {
+        let kind = match job.kind {
+            RefreshKind::Datasource => "datasource",
+            RefreshKind::Workbook => "workbook",
+        };
+        refresh.insert(kind.to_owned(), json!({ "id": job.luid, "name": job.name }));
+    }
+    if let Some(notes) = &job.notes {
+        refresh.insert("notes".to_owned(), json!(notes));
+    }
+    let code = match job.outcome {
+        RefreshOutcome::Succeeded => "0",
+        RefreshOutcome::Failed => "1",
+        RefreshOutcome::Cancelled => "2",
+    };
+    let mut answer = json!({
+        "id": job.id,
+        "mode": "Asynchronous",
+        "type": job_type.as_deref().unwrap_or("RefreshExtract"),
+        "progress": "100",
+        "createdAt": at(job.started_at),
+        "startedAt": at(job.started_at),
+        "finishCode": finish_code.as_deref().unwrap_or(code),
+        "extractRefreshJob": refresh,
+    });
+    if !without_end {
+        answer["completedAt"] = json!(at(job.ended_at));
+    }
+    Ok(Reply::Body(200, json!({ "job": answer })))
+}
+
+fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value {
+    let mut item = json!({
+        "id": job.id,
+        "status": status(job),
+        "jobType": oddities.job_type.as_deref().unwrap_or(job_type(job)),
+        "priority": "50",
+        "createdAt": written(job.started_at, clock),
+        "startedAt": written(job.started_at, clock),
+        "title": job.name,
+    });
+    if !oddities.without_end {
+        item["endedAt"] = json!(written(job.ended_at, clock));
+    }
+    item
+}
+
+fn status(job: &Job) -> &'static str {
+    match job.outcome {
+        RefreshOutcome::Succeeded => "Success",
+        RefreshOutcome::Failed => "Failed",
+        RefreshOutcome::Cancelled => "Cancelled",
+    }
+}
+
+fn job_type(job: &Job) -> &'static str {
+    if job.is_incremental { "increment_extracts" } else { "refresh_extracts" }
+}
+
+/// A time by the server's clock, as it writes it: to the second.
+fn written(at: OffsetDateTime, clock: Duration) -> String {
+    by_server_clock(at, clock).format(&Rfc3339).unwrap_or_default()
+}
+
+fn by_server_clock(at: OffsetDateTime, clock: Duration) -> OffsetDateTime {
+    at.saturating_add(clock).to_offset(UtcOffset::UTC).truncate_to_second()
+}
+
+/// One part of a filter.
+enum Condition {
+    Type(Vec<String>),
+    Status(String),
+    Time { field: TimeField, operator: Operator, at: OffsetDateTime },
+}
+
+enum TimeField {
+    Created,
+    Started,
+    Completed,
+}
+
+enum Operator {
+    Eq,
+    Gt,
+    Gte,
+    Lt,
+    Lte,
+}
+
+/// Reads `field:operator:value,…`. A comma within brackets belongs to a value.
+fn read_filter(filter: &str) -> Option<Vec<Condition>> {
+    let mut is_within = false;
+    let is_comma = |character| {
+        match character {
+            '[' => is_within = true,
+            ']' => is_within = false,
+            _ => {}
+        }
+        character == ',' && !is_within
+    };
+    filter.split(is_comma).map(read_condition).collect()
+}
+
+fn read_condition(text: &str) -> Option<Condition> {
+    let [field, operator, value] = text.splitn(3, ':').collect::<Vec<_>>().try_into().ok()?;
+    let is_word =
+        |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let field = match (field, operator) {
+        ("jobType", "eq") => return Some(Condition::Type(vec![Some(value).filter(is_word)?.to_owned()])),
+        ("jobType", "in") => {
+            let words = value.strip_prefix('[')?.strip_suffix(']')?.split(',');
+            let words = words.map(|word| Some(word).filter(is_word).map(str::to_owned));
+            return words.collect::<Option<_>>().map(Condition::Type);
+        }
+        ("status", "eq") => return STATUSES.contains(&value).then(|| Condition::Status(value.to_owned())),
+        ("createdAt", _) => TimeField::Created,
+        ("startedAt", _) => TimeField::Started,
+        ("completedAt", _) => TimeField::Completed,
+        _ => return None,
+    };
+    let operator = match operator {
+        "eq" => Operator::Eq,
+        "gt" => Operator::Gt,
+        "gte" => Operator::Gte,
+        "lt" => Operator::Lt,
+        "lte" => Operator::Lte,
+        _ => return None,
+    };
+    Some(Condition::Time { field, operator, at: OffsetDateTime::parse(value, &Rfc3339).ok()? })
+}
+
+impl Condition {
+    fn lets_through(&self, job: &Job, clock: Duration) -> bool {
+        match self {
+            Self::Type(types) => types.iter().any(|name| name == job_type(job)),
+            Self::Status(name) => name == status(job),
+            Self::Time { field, operator, at } => {
+                let own = match field {
+                    // A refresh of ours never waits.
+                    TimeField::Created | TimeField::Started => job.started_at,
+                    TimeField::Completed => job.ended_at,
+                };
+                let own = by_server_clock(own, clock);
+                match operator {
+                    Operator::Eq => own == *at,
+                    Operator::Gt => own > *at,
+                    Operator::Gte => own >= *at,
+                    Operator::Lt => own < *at,
+                    Operator::Lte => own <= *at,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_not_understood_is_none() {
+        for good in [
+            "jobType:eq:refresh_extracts",
+            "jobType:in:[refresh_extracts,increment_extracts],status:eq:Failed",
+            "completedAt:gte:2026-05-21T08:00:00Z,completedAt:lt:2026-05-21T10:00:00+02:00,startedAt:eq:2026-05-21T08:00:00Z",
+        ] {
+            assert!(read_filter(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "status",
+            "status:eq",
+            "status:eq:failed",
+            "status:gt:Failed",
+            "jobType:in:refresh_extracts",
+            "jobType:in:[]",
+            "jobType:in:[refresh_extracts,]",
+            "jobType:has:extracts",
+            "endedAt:gte:2026-05-21T08:00:00Z",
+            "completedAt:gte:yesterday",
+            "completedAt:has:2026-05-21T08:00:00Z",
+            "status:eq:Failed,",
+            "status:eq:Failed&",
+        ] {
+            assert!(read_filter(bad).is_none(), "{bad}");
+        }
+    }
+}
