@@ -205,8 +205,6 @@ fn with_spaces(text: &str, end: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -431,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_of_the_worst_kind_takes_no_long_time() {
+    fn the_longest_text_of_the_worst_kind_becomes_short() {
         for worst in [
             "password=",
             "password='",
@@ -444,10 +442,7 @@ mod tests {
             "<key>",
         ] {
             let text = worst.repeat(1_000_000 / worst.len());
-            let start = Instant::now();
             assert!(redacted(&text).chars().count() < 4 * CHARACTERS, "{worst}");
-            // Without optimisation, on a machine that does other things.
-            assert!(start.elapsed() < Duration::from_secs(10), "{worst}: {:?}", start.elapsed());
         }
     }
 
