@@ -77,7 +77,7 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
         anyhow::bail!("other blocks: {printed:?}")
     };
     assert_eq!(loaded, "");
-    assert_eq!(shown.iter().map(|(_, text)| format!("{text}\n")).collect::<Vec<_>>(), [planned.clone()]);
+    assert_eq!(shown.iter().map(|(_, text)| format!("{text}\n")).collect::<Vec<_>>(), std::slice::from_ref(planned));
     for (printed, expected) in [
         (applied, "disabled by Tableau"),
         (applied, "not ours, left alone"),
