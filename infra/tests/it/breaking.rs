@@ -102,6 +102,13 @@ async fn the_simulator_does_what_the_docs_tell_it() -> anyhow::Result<()> {
     let local = Local::up().await?;
     let commands = with_functions(documents::commands("docs/testing.md", "The simulated Tableau")?)?;
     let printed = paste(&local, &commands).await?;
-    println!("{printed:#?}");
+    // What it cannot do it would say.
+    let [_, refreshed, odd] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    let refreshed: Value = serde_json::from_str(refreshed)?;
+    let delivered: Vec<_> = refreshed["deliveries"].as_array().into_iter().flatten().collect();
+    let webhooks: Vec<_> = delivered.iter().map(|delivery| &delivery["webhook"]).collect();
+    assert_eq!(webhooks, ["tableau-fanout-WorkbookRefreshStarted", "tableau-fanout-WorkbookRefreshFailed"]);
+    assert!(delivered.iter().all(|delivery| delivery["attempts"][0]["status"] == 200), "{refreshed}");
+    assert_eq!(odd, "");
     Ok(())
 }
