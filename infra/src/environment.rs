@@ -28,7 +28,7 @@ pub(crate) fn isolate(command: &mut Command) {
 }
 
 /// Leaves out what cargo told us of ourselves.
-pub(crate) fn forget_our_package(command: &mut Command) {
+pub fn forget_our_package(command: &mut Command) {
     remove(command, &OF_OUR_PACKAGE);
 }
 

@@ -5,8 +5,11 @@ use std::{error::Error, iter::successors};
 
 pub mod aws;
 pub mod keyring;
+pub mod logging;
 pub mod metrics;
 pub mod topic;
+
+mod trust;
 
 /// An error of a call to AWS.
 pub type BoxError = Box<dyn Error + Send + Sync>;

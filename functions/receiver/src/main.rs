@@ -4,12 +4,13 @@ use std::{convert::Infallible, env, sync::Arc, time::Duration};
 
 use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
-    aws::{CA_BUNDLE, sdk_config},
+    aws::{Aws, AwsSettings},
     keyring::KeyringParameter,
+    logging,
     metrics::MetricLog,
     topic::SnsTopic,
 };
-use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn, tracing};
+use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, KEYRING_TIMEOUT, PUBLISH_TIMEOUT},
     function_url::{FunctionUrlRequest, into_answer},
@@ -20,17 +21,18 @@ use receiver::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing::init_default_subscriber();
-    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } =
-        Config::from_lookup(|name| env::var(name).ok())?;
-    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts(PUBLISH_TIMEOUT)).await?;
+    let lookup = |name: &str| env::var(name).ok();
+    logging::init(lookup);
+    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(lookup)?;
+    let aws = Aws::new(AwsSettings::from_lookup(lookup)?, timeouts(PUBLISH_TIMEOUT))?;
 
-    let ssm = aws_sdk_ssm::config::Builder::from(&aws).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
+    let ssm = aws_sdk_ssm::config::Builder::from(&aws.config).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::from_conf(ssm), signing_keys_parameter);
-    let sns = aws_sdk_sns::Client::new(&aws);
+    let sns = aws_sdk_sns::Client::new(&aws.config);
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
-    let keyring = KeyringCache::load(parameter).await;
+    // Lambda gives a start a whole processor, and an event just its share.
+    let (keyring, ()) = tokio::join!(KeyringCache::load(parameter), aws.connect_to_sns());
     let journal = Journal::new(MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
     let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, journal));
     let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {

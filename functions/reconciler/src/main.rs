@@ -4,12 +4,13 @@ use std::{env, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
 use common::{
-    aws::{CA_BUNDLE, sdk_config},
+    aws::{Aws, AwsSettings},
     keyring::KeyringParameter,
+    logging,
     metrics::MetricLog,
     topic::SnsTopic,
 };
-use lambda_runtime::{LambdaEvent, run, service_fn, tracing};
+use lambda_runtime::{LambdaEvent, run, service_fn};
 use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
     parameters::SsmParameters,
@@ -20,16 +21,17 @@ use tokio::time::Instant;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing::init_default_subscriber();
-    let config = Config::from_lookup(|name| env::var(name).ok())?;
+    let lookup = |name: &str| env::var(name).ok();
+    logging::init(lookup);
+    let config = Config::from_lookup(lookup)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build();
-    let aws = sdk_config(env::var_os(CA_BUNDLE).map(Into::into), timeouts).await?;
+    let aws = Aws::new(AwsSettings::from_lookup(lookup)?, timeouts)?;
 
-    let ssm = aws_sdk_ssm::Client::new(&aws);
+    let ssm = aws_sdk_ssm::Client::new(&aws.config);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());
     let parameters = SsmParameters::new(ssm, &config, keyring);
-    let sns = aws_sdk_sns::Client::new(&aws);
+    let sns = aws_sdk_sns::Client::new(&aws.config);
     let alerts = config.alerts_topic.clone().map(|arn| SnsTopic::new(sns.clone(), arn));
     let events = config.recovery.clone().map(|recovery| SnsTopic::new(sns, recovery.events_topic));
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());

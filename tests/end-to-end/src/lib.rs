@@ -6,4 +6,3 @@ pub mod declared;
 pub mod destination;
 pub mod lambda;
 pub mod local_stack;
-pub mod tls;

@@ -2,16 +2,22 @@
 
 use std::{
     fs,
-    sync::Arc,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Json, Router, extract::ConnectInfo, http::Uri, routing::post};
 use end_to_end::{lambda::Environment, local_stack::LocalStack};
-use infra::{sample, workspace::Workspace};
+use infra::{functions, python::PythonTools, sample, workspace::Workspace};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::{keyring::Keyring, record::DeliveryRecord};
+use shared::{
+    keyring::{KEY_BYTES, Keyring},
+    record::DeliveryRecord,
+};
+use tls::Authority;
 use tokio::{net::TcpListener, sync::Barrier};
 
 /// How long the receiver may take, as the template has it.
@@ -67,10 +73,11 @@ async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_
     let stack = LocalStack::start().await?;
     // Nothing is accepted until as many publishes are under way as there may be.
     let barrier = Arc::new(Barrier::new(AT_ONCE));
-    let router = Router::new().fallback(async move || {
+    let publish = post(async move || {
         barrier.wait().await;
         ACCEPTED
     });
+    let router = Router::new().route("/", publish);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let sns = format!("http://{}", listener.local_addr()?);
     let sns_task = tokio::spawn(async { axum::serve(listener, router).await });
@@ -86,5 +93,90 @@ async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_
         assert!(answer["body"].as_str().is_some_and(|body| body.contains("published")), "{answer}");
     }
     sns_task.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&calls);
+    let router = Router::new().fallback(async move |ConnectInfo(caller): ConnectInfo<SocketAddr>, path: Uri| {
+        noted.lock().unwrap_or_else(PoisonError::into_inner).push((caller, path.to_string()));
+        ACCEPTED
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let sns = format!("http://{}", listener.local_addr()?);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let sns_task = tokio::spawn(async { axum::serve(listener, service).await });
+    let environment = receiver(&stack, &sns, &[]).await?;
+    let answer = environment.invoke("first", event(&stack.keyring().await?, &json!({}))?).await?;
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let calls = calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let [(at_start, nothing), (at_first_event, publish)] = &calls[..] else { anyhow::bail!("{calls:?}") };
+    assert_eq!((nothing.as_str(), publish.as_str()), ("/ping", "/"));
+    assert_eq!(at_start, at_first_event, "the publish has a connection of its own");
+    sns_task.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_other() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = PythonTools::for_local_stack(&workspace)?;
+    // Builds the receiver.
+    functions::package(&workspace).await?;
+    let folder = tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?;
+    let keyring = Keyring::of([7; KEY_BYTES]);
+    let stored = json!({ "Parameter": { "Value": keyring.to_stored().expose_secret() } });
+    let (ours, strangers) = (Authority::new()?, Authority::new()?);
+    // SSM at one address and SNS at another, both vouched for by the same authority.
+    let (ssm, sns) = (ours.listen("localhost").await?, ours.listen("localhost").await?);
+    let address = |listener: &tls::TlsListener| {
+        anyhow::Ok(format!("https://localhost:{}", axum::serve::Listener::local_addr(listener)?.port()))
+    };
+    let (ssm_address, sns_address) = (address(&ssm)?, address(&sns)?);
+    let reached = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&reached);
+    let ssm = axum::serve(ssm, Router::new().fallback(async move || Json(stored.clone())));
+    let sns = axum::serve(
+        sns,
+        Router::new().fallback(async move || {
+            *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            ACCEPTED
+        }),
+    );
+    let servers = [tokio::spawn(async { ssm.await }), tokio::spawn(async { sns.await })];
+
+    let bundles = [("ours", Some(ours.pem())), ("strangers", Some(strangers.pem())), ("public", None)];
+    for (name, pem) in bundles {
+        let bundle = folder.path().join(format!("{name}.pem"));
+        let bundle_path = bundle.to_string_lossy();
+        let mut variables = vec![
+            ("AWS_ENDPOINT_URL_SSM", ssm_address.as_str()),
+            ("AWS_ENDPOINT_URL_SNS", &sns_address),
+            ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
+            ("SIGNING_KEYS_PARAMETER", "/keys"),
+        ];
+        if let Some(pem) = &pem {
+            fs::write(&bundle, pem)?;
+            variables.push(("AWS_CA_BUNDLE", &bundle_path));
+        }
+        let binary = workspace.built("debug/tableau-webhook-receiver");
+        let log = folder.path().join(format!("{name}.log"));
+        let environment = Environment::start(&tools, &binary, &variables, &log, RECEIVER_TIMEOUT).await?;
+        *reached.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        let answer = environment.invoke(name, event(&keyring, &json!({}))?).await?;
+        let (log, reached) = (fs::read_to_string(&log)?, *reached.lock().unwrap_or_else(PoisonError::into_inner));
+        if name == "ours" {
+            assert_eq!(answer["statusCode"], 200, "{log}");
+            assert!(reached > 0);
+        } else {
+            // The keys cannot be had from who is not believed, and nothing was sent to SNS.
+            assert_eq!(answer["statusCode"], 503, "{log}");
+            assert!(log.contains("invalid peer certificate") && reached == 0, "{reached} calls: {log}");
+        }
+    }
+    servers.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

@@ -10,7 +10,6 @@ use axum::http::StatusCode;
 use end_to_end::{
     declared::{Declared, secret_of, site},
     destination::Destination,
-    tls::Authority,
 };
 use lambda_runtime::Diagnostic;
 use reconciler::{reconciler::Failure, request::Action};
@@ -21,6 +20,7 @@ use tableau_simulator::{
     model::Oddities,
     server::{Running, Simulator},
 };
+use tls::Authority;
 use tracing::{level_filters::LevelFilter, subscriber::NoSubscriber};
 
 /// Everything that anybody logs in this thread, at every level.

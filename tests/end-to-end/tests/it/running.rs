@@ -4,18 +4,13 @@ use std::time::Instant;
 
 use anyhow::Context;
 use axum::{http::StatusCode, serve::Listener};
-use end_to_end::{
-    declared::secret_of,
-    destination::Destination,
-    lambda::Environment,
-    local_stack::LocalStack,
-    tls::{Authority, Proxy},
-};
+use end_to_end::{declared::secret_of, destination::Destination, lambda::Environment, local_stack::LocalStack};
 use infra::{cloud::Cloud, python::PythonTools, service::http_client, workspace::Workspace};
 use reconciler::config::USUAL_TIME;
 use serde_json::{Value, json};
 use shared::event::Event;
 use tableau_simulator::server::Simulator;
+use tls::{Authority, Proxy};
 
 /// What every scheduled run is asked for.
 fn apply() -> Value {

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::serve::Listener;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -29,6 +29,8 @@ impl Authority {
     pub fn new() -> anyhow::Result<Self> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than that of its certificates, or OpenSSL takes these for self-signed.
+        authority.distinguished_name.push(DnType::CommonName, "Authority of a test");
         Ok(Self(CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?))
     }
 
@@ -67,8 +69,10 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.tcp).await;
-            // Who does not trust us breaks off, and another may come.
-            if let Ok(stream) = self.tls.accept(stream).await {
+            // Who does not trust us breaks off, and another may come. What we answer goes out at once.
+            if stream.set_nodelay(true).is_ok()
+                && let Ok(stream) = self.tls.accept(stream).await
+            {
                 return (stream, address);
             }
         }

@@ -1,0 +1,168 @@
+//! What is measured: the receiver, and what it is compared with.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::{Cursor, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use infra::{environment::forget_our_package, python::PythonTools, workspace::Workspace};
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+/// Where the other candidates' sources are.
+const SOURCES: &str = "tests/benchmark";
+
+/// A program that serves events.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What it is called in the report.
+    pub name: &'static str,
+    /// What is started.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables of its own.
+    pub variables: Vec<(&'static str, OsString)>,
+    /// Whether it publishes what it is given.
+    pub publishes: bool,
+}
+
+/// How large a program is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// As built.
+    pub binary: u64,
+    /// Zipped for upload.
+    pub zipped: u64,
+}
+
+/// All candidates.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// A handler that does nothing: what the platform costs.
+    pub empty: Candidate,
+    /// A handler that publishes each event as it came, on connections made as the receiver makes them.
+    pub bare: Candidate,
+    /// The product.
+    pub receiver: Candidate,
+    /// A handler with the SDK's usual set-up.
+    pub usual: Candidate,
+    /// A handler in Python.
+    pub python: Candidate,
+}
+
+impl Candidates {
+    /// Builds them, as they would be built for upload, for this machine. Does what is still needed.
+    ///
+    /// # Errors
+    ///
+    /// One does not build.
+    pub async fn build(workspace: &Workspace) -> anyhow::Result<Self> {
+        // The default members and nothing else, as `cargo lambda build` has it: what the tests need changes no function.
+        cargo(workspace, &["build", "--release", "--locked", "--bins", "--manifest-path"], "Cargo.toml", None).await?;
+        let target = workspace.built("benchmark");
+        for name in ["empty", "bare", "usual"] {
+            let features = format!("--features={}", if name == "empty" { "" } else { name });
+            let build = ["build", "--release", "--locked", "--bin", name, &features, "--manifest-path"];
+            cargo(workspace, &build, &format!("{SOURCES}/candidates/Cargo.toml"), Some(&target)).await?;
+        }
+        Self::built(workspace)
+    }
+
+    /// Takes those that were built before.
+    ///
+    /// # Errors
+    ///
+    /// The Python packages cannot be installed.
+    pub fn built(workspace: &Workspace) -> anyhow::Result<Self> {
+        let program = |name, program, publishes| Candidate {
+            name,
+            program,
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            publishes,
+        };
+        let other = |name: &str| workspace.built("benchmark/release").join(name);
+        let sources = workspace.file(SOURCES).join("python");
+        let python = PythonTools::install(workspace, "benchmark-python", &sources.join("requirements.txt"))?;
+        Ok(Self {
+            empty: program("empty handler", other("empty"), false),
+            bare: program("bare publish", other("bare"), true),
+            receiver: program("receiver", workspace.built("release/tableau-webhook-receiver"), true),
+            usual: program("usual SDK handler", other("usual"), true),
+            python: Candidate {
+                arguments: ["-m", "awslambdaric", "receiver.handler"].map(Into::into).into(),
+                variables: vec![
+                    ("LAMBDA_TASK_ROOT", sources.clone().into()),
+                    ("PYTHONPATH", sources.into()),
+                    // Compiled once, as Lambda's own packages are, but not into the sources.
+                    ("PYTHONPYCACHEPREFIX", workspace.local("benchmark-python-cache")?.into()),
+                ],
+                ..program("Python handler", python.program("python3"), true)
+            },
+        })
+    }
+
+    /// In the order of the report.
+    pub fn all(&self) -> [&Candidate; 5] {
+        [&self.empty, &self.bare, &self.receiver, &self.usual, &self.python]
+    }
+}
+
+impl Candidate {
+    /// How large it is, if it is a program of one file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn size(&self) -> anyhow::Result<Option<Size>> {
+        if !self.arguments.is_empty() {
+            return Ok(None);
+        }
+        size(&self.program).map(Some)
+    }
+
+    /// How it is started, with `variables` and nothing else in its environment.
+    ///
+    /// # Errors
+    ///
+    /// Its log cannot be written.
+    pub fn command(&self, variables: &[(&str, OsString)], log: &Path) -> anyhow::Result<Command> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear();
+        command.envs(variables.iter().chain(&self.variables).map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(command)
+    }
+}
+
+/// How large a binary is.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn size(binary: &Path) -> anyhow::Result<Size> {
+    let bytes = fs::read(binary).with_context(|| format!("{} is not built", binary.display()))?;
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file("bootstrap", SimpleFileOptions::default())?;
+    zip.write_all(&bytes)?;
+    let zipped = zip.finish()?.into_inner().len();
+    Ok(Size { binary: bytes.len().try_into()?, zipped: zipped.try_into()? })
+}
+
+async fn cargo(workspace: &Workspace, arguments: &[&str], manifest: &str, target: Option<&Path>) -> anyhow::Result<()> {
+    let mut cargo = tokio::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).arg(workspace.file(manifest));
+    if let Some(target) = target {
+        cargo.arg("--target-dir").arg(target);
+    }
+    forget_our_package(&mut cargo);
+    let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
+    ensure!(status.success(), "cargo {} failed with {status}", arguments.join(" "));
+    Ok(())
+}

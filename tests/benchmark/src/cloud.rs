@@ -1,0 +1,145 @@
+//! SSM and SNS, over TLS and without delay: what a function is measured against.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::{Json, Router, body::Bytes, http::StatusCode, serve::Listener};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use shared::keyring::{KEY_BYTES, Keyring};
+use tls::Authority;
+use tokio::{task::JoinHandle, time::sleep};
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+
+/// What SNS answers to a publish that it accepts.
+const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
+    <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>"#;
+
+/// Both services, each with connections of its own, as on AWS.
+#[derive(Debug)]
+pub struct Cloud {
+    /// Where SSM answers.
+    pub ssm: String,
+    /// Where SNS answers.
+    pub sns: String,
+    /// The only signing key.
+    pub keyring: Keyring,
+    state: Arc<State>,
+    tasks: Vec<JoinHandle<()>>,
+    authority: String,
+    folder: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    published: AtomicUsize,
+    /// How long a publish takes, in milliseconds.
+    latency: AtomicU64,
+}
+
+/// The trust store that a function is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// One authority.
+    One,
+    /// All public ones besides.
+    Bundle,
+}
+
+impl Cloud {
+    /// Starts both. Trust stores are written to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// No port can be had, or a file cannot be written.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let authority = Authority::new()?;
+        let keyring = Keyring::of([7; KEY_BYTES]);
+        let stored = keyring.to_stored();
+        let parameter = json!({ "Parameter": { "Name": "/keys", "Type": "SecureString",
+            "Value": stored.expose_secret() } });
+        let ssm = Router::new().fallback(move || std::future::ready(Json(parameter.clone())));
+        let state = Arc::<State>::default();
+        let sns = {
+            let state = Arc::clone(&state);
+            // Whatever is no publish, such as what opens a connection, is refused as an unsigned request would be.
+            Router::new().fallback(move |body: Bytes| answer(Arc::clone(&state), body))
+        };
+        let mut cloud = Self {
+            ssm: String::new(),
+            sns: String::new(),
+            keyring,
+            state,
+            tasks: Vec::new(),
+            authority: authority.pem(),
+            folder: folder.to_owned(),
+        };
+        for (router, address) in [(ssm, &mut cloud.ssm), (sns, &mut cloud.sns)] {
+            let listener = authority.listen("localhost").await?;
+            *address = format!("https://localhost:{}", listener.local_addr()?.port());
+            cloud.tasks.push(tokio::spawn(async move {
+                // It serves until it is dropped.
+                let _ = axum::serve(listener, router).await;
+            }));
+        }
+        Ok(cloud)
+    }
+
+    /// Has a publish take so long.
+    pub fn delay(&self, latency: Duration) {
+        self.state.latency.store(latency.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many messages were published so far.
+    pub fn published(&self) -> usize {
+        self.state.published.load(Ordering::Relaxed)
+    }
+
+    /// Writes a trust store and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn trust_store(&self, trust: Trust) -> anyhow::Result<PathBuf> {
+        let (name, others) = match trust {
+            Trust::One => ("one.pem", String::new()),
+            Trust::Bundle => ("bundle.pem", TLS_SERVER_ROOT_CERTS.iter().map(|root| pem(root)).collect()),
+        };
+        let path = self.folder.join(name);
+        fs::write(&path, others + &self.authority).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn answer(state: Arc<State>, body: Bytes) -> (StatusCode, &'static str) {
+    if !body.starts_with(b"Action=Publish&") {
+        return (StatusCode::FORBIDDEN, "");
+    }
+    let latency = state.latency.load(Ordering::Relaxed);
+    if latency > 0 {
+        sleep(Duration::from_millis(latency)).await;
+    }
+    state.published.fetch_add(1, Ordering::Relaxed);
+    (StatusCode::OK, ACCEPTED)
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let base64 = BASE64_STANDARD.encode(certificate);
+    let lines = base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
+    format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
+}

@@ -1,0 +1,231 @@
+//! A round: one candidate is started, gets events, and is ended.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use infra::{sample, workspace::Workspace};
+use tokio::process::{Child, Command};
+
+use crate::{
+    candidate::Candidate,
+    cloud::{Cloud, Trust},
+    runtime_api::{Invocation, RuntimeApi},
+    share::Share,
+};
+
+/// What a name in the recorded event is, which each event has for itself.
+const RECORDED_NAME: &str = "New Workbook!";
+
+/// Where candidates are measured.
+#[derive(Debug)]
+pub struct Bench {
+    cloud: Cloud,
+    folder: PathBuf,
+    /// The recorded event, signed.
+    event: String,
+}
+
+/// What a round has shown.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// From the start of the program to its first poll for an event.
+    pub start: Duration,
+    /// From the first event to its answer.
+    pub first: Duration,
+    /// The same for each of those that followed.
+    pub warm: Vec<Duration>,
+    /// Processor time for each of those.
+    pub cpu: Duration,
+    /// The most memory it used, in KiB.
+    pub peak_kib: u64,
+}
+
+/// What many events at once have shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Throughput {
+    /// Events a second.
+    pub per_second: f64,
+    /// Processor time for each event.
+    pub cpu: Duration,
+    /// The most memory it used, in KiB.
+    pub peak_kib: u64,
+}
+
+/// A candidate that runs. Ended when dropped.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    process: u32,
+    /// How long its start took.
+    start: Duration,
+    api: RuntimeApi,
+}
+
+impl Bench {
+    /// Sets it up, with its files in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// No port can be had, or a file cannot be written.
+    pub async fn set_up(workspace: &Workspace, folder: &Path) -> anyhow::Result<Self> {
+        let cloud = Cloud::start(folder).await?;
+        let event = sample::signed_event(workspace, &cloud.keyring)?;
+        ensure!(event.contains(RECORDED_NAME), "the recorded event has no {RECORDED_NAME}");
+        // As Lambda sends it.
+        let event = serde_json::from_str::<serde_json::Value>(&event)?.to_string();
+        Ok(Self { cloud, folder: folder.to_owned(), event })
+    }
+
+    /// Has a publish take so long.
+    pub fn delay_publishes(&self, latency: Duration) {
+        self.cloud.delay(latency);
+    }
+
+    /// The environment of a function.
+    ///
+    /// # Errors
+    ///
+    /// The trust store cannot be written.
+    pub(crate) fn variables(&self, api: &RuntimeApi, trust: Trust) -> anyhow::Result<Vec<(&'static str, OsString)>> {
+        let trust_store = self.cloud.trust_store(trust)?.into_os_string();
+        let variables = [
+            ("AWS_LAMBDA_RUNTIME_API", api.address.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "function"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SESSION_TOKEN", "token"),
+            ("AWS_ENDPOINT_URL_SSM", &self.cloud.ssm),
+            ("AWS_ENDPOINT_URL_SNS", &self.cloud.sns),
+            ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
+            ("ALERTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:alerts"),
+            ("SIGNING_KEYS_PARAMETER", "/keys"),
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ];
+        let variables = variables.into_iter().map(|(name, value)| (name, value.into()));
+        // The SDK's usual set-up takes the second.
+        Ok(variables.chain([("AWS_CA_BUNDLE", trust_store.clone()), ("SSL_CERT_FILE", trust_store)]).collect())
+    }
+
+    /// The recorded event, which no other is equal to.
+    pub(crate) fn event(&self, number: usize) -> String {
+        self.event.replace(RECORDED_NAME, &format!("Workbook {number:05}"))
+    }
+
+    async fn start(
+        &self,
+        candidate: &Candidate,
+        trust: Trust,
+        more: &[(&'static str, String)],
+    ) -> anyhow::Result<Running> {
+        let mut api = RuntimeApi::start().await?;
+        let mut variables = self.variables(&api, trust)?;
+        variables.extend(more.iter().map(|(name, value)| (*name, value.into())));
+        let mut command = Command::from(candidate.command(&variables, &self.log(candidate))?);
+        let started = Instant::now();
+        let child = command.kill_on_drop(true).spawn();
+        let mut child = child.with_context(|| format!("cannot start {}", candidate.program.display()))?;
+        let polled = tokio::select! {
+            polled = api.first_poll() => polled?,
+            status = child.wait() => bail!("it ended with {}: see {}", status?, self.log(candidate).display()),
+        };
+        let process = child.id().context("it has ended")?;
+        Ok(Running { child, process, start: polled - started, api })
+    }
+
+    pub(crate) fn log(&self, candidate: &Candidate) -> PathBuf {
+        self.folder.join(format!("{}.log", candidate.name))
+    }
+
+    /// Starts a candidate and gives it a first event and then so many others, one after another. After its start it
+    /// has a `share` of a processor, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// It fails. Its log is in the folder.
+    pub async fn round(
+        &self,
+        candidate: &Candidate,
+        trust: Trust,
+        share: Option<&Share>,
+        events: usize,
+    ) -> anyhow::Result<Round> {
+        let before = self.cloud.published();
+        let mut running = self.start(candidate, trust, &[]).await?;
+        let (process, start) = (running.process, running.start);
+        if let Some(share) = share {
+            share.hold(process)?;
+        }
+        let first = running.api.send(self.event(0))?.answer().await?;
+        let cpu = processor_time(process)?;
+        let mut warm = Vec::with_capacity(events);
+        for number in 1..=events {
+            warm.push(running.api.send(self.event(number))?.answer().await?);
+        }
+        let cpu = (processor_time(process)? - cpu) / u32::try_from(events.max(1))?;
+        let published = self.cloud.published() - before;
+        ensure!(!candidate.publishes || published == events + 1, "{published} of {} events arrived", events + 1);
+        let peak_kib = peak_memory(process)?;
+        running.child.kill().await?;
+        Ok(Round { start, first, warm, cpu, peak_kib })
+    }
+
+    /// Gives a candidate that takes so many events at a time many at once.
+    ///
+    /// # Errors
+    ///
+    /// It fails. Its log is in the folder.
+    pub async fn throughput(
+        &self,
+        candidate: &Candidate,
+        concurrency: usize,
+        events: usize,
+    ) -> anyhow::Result<Throughput> {
+        let variable = ("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.to_string());
+        let mut running = self.start(candidate, Trust::One, &[variable]).await?;
+        let process = running.process;
+        // As many as it takes at a time, so that every connection is there.
+        for (count, is_counted) in [(concurrency, false), (events, true)] {
+            let (started, cpu) = (Instant::now(), processor_time(process)?);
+            let offset = if is_counted { concurrency } else { 0 };
+            let sent = (0..count).map(|number| running.api.send(self.event(offset + number)));
+            let sent: Vec<Invocation> = sent.collect::<anyhow::Result<_>>()?;
+            for invocation in sent {
+                invocation.answer().await?;
+            }
+            if is_counted {
+                let count = u32::try_from(count)?;
+                let cpu = (processor_time(process)? - cpu) / count;
+                let per_second = f64::from(count) / started.elapsed().as_secs_f64();
+                return Ok(Throughput { per_second, cpu, peak_kib: peak_memory(process)? });
+            }
+        }
+        bail!("no events")
+    }
+}
+
+/// The processor time that a process has used, in all its threads.
+fn processor_time(process: u32) -> anyhow::Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let statistics = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += statistics.split(' ').next().context("no processor time")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// The most memory that a process has used, in KiB.
+fn peak_memory(process: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    Ok(peak.context("no peak")?.trim().parse()?)
+}

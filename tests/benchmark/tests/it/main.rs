@@ -1,0 +1,38 @@
+//! Whether the benchmark measures at all. What it measures is nobody's to assert: machines differ.
+
+use benchmark::{
+    candidate::{Candidate, size},
+    cloud::Trust,
+    report::{Figures, table},
+    round::Bench,
+};
+use infra::{functions, workspace::Workspace};
+
+#[tokio::test]
+async fn a_round_of_the_receiver_has_figures_for_every_column() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    // As the other tests build it: how fast it is does not matter here.
+    functions::package(&workspace).await?;
+    let receiver = Candidate {
+        name: "receiver",
+        program: workspace.built("debug/tableau-webhook-receiver"),
+        arguments: Vec::new(),
+        variables: Vec::new(),
+        publishes: true,
+    };
+    let folder = tempfile::tempdir()?;
+    let bench = Bench::set_up(&workspace, folder.path()).await?;
+    let mut rounds = Vec::new();
+    for trust in [Trust::One, Trust::Bundle] {
+        rounds.push(bench.round(&receiver, trust, None, 3).await?);
+    }
+    let figures = Figures::of(&rounds);
+    let table = table(&Figures::COLUMNS, &[figures.row("receiver", Some(size(&receiver.program)?), &figures)]);
+    println!("{table}");
+    assert!(rounds.iter().all(|round| round.warm.len() == 3 && round.cpu.as_nanos() > 0 && round.peak_kib > 0));
+    assert_eq!(table.matches('|').count(), 3 * (Figures::COLUMNS.len() + 1));
+
+    let throughput = bench.throughput(&receiver, 2, 4).await?;
+    assert!(throughput.per_second > 0.0);
+    Ok(())
+}
