@@ -437,8 +437,14 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         let mut published = Published::default();
         for site in &mut found {
             let Some(report) = reports.iter_mut().find(|report| report.site == site.site.as_str()) else { continue };
+            let has_begun = !site.to_tell.is_empty();
             let read = publish(events, site, report, &mut published, &mut goes_on, &mut told.error, deadline).await;
-            site.memory.end_publishing(read);
+            if has_begun {
+                site.memory.end_publishing(read);
+            } else {
+                // What an earlier run was cut off from stays in doubt as long as its jobs could not be read.
+                site.memory.advance(read);
+            }
         }
         if let Some((topic, wanted)) = alerts {
             told.alerts_error = published.alert(topic, wanted).await.err().map(|error| with_causes(&*error));
