@@ -411,6 +411,13 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     ) -> Told {
         let Some(lease) = self.lease else { return Told::default() };
         let mut told = Told::default();
+        // Before anything is stored that goes past it: a run that is cut off has no other report than the log.
+        let given_up: Vec<_> = reports.iter().map(|report| report.not_recovered.len()).collect();
+        for report in reports.iter() {
+            // What was named before it was repaired is in the log already.
+            let new = report.not_recovered.iter().filter(|it| it.job.is_some() || it.events.is_empty());
+            self.log_given_up(&report.site, &new.collect::<Vec<_>>());
+        }
         let mut found = {
             let mut memory = self.lock();
             let mut found = mem::take(&mut memory.found);
@@ -449,11 +456,8 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         if let Some((topic, wanted)) = alerts {
             told.alerts_error = published.alert(topic, wanted).await.err().map(|error| with_causes(&*error));
         }
-        for report in reports.iter() {
-            // What was named before it was repaired is in the log already.
-            let given_up: Vec<_> =
-                report.not_recovered.iter().filter(|it| it.job.is_some() || it.events.is_empty()).collect();
-            self.log_given_up(&report.site, &given_up);
+        for (report, count) in reports.iter().zip(given_up) {
+            self.log_given_up(&report.site, &report.not_recovered.iter().skip(count).collect::<Vec<_>>());
         }
         {
             let mut memory = self.lock();
