@@ -411,6 +411,13 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     ) -> Told {
         let Some(lease) = self.lease else { return Told::default() };
         let mut told = Told::default();
+        // Before anything is stored that goes past it: a run that is cut off has no other report than the log.
+        let given_up: Vec<_> = reports.iter().map(|report| report.not_recovered.len()).collect();
+        for report in reports.iter() {
+            // What was named before it was repaired is in the log already.
+            let new = report.not_recovered.iter().filter(|it| it.job.is_some() || it.events.is_empty());
+            self.log_given_up(&report.site, &new.collect::<Vec<_>>());
+        }
         let mut found = {
             let mut memory = self.lock();
             let mut found = mem::take(&mut memory.found);
@@ -437,17 +444,20 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         let mut published = Published::default();
         for site in &mut found {
             let Some(report) = reports.iter_mut().find(|report| report.site == site.site.as_str()) else { continue };
+            let has_begun = !site.to_tell.is_empty();
             let read = publish(events, site, report, &mut published, &mut goes_on, &mut told.error, deadline).await;
-            site.memory.end_publishing(read);
+            if has_begun {
+                site.memory.end_publishing(read);
+            } else {
+                // What an earlier run was cut off from stays in doubt as long as its jobs could not be read.
+                site.memory.advance(read);
+            }
         }
         if let Some((topic, wanted)) = alerts {
             told.alerts_error = published.alert(topic, wanted).await.err().map(|error| with_causes(&*error));
         }
-        for report in reports.iter() {
-            // What was named before it was repaired is in the log already.
-            let given_up: Vec<_> =
-                report.not_recovered.iter().filter(|it| it.job.is_some() || it.events.is_empty()).collect();
-            self.log_given_up(&report.site, &given_up);
+        for (report, count) in reports.iter().zip(given_up) {
+            self.log_given_up(&report.site, &report.not_recovered.iter().skip(count).collect::<Vec<_>>());
         }
         {
             let mut memory = self.lock();

@@ -94,6 +94,8 @@ enum Step {
     Refresh(usize, usize, RefreshOutcome, usize),
     /// A webhook falls silent.
     Silence(usize, usize, How),
+    /// A webhook for failures of a kind falls silent, and then so many fail.
+    Miss(usize, usize, How, usize),
     /// So many minutes pass.
     Pass(i64),
     /// The reconciler runs, so many minutes later, and perhaps twice at once.
@@ -133,7 +135,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         // First comes what is read and stored, then what is done at the sites, and then what is published.
         let done = prop_oneof![1 => 0_usize..12, 4 => 12_usize..45];
         let any = (done, 0_usize..5).prop_map(|(done, polls)| Crash { of: None, done, polls });
-        let of = select(&["publish", "store refreshes", "store lease", "tell people"][..]);
+        let of = select(&["publish", "store refreshes", "store lease", "tell people", "PUT ", "POST sites"][..]);
         let late = (of, 1_usize..4, 0_usize..3).prop_map(|(of, done, polls)| Crash { of: Some(of), done, polls });
         option::weighted(0.5, prop_oneof![any, late])
     };
@@ -159,7 +161,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (at(), outcome.clone()).prop_map(|(site, outcome)| Step::End(site, outcome)),
         6 => (at(), at(), outcome, 1_usize..4)
             .prop_map(|(site, kind, outcome, count)| Step::Refresh(site, kind, outcome, count)),
-        7 => (at(), 0_usize..5, how).prop_map(|(site, event, how)| Step::Silence(site, event, how)),
+        4 => (at(), at(), how.clone(), 1_usize..4)
+            .prop_map(|(site, kind, how, count)| Step::Miss(site, kind, how, count)),
+        4 => (at(), 0_usize..5, how).prop_map(|(site, event, how)| Step::Silence(site, event, how)),
         2 => (1_i64..25).prop_map(Step::Pass),
         12 => (select(&[0_i64, 7, 15][..]), crash(), option::weighted(0.2, crash()))
             .prop_map(|(minutes, crash, other)| Step::Run(minutes, crash, other)),
@@ -333,20 +337,15 @@ impl Living<'_> {
                     self.end_job(site % count, *outcome)?;
                 }
             }
-            Step::Silence(at, event, how) => site(self.tableau, &self.sites[at % count], |site| {
-                let name = format!("fan-{}", WANTED[event % WANTED.len()]);
-                match how {
-                    How::Deleted => site.webhooks.retain(|webhook| webhook.name != name),
-                    How::Disabled => {
-                        site.webhooks.iter_mut().filter(|it| it.name == name).for_each(|it| it.disable(None));
-                    }
-                    How::Moved => site
-                        .webhooks
-                        .iter_mut()
-                        .filter(|it| it.name == name)
-                        .for_each(|it| it.url = "https://elsewhere.example/".to_owned()),
+            Step::Silence(site, event, how) => self.silence(site % count, WANTED[event % WANTED.len()], *how)?,
+            Step::Miss(site, kind, how, jobs) => {
+                let event = if kind % 2 == 0 { "DatasourceRefreshFailed" } else { "WorkbookRefreshFailed" };
+                self.silence(site % count, event, *how)?;
+                for _ in 0..*jobs {
+                    self.begin(site % count, KINDS[kind % 2])?;
+                    self.end_job(site % count, RefreshOutcome::Failed)?;
                 }
-            })?,
+            }
             Step::Pass(minutes) => self.pass(*minutes)?,
             Step::Run(minutes, crash, other) => {
                 self.pass(*minutes)?;
@@ -365,6 +364,20 @@ impl Living<'_> {
             Step::Over => self.over()?,
         }
         Ok(())
+    }
+
+    fn silence(&self, at: usize, event: &str, how: How) -> anyhow::Result<()> {
+        let name = format!("fan-{event}");
+        site(self.tableau, &self.sites[at], |site| match how {
+            How::Deleted => site.webhooks.retain(|webhook| webhook.name != name),
+            How::Disabled => {
+                site.webhooks.iter_mut().filter(|it| it.name == name).for_each(|it| it.disable(None));
+            }
+            How::Moved => {
+                let ours = site.webhooks.iter_mut().filter(|it| it.name == name);
+                ours.for_each(|it| it.url = "https://elsewhere.example/".to_owned());
+            }
+        })
     }
 
     fn sns_takes(&self, events: Option<usize>) {
@@ -537,7 +550,10 @@ impl Living<'_> {
     /// How much was done since the runs began.
     fn done(&self, of: Option<&'static str>) -> usize {
         if let Some(of) = of {
-            return self.kept.uses().iter().filter(|used| **used == of).count();
+            let world = self.tableau.simulator.world();
+            let calls = self.sites.iter().filter_map(|site| world.sites.get(site)).flat_map(|site| &site.calls);
+            let calls = calls.filter(|call| call.starts_with(of)).count();
+            return calls + self.kept.uses().iter().filter(|used| **used == of).count();
         }
         let world = self.tableau.simulator.world();
         let calls = self.sites.iter().filter_map(|site| world.sites.get(site)).map(|site| site.calls.len());
