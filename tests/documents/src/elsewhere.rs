@@ -30,7 +30,7 @@ impl Elsewhere {
 }
 
 /// All of them.
-pub const ELSEWHERE: [Elsewhere; 8] = [
+pub const ELSEWHERE: [Elsewhere; 9] = [
     Elsewhere::new("README.md", "See it work", "cargo test --workspace", "it runs the tests that look here"),
     Elsewhere::new(
         "README.md",
@@ -49,6 +49,12 @@ pub const ELSEWHERE: [Elsewhere; 8] = [
         "Slack and Microsoft Teams",
         "aws cloudformation deploy",
         "no local AWS has Amazon Q; the linter knows the template",
+    ),
+    Elsewhere::new(
+        "docs/performance.md",
+        "Performance",
+        "cargo bench",
+        "it takes half an hour; tests/benchmark/tests/it/main.rs has a round of it",
     ),
     Elsewhere::new("docs/testing.md", "The README, walked", "tests/walkthrough/walk.py", ".ci/run starts it"),
     Elsewhere::new("docs/testing.md", "Histories", "HISTORIES=", "it takes minutes, or a failure"),
