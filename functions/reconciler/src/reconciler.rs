@@ -175,9 +175,15 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         if stored.is_empty() && sites.is_none() {
             return Ok(Report::new(action, Vec::new(), &self.config.sites_path));
         }
-        let distrust = self.trust().await.map_err(Failure::Parameters)?;
-        let told = people::told(&self.parameters).await;
-        let keyring = self.keyring_for(action).await.map_err(Failure::Parameters)?;
+        let told = async {
+            match action {
+                Action::Apply | Action::Rotate => people::told(&self.parameters).await,
+                // These tell people of no trouble.
+                Action::Plan | Action::Test | Action::Destroy => Ok(Told::default()),
+            }
+        };
+        let (distrust, told, keyring) = tokio::join!(self.trust(), told, self.keyring_for(action));
+        let (distrust, keyring) = (distrust.map_err(Failure::Parameters)?, keyring.map_err(Failure::Parameters)?);
         let unknown = Told::default();
         let is_change = !matches!(action, Action::Plan | Action::Test);
         let (mut refreshes, mut begun) = (None, Ok(None));

@@ -148,6 +148,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     }
 
     async fn take_lease(&mut self, time_left: Duration) -> Result<Option<String>, BoxError> {
+        // The lease first: what is remembered may only be newer than that.
         let lease = self.parameters.refreshes_lease().await?;
         let (held_until, version) = match &lease {
             Some((text, version)) => (Lease::parse(text).map(|lease| lease.until), *version),
