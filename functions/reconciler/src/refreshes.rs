@@ -293,9 +293,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         has_time: impl Fn() -> bool,
     ) {
         let until = self.now_at_most(session.ahead()) - SETTLED;
-        let explains = |event: &str| look.wanted.iter().any(|wanted| wanted.as_str() == event);
-        let explains = explains("DatasourceRefreshFailed") || explains("WorkbookRefreshFailed");
-        let has_any = explains || memory.has_silences();
+        let has_any = look.wanted.iter().any(is_failure) || memory.has_silences();
         let earliest = until - self.reach;
         if memory.read().at() < earliest {
             if has_any {
@@ -317,9 +315,9 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
                     let is_due =
                         |job: &EndedJob| job.ended_at < until && !memory.read().has_passed(job.ended_at, &job.id);
                     let due = RefreshJobs { ended: jobs.ended.into_iter().filter(is_due).collect(), ..jobs };
-                    self.read_jobs(session, look.wanted, explains, &memory, due, &mut to_tell, report, has_time)
-                        .await
-                        .unwrap_or(end)
+                    let (found, came_to) = self.read_jobs(session, look.wanted, &memory, due, report, has_time).await;
+                    to_tell = found;
+                    came_to.unwrap_or(end)
                 }
                 Err(error) => {
                     report
@@ -337,19 +335,17 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         self.lock().found.push(SiteJobs { site, site_luid, memory, to_tell, end });
     }
 
-    /// Reads jobs in full, one after another. Returns how far it came, `None` if to the end.
-    #[expect(clippy::too_many_arguments, reason = "one half of a function that would be too long")]
+    /// Reads jobs in full, one after another. Returns what is to be told, and how far it came, `None` if to the end.
     async fn read_jobs(
         &self,
         session: &mut Session<'_>,
         wanted: &BTreeSet<Event>,
-        explains: bool,
         memory: &SiteMemory,
         RefreshJobs { mut ended, odd, others }: RefreshJobs,
-        to_tell: &mut Vec<ToTell>,
         report: &mut SiteReport,
         has_time: impl Fn() -> bool,
-    ) -> Option<Cursor> {
+    ) -> (Vec<ToTell>, Option<Cursor>) {
+        let (mut to_tell, explains) = (Vec::new(), wanted.iter().any(is_failure));
         let skipped = |OddJob { id, reason }: OddJob| NotRecovered::job(&id, reason);
         report.not_recovered.extend(odd.into_iter().map(skipped));
         if others > 0 {
@@ -369,7 +365,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             } else {
                 if !has_time() || !self.may_read_a_job() {
                     report.refreshes_left = left;
-                    return Some(came_to);
+                    return (to_tell, Some(came_to));
                 }
                 match session.refresh(&job).await {
                     Ok(Ok(refresh)) => to_tell.extend(ToTell::of(refresh, wanted, memory)),
@@ -378,14 +374,14 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
                         let error = with_causes(&error);
                         report.notes.push(format!("A job could not be read: {error}. The next run goes on."));
                         report.refreshes_left = left;
-                        return Some(came_to);
+                        return (to_tell, Some(came_to));
                     }
                 }
             }
             came_to = place;
             left -= 1;
         }
-        None
+        (to_tell, None)
     }
 
     fn may_read_a_job(&self) -> bool {
@@ -483,10 +479,14 @@ impl ToTell {
     /// What is to be told of a refresh, if anything is.
     fn of(refresh: Refresh, wanted: &BTreeSet<Event>, memory: &SiteMemory) -> Option<Self> {
         let recover: Vec<_> = refresh.events().filter(|(event, at)| memory.owes(event, *at)).collect();
-        let is_failure = |(event, _): &(Event, _)| event.action() == Some("refresh-failed") && wanted.contains(event);
-        let explain = refresh.events().any(|event| is_failure(&event));
+        let explain = refresh.events().any(|(event, _)| is_failure(&event) && wanted.contains(&event));
         (explain || !recover.is_empty()).then_some(Self { refresh, recover, explain })
     }
+}
+
+/// Whether it is the event of a refresh that failed, which is explained.
+fn is_failure(event: &Event) -> bool {
+    event.action() == Some("refresh-failed")
 }
 
 /// What was published.
@@ -502,8 +502,7 @@ impl Published {
         let recovered = self.recovered.iter().filter(|(registration, _)| wanted.contains(&registration.event));
         let recovered: Vec<_> = recovered.map(|(registration, refresh)| (registration.clone(), refresh)).collect();
         let is_wanted = |(_, refresh): &&(SiteName, Refresh)| {
-            let mut failures = refresh.events().filter(|(event, _)| event.action() == Some("refresh-failed"));
-            failures.any(|(event, _)| wanted.contains(&event))
+            refresh.events().any(|(event, _)| is_failure(&event) && wanted.contains(&event))
         };
         let explained: Vec<_> =
             self.explained.iter().filter(is_wanted).map(|(site, refresh)| (site, refresh)).collect();

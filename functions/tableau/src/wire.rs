@@ -104,40 +104,50 @@ pub(crate) fn read_credentials(answer: &Value) -> Result<Credentials, Unreadable
 }
 
 pub(crate) fn read_page(answer: &Value) -> Result<Page, Unreadable> {
-    let members = answer.as_object().ok_or("it is no JSON object")?;
-    if members.keys().any(|member| !["webhooks", "pagination"].contains(&member.as_str())) {
-        return Err("it is no list of webhooks");
-    }
-    // Seen for a list of none: no member, null, an empty object, an empty list, or one of these one level down.
-    let webhooks = match &answer["webhooks"] {
-        Value::Object(list) => list.get("webhook").unwrap_or(&Value::Null),
-        list => list,
+    let webhooks = List {
+        members: ["webhooks", "webhook"],
+        other: "it is no list of webhooks",
+        not_a_list: "its webhooks are no list",
     };
-    let webhooks = match webhooks {
-        Value::Null => Vec::new(),
-        Value::Array(webhooks) => webhooks.iter().map(read_webhook).collect::<Result<_, _>>()?,
-        Value::Object(_) => vec![read_webhook(webhooks)?],
-        _ => return Err("its webhooks are no list"),
-    };
-    Ok(Page { webhooks, pagination: read_pagination(answer)? })
+    Ok(Page { webhooks: webhooks.read(answer, read_webhook)?, pagination: read_pagination(answer)? })
 }
 
 pub(crate) fn read_jobs(answer: &Value) -> Result<JobPage, Unreadable> {
-    let members = answer.as_object().ok_or("it is no JSON object")?;
-    if members.keys().any(|member| !["backgroundJobs", "pagination"].contains(&member.as_str())) {
-        return Err("it is no list of jobs");
+    let jobs = List {
+        members: ["backgroundJobs", "backgroundJob"],
+        other: "it is no list of jobs",
+        not_a_list: "its jobs are no list",
+    };
+    Ok(JobPage { jobs: jobs.read(answer, read_job)?, pagination: read_pagination(answer)? })
+}
+
+/// How a list is called, and what to say of an answer that is none.
+struct List {
+    /// The list's member, and within that an item's.
+    members: [&'static str; 2],
+    other: Unreadable,
+    not_a_list: Unreadable,
+}
+
+impl List {
+    fn read<T>(self, answer: &Value, read: fn(&Value) -> Result<T, Unreadable>) -> Result<Vec<T>, Unreadable> {
+        let [list, item] = self.members;
+        let members = answer.as_object().ok_or("it is no JSON object")?;
+        if members.keys().any(|member| ![list, "pagination"].contains(&member.as_str())) {
+            return Err(self.other);
+        }
+        // Seen for a list of none: no member, null, an empty object, an empty list, or one of these one level down.
+        let items = match &answer[list] {
+            Value::Object(list) => list.get(item).unwrap_or(&Value::Null),
+            list => list,
+        };
+        match items {
+            Value::Null => Ok(Vec::new()),
+            Value::Array(items) => items.iter().map(read).collect(),
+            Value::Object(_) => Ok(vec![read(items)?]),
+            _ => Err(self.not_a_list),
+        }
     }
-    let jobs = match &answer["backgroundJobs"] {
-        Value::Object(list) => list.get("backgroundJob").unwrap_or(&Value::Null),
-        list => list,
-    };
-    let jobs = match jobs {
-        Value::Null => Vec::new(),
-        Value::Array(jobs) => jobs.iter().map(read_job).collect::<Result<_, _>>()?,
-        Value::Object(_) => vec![read_job(jobs)?],
-        _ => return Err("its jobs are no list"),
-    };
-    Ok(JobPage { jobs, pagination: read_pagination(answer)? })
 }
 
 fn read_job(job: &Value) -> Result<Job, Unreadable> {
