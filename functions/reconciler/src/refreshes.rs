@@ -270,8 +270,13 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     }
 
     /// Takes note of what is silent after everything was repaired.
-    pub(crate) fn look_again(&self, look: Look<'_>, memory: Option<SiteMemory>) -> Option<SiteMemory> {
-        let Look { wanted, heard, ahead, .. } = look;
+    pub(crate) fn look_again(
+        &self,
+        wanted: &BTreeSet<Event>,
+        heard: &BTreeSet<Event>,
+        ahead: Option<time::Duration>,
+        memory: Option<SiteMemory>,
+    ) -> Option<SiteMemory> {
         self.lease?;
         let mut memory = match memory {
             Some(memory) => memory,
@@ -287,13 +292,14 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     pub(crate) async fn read(
         &self,
         session: &mut Session<'_>,
-        look: Look<'_>,
+        site: &SiteName,
+        wanted: &BTreeSet<Event>,
         mut memory: SiteMemory,
         report: &mut SiteReport,
         has_time: impl Fn() -> bool,
     ) {
         let until = self.now_at_most(session.ahead()) - SETTLED;
-        let has_any = look.wanted.iter().any(is_failure) || memory.has_silences();
+        let has_any = wanted.iter().any(is_failure) || memory.has_silences();
         let earliest = until - self.reach;
         if memory.read().at() < earliest {
             if has_any {
@@ -315,7 +321,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
                     let is_due =
                         |job: &EndedJob| job.ended_at < until && !memory.read().has_passed(job.ended_at, &job.id);
                     let due = RefreshJobs { ended: jobs.ended.into_iter().filter(is_due).collect(), ..jobs };
-                    let (found, came_to) = self.read_jobs(session, look.wanted, &memory, due, report, has_time).await;
+                    let (found, came_to) = self.read_jobs(session, wanted, &memory, due, report, has_time).await;
                     to_tell = found;
                     came_to.unwrap_or(end)
                 }
@@ -331,7 +337,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         if memory.publishing().is_some_and(|publishing| *publishing <= end) {
             memory.give_up_publishing();
         }
-        let (site, site_luid) = (look.site.clone(), session.site_luid().to_owned());
+        let (site, site_luid) = (site.clone(), session.site_luid().to_owned());
         self.lock().found.push(SiteJobs { site, site_luid, memory, to_tell, end });
     }
 

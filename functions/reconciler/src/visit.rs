@@ -199,8 +199,7 @@ impl<P: Parameters> Visit<'_, P> {
         };
         let site = &self.advice.entry.name;
         let heard = heard_events(site, observed, receiver, &self.run.keyring);
-        let look = Look { site, wanted: self.wanted, heard: &heard, owned: &BTreeSet::new(), ahead: session.ahead() };
-        self.memory = refreshes.look_again(look, self.memory.take());
+        self.memory = refreshes.look_again(self.wanted, &heard, session.ahead(), self.memory.take());
     }
 
     /// Reads what jobs tell of refreshes, after everything else.
@@ -211,9 +210,8 @@ impl<P: Parameters> Visit<'_, P> {
             return;
         }
         let (Some(memory), true) = (self.memory.take(), self.run.has_time(CHANGE_TIME)) else { return };
-        let nothing = BTreeSet::new();
-        let look = Look { site, wanted: self.wanted, heard: &nothing, owned: &nothing, ahead: session.ahead() };
-        refreshes.read(session, look, memory, &mut self.report, || self.run.has_time(CHANGE_TIME)).await;
+        let has_time = || self.run.has_time(CHANGE_TIME);
+        refreshes.read(session, site, self.wanted, memory, &mut self.report, has_time).await;
     }
 
     /// Carries changes out, as far as there is time. Returns those without a good answer, with what went wrong if they were
