@@ -9,8 +9,6 @@ pub mod logging;
 pub mod metrics;
 pub mod topic;
 
-mod trust;
-
 /// An error of a call to AWS.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 

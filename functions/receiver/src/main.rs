@@ -3,13 +3,7 @@
 use std::{convert::Infallible, env, sync::Arc, time::Duration};
 
 use aws_smithy_types::timeout::TimeoutConfig;
-use common::{
-    aws::{Aws, AwsSettings},
-    keyring::KeyringParameter,
-    logging,
-    metrics::MetricLog,
-    topic::SnsTopic,
-};
+use common::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, KEYRING_TIMEOUT, PUBLISH_TIMEOUT},
@@ -24,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| env::var(name).ok();
     logging::init(lookup);
     let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(lookup)?;
-    let aws = Aws::new(AwsSettings::from_lookup(lookup)?, timeouts(PUBLISH_TIMEOUT))?;
+    let aws = Aws::load(lookup, timeouts(PUBLISH_TIMEOUT)).await?;
 
     let ssm = aws_sdk_ssm::config::Builder::from(&aws.config).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::from_conf(ssm), signing_keys_parameter);

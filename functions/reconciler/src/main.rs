@@ -3,13 +3,7 @@
 use std::{env, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
-use common::{
-    aws::{Aws, AwsSettings},
-    keyring::KeyringParameter,
-    logging,
-    metrics::MetricLog,
-    topic::SnsTopic,
-};
+use common::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use lambda_runtime::{LambdaEvent, run, service_fn};
 use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
@@ -26,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::from_lookup(lookup)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build();
-    let aws = Aws::new(AwsSettings::from_lookup(lookup)?, timeouts)?;
+    let aws = Aws::load(lookup, timeouts).await?;
 
     let ssm = aws_sdk_ssm::Client::new(&aws.config);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());

@@ -5,7 +5,7 @@ use std::env;
 
 use aws_sdk_sns::types::MessageAttributeValue;
 use aws_smithy_types::timeout::TimeoutConfig;
-use common::aws::{Aws, AwsSettings};
+use common::aws::Aws;
 use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
 
 const ATTRIBUTES: [(&str, &str); 8] = [
@@ -23,7 +23,7 @@ const ATTRIBUTES: [(&str, &str); 8] = [
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let topic = env::var("EVENTS_TOPIC_ARN")?;
-    let aws = Aws::new(AwsSettings::from_lookup(|name| env::var(name).ok())?, TimeoutConfig::disabled())?;
+    let aws = Aws::load(|name| env::var(name).ok(), TimeoutConfig::disabled()).await?;
     let sns = aws_sdk_sns::Client::new(&aws.config);
     aws.connect_to_sns().await;
     let handler = async |request: Request| {
