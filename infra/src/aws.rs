@@ -4,6 +4,7 @@ use std::{
     env, fmt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +13,10 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::{environment::isolate, python::PythonTools};
+use crate::{
+    aws_worker::{self, Workers},
+    python::PythonTools,
+};
 
 /// The oldest AWS CLI of each major version that goes by `AWS_ENDPOINT_URL`. One that does not would take to AWS what is
 /// meant for a local cloud.
@@ -56,13 +60,20 @@ const UNKNOWN_CREDENTIALS: &str = "AWS does not accept these credentials: are th
 /// The AWS CLI.
 #[derive(Clone, Debug)]
 pub struct Aws {
-    program: PathBuf,
+    cli: Cli,
     /// A local cloud's, or none for the AWS account that the environment is set for.
     endpoint: Option<String>,
-    /// Whether it is to find our settings instead of a person's.
-    is_isolated: bool,
     folder: PathBuf,
     is_verbose: bool,
+}
+
+/// Which AWS CLI.
+#[derive(Clone, Debug)]
+enum Cli {
+    /// A person's, with a person's settings.
+    Installed,
+    /// The tools', with ours.
+    Tools(Arc<Workers>),
 }
 
 /// Where commands act.
@@ -115,15 +126,22 @@ impl Failed {
 impl Aws {
     /// The CLI of the tools, for a local cloud; files it is to write go to `folder`.
     pub fn local(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
-        let (program, folder) = (tools.program("aws"), folder.to_owned());
-        Self { program, endpoint: Some(endpoint), is_isolated: true, folder, is_verbose: false }
+        Self::local_as(tools, endpoint, folder, &[])
+    }
+
+    /// The same with other credentials, as variables.
+    pub fn local_as(tools: &PythonTools, endpoint: String, folder: &Path, credentials: &[(&str, &str)]) -> Self {
+        // `cloudformation package` goes by the variable, `sqs` by the option.
+        let variables = [(ENDPOINT_URL, endpoint.as_str())].into_iter().chain(credentials.iter().copied());
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let cli = Cli::Tools(Arc::new(Workers::new(tools, folder, variables)));
+        Self { cli, endpoint: Some(endpoint), folder: folder.to_owned(), is_verbose: false }
     }
 
     /// The CLI that is installed, with region, profile, credentials and endpoint as it finds them.
     pub fn installed(folder: &Path) -> Self {
-        let (program, folder) = ("aws".into(), folder.to_owned());
         let endpoint = env::var(ENDPOINT_URL).ok().filter(|endpoint| !endpoint.is_empty());
-        Self { program, endpoint, is_isolated: false, folder, is_verbose: false }
+        Self { cli: Cli::Installed, endpoint, folder: folder.to_owned(), is_verbose: false }
     }
 
     /// The same, which prints each command before it runs it, on standard error.
@@ -216,33 +234,19 @@ impl Aws {
         if self.is_verbose {
             eprintln!("{}", self.plain(arguments, input));
         }
-        let mut command = Command::new(&self.program);
-        command.args(["--output", "json"]).args(arguments).current_dir(&self.folder);
-        if self.is_isolated {
-            isolate(&mut command);
-        }
-        if let Some(endpoint) = &self.endpoint {
-            // `cloudformation package` goes by the variable, `sqs` by the option.
-            command.args(["--endpoint-url", endpoint]).env(ENDPOINT_URL, endpoint);
-        }
-        // Nobody is here to leaf through its output.
-        command.env("AWS_PAGER", "").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint-url", endpoint]);
+        let all: Vec<_> = ["--output", "json"].into_iter().chain(arguments.iter().copied()).chain(endpoint).collect();
         let input = match input {
-            Input::None => None,
-            Input::Text(text) => Some(text),
-            Input::Secret(secret) => Some(secret.expose_secret()),
+            Input::None => "",
+            Input::Text(text) => text,
+            Input::Secret(secret) => secret.expose_secret(),
         };
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}: is the AWS CLI installed? {GET_IT}", self.program.display()))?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // One that fails before it has read all says why itself.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        }
-        let output = child.wait_with_output().await?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let answer = match &self.cli {
+            Cli::Installed => self.start(&all, input).await?,
+            Cli::Tools(workers) => workers.run(&all, input).await?,
+        };
+        if answer.code != 0 {
+            let said = answer.errors.trim().to_owned();
             let remedy = REMEDIES.iter().find(|(sign, _)| said.contains(sign)).map(|(_, remedy)| *remedy);
             let error = anyhow::Error::new(Failed { command: named(arguments), said });
             bail!(match remedy {
@@ -250,7 +254,27 @@ impl Aws {
                 None => error,
             });
         }
-        Ok(String::from_utf8(output.stdout)?)
+        Ok(answer.output)
+    }
+
+    /// Starts the installed CLI for one command.
+    async fn start(&self, arguments: &[&str], input: &str) -> anyhow::Result<aws_worker::Answer> {
+        let mut command = Command::new("aws");
+        command.args(arguments).current_dir(&self.folder);
+        // Nobody is here to leaf through its output.
+        command.env("AWS_PAGER", "").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.kill_on_drop(true).spawn();
+        let mut child = child.with_context(|| format!("cannot start aws: is the AWS CLI installed? {GET_IT}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that fails before it has read all says why itself.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await?;
+        Ok(aws_worker::Answer {
+            code: output.status.code().unwrap_or(-1),
+            output: String::from_utf8(output.stdout)?,
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 
     /// A command as a person would type it.

@@ -32,17 +32,25 @@ pub struct Cloud {
     pub endpoint: String,
     /// The AWS CLI for it.
     pub aws: Aws,
+    /// The account; ministack takes an access key of twelve digits for one.
+    pub account: String,
     /// Where the one that we started unpacks functions.
     _scratch: Option<TempDir>,
 }
 
 impl Cloud {
-    /// Starts a cloud, served by ministack, on a free loopback port. What it writes goes to `folder`.
+    /// Starts a cloud, served by ministack, on a free loopback port, with more of ministack's settings. What it writes goes
+    /// to `folder`.
     ///
     /// # Errors
     ///
     /// It does not start.
-    pub async fn start(tools: &PythonTools, http: &Client, folder: &Path) -> anyhow::Result<(Service, Self)> {
+    pub async fn start(
+        tools: &PythonTools,
+        http: &Client,
+        folder: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<(Service, Self)> {
         let port = free_port()?.to_string();
         let endpoint = format!("http://127.0.0.1:{port}");
         // Unpacked functions go where they end with us, also if a failed run keeps its logs.
@@ -51,6 +59,7 @@ impl Cloud {
         let environment = [("GATEWAY_PORT", port.as_str()), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", scratch_text)];
         let program = tools.program("ministack");
         let log = folder.join("ministack.log");
+        let environment = [&environment[..], settings].concat();
         let mut server = Service::start(tools, "ministack", &program, &[], &environment, log)?;
         server.ready(http, &format!("{endpoint}/_ministack/ready")).await?;
         let cloud = Self { _scratch: Some(scratch), ..Self::at(tools, endpoint, folder) };
@@ -59,19 +68,27 @@ impl Cloud {
 
     /// A cloud that runs already. What is written for it goes to `folder`.
     pub fn at(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
-        Self { aws: Aws::local(tools, endpoint.clone(), folder), endpoint, _scratch: None }
+        Self::in_account(tools, endpoint, folder, environment::ACCOUNT)
     }
 
-    /// Uploads the functions and deploys the template.
+    /// The same in an account (twelve digits), which shares nothing with others.
+    pub fn in_account(tools: &PythonTools, endpoint: String, folder: &Path, account: &str) -> Self {
+        let aws = Aws::local_as(tools, endpoint.clone(), folder, &[("AWS_ACCESS_KEY_ID", account)]);
+        Self { aws, endpoint, account: account.to_owned(), _scratch: None }
+    }
+
+    /// Uploads the functions and deploys the template as the stack called `name`.
     ///
     /// # Errors
     ///
     /// A command fails.
-    pub async fn deploy(&self, packages: &Packages) -> anyhow::Result<Stack> {
+    pub async fn deploy(&self, name: &str, packages: &Packages) -> anyhow::Result<Stack> {
         let architecture = format!("Architecture={}", Architecture::of_this_machine()?);
         let parameters = [architecture, format!("AwsEndpointUrl={}", self.endpoint)];
-        self.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
-        Stack::deploy(&self.aws, STACK, &packages.template, BUCKET, &parameters).await
+        // No two accounts can have a bucket of one name.
+        let bucket = format!("{BUCKET}-{}", self.account);
+        self.aws.run(&["s3", "mb", &format!("s3://{bucket}")]).await?;
+        Stack::deploy(&self.aws, name, &packages.template, &bucket, &parameters).await
     }
 
     /// Stores a site entry, as a person would.
@@ -143,7 +160,8 @@ impl Cloud {
         let [keys, state, refreshes, tableau_ca] =
             ["signing-keys", "state", "refreshes", "tableau-ca"].map(|parameter| stack.parameter(parameter));
         let ours = [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", self.account.as_str()),
+            ("AWS_ENDPOINT_URL", &self.endpoint),
             ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
             ("ALERTS_TOPIC_ARN", stack.output("AlertsTopicArn")?),
             ("SIGNING_KEYS_PARAMETER", &keys),
@@ -152,10 +170,11 @@ impl Cloud {
             ("TABLEAU_CA_PARAMETER", &tableau_ca),
             ("RECEIVER_URL", stack.output("ReceiverUrl")?),
             ("SITES_PATH", stack.output("SitesPath")?),
-            ("NAME_PREFIX", STACK),
+            ("NAME_PREFIX", stack.name()),
         ];
         // What is empty stays unset: `cargo lambda` would refuse the line.
-        let all = environment::AWS.into_iter().chain(ours).filter(|(_, value)| !value.is_empty());
+        let shared = environment::AWS.into_iter().filter(|(name, _)| *name != "AWS_ACCESS_KEY_ID");
+        let all = shared.chain(ours).filter(|(_, value)| !value.is_empty());
         Ok(all.map(|(name, value)| format!("{name}={value}\n")).collect())
     }
 

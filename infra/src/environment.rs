@@ -4,10 +4,13 @@ use std::env;
 
 use tokio::process::Command;
 
+/// Ministack's first account. Its number is an access key to it.
+pub(crate) const ACCOUNT: &str = "000000000000";
+
 /// Settings for everything that calls the local cloud, and for the cloud itself: fixed credentials, and nothing of a
 /// person's own profile, so that no call can reach a real account.
 pub const AWS: [(&str, &str); 8] = [
-    ("AWS_ACCESS_KEY_ID", "local"),
+    ("AWS_ACCESS_KEY_ID", ACCOUNT),
     ("AWS_SECRET_ACCESS_KEY", "local"),
     ("AWS_REGION", "us-east-1"),
     ("AWS_DEFAULT_REGION", "us-east-1"),

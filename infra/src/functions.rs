@@ -26,14 +26,23 @@ pub struct Packages {
     pub template: PathBuf,
 }
 
+/// Builds the functions in the development profile.
+///
+/// # Errors
+///
+/// They do not build.
+pub async fn build(workspace: &Workspace) -> anyhow::Result<()> {
+    // The default members, as `cargo lambda watch` chooses them, so that either uses what the other built.
+    cargo_build(workspace, &["--bins"]).await
+}
+
 /// Builds the functions in the development profile and zips them. Does what is still needed.
 ///
 /// # Errors
 ///
 /// They do not build, or a file cannot be written.
 pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
-    // The default members, as `cargo lambda watch` chooses them, so that either uses what the other built.
-    build(workspace, &["--bins"]).await?;
+    build(workspace).await?;
     let _lock = workspace.lock("packages")?;
     for function in FUNCTIONS {
         // The template names this path relative to itself.
@@ -54,11 +63,11 @@ pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
 ///
 /// It does not build.
 pub async fn simulator(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    build(workspace, &["--package", "tableau-simulator"]).await?;
+    cargo_build(workspace, &["--package", "tableau-simulator"]).await?;
     Ok(workspace.built("debug/tableau-simulator"))
 }
 
-async fn build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Result<()> {
+async fn cargo_build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg("build").args(arguments).arg("--manifest-path").arg(workspace.file("Cargo.toml"));
     isolate(&mut cargo);

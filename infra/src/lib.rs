@@ -23,3 +23,5 @@ pub mod target;
 pub mod test;
 pub mod url;
 pub mod workspace;
+
+mod aws_worker;

@@ -101,7 +101,7 @@ async fn run_servers(
     folder: &Path,
 ) -> anyhow::Result<()> {
     let http = http_client()?;
-    let cloud = Cloud::start(tools, &http, folder);
+    let cloud = Cloud::start(tools, &http, folder, &[]);
     let (mut server, cloud) = step("Start ministack, which plays AWS", cloud).await?;
     let simulator = Simulator::start(tools, simulator, &cloud, &http, folder);
     let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
@@ -179,7 +179,7 @@ async fn show_the_path(
     simulator: &Simulator,
 ) -> anyhow::Result<(Stack, String)> {
     let stack = step("Deploy infra/template.yaml with aws cloudformation package and deploy", async {
-        let stack = cloud.deploy(packages).await?;
+        let stack = cloud.deploy(STACK, packages).await?;
         show(&format!("receiver      {}", stack.output("ReceiverUrl")?));
         show(&format!("events topic  {}", stack.output("EventsTopicArn")?));
         Ok(stack)

@@ -14,6 +14,9 @@ use crate::aws::{Aws, Input, has_code};
 /// gives up earlier unless it is told, and then asks again.
 const ANSWER_TIMEOUT: &str = "900";
 
+/// The template with the places of what was uploaded, in the AWS CLI's folder.
+const PACKAGED: &str = "packaged.yaml";
+
 /// What our template says of itself, and no other.
 const MARK: &str = "Tableau Fanout";
 
@@ -118,8 +121,8 @@ impl Stack {
         }
     }
 
-    /// Uploads what a template names and makes or changes the stack called `name` by it. Parameters that are not named
-    /// keep their values.
+    /// Uploads what a template names, makes or changes the stack called `name` by it, and returns the stack. Parameters
+    /// that are not named keep their values.
     ///
     /// # Errors
     ///
@@ -133,9 +136,18 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let template = template.to_str().context("the template's path is not UTF-8")?;
         let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", bucket];
-        let options = ["--s3-prefix", name, "--output-template-file", "packaged.yaml"];
+        let options = ["--s3-prefix", name, "--output-template-file", PACKAGED];
         aws.run(&[&package[..], &options].concat()).await?;
-        let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", name];
+        Self::update(aws, name, parameters).await
+    }
+
+    /// Makes or changes the stack called `name` by the template that [`Stack::deploy`] packaged last.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub async fn update(aws: &Aws, name: &str, parameters: &[String]) -> anyhow::Result<Self> {
+        let deploy = ["cloudformation", "deploy", "--template-file", PACKAGED, "--stack-name", name];
         // A stack that is as it should be already is none that failed. Version 1 of the AWS CLI would have it so.
         let options = ["--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
