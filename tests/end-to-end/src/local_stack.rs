@@ -1,10 +1,17 @@
 //! The product as it is deployed: the template on ministack, and a Tableau simulator beside it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use infra::{
-    cloud::Cloud,
-    functions,
+    cloud::{Cloud, STACK},
+    functions::{self, Packages},
     python::PythonTools,
     service::{Service, http_client},
     stack::Stack,
@@ -15,11 +22,61 @@ use serde_json::{Value, json};
 use shared::keyring::Keyring;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
-/// A deployed stack of a test's own.
+/// A cloud that the stacks of a test binary share. It ends with the last of them.
+#[derive(Debug)]
+struct SharedCloud {
+    packages: Packages,
+    // In the order in which they end.
+    _server: Service,
+    cloud: Cloud,
+    _folder: TempDir,
+}
+
+/// The cloud that runs now, if any stack uses one.
+static CLOUD: Mutex<Weak<SharedCloud>> = Mutex::const_new(Weak::new());
+
+/// How many stacks have names of their own.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// The next account.
+static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
+
+impl SharedCloud {
+    /// Builds what is not built, and starts a cloud.
+    async fn start(workspace: &Workspace, tools: &PythonTools) -> anyhow::Result<Self> {
+        let packages = functions::package(workspace).await?;
+        let folder = test_folder(workspace)?;
+        let (server, cloud) = Cloud::start(tools, &http_client()?, folder.path(), &[]).await?;
+        Ok(Self { packages, _server: server, cloud, _folder: folder })
+    }
+
+    /// Returns the cloud that runs, or starts one.
+    async fn get(workspace: &Workspace, tools: &PythonTools) -> anyhow::Result<Arc<Self>> {
+        let mut running = CLOUD.lock().await;
+        if let Some(cloud) = running.upgrade() {
+            return Ok(cloud);
+        }
+        let cloud = Arc::new(Self::start(workspace, tools).await?);
+        *running = Arc::downgrade(&cloud);
+        Ok(cloud)
+    }
+}
+
+/// Makes a folder for a test's files, which ends with the test.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn test_folder(workspace: &Workspace) -> anyhow::Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?)
+}
+
+/// A deployed stack of a test's own, in an account of its own.
 #[derive(Debug)]
 pub struct LocalStack {
-    /// The cloud it is deployed in.
+    /// The account it is deployed in.
     pub cloud: Cloud,
     /// What was deployed.
     pub stack: Stack,
@@ -29,31 +86,57 @@ pub struct LocalStack {
     pub http: Client,
     /// The Python tools.
     pub tools: PythonTools,
-    // In the order in which they end.
-    _server: Service,
     folder: TempDir,
+    _shared: Arc<SharedCloud>,
 }
 
 impl LocalStack {
-    /// Builds what is not built, starts a cloud and deploys.
+    /// Deploys the template in a new account, as a stack of a new name.
     ///
     /// # Errors
     ///
-    /// Any of it fails.
+    /// The functions do not build, no cloud can be started, or the deployment fails.
     pub async fn start() -> anyhow::Result<Self> {
+        // Ministack ends the functions of a name in every account when one of that name is made in any.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        Self::deploy(SharedCloud::get, &format!("fanout-{number}")).await
+    }
+
+    /// The same under the name that the documents have, for tests that do not call its functions.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStack::start`].
+    pub async fn with_default_name() -> anyhow::Result<Self> {
+        Self::deploy(SharedCloud::get, STACK).await
+    }
+
+    /// Deploys the template under the name that the documents have, in a cloud of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStack::start`].
+    pub async fn alone() -> anyhow::Result<Self> {
+        Self::deploy(async |workspace, tools| Ok(Arc::new(SharedCloud::start(workspace, tools).await?)), STACK).await
+    }
+
+    async fn deploy(
+        cloud: impl AsyncFnOnce(&Workspace, &PythonTools) -> anyhow::Result<Arc<SharedCloud>>,
+        name: &str,
+    ) -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
-        let packages = functions::package(&workspace).await?;
-        let folder = tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?;
-        let http = http_client()?;
-        let (server, cloud) = Cloud::start(&tools, &http, folder.path()).await?;
-        let stack = cloud.deploy(&packages).await?;
+        let shared = cloud(&workspace, &tools).await?;
+        let folder = test_folder(&workspace)?;
+        let account = format!("{:012}", ACCOUNTS.fetch_add(1, Ordering::Relaxed));
+        let cloud = Cloud::in_account(&tools, shared.cloud.endpoint.clone(), folder.path(), &account);
+        let stack = cloud.deploy(name, &shared.packages).await?;
         let tableau = Simulator::start(Some(cloud.endpoint.parse()?)).await?;
-        Ok(Self { cloud, stack, tableau, http, tools, _server: server, folder })
+        Ok(Self { cloud, stack, tableau, http: http_client()?, tools, folder, _shared: shared })
     }
 
     /// A folder that ends with the stack.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 

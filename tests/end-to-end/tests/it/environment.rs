@@ -1,7 +1,7 @@
 //! The receiver's own binary under conditions that a cloud does not make on demand.
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Json, Router, extract::ConnectInfo, http::Uri, routing::post};
-use end_to_end::{lambda::Environment, local_stack::LocalStack};
+use end_to_end::{lambda::Environment, local_stack::test_folder};
 use infra::{functions, python::PythonTools, sample, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -17,10 +17,12 @@ use shared::{
     keyring::{KEY_BYTES, Keyring},
     record::DeliveryRecord,
 };
+use tempfile::TempDir;
 use tls::Authority;
 use tokio::{
     net::TcpListener,
     sync::Barrier,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -36,6 +38,9 @@ const STARTS: usize = 5;
 /// How often it is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The topic that is published to.
+const TOPIC: &str = "arn:aws:sns:us-east-1:000000000000:events";
+
 /// What SNS answers to a publish that it accepts.
 const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
     <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>"#;
@@ -47,34 +52,76 @@ fn event(keyring: &Keyring, body: &Value) -> anyhow::Result<Value> {
     Ok(event)
 }
 
-/// Starts the receiver in a stack's environment, but with another SNS.
-async fn receiver(stack: &LocalStack, sns: &str, more: &[(&str, &str)]) -> anyhow::Result<Environment> {
-    stack.declare("local", &["WorkbookCreated"]).await?;
-    stack.cloud.apply(&stack.stack).await?;
-    let variables = stack.cloud.lambda_environment(&stack.stack)?;
-    let variables = variables.lines().filter_map(|line| line.split_once('='));
-    let variables: Vec<_> = variables.chain([("AWS_ENDPOINT_URL_SNS", sns)]).chain(more.iter().copied()).collect();
-    let binary = Workspace::locate()?.built("debug/tableau-webhook-receiver");
-    Environment::start(&stack.tools, &binary, &variables, &stack.folder().join("receiver.log"), RECEIVER_TIMEOUT).await
+/// The receiver's binary, with SSM played by the test.
+struct Receiver {
+    environment: Environment,
+    keyring: Keyring,
+    ssm: JoinHandle<io::Result<()>>,
+    folder: TempDir,
+}
+
+impl Receiver {
+    /// Starts it with SNS at an address, and with more variables.
+    async fn start(sns: &str, more: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let workspace = Workspace::locate()?;
+        let (tools, folder) = (PythonTools::for_local_stack(&workspace)?, test_folder(&workspace)?);
+        functions::build(&workspace).await?;
+        let keyring = Keyring::of([7; KEY_BYTES]);
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let parameter = stored(&keyring);
+        let router = Router::new().fallback(async move || Json(parameter.clone()));
+        let ssm = tokio::spawn(async { axum::serve(listener, router).await });
+        let variables = [
+            ("AWS_ENDPOINT_URL_SSM", address.as_str()),
+            ("AWS_ENDPOINT_URL_SNS", sns),
+            ("EVENTS_TOPIC_ARN", TOPIC),
+            ("SIGNING_KEYS_PARAMETER", "/keys"),
+        ];
+        let binary = workspace.built("debug/tableau-webhook-receiver");
+        let (variables, log) = ([&variables, more].concat(), folder.path().join("receiver.log"));
+        let environment = Environment::start(&tools, &binary, &variables, &log, RECEIVER_TIMEOUT).await?;
+        Ok(Self { environment, keyring, ssm, folder })
+    }
+
+    /// Invokes it with the sample event, signed, with a body.
+    async fn invoke(&self, id: &str, body: &Value) -> anyhow::Result<Value> {
+        self.environment.invoke(id, event(&self.keyring, body)?).await
+    }
+
+    /// What it has logged so far.
+    fn log(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join("receiver.log"))?)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.ssm.abort();
+    }
+}
+
+/// SSM's answer that holds the keys.
+fn stored(keyring: &Keyring) -> Value {
+    json!({ "Parameter": { "Value": keyring.to_stored().expose_secret() } })
 }
 
 #[tokio::test]
 async fn while_sns_hangs_the_answer_comes_before_lambda_gives_up() -> anyhow::Result<()> {
-    let stack = LocalStack::start().await?;
     // Connections are taken by the kernel and never looked at.
     let hanging = TcpListener::bind("127.0.0.1:0").await?;
-    let environment = receiver(&stack, &format!("http://{}", hanging.local_addr()?), &[]).await?;
+    let receiver = Receiver::start(&format!("http://{}", hanging.local_addr()?), &[]).await?;
     let body = json!({ "resource_name": "hanging" });
-    let event = event(&stack.keyring().await?, &body)?;
     let start = Instant::now();
-    let answer = environment.invoke("hanging", event.clone()).await?;
+    let answer = receiver.invoke("hanging", &body).await?;
     println!("answered after {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(answer["statusCode"], 503, "{answer}");
 
-    let log = fs::read_to_string(stack.folder().join("receiver.log"))?;
+    let log = receiver.log()?;
     let record = log.lines().find_map(|line| serde_json::from_str::<DeliveryRecord>(line).ok()).context(log.clone())?;
     assert_eq!(record.body(), Some(body.to_string().into_bytes()));
     assert!(record.errors["events"].contains("timed out"), "{log}");
+    let event = event(&receiver.keyring, &body)?;
     let signature = event["rawPath"].as_str().and_then(|path| path.rsplit('/').next()).context("a signature")?;
     assert!(!log.contains(signature), "{log}");
     Ok(())
@@ -83,7 +130,6 @@ async fn while_sns_hangs_the_answer_comes_before_lambda_gives_up() -> anyhow::Re
 #[tokio::test]
 async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_it() -> anyhow::Result<()> {
     const AT_ONCE: usize = 4;
-    let stack = LocalStack::start().await?;
     // Nothing is accepted until as many publishes are under way as there may be.
     let barrier = Arc::new(Barrier::new(AT_ONCE));
     let publish = post(async move || {
@@ -95,11 +141,10 @@ async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_
     let sns = format!("http://{}", listener.local_addr()?);
     let sns_task = tokio::spawn(async { axum::serve(listener, router).await });
     let at_once = AT_ONCE.to_string();
-    let environment = receiver(&stack, &sns, &[("AWS_LAMBDA_MAX_CONCURRENCY", &at_once)]).await?;
-    let keyring = stack.keyring().await?;
+    let receiver = Receiver::start(&sns, &[("AWS_LAMBDA_MAX_CONCURRENCY", &at_once)]).await?;
     let invoke = async |number: usize| {
-        let event = event(&keyring, &json!({ "resource_name": number.to_string() }))?;
-        environment.invoke(&number.to_string(), event).await
+        let number = number.to_string();
+        receiver.invoke(&number, &json!({ "resource_name": number })).await
     };
     let (first, second, third, fourth) = tokio::try_join!(invoke(1), invoke(2), invoke(3), invoke(4))?;
     for answer in [first, second, third, fourth] {
@@ -111,7 +156,6 @@ async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_
 
 #[tokio::test]
 async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
-    let stack = LocalStack::start().await?;
     let calls = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&calls);
     let router = Router::new().fallback(async move |ConnectInfo(caller): ConnectInfo<SocketAddr>, path: Uri| {
@@ -126,8 +170,8 @@ async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
     // On a busy machine the connection may take longer than a start waits for it.
     for _ in 0..STARTS {
         calls().clear();
-        let environment = receiver(&stack, &sns, &[]).await?;
-        let answer = environment.invoke("first", event(&stack.keyring().await?, &json!({}))?).await?;
+        let receiver = Receiver::start(&sns, &[]).await?;
+        let answer = receiver.invoke("first", &json!({})).await?;
         assert_eq!(answer["statusCode"], 200, "{answer}");
         let calls = calls().clone();
         let [(at_start, nothing), (at_first_event, publish)] = &calls[..] else { anyhow::bail!("{calls:?}") };
@@ -144,11 +188,10 @@ async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
 async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_other() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = PythonTools::for_local_stack(&workspace)?;
-    // Builds the receiver.
-    functions::package(&workspace).await?;
-    let folder = tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?;
+    functions::build(&workspace).await?;
+    let folder = test_folder(&workspace)?;
     let keyring = Keyring::of([7; KEY_BYTES]);
-    let stored = json!({ "Parameter": { "Value": keyring.to_stored().expose_secret() } });
+    let stored = stored(&keyring);
     let (ours, strangers) = (Authority::new()?, Authority::new()?);
     // SSM at one address and SNS at another, both vouched for by the same authority.
     let (ssm, sns) = (ours.listen("localhost").await?, ours.listen("localhost").await?);
@@ -175,7 +218,7 @@ async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_oth
         let mut variables = vec![
             ("AWS_ENDPOINT_URL_SSM", ssm_address.as_str()),
             ("AWS_ENDPOINT_URL_SNS", &sns_address),
-            ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
+            ("EVENTS_TOPIC_ARN", TOPIC),
             ("SIGNING_KEYS_PARAMETER", "/keys"),
         ];
         if let Some(pem) = &pem {
@@ -210,6 +253,6 @@ async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_oth
         timeout(REFUSAL_TIMEOUT, refused).await.with_context(|| said().unwrap_or_default())??;
         assert_eq!(reached(), 0, "{}", said()?);
     }
-    servers.iter().for_each(tokio::task::JoinHandle::abort);
+    servers.iter().for_each(JoinHandle::abort);
     Ok(())
 }

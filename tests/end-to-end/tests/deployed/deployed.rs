@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use end_to_end::{declared::site, local_stack::LocalStack};
-use infra::{cloud::STACK, stack::Stack, workspace::Workspace};
+use infra::{stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
@@ -16,6 +16,11 @@ use time::{Duration, OffsetDateTime};
 fn payload(event: &str, name: &str) -> Value {
     json!({ "event_type": event, "resource": "WORKBOOK", "resource_luid": "99", "resource_name": name,
         "created_at": "2026-05-21T08:00:00Z", "site_luid": "11ff7a7e-4ac9-4d99-84df-73a4138ab502" })
+}
+
+/// The name of the stack's webhook for an event.
+fn webhook(stack: &LocalStack, event: &str) -> String {
+    format!("{}-{event}", stack.stack.name())
 }
 
 #[tokio::test]
@@ -77,10 +82,10 @@ async fn a_new_signing_key_moves_the_registrations_and_both_addresses_are_believ
         .iter()
         .flat_map(|stored| serde_json::from_str::<Vec<String>>(stored).unwrap_or_default())
         .collect();
-    let parameter = "/tableau-fanout/signing-keys";
-    stack.cloud.put_parameter(parameter, stack.stack.output("KeyAlias")?, &json!(keys).to_string()).await?;
+    let parameter = stack.stack.parameter("signing-keys");
+    stack.cloud.put_parameter(&parameter, stack.stack.output("KeyAlias")?, &json!(keys).to_string()).await?;
     let report = stack.cloud.apply(&stack.stack).await?;
-    assert_eq!(report["sites"][0]["updated"], json!(["tableau-fanout-WorkbookCreated"]), "{report}");
+    assert_eq!(report["sites"][0]["updated"], json!([webhook(&stack, "WorkbookCreated")]), "{report}");
     let moved = site(&stack.tableau, "marketing", |site| site.webhooks.clone())?;
     assert!(moved.len() == 1 && moved[0].id == old.id && moved[0].url != old.url, "the webhook was not moved");
 
@@ -103,11 +108,12 @@ async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_n
     stack.cloud.apply(&stack.stack).await?;
 
     // Someone breaks the address: four deliveries fail, and Tableau disables the webhook.
+    let not_ours = webhook(&stack, "2-WorkbookCreated");
     let foreign = site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].url.push('x');
         let mut foreign = site.webhooks[0].clone();
         foreign.id = "foreign".to_owned();
-        foreign.name = "tableau-fanout-2-WorkbookCreated".to_owned();
+        foreign.name = not_ours.clone();
         foreign.is_enabled = false;
         site.webhooks.push(foreign.clone());
         foreign
@@ -118,7 +124,7 @@ async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_n
 
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"][0]["enabled"][0]["reason"], "Webhook disabled after 4 failed delivery attempts.");
-    assert_eq!(report["sites"][0]["foreign"], json!(["tableau-fanout-2-WorkbookCreated"]));
+    assert_eq!(report["sites"][0]["foreign"], json!([not_ours]));
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "found"), 1).await?;
     assert_eq!(answers, [Some(200)]);
     // It was tested when it was made, and when it was enabled.
@@ -134,7 +140,8 @@ async fn a_site_entry_that_cannot_be_read_fails_the_run_in_words_and_leaves_the_
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau", "token_secret": "s3cret" })).await?;
     let error = stack.cloud.apply(&stack.stack).await.expect_err("an entry is broken").to_string();
-    for expected in ["/tableau-fanout/sites/broken cannot be used", "server is not valid", "site is missing"] {
+    let unusable = format!("{} cannot be used", stack.stack.site_parameter("broken")?);
+    for expected in [unusable.as_str(), "server is not valid", "site is missing"] {
         assert!(error.contains(expected), "{error}");
     }
     assert!(!error.contains("s3cret"), "{error}");
@@ -173,10 +180,8 @@ async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::R
 
 /// Deploys the template again with other parameters.
 async fn update(stack: &LocalStack, parameters: &[&str]) -> anyhow::Result<Stack> {
-    let deploy = ["cloudformation", "deploy", "--template-file", "packaged.yaml", "--stack-name", STACK];
-    let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
-    stack.cloud.aws.run(&[&deploy[..], &options, parameters].concat()).await?;
-    Stack::read(&stack.cloud.aws, STACK).await
+    let parameters: Vec<_> = parameters.iter().map(|parameter| (*parameter).to_owned()).collect();
+    Stack::update(&stack.cloud.aws, stack.stack.name(), &parameters).await
 }
 
 #[tokio::test]
@@ -184,7 +189,7 @@ async fn the_events_topic_is_fifo_and_alerts_go_to_an_address_where_the_paramete
     let stack = LocalStack::start().await?;
     let changed = update(&stack, &["FifoEventsTopic=true", "AlertEmail=ops@example.com"]).await?;
     let events = changed.output("EventsTopicArn")?;
-    assert!(events.ends_with(":tableau-fanout-events.fifo"), "{events}");
+    assert!(events.ends_with(&format!(":{}-events.fifo", changed.name())), "{events}");
     let function = ["lambda", "get-function-configuration", "--function-name", changed.output("ReceiverName")?];
     let environment = stack.cloud.aws.json(&[&function[..], &["--query", "Environment.Variables"]].concat()).await?;
     assert_eq!(environment["EVENTS_TOPIC_ARN"], events);
@@ -224,7 +229,7 @@ async fn a_scheduled_run_that_failed_is_kept_with_its_report() -> anyhow::Result
     let failed: Value = serde_json::from_str(failed[0]["Body"].as_str().unwrap_or_default())?;
     assert_eq!(failed["requestPayload"], json!({ "action": "apply" }), "{failed}");
     let report = failed["responsePayload"]["errorMessage"].as_str().context("no report")?;
-    assert!(report.contains("/tableau-fanout/sites/broken cannot be used"), "{report}");
+    assert!(report.contains(&format!("{} cannot be used", stack.stack.site_parameter("broken")?)), "{report}");
     Ok(())
 }
 
@@ -235,8 +240,8 @@ async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> 
     stack.cloud.apply(&stack.stack).await?;
     let keyring = stack.keyring().await?.to_stored();
     let aws = &stack.cloud.aws;
-    aws.run(&["cloudformation", "delete-stack", "--stack-name", STACK]).await?;
-    aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", STACK]).await?;
+    aws.run(&["cloudformation", "delete-stack", "--stack-name", stack.stack.name()]).await?;
+    aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", stack.stack.name()]).await?;
 
     let key = stack.stack.output("KeyId")?;
     let state = ["kms", "describe-key", "--key-id", key, "--query", "KeyMetadata.KeyState"];
@@ -247,7 +252,7 @@ async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> 
     assert_ne!(later.output("KeyId")?, key);
     let report = stack.cloud.apply(&later).await?;
     // Its receiver has another address.
-    assert_eq!(report["sites"][0]["updated"], json!(["tableau-fanout-WorkbookCreated"]), "{report}");
+    assert_eq!(report["sites"][0]["updated"], json!([webhook(&stack, "WorkbookCreated")]), "{report}");
     assert_eq!(later.keyring(aws).await?.to_stored().expose_secret(), keyring.expose_secret());
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "later"), 1).await?;
     assert_eq!(answers, [Some(200)]);

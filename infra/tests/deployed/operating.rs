@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
     process::Stdio,
 };
 
@@ -20,7 +19,10 @@ use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::office::{CONTENT_URL, Office, SECRET, Said, architecture, bare, infra, said};
+use crate::{
+    command::{SECRET, Said, bare, infra, said},
+    office::{CONTENT_URL, Office, architecture},
+};
 
 /// A webhook of somebody else.
 fn foreign() -> anyhow::Result<Webhook> {
@@ -403,51 +405,5 @@ async fn a_stack_that_could_not_be_made_says_why_and_how_to_begin_again() -> any
     let nothing = "nothing on Tableau: the stack has no reconciler that could (ROLLBACK_COMPLETE)";
     office.infra(&["destroy", "--yes"]).await?.well(&[nothing, "is gone."])?;
     office.deploy(&[]).await?.well(&["the stack tableau-fanout will be made"])?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> {
-    let workspace = Workspace::locate()?;
-    let tools = PythonTools::for_local_stack(&workspace)?;
-    let folder = TempDir::new()?;
-    let [empty, old, only_aws] = ["empty", "old", "only-aws"].map(|name| folder.path().join(name));
-    for folder in [&empty, &old, &only_aws] {
-        fs::create_dir(folder)?;
-    }
-    let script = |path: &Path, text: &str| {
-        fs::write(path, text)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-    };
-    script(&old.join("aws"), "#!/bin/sh\necho aws-cli/2.9.23 Python/3.9.11\n")?;
-    symlink(tools.program("aws"), only_aws.join("aws"))?;
-    let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
-    let region = [("AWS_DEFAULT_REGION", "eu-central-1")];
-    let nowhere = [&credentials[..], &region, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]].concat();
-    let status = ["status"].as_slice();
-    let no_profile = [("AWS_PROFILE", "theirs")];
-    for (path, settings, arguments, expected) in [
-        (&empty, &[][..], status, "cannot start aws: is the AWS CLI installed? see https://aws.amazon.com/cli/"),
-        (&old, &[], status, "the AWS CLI 2.9 is too old: 1.29 or 2.13 is needed, or anything newer"),
-        (&only_aws, &region, status, "the AWS CLI has no credentials"),
-        (&only_aws, &credentials, status, "the AWS CLI has no region: set AWS_DEFAULT_REGION"),
-        (&only_aws, &no_profile, status, "the AWS CLI does not know this profile: correct AWS_PROFILE"),
-        (&only_aws, &nowhere, status, "AWS cannot be reached"),
-        (&only_aws, &nowhere, &["deploy", "--bucket", "b"], "cargo-lambda is not installed: pip install cargo-lambda"),
-    ] {
-        let mut infra = infra(arguments);
-        bare(&mut infra, &[path], settings)?;
-        // As cargo tells it; a person has it in PATH.
-        infra.env("CARGO", env!("CARGO"));
-        said(infra, "").await?.badly(&[expected])?;
-    }
-    for (arguments, expected) in [
-        (["url", "marketing", "Workbook-Created"], "an event name consists of letters only, such as WorkbookCreated"),
-        (["url", "Marketing", "WorkbookCreated"], "a site name consists of 1 to 40 lower-case letters"),
-        (["reconcile", "rotate", "--site=a"], "rotate is for all sites"),
-        (["reconcile", "destroy", "--verbose"], "destroy is for sites that are named"),
-    ] {
-        said(infra(&arguments), "").await?.badly(&[expected])?;
-    }
     Ok(())
 }

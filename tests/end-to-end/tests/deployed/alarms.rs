@@ -18,7 +18,7 @@ use end_to_end::{
     destination::Destination,
     local_stack::LocalStack,
 };
-use infra::{sample, workspace::Workspace};
+use infra::{cloud::STACK, sample, workspace::Workspace};
 use receiver::{
     BoxError,
     function_url::FunctionUrlRequest,
@@ -52,12 +52,17 @@ async fn alarms(stack: &LocalStack) -> anyhow::Result<Vec<Alarm>> {
     described["MetricAlarms"].as_array().context("no alarms")?.iter().map(Alarm::read).collect()
 }
 
+/// An alarm's name without the stack's.
+fn short_name(stack: &str, alarm: &Alarm) -> String {
+    alarm.name.replace(&format!("{stack}-"), "")
+}
+
 /// The names of those that tell somebody of something bad, without the stack's.
-fn raised(alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
+fn raised(stack: &str, alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
     let raised = alarms
         .iter()
         .filter(|alarm| alarm.tells(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
-    raised.map(|alarm| alarm.name.replace("tableau-fanout-", "")).collect()
+    raised.map(|alarm| short_name(stack, alarm)).collect()
 }
 
 /// What Lambda itself reports of an invocation.
@@ -302,13 +307,13 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
 
 #[tokio::test]
 async fn each_alarm_is_raised_by_what_it_is_about_and_none_on_a_good_day() -> anyhow::Result<()> {
-    let stack = LocalStack::start().await?;
+    let stack = LocalStack::with_default_name().await?;
     let alarms = alarms(&stack).await?;
     let mut table = format!("{:44} alarms\n", "on a day on which");
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     for (what, metrics, expected) in days().await? {
-        let raised = raised(&alarms, &metrics, DAY);
+        let raised = raised(STACK, &alarms, &metrics, DAY);
         writeln!(table, "{what:44} {}", raised.iter().map(String::as_str).collect::<Vec<_>>().join(", "))?;
         if raised != expected.iter().map(|name| (*name).to_owned()).collect() {
             wrong.push(format!("{what}: expected {expected:?}"));
@@ -318,7 +323,7 @@ async fn each_alarm_is_raised_by_what_it_is_about_and_none_on_a_good_day() -> an
     println!("{table}");
     fs::write(Workspace::locate()?.local("reports")?.join("alarms.txt"), &table)?;
     assert_eq!(wrong, Vec::<String>::new(), "{table}");
-    let all: BTreeSet<_> = alarms.iter().map(|alarm| alarm.name.replace("tableau-fanout-", "")).collect();
+    let all: BTreeSet<_> = alarms.iter().map(|alarm| short_name(STACK, alarm)).collect();
     assert_eq!(seen, all, "an alarm that nothing raises");
     Ok(())
 }
@@ -334,7 +339,7 @@ const OF_AWS: [(&str, &str); 5] = [
 
 /// The metrics that the dashboard shows.
 async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
-    let get = ["cloudwatch", "get-dashboard", "--dashboard-name", "tableau-fanout"];
+    let get = ["cloudwatch", "get-dashboard", "--dashboard-name", STACK];
     let dashboard = stack.cloud.aws.json(&get).await?;
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().context("no dashboard")?)?;
     let widgets = body["widgets"].as_array().context("no widgets")?.iter();
@@ -350,7 +355,7 @@ async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
 
 #[tokio::test]
 async fn everything_that_is_watched_or_shown_is_something_that_is_written() -> anyhow::Result<()> {
-    let stack = LocalStack::start().await?;
+    let stack = LocalStack::with_default_name().await?;
     let receiving = Receiving::start(true, true).await?;
     let too_large = json!({ "padding": "x".repeat(256 * 1024) }).to_string();
     anyhow::ensure!(receiving.send(&too_large, None).await? == StatusCode::PAYLOAD_TOO_LARGE, "not too large");
@@ -398,15 +403,17 @@ async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Res
     let payload = |name: &str| json!({ "event_type": "WorkbookCreated", "resource_name": name });
     assert_eq!(stack.fire("marketing", "WorkbookCreated", &payload("first"), 1).await?, [Some(200)]);
     let mut good = Metrics::default();
-    for function in [RECEIVER, RECONCILER] {
+    let name = stack.stack.name();
+    let (receiver, reconciler) = (stack.stack.output("ReceiverName")?, stack.stack.output("ReconcilerName")?);
+    for function in [receiver, reconciler] {
         logged(&stack, &mut good, 0, function).await?;
     }
-    assert_eq!(raised(&alarms, &good, 0..60), BTreeSet::new());
+    assert_eq!(raised(name, &alarms, &good, 0..60), BTreeSet::new());
     let by_function: BTreeMap<_, usize> = good.names().fold(BTreeMap::new(), |mut count, metric| {
         *count.entry(metric.dimensions["FunctionName"].as_str()).or_default() += 1;
         count
     });
-    assert_eq!(by_function.keys().copied().collect::<Vec<_>>(), [RECEIVER, RECONCILER]);
+    assert_eq!(by_function.keys().copied().collect::<Vec<_>>(), [receiver, reconciler]);
 
     let people = stack.cloud.subscribe_queue_to(topic, "people", &json!({ "RawMessageDelivery": "true" })).await?;
     let aws = &stack.cloud.aws;
@@ -414,24 +421,24 @@ async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Res
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("lost"), 1).await?;
     assert_eq!(answers, [Some(503); 4]);
     let mut bad = Metrics::default();
-    logged(&stack, &mut bad, 0, RECEIVER).await?;
-    assert_eq!(raised(&alarms, &bad, 0..60), ["events-not-accepted".to_owned()].into());
+    logged(&stack, &mut bad, 0, receiver).await?;
+    assert_eq!(raised(name, &alarms, &bad, 0..60), ["events-not-accepted".to_owned()].into());
 
     // Ministack evaluates nothing, and carries out what an alarm's state asks for.
-    let name = "tableau-fanout-events-not-accepted";
-    let set = ["cloudwatch", "set-alarm-state", "--alarm-name", name, "--state-value", "ALARM"];
+    let alarm = format!("{name}-events-not-accepted");
+    let set = ["cloudwatch", "set-alarm-state", "--alarm-name", &alarm, "--state-value", "ALARM"];
     aws.run(&[&set[..], &["--state-reason", "an event was not accepted"]].concat()).await?;
     let told = stack.cloud.receive_some(&people).await?;
     let told: Value = serde_json::from_str(told[0]["Body"].as_str().unwrap_or_default())?;
-    assert_eq!((&told["AlarmName"], &told["NewStateValue"]), (&json!(name), &json!("ALARM")), "{told}");
+    assert_eq!((&told["AlarmName"], &told["NewStateValue"]), (&json!(alarm), &json!("ALARM")), "{told}");
     assert!(told["AlarmDescription"].as_str().is_some_and(|text| text.contains("cargo infra replay")), "{told}");
     Ok(())
 }
 
 #[tokio::test]
 async fn every_alarm_is_explained_and_no_other() -> anyhow::Result<()> {
-    let stack = LocalStack::start().await?;
-    let names = alarms(&stack).await?.into_iter().map(|alarm| alarm.name.replace("tableau-fanout-", ""));
+    let stack = LocalStack::with_default_name().await?;
+    let names = alarms(&stack).await?.into_iter().map(|alarm| short_name(STACK, &alarm));
     let operations = fs::read_to_string(Workspace::locate()?.file("docs/operations.md"))?;
     let section = operations.split("\n## ").find(|section| section.starts_with("Alarms\n")).context("no section")?;
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));

@@ -12,14 +12,7 @@ use anyhow::{Context, ensure};
 use axum::http::StatusCode;
 use documents::{Block, Document};
 use end_to_end::{destination::Destination, local_stack::LocalStack};
-use infra::{
-    aws::Aws,
-    cloud::Cloud,
-    environment,
-    python::PythonTools,
-    service::{Service, free_port, http_client},
-    workspace::Workspace,
-};
+use infra::{aws::Aws, cloud::Cloud, environment, python::PythonTools, service::http_client, workspace::Workspace};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -188,7 +181,7 @@ async fn run(stack: &LocalStack, blocks: &[Block], endpoint: &str) -> anyhow::Re
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(stack.tools.programs()).chain(std::env::split_paths(&path));
     bash.env("PATH", std::env::join_paths(path)?).env("AWS_ENDPOINT_URL", &stack.cloud.endpoint);
-    bash.envs(environment::AWS).env_remove("AWS_PROFILE");
+    bash.envs(environment::AWS).env("AWS_ACCESS_KEY_ID", &stack.cloud.account).env_remove("AWS_PROFILE");
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await.context("the commands do not end")??;
     let said = String::from_utf8([output.stdout, output.stderr].concat())?;
     ensure!(output.status.success(), "{script}\n{said}");
@@ -226,8 +219,8 @@ async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> any
 async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
     let url = format!("{}/_ministack/sqs/messages", cloud.endpoint);
     let all: Value = http_client()?.get(url).send().await?.json().await?;
-    let accounts = all["messages"].as_object().context("no accounts")?.values();
-    let queues = accounts.filter_map(Value::as_object).flat_map(Map::values).filter_map(Value::as_object).flatten();
+    let account = all["messages"][&cloud.account].as_object().context("no queues in the account")?;
+    let queues = account.values().filter_map(Value::as_object).flatten();
     let name = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
     Ok(queues.map(|(url, messages)| (name(url), messages.as_array().cloned().unwrap_or_default())).collect())
 }
@@ -273,7 +266,7 @@ fn is_a_card(card: &Value) -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
     let policies = policies()?;
-    let stack = LocalStack::start().await?;
+    let stack = LocalStack::alone().await?;
     symlink(Workspace::locate()?.file("infra"), stack.folder().join("infra"))?;
     let [events, alerts] = ["EventsTopicArn", "AlertsTopicArn"].map(|name| stack.stack.output(name));
     let (events, alerts) = (events?, alerts?);
@@ -400,13 +393,9 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
 async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = PythonTools::for_local_stack(&workspace)?;
-    let (folder, port) = (TempDir::new()?, free_port()?.to_string());
+    let folder = TempDir::new()?;
     // A cloud that goes by what policies say.
-    let environment = [("GATEWAY_PORT", &*port), ("BIND_HOST", "127.0.0.1"), ("AUTH", "true")];
-    let (program, log) = (tools.program("ministack"), folder.path().join("ministack.log"));
-    let mut server = Service::start(&tools, "ministack", &program, &[], &environment, log)?;
-    let cloud = Cloud::at(&tools, format!("http://127.0.0.1:{port}"), folder.path());
-    server.ready(&http_client()?, &format!("{}/_ministack/ready", cloud.endpoint)).await?;
+    let (_server, cloud) = Cloud::start(&tools, &http_client()?, folder.path(), &[("AUTH", "true")]).await?;
     let aws = &cloud.aws;
 
     let mut topics = Vec::new();

@@ -1,7 +1,7 @@
 //! What the template's roles allow: each function's own binary does its work under its role, and the role is refused
 //! everything else. Ministack checks identities like this when it is told to.
 
-use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::{
@@ -11,14 +11,14 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::IntoResponse,
 };
-use end_to_end::{declared::secret_of, destination::Destination, lambda::Environment};
+use end_to_end::{declared::secret_of, destination::Destination, lambda::Environment, local_stack::test_folder};
 use infra::{
+    aws::Aws,
     cloud::{Cloud, STACK},
-    environment::AWS,
     functions,
     python::PythonTools,
     sample,
-    service::{Service, free_port, http_client},
+    service::{Service, http_client},
     stack::Stack,
     workspace::Workspace,
 };
@@ -27,7 +27,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, net::TcpListener, process::Command, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle};
 
 /// How long an invocation of the receiver may take, as the template has it.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,16 +93,9 @@ impl Guarded {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
         let packages = functions::package(&workspace).await?;
-        let folder = tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?;
-        let (http, port) = (http_client()?, free_port()?.to_string());
-        let scratch = folder.path().to_string_lossy().into_owned();
-        let environment =
-            [("GATEWAY_PORT", &*port), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", &*scratch), ("AUTH", "true")];
-        let (program, log) = (tools.program("ministack"), folder.path().join("ministack.log"));
-        let mut server = Service::start(&tools, "ministack", &program, &[], &environment, log)?;
-        let cloud = Cloud::at(&tools, format!("http://127.0.0.1:{port}"), folder.path());
-        server.ready(&http, &format!("{}/_ministack/ready", cloud.endpoint)).await?;
-        let stack = cloud.deploy(&packages).await?;
+        let (folder, http) = (test_folder(&workspace)?, http_client()?);
+        let (server, cloud) = Cloud::start(&tools, &http, folder.path(), &[("AUTH", "true")]).await?;
+        let stack = cloud.deploy(STACK, &packages).await?;
         let tls = Tls::before(&cloud, &http).await?;
         let receiver = Destination::answering(StatusCode::OK).await?;
         let tableau = Simulator::start(Some(receiver.address.clone())).await?;
@@ -182,33 +175,22 @@ impl Guarded {
         self.cloud.put_site(&self.stack, name, &entry).await
     }
 
-    /// Runs commands of the AWS CLI, each under a role and at an endpoint. Returns which were allowed.
-    async fn may(&self, commands: &[(&Credentials, &str, &[String])]) -> anyhow::Result<Vec<bool>> {
-        let input = commands.iter().map(|(role, endpoint, arguments)| {
-            let role = role.iter().map(|(name, value)| (*name, value.as_str()));
-            let environment: BTreeMap<_, _> = AWS.into_iter().chain(role).collect();
-            let arguments = ["--endpoint-url", *endpoint].into_iter().chain(arguments.iter().map(String::as_str));
-            json!({ "environment": environment, "arguments": arguments.collect::<Vec<_>>() })
-        });
-        let input = Value::from_iter(input).to_string();
-        let mut python = Command::new(self.tools.program("python3"));
-        python.arg(Workspace::locate()?.file("tests/end-to-end/tests/it/commands.py")).env_remove("AWS_PROFILE");
-        python.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut python = python.spawn()?;
-        python.stdin.take().context("no input")?.write_all(input.as_bytes()).await?;
-        let output = python.wait_with_output().await?;
-        ensure!(output.status.success(), "the commands were not run");
-        let ran: Vec<Value> = serde_json::from_slice(&output.stdout)?;
-        ensure!(ran.len() == commands.len(), "{} of {} commands were run", ran.len(), commands.len());
-        let allowed = ran.iter().zip(commands).map(|(ran, (_, _, arguments))| {
-            let said = ran["said"].as_str().context("no text")?;
-            let refused = ["AccessDenied", "AuthorizationError"].iter().any(|code| said.contains(code));
-            // Whatever else goes wrong says nothing about what is allowed.
-            ensure!(ran["code"] == 0 || refused, "aws {arguments:?} failed: {said}");
-            Ok(ran["code"] == 0)
-        });
-        allowed.collect()
+    /// The AWS CLI of a role, over TLS or not.
+    fn acting_as(&self, credentials: &Credentials, over_tls: bool) -> Aws {
+        let endpoint = if over_tls { &self.tls.address } else { &self.cloud.endpoint };
+        let variables = credentials.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Aws::local_as(&self.tools, endpoint.clone(), self.folder.path(), &variables)
     }
+}
+
+/// Whether a command of the AWS CLI is allowed.
+async fn may(aws: &Aws, command: &[String]) -> anyhow::Result<bool> {
+    let arguments: Vec<_> = command.iter().map(String::as_str).collect();
+    let Err(error) = aws.run(&arguments).await else { return Ok(true) };
+    // Whatever else goes wrong says nothing about what is allowed.
+    let is_refused = ["AccessDenied", "AuthorizationError"].iter().any(|code| format!("{error:#}").contains(code));
+    ensure!(is_refused, "aws {command:?} failed: {error:#}");
+    Ok(false)
 }
 
 /// Ministack asks whether a role may list parameters at all, AWS whether it may under this path: the statement for the
@@ -407,18 +389,14 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     }
     let by_path = "listing of any path, which is all that ministack can tell";
     writeln!(table, "{:10} {:45} {by_path:75} allowed for this test", "reconciler", "ssm get-parameters-by-path")?;
-    let commands = rows.iter().map(|Row { role, over_tls, command, .. }| {
-        let credentials = match *role {
-            "receiver" => &receiver,
-            "reconciler" => &reconciler,
-            _ => &schedule,
-        };
-        let endpoint = if *over_tls { &guarded.tls.address } else { &guarded.cloud.endpoint };
-        (credentials, endpoint.as_str(), command.as_slice())
+    let roles = [("receiver", &receiver), ("reconciler", &reconciler), ("schedule", &schedule)];
+    let with_endpoints = roles.into_iter().flat_map(|(role, credentials)| {
+        [true, false].map(|over_tls| ((role, over_tls), guarded.acting_as(credentials, over_tls)))
     });
-    let may = guarded.may(&commands.collect::<Vec<_>>()).await?;
+    let acting: BTreeMap<_, _> = with_endpoints.collect();
     let mut wrong = Vec::new();
-    for (Row { role, allowed, action, resource, .. }, may) in rows.iter().zip(may) {
+    for Row { role, allowed, action, resource, over_tls, command } in &rows {
+        let may = may(&acting[&(*role, *over_tls)], command).await?;
         let said = if may { "allowed" } else { "refused" };
         writeln!(table, "{role:10} {action:45} {resource:75} {said}")?;
         if may != *allowed {

@@ -1,15 +1,18 @@
 //! What the documents say to a person who deploys and operates the product, word for word.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, ensure};
-use documents::{Block, Document};
+use documents::Block;
 use infra::{binaries, cloud::BUCKET, python::PythonTools, stack::Stack, workspace::Workspace};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::office::{Office, Said, architecture, bare, infra, said};
+use crate::{
+    command::{Said, bare, said},
+    office::{Office, architecture},
+};
 
 /// A person in the project's folder, with a cargo that finds built what takes minutes and a cross compiler to build.
 struct Reader {
@@ -106,24 +109,5 @@ async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Resul
     let left = office.aws(left).await?;
     let kept = ["refreshes", "refreshes-lease", "signing-keys", "tableau-ca"];
     assert_eq!(left, json!(kept.map(|parameter| format!("/tableau-fanout/{parameter}"))));
-    Ok(())
-}
-
-#[tokio::test]
-async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
-    let mut commands = BTreeSet::new();
-    for document in Document::all()? {
-        let blocks = document.sections.iter().flat_map(|section| &section.blocks);
-        let lines = blocks.filter(|block| block.is_commands()).flat_map(|block| block.text.lines().map(str::to_owned));
-        let mentioned = document.code_spans().into_iter().chain(lines);
-        commands.extend(mentioned.filter_map(|command| command.strip_prefix("cargo infra ").map(str::to_owned)));
-    }
-    ensure!(commands.len() > 10, "too few: {commands:?}");
-    for command in commands {
-        // Whatever is not understood in front of it is an error.
-        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
-        let said = said(infra(&arguments), "").await?;
-        ensure!(said.success, "cargo infra {command}: {}", said.all());
-    }
     Ok(())
 }
