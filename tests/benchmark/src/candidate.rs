@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use infra::{environment::forget_our_package, python::PythonTools, workspace::Workspace};
+use infra::{environment::forget_our_package, workspace::Workspace};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 /// Where the other candidates' sources are.
@@ -25,8 +25,6 @@ pub struct Candidate {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Variables of its own.
-    pub variables: Vec<(&'static str, OsString)>,
     /// Whether it publishes what it is given.
     pub publishes: bool,
 }
@@ -49,10 +47,8 @@ pub struct Candidates {
     pub bare: Candidate,
     /// The product.
     pub receiver: Candidate,
-    /// A handler with the SDK's usual set-up.
-    pub usual: Candidate,
-    /// A handler in Python.
-    pub python: Candidate,
+    /// Another build of the product.
+    pub other: Option<Candidate>,
 }
 
 impl Candidates {
@@ -61,71 +57,36 @@ impl Candidates {
     /// # Errors
     ///
     /// One does not build.
-    pub async fn build(workspace: &Workspace) -> anyhow::Result<Self> {
+    pub async fn build(workspace: &Workspace, other: Option<PathBuf>) -> anyhow::Result<Self> {
         // The default members and nothing else, as `cargo lambda build` has it: what the tests need changes no function.
         cargo(workspace, &["build", "--release", "--locked", "--bins", "--manifest-path"], "Cargo.toml", None).await?;
         let target = workspace.built("benchmark");
-        for name in ["empty", "bare", "usual"] {
-            let features = format!("--features={}", if name == "empty" { "" } else { name });
-            let build = ["build", "--release", "--locked", "--bin", name, &features, "--manifest-path"];
+        for features in [&["--bin", "empty"][..], &["--bin", "bare", "--features", "bare"]] {
+            let build = [&["build", "--release", "--locked"], features, &["--manifest-path"]].concat();
             cargo(workspace, &build, &format!("{SOURCES}/candidates/Cargo.toml"), Some(&target)).await?;
         }
-        Self::built(workspace)
+        Ok(Self::built(workspace, other))
     }
 
     /// Takes those that were built before.
-    ///
-    /// # Errors
-    ///
-    /// The Python packages cannot be installed.
-    pub fn built(workspace: &Workspace) -> anyhow::Result<Self> {
-        let program = |name, program, publishes| Candidate {
-            name,
-            program,
-            arguments: Vec::new(),
-            variables: Vec::new(),
-            publishes,
-        };
-        let other = |name: &str| workspace.built("benchmark/release").join(name);
-        let sources = workspace.file(SOURCES).join("python");
-        let python = PythonTools::install(workspace, "benchmark-python", &sources.join("requirements.txt"))?;
-        Ok(Self {
-            empty: program("empty handler", other("empty"), false),
-            bare: program("bare publish", other("bare"), true),
+    pub fn built(workspace: &Workspace, other: Option<PathBuf>) -> Self {
+        let program = |name, program, publishes| Candidate { name, program, arguments: Vec::new(), publishes };
+        let beside = |name: &str| workspace.built("benchmark/release").join(name);
+        Self {
+            empty: program("empty handler", beside("empty"), false),
+            bare: program("bare publish", beside("bare"), true),
             receiver: program("receiver", workspace.built("release/tableau-webhook-receiver"), true),
-            usual: program("usual SDK handler", other("usual"), true),
-            python: Candidate {
-                arguments: ["-m", "awslambdaric", "receiver.handler"].map(Into::into).into(),
-                variables: vec![
-                    ("LAMBDA_TASK_ROOT", sources.clone().into()),
-                    ("PYTHONPATH", sources.into()),
-                    // Compiled once, as Lambda's own packages are, but not into the sources.
-                    ("PYTHONPYCACHEPREFIX", workspace.local("benchmark-python-cache")?.into()),
-                ],
-                ..program("Python handler", python.program("python3"), true)
-            },
-        })
+            other: other.map(|binary| program("other receiver", binary, true)),
+        }
     }
 
     /// In the order of the report.
-    pub fn all(&self) -> [&Candidate; 5] {
-        [&self.empty, &self.bare, &self.receiver, &self.usual, &self.python]
+    pub fn all(&self) -> Vec<&Candidate> {
+        [&self.empty, &self.bare, &self.receiver].into_iter().chain(&self.other).collect()
     }
 }
 
 impl Candidate {
-    /// How large it is, if it is a program of one file.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
-    pub fn size(&self) -> anyhow::Result<Option<Size>> {
-        if !self.arguments.is_empty() {
-            return Ok(None);
-        }
-        size(&self.program).map(Some)
-    }
-
     /// How it is started, with `variables` and nothing else in its environment.
     ///
     /// # Errors
@@ -134,8 +95,7 @@ impl Candidate {
     pub fn command(&self, variables: &[(&str, OsString)], log: &Path) -> anyhow::Result<Command> {
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).env_clear();
-        command.envs(variables.iter().chain(&self.variables).map(|(name, value)| (name, value)));
+        command.args(&self.arguments).env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
     }

@@ -1,6 +1,6 @@
 //! Instructions, counted by an emulator: the figure that a busy machine does not touch.
 
-use std::{fs, process::Command};
+use std::{env, fs, process::Command};
 
 use anyhow::{Context, ensure};
 
@@ -48,7 +48,10 @@ impl Bench {
             ["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"].map(Into::into).into_iter();
         emulated.arguments =
             options.chain([candidate.program.clone().into()]).chain(candidate.arguments.clone()).collect();
-        let mut command = emulated.command(&self.variables(&api, trust)?, &log)?;
+        let mut variables = self.variables(&api, trust)?;
+        // Where valgrind is.
+        variables.extend(env::var_os("PATH").map(|path| ("PATH", path)));
+        let mut command = emulated.command(&variables, &log)?;
         let mut child = command.spawn().context("cannot start valgrind")?;
         let counted = async {
             api.first_poll().await?;

@@ -6,4 +6,3 @@ pub mod instructions;
 pub mod report;
 pub mod round;
 pub mod runtime_api;
-pub mod share;

@@ -42,8 +42,7 @@ impl Figures {
     }
 
     /// A row of the main table, with its ratio to the empty handler.
-    pub fn row(&self, name: &str, size: Option<Size>, empty: &Self) -> Vec<String> {
-        let size_of = |bytes: Option<u64>| bytes.map_or("–".to_owned(), megabytes);
+    pub fn row(&self, name: &str, size: Size, empty: &Self) -> Vec<String> {
         vec![
             name.to_owned(),
             milliseconds(self.start),
@@ -54,8 +53,8 @@ impl Figures {
             milliseconds(self.p99),
             milliseconds(self.cpu),
             mebibytes(self.peak_kib),
-            size_of(size.map(|size| size.binary)),
-            size_of(size.map(|size| size.zipped)),
+            megabytes(size.binary),
+            megabytes(size.zipped),
         ]
     }
 

@@ -15,7 +15,6 @@ use crate::{
     candidate::Candidate,
     cloud::{Cloud, Trust},
     runtime_api::{Invocation, RuntimeApi},
-    share::Share,
 };
 
 /// What a name in the recorded event is, which each event has for itself.
@@ -92,7 +91,7 @@ impl Bench {
     ///
     /// The trust store cannot be written.
     pub(crate) fn variables(&self, api: &RuntimeApi, trust: Trust) -> anyhow::Result<Vec<(&'static str, OsString)>> {
-        let trust_store = self.cloud.trust_store(trust)?.into_os_string();
+        let trust_store = self.cloud.trust_store(trust)?;
         let variables = [
             ("AWS_LAMBDA_RUNTIME_API", api.address.as_str()),
             ("AWS_LAMBDA_FUNCTION_NAME", "function"),
@@ -109,11 +108,9 @@ impl Bench {
             ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
             ("ALERTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:alerts"),
             ("SIGNING_KEYS_PARAMETER", "/keys"),
-            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name, value.into()));
-        // The SDK's usual set-up takes the second.
-        Ok(variables.chain([("AWS_CA_BUNDLE", trust_store.clone()), ("SSL_CERT_FILE", trust_store)]).collect())
+        Ok(variables.chain([("AWS_CA_BUNDLE", trust_store.into())]).collect())
     }
 
     /// The recorded event, which no other is equal to.
@@ -146,25 +143,15 @@ impl Bench {
         self.folder.join(format!("{}.log", candidate.name))
     }
 
-    /// Starts a candidate and gives it a first event and then so many others, one after another. After its start it
-    /// has a `share` of a processor, if one is named.
+    /// Starts a candidate and gives it a first event and then so many others, one after another.
     ///
     /// # Errors
     ///
     /// It fails. Its log is in the folder.
-    pub async fn round(
-        &self,
-        candidate: &Candidate,
-        trust: Trust,
-        share: Option<&Share>,
-        events: usize,
-    ) -> anyhow::Result<Round> {
+    pub async fn round(&self, candidate: &Candidate, trust: Trust, events: usize) -> anyhow::Result<Round> {
         let before = self.cloud.published();
         let mut running = self.start(candidate, trust, &[]).await?;
         let (process, start) = (running.process, running.start);
-        if let Some(share) = share {
-            share.hold(process)?;
-        }
         let first = running.api.send(self.event(0))?.answer().await?;
         let cpu = processor_time(process)?;
         let mut warm = Vec::with_capacity(events);

@@ -12,22 +12,21 @@ use infra::{functions, workspace::Workspace};
 async fn a_round_of_the_receiver_has_figures_for_every_column() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     // As the other tests build it: how fast it is does not matter here.
-    functions::package(&workspace).await?;
+    functions::build(&workspace).await?;
     let receiver = Candidate {
         name: "receiver",
         program: workspace.built("debug/tableau-webhook-receiver"),
         arguments: Vec::new(),
-        variables: Vec::new(),
         publishes: true,
     };
     let folder = tempfile::tempdir()?;
     let bench = Bench::set_up(&workspace, folder.path()).await?;
     let mut rounds = Vec::new();
     for trust in [Trust::One, Trust::Bundle] {
-        rounds.push(bench.round(&receiver, trust, None, 3).await?);
+        rounds.push(bench.round(&receiver, trust, 3).await?);
     }
     let figures = Figures::of(&rounds);
-    let table = table(&Figures::COLUMNS, &[figures.row("receiver", Some(size(&receiver.program)?), &figures)]);
+    let table = table(&Figures::COLUMNS, &[figures.row("receiver", size(&receiver.program)?, &figures)]);
     println!("{table}");
     assert!(rounds.iter().all(|round| round.warm.len() == 3 && round.cpu.as_nanos() > 0 && round.peak_kib > 0));
     assert_eq!(table.matches('|').count(), 3 * (Figures::COLUMNS.len() + 1));
