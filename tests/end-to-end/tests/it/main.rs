@@ -7,7 +7,6 @@ mod histories;
 mod peers;
 mod people;
 mod reconciling;
-mod refresh_histories;
 mod refreshes;
 mod running;
 mod tableau;

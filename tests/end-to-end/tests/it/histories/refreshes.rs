@@ -1,7 +1,7 @@
 //! Random histories of refreshes, of webhooks that fall silent, and of runs that are cut off and overlap: whatever happens,
 //! each refresh is told of or named, and none is told of twice.
 //!
-//! `HISTORIES` and `HISTORIES_SEED` say how many there are and which is the first, as in `histories.rs`. Time does not
+//! `HISTORIES` and `HISTORIES_SEED` say how many there are and which is the first, as in `webhooks.rs`. Time does not
 //! pass by itself: what is stored, and every job, becomes older.
 
 use std::{
@@ -49,13 +49,11 @@ use tableau_simulator::{
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::task::JoinSet;
 
-use crate::{
-    histories::{
-        living::{Kept, settle, verified},
-        number,
-    },
-    refreshes::{long_ago, pass},
+use super::webhooks::{
+    execution::{Kept, settle, verified},
+    number,
 };
+use crate::refreshes::{long_ago, pass};
 
 /// How many histories there are if nobody says.
 const USUAL_HISTORIES: u64 = 200;
