@@ -1,8 +1,7 @@
 //! Random histories of refreshes, of webhooks that fall silent, and of runs that are cut off and overlap: whatever happens,
 //! each refresh is told of or named, and none is told of twice.
 //!
-//! `HISTORIES` and `HISTORIES_SEED` say how many there are and which is the first, as in `webhooks.rs`. Time does not
-//! pass by itself: what is stored, and every job, becomes older.
+//! Time does not pass by itself: what is stored, and every job, becomes older.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,23 +11,11 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
-    time::Instant,
 };
 
 use anyhow::{Context, ensure};
-use axum::http::StatusCode;
-use end_to_end::{
-    declared::{Declared, secret_of, site},
-    destination::Destination,
-};
-use proptest::{
-    collection::vec,
-    option,
-    prelude::*,
-    sample::select,
-    strategy::ValueTree,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use end_to_end::declared::{Declared, secret_of, site};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 use reconciler::{
     config::USUAL_TIME,
     reconciler::{Failure, Reconciler},
@@ -44,22 +31,15 @@ use shared::{
 };
 use tableau_simulator::{
     model::{Job, JobOddities, Oddities, RefreshKind, RefreshOutcome},
-    server::{Running, Simulator},
+    server::Running,
 };
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::task::JoinSet;
 
-use super::webhooks::{
-    execution::{Kept, settle, verified},
-    number,
+use super::{
+    driver::{Executor, Tally, execute_histories},
+    webhooks::execution::{Kept, settle, verified},
 };
 use crate::refreshes::{long_ago, pass};
-
-/// How many histories there are if nobody says.
-const USUAL_HISTORIES: u64 = 200;
-
-/// How many are lived side by side.
-const AT_ONCE: u64 = 32;
 
 /// The most steps of a history.
 const MOST_STEPS: usize = 16;
@@ -248,22 +228,6 @@ impl Named {
     }
 }
 
-#[derive(Debug, Default)]
-struct Tally {
-    histories: usize,
-    steps: usize,
-    runs: usize,
-    crashes: BTreeMap<&'static str, usize>,
-    events: usize,
-    delivered: usize,
-    recovered: usize,
-    both: usize,
-    named: usize,
-    forgotten: usize,
-    failures: usize,
-    explained: usize,
-}
-
 /// A history on its way.
 struct Living<'a> {
     tableau: &'a Running,
@@ -287,8 +251,28 @@ impl Drop for Living<'_> {
     }
 }
 
-impl Living<'_> {
-    async fn live(tableau: &Running, number: usize, history: &History) -> anyhow::Result<Tally> {
+/// Executes histories of refreshes, each with a reconciler of its own, whose log is then the history's.
+struct Refreshes {
+    tableau: Arc<Running>,
+}
+
+impl Executor for Refreshes {
+    type History = History;
+
+    const TEST: &'static str = "histories::refreshes";
+    const DEFAULT_HISTORIES: u64 = 200;
+    const AT_ONCE: usize = 32;
+
+    fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
+        Ok(Self { tableau })
+    }
+
+    fn any_history() -> impl Strategy<Value = History> {
+        any_history()
+    }
+
+    async fn execute(&self, number: usize, history: &History) -> anyhow::Result<Tally> {
+        let tableau = &*self.tableau;
         let sites: Vec<_> = (0..history.sites).map(|site| format!("r{number}-{site}")).collect();
         let kept = Kept::default();
         {
@@ -313,17 +297,20 @@ impl Living<'_> {
             lines_seen: 0,
             lost_until: BTreeMap::new(),
             forgotten: BTreeSet::new(),
-            tally: Tally { histories: 1, steps: history.steps.len(), ..Tally::default() },
+            tally: Tally::default(),
         };
         living.runs(None, None).await?;
         living.pass(15)?;
         for (step, number) in history.steps.iter().zip(1..) {
             living.step(step).await.with_context(|| format!("in step {number}"))?;
+            living.tally.add("steps", 1);
         }
         living.end().await.context("at the end")?;
         Ok(std::mem::take(&mut living.tally))
     }
+}
 
+impl Living<'_> {
     async fn step(&mut self, step: &Step) -> anyhow::Result<()> {
         let count = self.sites.len();
         match step {
@@ -478,9 +465,9 @@ impl Living<'_> {
             }
         });
         let outcomes: Vec<_> = [Some(one), two].into_iter().flatten().collect();
-        self.tally.runs += outcomes.len();
+        self.tally.add("runs", outcomes.len());
         for crashed in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-            *self.tally.crashes.entry(crashed).or_default() += 1;
+            self.tally.add(format!("crashes after {crashed}"), 1);
         }
         if outcomes.iter().any(Result::is_err) {
             settle(self.tableau).await?;
@@ -597,12 +584,14 @@ impl Living<'_> {
             for (event, at) in job.events() {
                 let (delivered, recovered) = (job.delivered.contains(&event), of(job, &event));
                 let named = is_named(&event, at);
-                self.tally.events += 1;
-                self.tally.delivered += usize::from(delivered);
-                self.tally.recovered += recovered;
-                self.tally.both += usize::from(delivered && recovered > 0);
-                self.tally.named += usize::from(!delivered && recovered == 0 && named);
-                self.tally.forgotten += usize::from(!delivered && recovered == 0 && !named);
+                let how = match (delivered, recovered > 0) {
+                    (true, true) => "events delivered and recovered",
+                    (true, false) => "events delivered",
+                    (false, true) => "events recovered",
+                    (false, false) if named => "events named in the log",
+                    (false, false) => "events of a time of which all was forgotten",
+                };
+                self.tally.add(how, 1);
                 ensure!(
                     delivered || recovered > 0 || named || is_lost(at),
                     "{event} of {job:?} at {name} is neither delivered nor recovered nor named: {:?}",
@@ -612,8 +601,8 @@ impl Living<'_> {
             if let Some((at, RefreshOutcome::Failed)) = job.ended {
                 let explained = of(job, "RefreshFailureExplained");
                 let named = is_named("", at) || self.named.iter().any(|named| named.job.as_ref() == Some(&job.id));
-                self.tally.failures += 1;
-                self.tally.explained += explained;
+                self.tally.add("failures", 1);
+                self.tally.add("failures explained", explained);
                 ensure!(explained <= 1, "{job:?} is explained {explained} times");
                 ensure!(explained == 1 || named || is_lost(at), "{job:?} is not explained: {:?}", self.named);
             }
@@ -622,76 +611,9 @@ impl Living<'_> {
     }
 }
 
-impl Tally {
-    fn add(&mut self, other: Self) {
-        let Self {
-            histories,
-            steps,
-            runs,
-            crashes,
-            events,
-            delivered,
-            recovered,
-            both,
-            named,
-            forgotten,
-            failures,
-            explained,
-        } = other;
-        self.histories += histories;
-        self.steps += steps;
-        self.runs += runs;
-        self.events += events;
-        self.delivered += delivered;
-        self.recovered += recovered;
-        self.both += both;
-        self.named += named;
-        self.forgotten += forgotten;
-        self.failures += failures;
-        self.explained += explained;
-        for (last, count) in crashes {
-            *self.crashes.entry(last).or_default() += count;
-        }
-    }
-}
-
-fn history(seed: u64) -> anyhow::Result<History> {
-    let seed = [seed.to_le_bytes(); 4].concat();
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    let tree = any_history().new_tree(&mut runner).map_err(|error| anyhow::anyhow!("no history: {error}"))?;
-    Ok(tree.current())
-}
-
 #[tokio::test]
 async fn whatever_happens_each_refresh_is_told_of_or_named_and_none_is_told_of_twice() -> anyhow::Result<()> {
-    let first_seed = number("HISTORIES_SEED", RandomState::new().hash_one("seed") >> 32)?;
-    let mut seeds = (first_seed..).take(number("HISTORIES", USUAL_HISTORIES)?.try_into()?).zip(0..);
-    let start = Instant::now();
-    let destination = Destination::answering(StatusCode::OK).await?;
-    let tableau = Arc::new(Simulator::start(Some(destination.address.clone())).await?);
-    let mut living = JoinSet::new();
-    let mut begin = |living: &mut JoinSet<_>| -> anyhow::Result<()> {
-        let Some((seed, number)) = seeds.next() else { return Ok(()) };
-        let (tableau, history) = (tableau.clone(), history(seed)?);
-        living.spawn(async move {
-            let result = Living::live(&tableau, number, &history).await;
-            result.map_err(|problem| {
-                problem.context(format!("HISTORIES=1 HISTORIES_SEED={seed} repeats this:\n{history}"))
-            })
-        });
-        Ok(())
-    };
-    for _ in 0..AT_ONCE {
-        begin(&mut living)?;
-    }
-    let mut tally = Tally::default();
-    while let Some(lived) = living.join_next().await {
-        destination.forget();
-        tally.add(lived??);
-        begin(&mut living)?;
-    }
-    println!("{tally:#?}\nfrom seed {first_seed} on in {:.1} s", start.elapsed().as_secs_f64());
+    execute_histories::<Refreshes>().await?;
     Ok(())
 }
 

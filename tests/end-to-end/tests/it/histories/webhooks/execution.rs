@@ -1,7 +1,7 @@
 //! Lives through a history: does what it says to a simulated Tableau and the declaration, and after each run looks for harm.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     future::poll_fn,
     mem,
     pin::pin,
@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, ensure};
 use common::topic::Topic;
 use end_to_end::declared::{Declared, RECEIVER_URL};
+use proptest::strategy::Strategy;
 use reconciler::{
     BoxError,
     config::USUAL_TIME,
@@ -41,7 +42,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Original, Run, Step, letter};
+use super::{
+    super::driver::{Executor, Tally},
+    history::{Crash, Drift, Entry, Fault, History, MOST_SITES, Original, Run, Step, any_history, letter},
+};
 
 /// The calls that a site takes that is as declared.
 const CALLS_OF_NO_CHANGE: [&str; 3] = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
@@ -163,58 +167,6 @@ impl Topic<AlertMessage> for Kept {
     }
 }
 
-/// What histories were made of.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) histories: usize,
-    pub(super) steps: usize,
-    pub(super) runs: usize,
-    /// Runs that came to their end and did not succeed.
-    pub(super) failed_runs: usize,
-    pub(super) calls: usize,
-    /// Calls that were carried out after the run that made them was cut off.
-    pub(super) late_calls: usize,
-    /// How many crashes fell after how many calls to Tableau.
-    pub(super) crashes_after_calls: BTreeMap<usize, usize>,
-    /// How many crashes fell after what was done last.
-    pub(super) crashes_after: BTreeMap<String, usize>,
-    /// Histories after which one quiet run was not enough.
-    pub(super) second_run_needed: usize,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, other: Self) {
-        let Self {
-            histories,
-            steps,
-            runs,
-            failed_runs,
-            calls,
-            late_calls,
-            crashes_after_calls,
-            crashes_after,
-            second_run_needed,
-        } = other;
-        self.histories += histories;
-        self.steps += steps;
-        self.runs += runs;
-        self.failed_runs += failed_runs;
-        self.calls += calls;
-        self.late_calls += late_calls;
-        self.second_run_needed += second_run_needed;
-        for (calls, crashes) in crashes_after_calls {
-            *self.crashes_after_calls.entry(calls).or_default() += crashes;
-        }
-        for (last, crashes) in crashes_after {
-            *self.crashes_after.entry(last).or_default() += crashes;
-        }
-    }
-
-    pub(super) fn crashes(&self) -> usize {
-        self.crashes_after_calls.values().sum()
-    }
-}
-
 /// A reconciler, as an environment of the function keeps it: one history after another is lived with it.
 pub(super) struct Environment {
     tableau: Arc<Running>,
@@ -222,20 +174,24 @@ pub(super) struct Environment {
     reconciler: Reconciler<Kept, Kept>,
 }
 
-impl Environment {
-    /// A new one, for a Tableau that others may use besides.
-    pub(super) fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
+impl Executor for Environment {
+    type History = History;
+
+    const TEST: &'static str = "histories::webhooks";
+    const DEFAULT_HISTORIES: u64 = 300;
+    const AT_ONCE: usize = 48;
+
+    fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
         let kept = Kept::default();
         let reconciler = Declared::default().reconciler(kept.clone(), kept.clone())?;
         Ok(Self { tableau, kept, reconciler })
     }
 
-    /// Lives through a history. Its sites' names begin with the `number`, which no other may have at the same time.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong and when: something was harmed, or the end is not as declared.
-    pub(super) async fn live(&self, number: usize, history: &History) -> anyhow::Result<Tally> {
+    fn any_history() -> impl Strategy<Value = History> {
+        any_history()
+    }
+
+    async fn execute(&self, number: usize, history: &History) -> anyhow::Result<Tally> {
         *self.kept.declared() = Declared::default();
         let sites: Vec<_> = (0..history.sites).map(|site| format!("h{number}-{}", letter(site))).collect();
         let mut living = Living {
@@ -244,11 +200,12 @@ impl Environment {
             tokens: if history.shares_token { vec![format!("h{number}"); sites.len()] } else { sites.clone() },
             sites,
             webhooks_made: 0,
-            tally: Tally { histories: 1, steps: history.steps.len(), ..Tally::default() },
+            tally: Tally::default(),
         };
         living.begin();
         for (step, number) in history.steps.iter().zip(1..) {
             living.step(step).await.with_context(|| format!("in step {number}"))?;
+            living.tally.add("steps", 1);
         }
         living.end().await.context("after the last step")?;
         Ok(mem::take(&mut living.tally))
@@ -439,15 +396,17 @@ impl Living<'_> {
         }
         let after = self.look()?;
         let calls = after.sites.iter().map(|site| site.calls.len()).sum::<usize>();
-        self.tally.calls += calls;
-        self.tally.runs += outcomes.len();
-        self.tally.failed_runs += outcomes.iter().filter(|(_, outcome)| matches!(outcome, Ok(Err(_)))).count();
+        self.tally.add("calls to Tableau", calls);
+        self.tally.add("runs", outcomes.len());
+        self.tally
+            .add("runs that failed", outcomes.iter().filter(|(_, outcome)| matches!(outcome, Ok(Err(_)))).count());
         if let [(_, Err(crash))] = &outcomes[..] {
-            self.tally.late_calls += calls - crash.calls;
+            self.tally.add("calls carried out after the crash of their run", calls - crash.calls);
         }
         for crash in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err()) {
-            *self.tally.crashes_after_calls.entry(crash.calls).or_default() += 1;
-            *self.tally.crashes_after.entry(crash.last.clone()).or_default() += 1;
+            self.tally.add("crashes", 1);
+            self.tally.add(format!("crashes after {:2} calls", crash.calls), 1);
+            self.tally.add(format!("crashes after {}", crash.last), 1);
         }
         self.check(&before, &after, &outcomes)?;
         let reports = outcomes.into_iter().filter_map(|(_, outcome)| match outcome {
@@ -651,7 +610,7 @@ impl Living<'_> {
             self.fault(site, &Fault::Over)?;
         }
         if !self.quiet_run().await.context("in the first quiet run")? {
-            self.tally.second_run_needed += 1;
+            self.tally.add("histories that needed a second quiet run", 1);
             ensure!(self.quiet_run().await.context("in the second quiet run")?, "two quiet runs were not enough");
         }
         let (before, after, _) = self.runs(&QUIET_RUN, None).await.context("in the last run")?;
