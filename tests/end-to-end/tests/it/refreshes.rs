@@ -27,7 +27,7 @@ struct Refreshes {
 }
 
 /// Moves every time in stored JSON into the past: so long ago it was stored.
-pub(super) fn long_ago(stored: &str, passed: Duration) -> anyhow::Result<String> {
+fn long_ago(stored: &str, passed: Duration) -> anyhow::Result<String> {
     fn shift(value: &mut Value, passed: Duration) {
         match value {
             Value::String(text) => {
@@ -460,5 +460,13 @@ async fn while_another_run_may_still_tell_a_run_tells_of_nothing_and_names_what_
     refreshes.pass(SETTLED.whole_minutes() + 2)?;
     refreshes.apply().await?;
     assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
+    Ok(())
+}
+
+#[test]
+fn what_was_stored_long_ago_is_older() -> anyhow::Result<()> {
+    let stored = r#"{"groups":[{"seen":"2026-05-21T08:15:00Z","sites":"abcdef"}]}"#;
+    let older = r#"{"groups":[{"seen":"2026-05-21T08:00:00Z","sites":"abcdef"}]}"#;
+    assert_eq!(long_ago(stored, Duration::minutes(15))?, older);
     Ok(())
 }

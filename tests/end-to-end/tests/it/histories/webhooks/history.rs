@@ -1,4 +1,4 @@
-//! What can happen to declared sites, as values that chance makes and people read.
+//! Histories of sites and their webhooks, as values that are derived at random and printed for people.
 
 use std::fmt;
 
@@ -9,16 +9,20 @@ use proptest::{
     sample::{select, subsequence},
 };
 use reconciler::request::Action;
-use serde_json::{Value, json};
 use tableau_simulator::model::{EmptyList, EventShape, JobOddities, Oddities, TestBody};
 
-/// The most sites a history has.
-pub(super) const MOST_SITES: usize = 3;
+use super::super::{
+    crash::Crash,
+    environment::{describe, letter},
+};
 
-/// The most steps.
-const MOST_STEPS: usize = 12;
+/// The most sites of a history.
+const MAX_SITES: usize = 3;
 
-/// The events that entries ask for and webhooks are changed to. All are known to Tableau, so that a site can have them.
+/// The most steps of a history.
+const MAX_STEPS: usize = 12;
+
+/// Events that entries ask for and webhooks are changed to. Tableau knows all of them.
 const EVENTS: [&str; 6] = [
     "DatasourceRefreshFailed",
     "SiteCreated",
@@ -28,7 +32,7 @@ const EVENTS: [&str; 6] = [
     "WorkbookRefreshFailed",
 ];
 
-/// What people call webhooks. The first six are ours, by their exact shape.
+/// Names that people give webhooks. The first six have exactly the form of ours.
 const NAMES: [&str; 14] = [
     "fan-DatasourceRefreshFailed",
     "fan-LabelUpdated",
@@ -46,7 +50,7 @@ const NAMES: [&str; 14] = [
     "somebody's own",
 ];
 
-/// Texts that are no entry.
+/// Values that are not valid entries.
 const UNREADABLE: [&str; 4] = [
     "",
     "{\"token_secret\": \"half of a",
@@ -54,44 +58,42 @@ const UNREADABLE: [&str; 4] = [
     "{\"server\": \"https://tableau.example\", \"site\": \"\", \"token_name\": \"n\", \"token_secret\": \"s\", \"event\": []}",
 ];
 
-/// A history: sites that begin empty and declared, and what happens then.
+/// A history: declared sites without webhooks, and the steps that follow.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    /// How many sites there are.
     pub(super) sites: usize,
-    /// Whether they share one token. Otherwise each has its own, and they are visited side by side.
+    /// Whether they share one token. Otherwise each has its own, and the reconciler processes them concurrently.
     pub(super) shares_token: bool,
-    /// What happens, in order.
     pub(super) steps: Vec<Step>,
 }
 
-/// Something that happens. Sites are counted from 0; one that there is not stands for one that there is.
+/// A step. Sites are numbered from 0, modulo the number of sites.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// Somebody stores an entry, or deletes it.
     Declare(usize, Entry),
     /// Somebody, or Tableau, changes a webhook.
     Drift(usize, Drift),
-    /// Something ceases to work as it should.
+    /// A fault begins, or all of a site end.
     Fault(usize, Fault),
-    /// The reconciler runs, perhaps twice at once.
+    /// The reconciler runs, perhaps twice at the same time.
     Run(Run, Option<Run>),
 }
 
-/// What a site's entry is.
+/// A site's entry.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     /// It leaves the events to the stack.
-    Usual,
+    Default,
     /// It asks for these events.
     Wanting(Vec<&'static str>),
-    /// There is none.
+    /// It does not exist.
     Missing,
-    /// It is this text.
+    /// It has this value.
     Unreadable(&'static str),
 }
 
-/// What becomes of a webhook, ours or not. They are counted as the events are, from the oldest.
+/// A change of a webhook, ours or not. Webhooks are numbered from the oldest, modulo their number.
 #[derive(Clone, Debug)]
 pub(super) enum Drift {
     Disable(usize, Option<&'static str>),
@@ -101,11 +103,11 @@ pub(super) enum Drift {
     Rename(usize, &'static str),
     Copy(usize, Original),
     Add(&'static str, &'static str),
-    /// Tableau lists them the other way round.
-    Turn,
+    /// Tableau lists them in the opposite order.
+    Reverse,
 }
 
-/// What becomes of a webhook of which somebody makes a copy.
+/// A change of the webhook of which somebody makes a copy.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Original {
     Kept,
@@ -113,49 +115,37 @@ pub(super) enum Original {
     Moved,
 }
 
-/// What ceases to work.
+/// A fault.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// Tableau behaves in these ways, and no longer in others. A sign-in is moved to this machine's other name,
-    /// whatever is named here.
+    /// Tableau has these oddities and no others. A sign-in is redirected to another name of this machine, whichever is
+    /// named here.
     Odd(Box<Oddities>),
-    /// The token's secret is another.
+    /// The token's secret is replaced.
     TokenReplaced,
     /// The token's owner is no longer an administrator.
     OwnerDemoted,
-    /// People cannot be told anything, of no site.
-    PeopleUnreachable,
-    /// Everything works again.
+    /// Alerts of all sites cannot be published.
+    AlertsFail,
+    /// The site has no faults any more, and alerts can be published.
     Over,
 }
 
 /// A run of the reconciler.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    /// What is asked for.
     pub(super) action: Action,
-    /// The one site it is for.
+    /// The only site of the run, or none for all sites.
     pub(super) site: Option<usize>,
-    /// Whether its time is enough for some of the sites only.
+    /// Whether the time is enough for some of the sites only.
     pub(super) is_short: bool,
-    /// When it ends before its end.
+    /// The point at which it is cut off.
     pub(super) crash: Option<Crash>,
 }
 
-/// The point at which a run is cut off. If it ends earlier, nothing becomes of it.
-///
-/// A run waits before and after each thing it does, so any two of them can be told apart by these two numbers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Crash {
-    /// How many things were done: calls to Tableau, and entries or keys read or stored.
-    pub(super) done: usize,
-    /// How often the run went on after that.
-    pub(super) polls: usize,
-}
-
-/// Any history.
+/// Returns the strategy for any history.
 pub(super) fn any_history() -> impl Strategy<Value = History> {
-    (2..=MOST_SITES, any::<bool>(), vec(any_step(), 1..=MOST_STEPS)).prop_map(|(sites, shares_token, steps)| History {
+    (2..=MAX_SITES, any::<bool>(), vec(any_step(), 1..=MAX_STEPS)).prop_map(|(sites, shares_token, steps)| History {
         sites,
         shares_token,
         steps,
@@ -172,12 +162,12 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 fn any_site() -> impl Strategy<Value = usize> {
-    0..MOST_SITES
+    0..MAX_SITES
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        2 => Just(Entry::Usual),
+        2 => Just(Entry::Default),
         3 => subsequence(EVENTS.to_vec(), 1..=EVENTS.len()).prop_map(Entry::Wanting),
         1 => Just(Entry::Missing),
         1 => select(&UNREADABLE[..]).prop_map(Entry::Unreadable),
@@ -196,7 +186,7 @@ fn any_drift() -> impl Strategy<Value = Drift> {
         2 => (which(), select(&NAMES[..])).prop_map(|(which, name)| Drift::Rename(which, name)),
         4 => (which(), original).prop_map(|(which, original)| Drift::Copy(which, original)),
         4 => (select(&NAMES[..]), select(&EVENTS[..])).prop_map(|(name, event)| Drift::Add(name, event)),
-        1 => Just(Drift::Turn),
+        1 => Just(Drift::Reverse),
     ]
 }
 
@@ -205,17 +195,17 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         8 => any_oddities().prop_map(|oddities| Fault::Odd(Box::new(oddities))),
         1 => Just(Fault::TokenReplaced),
         1 => Just(Fault::OwnerDemoted),
-        1 => Just(Fault::PeopleUnreachable),
+        1 => Just(Fault::AlertsFail),
         2 => Just(Fault::Over),
     ]
 }
 
-/// The usual value most of the time.
-fn rarely<T: Clone + fmt::Debug>(usual: T, odd: impl Strategy<Value = T>) -> impl Strategy<Value = T> {
-    prop_oneof![6 => Just(usual), 1 => odd]
+/// Returns the default most of the time.
+fn rarely<T: Clone + fmt::Debug>(default: T, odd: impl Strategy<Value = T>) -> impl Strategy<Value = T> {
+    prop_oneof![6 => Just(default), 1 => odd]
 }
 
-/// Every oddity, so that a new one does not compile until it is among them.
+/// Returns the strategy for all oddities. It names each of them, so that a new one does not compile until it is added.
 fn any_oddities() -> impl Strategy<Value = Oddities> {
     let shapes = (
         select(&[EmptyList::Object, EmptyList::Missing, EmptyList::Null, EmptyList::List][..]),
@@ -230,7 +220,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         rarely(false, Just(true)),
         rarely(false, Just(true)),
     );
-    let troubles = (
+    let problems = (
         rarely(None, Just(Some(String::new()))),
         rarely(0, 1_usize..6),
         option::of(Just(0)),
@@ -243,7 +233,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         rarely(0, 1_u64..5),
         rarely(false, Just(true)),
     );
-    (shapes, troubles).prop_map(|(shapes, troubles)| {
+    (shapes, problems).prop_map(|(shapes, problems)| {
         let (
             empty_list,
             lone_object,
@@ -269,7 +259,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             sessions_gone_after,
             delay_ms,
             refuses_site_events,
-        ) = troubles;
+        ) = problems;
         Oddities {
             empty_list,
             lone_object,
@@ -306,9 +296,9 @@ fn any_run() -> impl Strategy<Value = Run> {
         1 => Just(Action::Test),
         1 => Just(Action::Destroy),
     ];
-    // First comes what is read and stored, then a few calls in most runs and many in some.
+    // A run first reads and stores parameters, and then makes few calls in most cases and many in some.
     let done = prop_oneof![1 => 0_usize..8, 3 => 4_usize..20, 2 => 10_usize..40];
-    let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { done, polls });
+    let crash = (done, 0_usize..5).prop_map(|(done, polls)| Crash { of: None, done, polls });
     (action, option::weighted(0.2, any_site()), rarely(false, Just(true)), option::weighted(0.5, crash)).prop_map(
         |(action, site, is_short, crash)| {
             // A rotation is for all sites.
@@ -318,51 +308,39 @@ fn any_run() -> impl Strategy<Value = Run> {
     )
 }
 
-/// Our letter for a site.
-pub(super) fn letter(site: usize) -> char {
-    ['a', 'b', 'c'].into_iter().cycle().nth(site).unwrap_or('a')
-}
-
 impl fmt::Display for History {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sites, shares_token, steps } = self;
         let tokens = if *shares_token { "that share a token" } else { "with a token each" };
         writeln!(formatter, "{sites} sites {tokens}")?;
-        steps.iter().zip(1..).try_for_each(|(step, number)| writeln!(formatter, "{number:3}. {}", step.told(*sites)))
+        steps
+            .iter()
+            .zip(1..)
+            .try_for_each(|(step, number)| writeln!(formatter, "{number:3}. {}", step.describe(*sites)))
     }
 }
 
 impl Step {
-    /// The step in words, for that many sites.
-    pub(super) fn told(&self, sites: usize) -> String {
+    /// Describes the step, for that many sites.
+    fn describe(&self, sites: usize) -> String {
         let site = |site: &usize| letter(site % sites);
         match self {
             Self::Declare(at, entry) => format!("entry of {}: {entry:?}", site(at)),
             Self::Drift(at, drift) => format!("webhooks of {}: {drift:?}", site(at)),
-            Self::Fault(at, Fault::Odd(oddities)) => format!("Tableau's {}: {}", site(at), told(oddities)),
+            Self::Fault(at, Fault::Odd(oddities)) => format!("Tableau's {}: {}", site(at), describe(oddities)),
             Self::Fault(at, fault) => format!("Tableau's {}: {fault:?}", site(at)),
-            Self::Run(run, None) => run.told(sites),
-            Self::Run(run, Some(other)) => format!("{}, and at once {}", run.told(sites), other.told(sites)),
+            Self::Run(run, None) => run.describe(sites),
+            Self::Run(run, Some(other)) => format!("{}, and at once {}", run.describe(sites), other.describe(sites)),
         }
     }
 }
 
 impl Run {
-    fn told(&self, sites: usize) -> String {
+    fn describe(&self, sites: usize) -> String {
         let Self { action, site, is_short, crash } = self;
         let site = site.map_or_else(String::new, |site| format!(" of {}", letter(site % sites)));
-        let crash = crash.map_or_else(String::new, |Crash { done, polls }| {
-            format!(", cut off {polls} polls after the {done} first things it does")
-        });
         let short = if *is_short { " in a short time" } else { "" };
+        let crash = crash.map_or_else(String::new, |crash| format!(", {crash}"));
         format!("{action:?}{site}{short}{crash}")
     }
-}
-
-/// What is odd among oddities.
-fn told(oddities: &Oddities) -> String {
-    let (told, usual) = (json!(oddities), json!(Oddities::default()));
-    let odd = told.as_object().into_iter().flatten().filter(|(member, value)| usual[member.as_str()] != **value);
-    let odd: Vec<_> = odd.map(|(member, value): (&String, &Value)| format!("{member} {value}")).collect();
-    if odd.is_empty() { "nothing odd".to_owned() } else { odd.join(", ") }
 }

@@ -1,0 +1,111 @@
+//! Records each use of the parameters and topics, and lets a run be cut off before and after it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::topic::Topic;
+use end_to_end::declared::Declared;
+use reconciler::{BoxError, parameters::Parameters};
+use secrecy::SecretString;
+use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
+use tokio::task::yield_now;
+
+/// Replaces the minute that receivers need to learn a new key. Longer than another run takes from reading keys to storing
+/// others.
+const POLLS_OF_A_MINUTE: usize = 50;
+
+/// The declaration of a history, which changes between runs, and the names of its uses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recorder {
+    declared: Arc<Mutex<Declared>>,
+    uses: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Recorder {
+    pub(super) fn declared(&self) -> MutexGuard<'_, Declared> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn uses(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the declaration as it is now, which a use keeps to its end.
+    fn current(&self) -> Declared {
+        self.declared().clone()
+    }
+
+    async fn record<T>(&self, name: &'static str, using: impl Future<Output = T>) -> T {
+        yield_now().await;
+        let result = using.await;
+        self.uses().push(name);
+        yield_now().await;
+        result
+    }
+}
+
+impl Parameters for Recorder {
+    async fn site_entries(&self) -> Result<Vec<(String, SecretString)>, BoxError> {
+        self.record("read entries", self.current().site_entries()).await
+    }
+
+    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
+        self.record("read keys", self.current().keyring()).await
+    }
+
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        self.record("create keys", self.current().create_keyring(keyring)).await
+    }
+
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        self.record("replace keys", self.current().replace_keyring(keyring)).await
+    }
+
+    async fn new_key_known(&self) {
+        let wait = async {
+            for _ in 0..POLLS_OF_A_MINUTE {
+                yield_now().await;
+            }
+        };
+        self.record("wait for receivers", wait).await
+    }
+
+    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+        self.record("read CA certificates", self.current().tableau_ca()).await
+    }
+
+    async fn told(&self) -> Result<Option<String>, BoxError> {
+        self.record("read alert state", self.current().told()).await
+    }
+
+    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
+        self.record("store alert state", self.current().store_told(told)).await
+    }
+
+    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
+        self.record("read refreshes", self.current().refreshes()).await
+    }
+
+    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        self.record("store refreshes", self.current().store_refreshes(refreshes)).await
+    }
+
+    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
+        self.record("read lease", self.current().refreshes_lease()).await
+    }
+
+    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
+        self.record("store lease", self.current().store_refreshes_lease(lease)).await
+    }
+}
+
+impl Topic<EventMessage> for Recorder {
+    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+        self.record("publish event", self.current().people.publish(message)).await
+    }
+}
+
+impl Topic<AlertMessage> for Recorder {
+    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+        self.record("publish alert", self.current().people.publish(message)).await
+    }
+}
