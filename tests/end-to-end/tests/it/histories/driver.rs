@@ -144,7 +144,7 @@ async fn execute<E: Executor>(executor: &E, number: usize, history: &E::History)
     let mut executing = pin!(executor.execute(number, history));
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| executing.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| Poll::Ready(Err(anyhow::anyhow!("it panicked, with the message above"))))
+        polled.unwrap_or_else(|_| Poll::Ready(Err(anyhow::anyhow!("it panicked (see the message above)"))))
     })
     .await
 }
