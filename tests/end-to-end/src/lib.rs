@@ -1,6 +1,7 @@
 //! What end-to-end tests run on: the deployed stack, a function's own binary, a declaration without AWS, a webhook
 //! destination, and what CloudWatch makes of metrics.
 
+pub mod aging;
 pub mod cloudwatch;
 pub mod declared;
 pub mod destination;

@@ -1,8 +1,11 @@
 //! The deployed template on ministack, from Tableau to the queues.
 
 use anyhow::Context;
-use end_to_end::{declared::site, local_stack::LocalStack};
-use infra::{stack::Stack, workspace::Workspace};
+use end_to_end::{aging::aged, declared::site, local_stack::LocalStack};
+use infra::{
+    stack::{Stack, read_parameter},
+    workspace::Workspace,
+};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
@@ -267,9 +270,12 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
     let failed = stack.cloud.subscribe_queue(&stack.stack, "failed", &json!({ "action": ["refresh-failed"] })).await?;
     let alerts = stack.stack.output("AlertsTopicArn")?;
     let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({})).await?;
-    // Long enough for jobs to end between what that run told of and what the next one may.
-    let ended_at = OffsetDateTime::now_utc() - SETTLED + Duration::SECOND;
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // What that run remembers is older now: jobs have ended since that the next run may already publish.
+    let parameter = stack.stack.parameter("refreshes");
+    let stored = read_parameter(&stack.cloud.aws, &parameter).await?.context("nothing is remembered")?;
+    let older = aged(stored.expose_secret(), Duration::minutes(2))?;
+    stack.cloud.aws.run(&["ssm", "put-parameter", "--overwrite", "--name", &parameter, "--value", &older]).await?;
+    let ended_at = OffsetDateTime::now_utc() - SETTLED - Duration::minutes(1);
     site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].disable(None);
         for name in ["Sales", "Staff", "Stock"] {

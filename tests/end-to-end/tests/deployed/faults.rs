@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fmt::Write, fs};
 
 use end_to_end::{declared::site, local_stack::LocalStack};
+use futures_util::future::try_join_all;
 use infra::{
     python::PythonTools,
     service::{Service, free_port},
@@ -12,11 +13,10 @@ use infra::{
 use serde_json::{Value, json};
 use shared::record::{DeliveryRecord, Outcome};
 
-const SITE: &str = "marketing";
-const EVENT: &str = "DatasourceRefreshFailed";
+/// One delivery of each fault comes from each.
+const SITES: [&str; 3] = ["finance", "marketing", "sales"];
 
-/// Deliveries of each fault.
-const SENT: usize = 3;
+const EVENT: &str = "DatasourceRefreshFailed";
 
 /// What goes wrong, as microburst's rules.
 fn faults() -> [(&'static str, Value); 9] {
@@ -62,7 +62,9 @@ impl Faulty {
         let address = format!("http://127.0.0.1:{port}");
         microburst.ready(&stack.http, &format!("{address}/_microburst/health")).await?;
 
-        stack.declare(SITE, &[EVENT]).await?;
+        for site in SITES {
+            stack.declare(site, &[EVENT]).await?;
+        }
         let (aws, function) = (&stack.cloud.aws, stack.stack.output("ReceiverName")?);
         let configuration = aws.json(&["lambda", "get-function-configuration", "--function-name", function]).await?;
         let mut environment = configuration["Environment"].clone();
@@ -76,11 +78,11 @@ impl Faulty {
     }
 
     /// Lets Tableau deliver a failed refresh, with its four attempts. Returns whether one was answered with 200.
-    async fn deliver(&self, name: &str) -> anyhow::Result<bool> {
+    async fn deliver(&self, at: &str, name: &str) -> anyhow::Result<bool> {
         // Tableau disabled the webhook if the delivery before failed.
-        site(&self.stack.tableau, SITE, |site| site.webhooks[0].is_enabled = true)?;
+        site(&self.stack.tableau, at, |site| site.webhooks[0].is_enabled = true)?;
         let payload = json!({ "event_type": EVENT, "resource_luid": "99", "resource_name": name });
-        let answers = self.stack.fire(SITE, EVENT, &payload, 1).await?;
+        let answers = self.stack.fire(at, EVENT, &payload, 1).await?;
         Ok(answers.last() == Some(&Some(200)))
     }
 
@@ -118,15 +120,15 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
     let faulty = Faulty::start().await?;
     faulty.stack.cloud.apply(&faulty.stack.stack).await?;
     // microburst takes seconds for its first answer.
-    faulty.deliver("first").await?;
+    faulty.deliver(SITES[0], "first").await?;
     let mut accepted = BTreeSet::new();
     for (fault, rules) in faults() {
         faulty.stack.http.post(&faulty.rules).json(&rules).send().await?.error_for_status()?;
-        for name in deliveries(fault) {
-            if faulty.deliver(&name).await? {
-                accepted.insert(name);
-            }
-        }
+        let delivered = SITES.into_iter().zip(deliveries(fault)).map(async |(site, name)| {
+            let is_accepted = faulty.deliver(site, &name).await?;
+            anyhow::Ok(is_accepted.then_some(name))
+        });
+        accepted.extend(try_join_all(delivered).await?.into_iter().flatten());
     }
     let data = |body: &str| name(&serde_json::from_str::<Value>(body).ok()?["data"]);
     let events = faulty.arrived(&faulty.events, data).await?;
@@ -148,7 +150,8 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
         total_lost = [total_lost[0] + lost[0], total_lost[1] + lost[1]];
         writeln!(
             report,
-            "{fault:21} {SENT:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
+            "{fault:21} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
+            SITES.len(),
             count(&|name| accepted.contains(name)),
             count(&|name| events.contains(name)),
             count(&|name| alerts.contains(name)),
@@ -162,7 +165,7 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
     assert_eq!(total_lost, [0, 0], "{report}");
     // The faults were real, and what is none was no fault.
     for (fault, expected) in
-        [("none", SENT), ("throttles", 0), ("answers 500", 0), ("hangs", 0), ("fails for events", 0)]
+        [("none", SITES.len()), ("throttles", 0), ("answers 500", 0), ("hangs", 0), ("fails for events", 0)]
     {
         assert_eq!(deliveries(fault).filter(|name| accepted.contains(name)).count(), expected, "{report}");
     }
@@ -171,5 +174,5 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
 
 /// The names of the deliveries that are sent while a fault lasts.
 fn deliveries(fault: &str) -> impl Iterator<Item = String> {
-    (1..=SENT).map(move |number| format!("{fault}, {number}"))
+    SITES.into_iter().map(move |site| format!("{fault}, {site}"))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::{
+    aging::aged,
     declared::{Declared, site},
     destination::Destination,
 };
@@ -15,7 +16,7 @@ use tableau_simulator::{
     model::{Job, JobOddities, Oddities, RefreshKind, RefreshOutcome},
     server::{Running, Simulator},
 };
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime};
 
 const SITE: &str = "marketing";
 
@@ -26,34 +27,15 @@ struct Refreshes {
     _destination: Destination,
 }
 
-/// Moves every time in stored JSON into the past: so long ago it was stored.
-fn long_ago(stored: &str, passed: Duration) -> anyhow::Result<String> {
-    fn shift(value: &mut Value, passed: Duration) {
-        match value {
-            Value::String(text) => {
-                if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
-                    *text = (at - passed).format(&Rfc3339).unwrap_or_default();
-                }
-            }
-            Value::Array(values) => values.iter_mut().for_each(|value| shift(value, passed)),
-            Value::Object(members) => members.values_mut().for_each(|value| shift(value, passed)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-    let mut value: Value = serde_json::from_str(stored)?;
-    shift(&mut value, passed);
-    Ok(value.to_string())
-}
-
 /// Lets time pass: everything that is stored, and every job, is so much older.
 pub(super) fn pass(tableau: &Running, declared: &Declared, sites: &[&str], time: Duration) -> anyhow::Result<()> {
     if let Some(stored) = &mut *declared.stored_refreshes()
-        && let Ok(older) = long_ago(stored, time)
+        && let Ok(older) = aged(stored, time)
     {
         *stored = older;
     }
     if let Some((lease, _)) = &mut *declared.stored_lease()
-        && let Ok(older) = long_ago(lease, time)
+        && let Ok(older) = aged(lease, time)
     {
         *lease = older;
     }
@@ -460,13 +442,5 @@ async fn while_another_run_may_still_tell_a_run_tells_of_nothing_and_names_what_
     refreshes.pass(SETTLED.whole_minutes() + 2)?;
     refreshes.apply().await?;
     assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
-    Ok(())
-}
-
-#[test]
-fn what_was_stored_long_ago_is_older() -> anyhow::Result<()> {
-    let stored = r#"{"groups":[{"seen":"2026-05-21T08:15:00Z","sites":"abcdef"}]}"#;
-    let older = r#"{"groups":[{"seen":"2026-05-21T08:00:00Z","sites":"abcdef"}]}"#;
-    assert_eq!(long_ago(stored, Duration::minutes(15))?, older);
     Ok(())
 }
