@@ -89,7 +89,7 @@ impl Aws {
         });
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client);
         let config = config.timeout_config(timeouts).load().await;
-        let region = config.region().ok_or(AwsError::NoRegion)?;
+        let region = config.region().filter(|region| !region.as_ref().is_empty()).ok_or(AwsError::NoRegion)?;
         let endpoint = lookup(SNS_ENDPOINT).filter(|url| !url.is_empty());
         let sns = Params::builder()
             .region(region.to_string())

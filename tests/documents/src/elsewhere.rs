@@ -30,19 +30,19 @@ impl Elsewhere {
 }
 
 /// All of them.
-pub const ELSEWHERE: [Elsewhere; 9] = [
+pub const ELSEWHERE: [Elsewhere; 10] = [
     Elsewhere::new("README.md", "See it work", "cargo test --workspace", "it runs the tests that look here"),
     Elsewhere::new(
         "README.md",
         "Work on it",
         "export PATH",
-        "it stays until it is interrupted; tests/end-to-end/tests/it/inner_loop.rs has it",
+        "it stays until it is interrupted; tests/end-to-end/tests/deployed/inner_loop.rs has it",
     ),
     Elsewhere::new(
         "README.md",
         "Work on it",
         "cargo lambda invoke",
-        "tests/end-to-end/tests/it/inner_loop.rs has it, on a port of its own",
+        "tests/end-to-end/tests/deployed/inner_loop.rs has it, on a port of its own",
     ),
     Elsewhere::new(
         "docs/subscribing.md",
@@ -54,8 +54,9 @@ pub const ELSEWHERE: [Elsewhere; 9] = [
         "docs/performance.md",
         "Performance",
         "cargo bench",
-        "it takes half an hour; tests/benchmark/tests/it/main.rs has a round of it",
+        "it takes minutes; tests/benchmark/tests/it/main.rs has a round of it",
     ),
+    Elsewhere::new("docs/testing.md", "Testing", "cargo quick", "it runs the tests that look here"),
     Elsewhere::new("docs/testing.md", "The README, walked", "tests/walkthrough/walk.py", ".ci/run starts it"),
     Elsewhere::new("docs/testing.md", "Histories", "HISTORIES=", "it takes minutes, or a failure"),
     Elsewhere::new("docs/testing.md", "When SNS fails", "cargo test", "it runs one of the tests by its name"),

@@ -8,7 +8,12 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Json, Router, extract::ConnectInfo, http::Uri, routing::post};
+use axum::{
+    Json, Router,
+    extract::ConnectInfo,
+    http::{HeaderMap, Uri},
+    routing::{get, post},
+};
 use end_to_end::{lambda::Environment, local_stack::test_folder};
 use infra::{functions, python::PythonTools, sample, workspace::Workspace};
 use secrecy::ExposeSecret;
@@ -31,6 +36,9 @@ const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the receiver may take until it says why it does not believe AWS: one read of the keys, mostly.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a start may take until it fails. It takes milliseconds.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the receiver is started to see what it does in time.
 const STARTS: usize = 5;
@@ -182,6 +190,57 @@ async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
         }
     }
     anyhow::bail!("the publish has a connection of its own")
+}
+
+#[tokio::test]
+async fn credentials_are_found_where_containers_have_them() -> anyhow::Result<()> {
+    let credentials = json!({ "AccessKeyId": "OFTHECONTAINER", "SecretAccessKey": "secret", "Token": "token",
+        "Expiration": "2099-01-01T00:00:00Z" });
+    let publisher = Arc::new(Mutex::new(String::new()));
+    let noted = Arc::clone(&publisher);
+    let publish = async move |headers: HeaderMap| {
+        if let Some(signed) = headers.get("authorization").and_then(|value| value.to_str().ok()) {
+            signed.clone_into(&mut noted.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        ACCEPTED
+    };
+    let router = Router::new().route("/credentials", get(async move || Json(credentials))).fallback(publish);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let serving = tokio::spawn(async { axum::serve(listener, router).await });
+    let uri = format!("{address}/credentials");
+    // What is empty counts as not set.
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str()),
+    ];
+    let receiver = Receiver::start(&address, &variables).await?;
+    let answer = receiver.invoke("first", &json!({})).await?;
+    assert_eq!(answer["statusCode"], 200, "{answer} {}", receiver.log()?);
+    let signed = publisher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(signed.contains("Credential=OFTHECONTAINER/"), "{signed}");
+    serving.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_used_ends_the_start_and_is_named() -> anyhow::Result<()> {
+    for (variables, expected) in [
+        (&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")][..], "AWS_REGION is missing: expected a region"),
+        (&[("AWS_CA_BUNDLE", "/missing.pem")], "AWS_CA_BUNDLE names /missing.pem, which cannot be read"),
+        (&[("EVENTS_TOPIC_ARN", "events")], "EVENTS_TOPIC_ARN is not valid"),
+    ] {
+        let receiver = Receiver::start("http://127.0.0.1:1", variables).await?;
+        let named = async {
+            while !receiver.log()?.contains(expected) {
+                sleep(POLL_INTERVAL).await;
+            }
+            anyhow::Ok(())
+        };
+        timeout(START_TIMEOUT, named).await.with_context(|| receiver.log().unwrap_or_default())??;
+    }
+    Ok(())
 }
 
 #[tokio::test]
