@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| env::var(name).ok();
     logging::init(lookup);
     let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(lookup)?;
-    let aws = Aws::load(lookup, timeouts(PUBLISH_TIMEOUT)).await?;
+    let aws = Aws::load(timeouts(PUBLISH_TIMEOUT)).await?;
 
     let ssm = aws_sdk_ssm::config::Builder::from(&aws.config).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::from_conf(ssm), signing_keys_parameter);

@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::from_lookup(lookup)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build();
-    let aws = Aws::load(lookup, timeouts).await?;
+    let aws = Aws::load(timeouts).await?;
 
     let ssm = aws_sdk_ssm::Client::new(&aws.config);
     let keyring = KeyringParameter::new(ssm.clone(), config.signing_keys_parameter.clone());

@@ -23,7 +23,7 @@ const ATTRIBUTES: [(&str, &str); 8] = [
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let topic = env::var("EVENTS_TOPIC_ARN")?;
-    let aws = Aws::load(|name| env::var(name).ok(), TimeoutConfig::disabled()).await?;
+    let aws = Aws::load(TimeoutConfig::disabled()).await?;
     let sns = aws_sdk_sns::Client::new(&aws.config);
     aws.connect_to_sns().await;
     let handler = async |request: Request| {
