@@ -2,6 +2,7 @@
 
 #[path = "../command/mod.rs"]
 mod command;
+mod worker;
 
 use std::{
     collections::BTreeSet,

@@ -321,3 +321,22 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
     assert_eq!(told[2..], ["Sales", "Staff", "Stock"].map(why));
     Ok(())
 }
+
+#[tokio::test]
+async fn accounts_of_one_cloud_share_nothing() -> anyhow::Result<()> {
+    let (ours, theirs) = tokio::try_join!(LocalStack::start(), LocalStack::start())?;
+    assert_eq!(ours.cloud.endpoint, theirs.cloud.endpoint);
+    ours.declare("marketing", &["WorkbookCreated"]).await?;
+    theirs.declare("marketing", &["WorkbookCreated"]).await?;
+    let everything = json!({ "event_type": [{ "exists": true }] });
+    let our_queue = ours.cloud.subscribe_queue(&ours.stack, "all", &everything).await?;
+    let their_queue = theirs.cloud.subscribe_queue(&theirs.stack, "all", &everything).await?;
+    ours.cloud.apply(&ours.stack).await?;
+    let expected = ["marketing Test", "marketing WorkbookCreated"].map(str::to_owned);
+    let answers = ours.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "ours"), 1).await?;
+    assert_eq!(answers, [Some(200)]);
+    assert_eq!(ours.arrived(&our_queue, 2).await?, expected.into());
+    assert!(theirs.keyring().await.is_err(), "keys of another account");
+    assert!(theirs.cloud.receive(&their_queue).await?.is_empty(), "a message of another account");
+    Ok(())
+}

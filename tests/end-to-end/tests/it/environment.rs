@@ -193,6 +193,20 @@ async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn an_endpoint_of_a_service_goes_before_that_of_all() -> anyhow::Result<()> {
+    let router = Router::new().fallback(async || ACCEPTED);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let sns = format!("http://{}", listener.local_addr()?);
+    let serving = tokio::spawn(async { axum::serve(listener, router).await });
+    // SSM's is set too.
+    let receiver = Receiver::start(&sns, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]).await?;
+    let answer = receiver.invoke("first", &json!({})).await?;
+    assert_eq!(answer["statusCode"], 200, "{answer} {}", receiver.log()?);
+    serving.abort();
+    Ok(())
+}
+
+#[tokio::test]
 async fn credentials_are_found_where_containers_have_them() -> anyhow::Result<()> {
     let credentials = json!({ "AccessKeyId": "OFTHECONTAINER", "SecretAccessKey": "secret", "Token": "token",
         "Expiration": "2099-01-01T00:00:00Z" });
