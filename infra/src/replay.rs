@@ -24,7 +24,7 @@ use crate::{
     target::Target,
 };
 
-/// How long the receiver may take for an answer: its own limit in the template.
+/// How long the receiver may take for an answer: its own limit in the template, and a cold start.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most hours to look back: a year, which is longer than most logs are kept.

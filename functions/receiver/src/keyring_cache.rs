@@ -10,9 +10,12 @@ use shared::{
     keyring::Keyring,
     registration::{Claim, Verified},
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 
-use crate::{BoxError, journal::Journal};
+use crate::{BoxError, config::START_TIMEOUT, journal::Journal};
 
 /// How soon to look again when the last read brought no keyring (SSM was unavailable, or the reconciler has not made
 /// one yet): soon, since every authentic delivery waits for it.
@@ -33,6 +36,11 @@ impl KeyringSource for KeyringParameter {
 /// The keyring could not be read, so that a claim could be neither believed nor refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyringUnavailable;
+
+/// There was no more time to wait for the keyring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timed out: SSM did not answer in time")]
+struct NotInTime;
 
 /// The signing keys, read when they are needed and not more often than that.
 #[derive(Debug)]
@@ -63,7 +71,7 @@ impl<S: KeyringSource> KeyringCache<S> {
     /// Reads the keyring for the first time. Finding none is no failure: on a first deployment there is none.
     pub async fn load(source: S) -> Self {
         let mut state = State { keyring: None, last_read: LastRead::Missing, refreshed_at: None };
-        state.update(source.read().await);
+        state.update(read(&source, Instant::now() + START_TIMEOUT).await);
         Self { source, state: RwLock::new(state), refreshing: Mutex::new(()) }
     }
 
@@ -72,15 +80,20 @@ impl<S: KeyringSource> KeyringCache<S> {
     ///
     /// # Errors
     ///
-    /// There is no telling, because the keyring cannot be read.
-    pub async fn verify(&self, claim: &Claim, journal: &Journal) -> Result<Option<Verified>, KeyringUnavailable> {
+    /// There is no telling, because the keyring cannot be read, or not before the deadline.
+    pub async fn verify(
+        &self,
+        claim: &Claim,
+        deadline: Instant,
+        journal: &Journal,
+    ) -> Result<Option<Verified>, KeyringUnavailable> {
         if let Some(verified) = self.state().verify(claim) {
             return Ok(Some(verified));
         }
-        let _refreshing = self.refreshing.lock().await;
+        let _refreshing = timeout_at(deadline, self.refreshing.lock()).await.map_err(|_| KeyringUnavailable)?;
         if self.state().may_be_outdated() {
             let started_at = Instant::now();
-            let keyring = self.source.read().await;
+            let keyring = read(&self.source, deadline).await;
             journal.keyring_refreshed(keyring.is_err());
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.refreshed_at = Some(started_at);
@@ -97,6 +110,10 @@ impl<S: KeyringSource> KeyringCache<S> {
         // Nothing that could panic half-way changes it.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn read(source: &impl KeyringSource, deadline: Instant) -> Result<Option<Keyring>, BoxError> {
+    timeout_at(deadline, source.read()).await.map_err(|_| NotInTime)?
 }
 
 impl State {

@@ -1,12 +1,12 @@
 //! The receiver's executable: configuration, clients, run.
 
-use std::{convert::Infallible, env, sync::Arc, time::Duration};
+use std::{convert::Infallible, env, sync::Arc};
 
-use aws_smithy_types::timeout::TimeoutConfig;
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use common::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn};
 use receiver::{
-    config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, KEYRING_TIMEOUT, PUBLISH_TIMEOUT},
+    config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, RETRY_PAUSE},
     function_url::{FunctionUrlRequest, into_answer},
     journal::Journal,
     keyring_cache::KeyringCache,
@@ -18,11 +18,15 @@ async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| env::var(name).ok();
     logging::init(lookup);
     let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(lookup)?;
-    let aws = Aws::load(timeouts(PUBLISH_TIMEOUT)).await?;
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+    let aws = Aws::load(timeouts).await?;
 
-    let ssm = aws_sdk_ssm::config::Builder::from(&aws.config).timeout_config(timeouts(KEYRING_TIMEOUT)).build();
+    let retries = RetryConfig::standard().with_initial_backoff(RETRY_PAUSE);
+    let ssm = aws_sdk_ssm::config::Builder::from(&aws.config).retry_config(retries.clone()).build();
     let parameter = KeyringParameter::new(aws_sdk_ssm::Client::from_conf(ssm), signing_keys_parameter);
-    let sns = aws_sdk_sns::Client::new(&aws.config);
+    let sns = aws_sdk_sns::config::Builder::from(&aws.config).retry_config(retries).build();
+    let sns = aws_sdk_sns::Client::from_conf(sns);
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
     // Lambda gives a start a whole processor, and an event just its share.
@@ -35,12 +39,4 @@ async fn main() -> anyhow::Result<()> {
     });
     // One request at a time on classic Lambda; several where Lambda says so (`AWS_LAMBDA_MAX_CONCURRENCY`).
     run_concurrent(handler).await.map_err(anyhow::Error::from_boxed)
-}
-
-fn timeouts(operation: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(operation)
-        .build()
 }

@@ -16,10 +16,11 @@ use shared::{
     record::{DeliveryRecord, Outcome},
     registration::{Claim, Verified},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     BoxError,
+    config::AWS_TIMEOUT,
     journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource, KeyringUnavailable},
     recently_published::RecentlyPublished,
@@ -49,6 +50,11 @@ struct Remembering<T> {
     published: RecentlyPublished,
 }
 
+/// SNS may have accepted the message all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timed out: SNS did not answer before the receiver had to")]
+struct NotInTime;
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Publication {
@@ -63,13 +69,13 @@ impl<T> Remembering<T> {
         Self { topic, published: RecentlyPublished::default() }
     }
 
-    /// Publishes a message, if there is one to publish.
-    async fn publish<M>(&self, id: EventId, message: Option<M>) -> Result<Publication, BoxError>
+    /// Publishes a message before the deadline, if there is one to publish.
+    async fn publish<M>(&self, id: EventId, message: Option<M>, deadline: Instant) -> Result<Publication, BoxError>
     where
         T: Topic<M>,
     {
         let Some(message) = message else { return Ok(Publication::NotNeeded) };
-        self.topic.publish(message).await?;
+        timeout_at(deadline, self.topic.publish(message)).await.map_err(|_| NotInTime)??;
         self.published.insert(id);
         Ok(Publication::New)
     }
@@ -83,13 +89,17 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
     }
 
     /// Answers a request. A caller who cannot sign learns nothing but 404, whatever else the request carries.
+    ///
+    /// One deadline holds for all that a request waits for: limits of their own for the keys and the publishes would add
+    /// up, or leave time unused.
     pub async fn handle(&self, request: Request) -> Response<Body> {
+        let deadline = Instant::now() + AWS_TIMEOUT;
         // As sent: a normalised path could make a registration out of something that is none.
         let Some(claim) = Claim::parse(request.raw_http_path()) else {
             self.journal.rejected();
             return empty(StatusCode::NOT_FOUND);
         };
-        let verified = match self.keyring.verify(&claim, &self.journal).await {
+        let verified = match self.keyring.verify(&claim, deadline, &self.journal).await {
             Ok(Some(verified)) => verified,
             Ok(None) => {
                 self.journal.rejected();
@@ -108,7 +118,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         }
         self.journal.tell_if_due();
         let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str()).unwrap_or_default();
-        let (outcome, id) = self.deliver(&verified, request.body(), request_id).await;
+        let (outcome, id) = self.deliver(&verified, request.body(), request_id, deadline).await;
         match outcome {
             Outcome::Published => status("published", id),
             Outcome::Duplicate => status("duplicate", id),
@@ -118,11 +128,17 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
     }
 
     /// Publishes an authentic delivery, once, and writes one line of what became of it.
-    async fn deliver(&self, verified: &Verified, body: &[u8], request_id: &str) -> (Outcome, EventId) {
+    async fn deliver(
+        &self,
+        verified: &Verified,
+        body: &[u8],
+        request_id: &str,
+        deadline: Instant,
+    ) -> (Outcome, EventId) {
         let delivery = Delivery::read(verified, body);
         let id = delivery.id(request_id);
         let start = Instant::now();
-        let (outcome, errors) = self.publish(&delivery, id).await;
+        let (outcome, errors) = self.publish(&delivery, id, deadline).await;
         let published = matches!(outcome, Outcome::Published | Outcome::Undelivered);
         let record = DeliveryRecord::of(&delivery, id, outcome, errors);
         self.journal.delivery(&record, published.then(|| start.elapsed()));
@@ -130,7 +146,12 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
     }
 
     /// Publishes what the topics do not have yet, side by side. Returns the errors of those that did not accept it.
-    async fn publish(&self, delivery: &Delivery<'_>, id: EventId) -> (Outcome, BTreeMap<String, String>) {
+    async fn publish(
+        &self,
+        delivery: &Delivery<'_>,
+        id: EventId,
+        deadline: Instant,
+    ) -> (Outcome, BTreeMap<String, String>) {
         let event = match (!self.events.published.contains(id)).then(|| delivery.message(id)).transpose() {
             Ok(event) => event,
             Err(error) => return (Outcome::TooLarge, BTreeMap::from([("events".to_owned(), error.to_string())])),
@@ -138,12 +159,12 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let alert = async {
             match &self.alerts {
                 Some(Alerts { topic, wanted }) if !topic.published.contains(id) => {
-                    topic.publish(id, delivery.alert(id, wanted)).await
+                    topic.publish(id, delivery.alert(id, wanted), deadline).await
                 }
                 Some(_) | None => Ok(Publication::NotNeeded),
             }
         };
-        let (event, alert) = tokio::join!(self.events.publish(id, event), alert);
+        let (event, alert) = tokio::join!(self.events.publish(id, event, deadline), alert);
         let is_new = [&event, &alert].into_iter().flatten().any(|publication| *publication == Publication::New);
         let results = [("events", event), ("alerts", alert)].into_iter();
         let errors: BTreeMap<_, _> =

@@ -21,7 +21,7 @@ use infra::{python::PythonTools, service::Service};
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -31,6 +31,7 @@ use tokio::{
 pub struct Environment {
     invocations: mpsc::UnboundedSender<(String, Value)>,
     answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+    polled: Arc<Notify>,
     address: String,
     timeout: Duration,
     task: JoinHandle<std::io::Result<()>>,
@@ -41,6 +42,7 @@ pub struct Environment {
 struct Api {
     invocations: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>>,
     answers: Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>,
+    polled: Arc<Notify>,
     timeout: Duration,
 }
 
@@ -58,9 +60,9 @@ impl Environment {
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let answers = Arc::default();
-        let api =
-            Api { invocations: Arc::new(tokio::sync::Mutex::new(receiver)), answers: Arc::clone(&answers), timeout };
+        let (answers, polled) = (Arc::default(), Arc::default());
+        let invocations = Arc::new(tokio::sync::Mutex::new(receiver));
+        let api = Api { invocations, answers: Arc::clone(&answers), polled: Arc::clone(&polled), timeout };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?.to_string();
         let router = Router::new()
@@ -76,7 +78,16 @@ impl Environment {
         ];
         let function =
             Service::start(tools, "a function", binary, &[], &[&lambda[..], variables].concat(), log.into())?;
-        Ok(Self { invocations: sender, answers, address, timeout, task, _function: function })
+        Ok(Self { invocations: sender, answers, polled, address, timeout, task, _function: function })
+    }
+
+    /// Waits until the start is over: the function has polled for its first invocation.
+    ///
+    /// # Errors
+    ///
+    /// It does not within the time of an invocation.
+    pub async fn started(&self) -> anyhow::Result<()> {
+        timeout(self.timeout, self.polled.notified()).await.context("the function does not start")
     }
 
     /// Invokes the function and returns its answer, or the error it reported.
@@ -125,6 +136,7 @@ impl Drop for Environment {
 }
 
 async fn next(State(api): State<Api>) -> impl IntoResponse {
+    api.polled.notify_one();
     let Some((id, event)) = api.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };

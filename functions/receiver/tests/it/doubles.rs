@@ -1,6 +1,9 @@
 //! A receiver whose keyring, topics and log are values, and Function URL events to send it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use common::{metrics::MetricLog, topic::Topic};
 use lambda_http::Context;
@@ -18,6 +21,7 @@ use shared::{
     message::EventMessage,
     registration::{ReceiverUrl, Registration},
 };
+use tokio::time::sleep;
 
 pub(crate) const KEY: u8 = 7;
 const SAMPLE: &str = include_str!("../../../../tests/events/receiver-workbook-created.json");
@@ -32,27 +36,47 @@ pub(crate) enum Stored {
 
 /// A keyring parameter as a value, with the number of reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Parameter(Arc<Mutex<(Stored, usize)>>);
+pub(crate) struct Parameter(Arc<Mutex<Reads>>);
+
+#[derive(Debug)]
+struct Reads {
+    stored: Stored,
+    takes: Duration,
+    count: usize,
+}
 
 impl Parameter {
     pub(crate) fn holding(stored: Stored) -> Self {
-        Self(Arc::new(Mutex::new((stored, 0))))
+        Self(Arc::new(Mutex::new(Reads { stored, takes: Duration::ZERO, count: 0 })))
     }
 
     pub(crate) fn store(&self, stored: Stored) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = stored;
+        self.lock().stored = stored;
+    }
+
+    /// Lets each read take so long.
+    pub(crate) fn slow_down(&self, takes: Duration) {
+        self.lock().takes = takes;
     }
 
     pub(crate) fn reads(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.lock().count
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl KeyringSource for Parameter {
     async fn read(&self) -> Result<Option<Keyring>, BoxError> {
-        let mut parameter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        parameter.1 += 1;
-        match parameter.0 {
+        let takes = {
+            let mut reads = self.lock();
+            reads.count += 1;
+            reads.takes
+        };
+        pass(takes).await;
+        match self.lock().stored {
             Stored::Key(byte) => Ok(Some(Keyring::of([byte; KEY_BYTES]))),
             Stored::Missing => Ok(None),
             Stored::Unavailable => Err("SSM is unavailable".into()),
@@ -60,9 +84,23 @@ impl KeyringSource for Parameter {
     }
 }
 
-/// A topic as a value: what was published, and whether it accepts anything.
+/// Lets time pass, if any is to.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
+/// A topic as a value: what was published, whether it accepts anything, and how long that takes.
 #[derive(Debug)]
-pub(crate) struct FakeTopic<M>(Arc<Mutex<(Vec<M>, bool)>>);
+pub(crate) struct FakeTopic<M>(Arc<Mutex<Publishes<M>>>);
+
+#[derive(Debug)]
+struct Publishes<M> {
+    accepted: Vec<M>,
+    refuses: bool,
+    takes: Duration,
+}
 
 impl<M> Clone for FakeTopic<M> {
     fn clone(&self) -> Self {
@@ -72,27 +110,40 @@ impl<M> Clone for FakeTopic<M> {
 
 impl<M> Default for FakeTopic<M> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new((Vec::new(), false))))
+        Self(Arc::new(Mutex::new(Publishes { accepted: Vec::new(), refuses: false, takes: Duration::ZERO })))
+    }
+}
+
+impl<M> FakeTopic<M> {
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.lock().refuses = refuses;
+    }
+
+    /// Lets each publish take so long.
+    pub(crate) fn slow_down(&self, takes: Duration) {
+        self.lock().takes = takes;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Publishes<M>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<M: Clone> FakeTopic<M> {
     pub(crate) fn published(&self) -> Vec<M> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
-    }
-
-    pub(crate) fn refuse(&self, refuses: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = refuses;
+        self.lock().accepted.clone()
     }
 }
 
 impl<M: Send> Topic<M> for FakeTopic<M> {
     async fn publish(&self, message: M) -> Result<(), BoxError> {
-        let mut topic = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if topic.1 {
+        let takes = self.lock().takes;
+        pass(takes).await;
+        let mut topic = self.lock();
+        if topic.refuses {
             return Err("SNS is unavailable".into());
         }
-        topic.0.push(message);
+        topic.accepted.push(message);
         Ok(())
     }
 }
@@ -108,7 +159,13 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) async fn start(stored: Stored) -> Self {
+        Self::slow(stored, Duration::ZERO).await
+    }
+
+    /// Starts with a parameter of which a read takes so long.
+    pub(crate) async fn slow(stored: Stored, takes: Duration) -> Self {
         let (parameter, topic, alerts) = (Parameter::holding(stored), FakeTopic::default(), FakeTopic::default());
+        parameter.slow_down(takes);
         let keyring = KeyringCache::load(parameter.clone()).await;
         let log = Arc::<Mutex<Vec<Value>>>::default();
         let write = log.clone();

@@ -9,3 +9,4 @@ mod doubles;
 mod log;
 mod start;
 mod strangers;
+mod time;

@@ -250,8 +250,8 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     for (what, metric, value, expected) in [
         ("an invocation of the receiver fails", "Errors", 1.0, &["receiver-errors"][..]),
         ("Lambda refuses a request to the receiver", "Throttles", 1.0, &["receiver-throttled"]),
-        ("an answer takes nine seconds", "Duration", 9000.0, &["receiver-slow"]),
-        ("an answer takes five seconds", "Duration", 5000.0, &[]),
+        ("an answer takes all the time it has", "Duration", 2200.0, &["receiver-slow"]),
+        ("an answer takes a second and a half", "Duration", 1500.0, &[]),
     ] {
         let mut day = good.clone();
         day.add(NOON, Metric::of("AWS/Lambda", metric, "FunctionName", RECEIVER), value);

@@ -1,6 +1,7 @@
 //! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
 
 mod actions;
+mod answer_time;
 mod environment;
 mod errors;
 mod histories;
