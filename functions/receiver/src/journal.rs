@@ -1,4 +1,4 @@
-//! What the receiver tells of itself: a line for each delivery, and one a minute for all that was turned away.
+//! The receiver's log: a line for each delivery, and one a minute for all that was turned away.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,8 +13,8 @@ use shared::{
 };
 use tokio::time::Instant;
 
-/// How often the log tells of requests that were turned away: strangers can send as many as they like, and each line
-/// is paid for.
+/// How often there is a line about requests that were turned away: strangers can send as many as they like, and each
+/// line is paid for.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The receiver's log.
@@ -24,12 +24,25 @@ pub struct Journal {
     turned_away: Mutex<TurnedAway>,
 }
 
-/// Requests that were turned away and not yet told of.
+/// Requests that were turned away, and reads of the keyring that they caused, since the last line about them.
 #[derive(Debug, Default)]
 struct TurnedAway {
     rejected: u32,
     unverified: u32,
-    told_at: Option<Instant>,
+    keyring_reads: u32,
+    keyring_failures: u32,
+    /// The last of the failures.
+    keyring_error: Option<String>,
+    /// The keyring was found, went missing or became unreadable: not to be kept for a minute.
+    is_urgent: bool,
+    logged_at: Option<Instant>,
+}
+
+impl TurnedAway {
+    fn is_due(&self) -> bool {
+        let is_empty = (self.rejected, self.unverified, self.keyring_reads) == (0, 0, 0);
+        !is_empty && (self.is_urgent || self.logged_at.is_none_or(|logged_at| logged_at.elapsed() >= INTERVAL))
+    }
 }
 
 impl Journal {
@@ -64,49 +77,62 @@ impl Journal {
         self.log.line(record, record, &metrics);
     }
 
-    /// Tells that the signing keys were read again, and whether that brought any. Why it did not is told where it
-    /// was tried.
-    pub(crate) fn keyring_refreshed(&self, failed: bool) {
-        let metrics = [Metric::count("KeyringRefreshes", 1), Metric::count("KeyringFailures", failed.into())];
-        self.log.line(&"the signing keys were read again", &json!({}), &metrics);
+    /// Counts a read of the signing keys because of a signature that none of them made. Its outcome is logged with the
+    /// request that caused it if it is another than before.
+    pub(crate) fn keyring_read(&self, error: Option<String>, is_change: bool) {
+        let mut turned_away = self.turned_away();
+        count(&mut turned_away.keyring_reads);
+        turned_away.is_urgent |= is_change;
+        if error.is_some() {
+            count(&mut turned_away.keyring_failures);
+            turned_away.keyring_error = error;
+        }
     }
 
     /// Counts a request that was answered as if there were nothing here, or that was no POST.
     pub(crate) fn rejected(&self) {
-        let mut turned_away = self.turned_away();
-        turned_away.rejected = turned_away.rejected.saturating_add(1);
-        drop(turned_away);
-        self.tell_if_due();
+        count(&mut self.turned_away().rejected);
+        self.log_turned_away();
     }
 
-    /// Counts a request that could be neither believed nor refused, because the signing keys cannot be read.
+    /// Counts a request that could be neither verified nor rejected, because the signing keys cannot be read.
     pub(crate) fn unverified(&self) {
-        let mut turned_away = self.turned_away();
-        turned_away.unverified = turned_away.unverified.saturating_add(1);
-        drop(turned_away);
-        self.tell_if_due();
+        count(&mut self.turned_away().unverified);
+        self.log_turned_away();
     }
 
-    /// Tells of what was turned away, if there was anything and it is time to. Only a request makes us look: between
-    /// requests Lambda stops the clock.
-    pub(crate) fn tell_if_due(&self) {
+    /// Logs what was turned away, if there was anything and it is time to. Only a request makes us look: between requests
+    /// Lambda stops the clock.
+    pub(crate) fn log_turned_away(&self) {
         let mut turned_away = self.turned_away();
-        let TurnedAway { rejected, unverified, told_at } = *turned_away;
-        if (rejected, unverified) == (0, 0) || told_at.is_some_and(|told_at| told_at.elapsed() < INTERVAL) {
+        if !turned_away.is_due() {
             return;
         }
-        *turned_away = TurnedAway { told_at: Some(Instant::now()), ..TurnedAway::default() };
+        let logged_at = Some(Instant::now());
+        let last = std::mem::replace(&mut *turned_away, TurnedAway { logged_at, ..TurnedAway::default() });
         drop(turned_away);
-        let metrics = [Metric::count("Rejected", rejected), Metric::count("Unverified", unverified)];
+        let TurnedAway { rejected, unverified, keyring_reads, keyring_failures, keyring_error, .. } = last;
+        let metrics = [
+            ("Rejected", rejected),
+            ("Unverified", unverified),
+            ("KeyringRefreshes", keyring_reads),
+            ("KeyringFailures", keyring_failures),
+        ];
         let message = format!(
-            "turned away since the last such line: {rejected} without a valid address and signature, or no POST; \
-             {unverified} while the signing keys could not be read"
+            "since the last such line: {rejected} requests without a valid address and signature, or no POST; \
+             {unverified} while the signing keys could not be read; the signing keys were read {keyring_reads} times, \
+             {keyring_failures} of them in vain"
         );
-        self.log.line(&message, &json!({}), &metrics);
+        let fields = keyring_error.map_or_else(|| json!({}), |error| json!({ "keyring_error": error }));
+        self.log.line(&message, &fields, &metrics.map(|(name, value)| Metric::count(name, value)));
     }
 
     fn turned_away(&self) -> MutexGuard<'_, TurnedAway> {
         // Nothing that could panic runs under the lock.
         self.turned_away.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(number: &mut u32) {
+    *number = number.saturating_add(1);
 }

@@ -1,11 +1,15 @@
 //! The signing keys as this environment last read them, and when to read them again.
 
 use std::{
+    error::Error,
     sync::{PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
-use common::keyring::{KeyringParameter, REFRESH_INTERVAL};
+use common::{
+    keyring::{KeyringParameter, REFRESH_INTERVAL},
+    with_causes,
+};
 use shared::{
     keyring::Keyring,
     registration::{Claim, Verified},
@@ -17,9 +21,10 @@ use tokio::{
 
 use crate::{BoxError, config::START_TIMEOUT, journal::Journal};
 
-/// How soon to look again when the last read brought no keyring (SSM was unavailable, or the reconciler has not made
-/// one yet): soon, since every authentic delivery waits for it.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after the first read that brought no keyring (SSM was unavailable, or the reconciler has not made one yet):
+/// short, since every authentic delivery waits for it. It doubles with each such read up to [`REFRESH_INTERVAL`], so that
+/// nobody can make an environment read at his pace: 7 reads in the first minute, then one a minute.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the keyring is read from.
 pub trait KeyringSource {
@@ -56,8 +61,10 @@ pub struct KeyringCache<S> {
 struct State {
     keyring: Option<Keyring>,
     last_read: LastRead,
-    /// When a request last made us read. The read at start is nobody's doing and does not count.
-    refreshed_at: Option<Instant>,
+    /// When a request may cause the next read. The read at start is nobody's doing, and the first request need not wait.
+    next_read_at: Option<Instant>,
+    /// The pause after the next read that brings no keyring.
+    pause: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,17 +77,24 @@ enum LastRead {
 impl<S: KeyringSource> KeyringCache<S> {
     /// Reads the keyring for the first time. Finding none is no failure: on a first deployment there is none.
     pub async fn load(source: S) -> Self {
-        let mut state = State { keyring: None, last_read: LastRead::Missing, refreshed_at: None };
-        state.update(read(&source, Instant::now() + START_TIMEOUT).await);
+        let mut state = State { keyring: None, last_read: LastRead::Missing, next_read_at: None, pause: FIRST_PAUSE };
+        match read(&source, Instant::now() + START_TIMEOUT).await {
+            Ok(None) => tracing::warn!("there are no signing keys yet: the reconciler's first run makes them"),
+            Err(error) => {
+                tracing::error!(error = &*error as &(dyn Error + 'static), "the signing keys cannot be read");
+                state.last_read = LastRead::Failed;
+            }
+            found => state.update(found),
+        }
         Self { source, state: RwLock::new(state), refreshing: Mutex::new(()) }
     }
 
-    /// Believes a claim that one of the keys signed. A claim that none of them did may be signed with a key of
-    /// tomorrow, so it is checked against a newer keyring if there may be one; the journal is told of that.
+    /// Verifies a claim. One that none of the keys signed may be signed with a newer key, so the keyring is read again if
+    /// it is time to; the journal counts that.
     ///
     /// # Errors
     ///
-    /// There is no telling, because the keyring cannot be read, or not before the deadline.
+    /// The keyring cannot be read, or not before the deadline.
     pub async fn verify(
         &self,
         claim: &Claim,
@@ -91,13 +105,8 @@ impl<S: KeyringSource> KeyringCache<S> {
             return Ok(Some(verified));
         }
         let _refreshing = timeout_at(deadline, self.refreshing.lock()).await.map_err(|_| KeyringUnavailable)?;
-        if self.state().may_be_outdated() {
-            let started_at = Instant::now();
-            let keyring = read(&self.source, deadline).await;
-            journal.keyring_refreshed(keyring.is_err());
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.refreshed_at = Some(started_at);
-            state.update(keyring);
+        if self.state().may_read() {
+            self.refresh(deadline, journal).await;
         }
         let state = self.state();
         match state.verify(claim) {
@@ -106,8 +115,20 @@ impl<S: KeyringSource> KeyringCache<S> {
         }
     }
 
-    fn state(&self) -> RwLockReadGuard<'_, State> {
+    /// Reads the keyring again.
+    async fn refresh(&self, deadline: Instant, journal: &Journal) {
+        let started_at = Instant::now();
+        let read = read(&self.source, deadline).await;
+        let error = read.as_ref().err().map(|error| with_causes(&**error));
         // Nothing that could panic half-way changes it.
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = state.last_read;
+        state.update(read);
+        state.schedule(started_at);
+        journal.keyring_read(error, state.last_read != before);
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,15 +142,11 @@ impl State {
         claim.verify(self.keyring.as_ref()?)
     }
 
-    fn may_be_outdated(&self) -> bool {
-        let interval = match self.last_read {
-            LastRead::Found => REFRESH_INTERVAL,
-            LastRead::Missing | LastRead::Failed => RETRY_INTERVAL,
-        };
-        self.refreshed_at.is_none_or(|refreshed_at| refreshed_at.elapsed() >= interval)
+    fn may_read(&self) -> bool {
+        self.next_read_at.is_none_or(|next| Instant::now() >= next)
     }
 
-    /// Takes over what was read. A keyring that was read before serves while it cannot be read again.
+    /// Takes over the result of a read. A keyring that was read before serves while it cannot be read again.
     fn update(&mut self, read: Result<Option<Keyring>, BoxError>) {
         self.last_read = match read {
             Ok(Some(keyring)) => {
@@ -137,15 +154,23 @@ impl State {
                 LastRead::Found
             }
             Ok(None) => {
-                tracing::warn!("there are no signing keys yet: the reconciler's first run makes them");
                 self.keyring = None;
                 LastRead::Missing
             }
-            Err(error) => {
-                let error = &*error as &(dyn std::error::Error + 'static);
-                tracing::error!(error, "the signing keys cannot be read");
-                LastRead::Failed
-            }
+            Err(_) => LastRead::Failed,
         };
+    }
+
+    /// Sets the time of the next read.
+    fn schedule(&mut self, started_at: Instant) {
+        if self.last_read == LastRead::Found {
+            // From its start: a key that was stored meanwhile may not be in it.
+            self.next_read_at = Some(started_at + REFRESH_INTERVAL);
+            self.pause = FIRST_PAUSE;
+        } else {
+            // From its end: requests that waited for it do not repeat it.
+            self.next_read_at = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(REFRESH_INTERVAL);
+        }
     }
 }

@@ -116,7 +116,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        self.journal.tell_if_due();
+        self.journal.log_turned_away();
         let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str()).unwrap_or_default();
         let (outcome, id) = self.deliver(&verified, request.body(), request_id, deadline).await;
         match outcome {

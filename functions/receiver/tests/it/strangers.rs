@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::json;
+use tokio::time::Instant;
 
-use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
+use crate::{
+    doubles::{Answer, Harness, KEY, Stored, event, path},
+    time::on_a_paused_clock,
+};
 
 const WRONG_KEY: u8 = KEY + 1;
 
@@ -38,7 +43,7 @@ async fn a_stranger_learns_nothing_but_not_found() {
 }
 
 /// The value of a metric in each line that has it.
-fn told(harness: &Harness, metric: &str) -> Vec<u64> {
+fn logged(harness: &Harness, metric: &str) -> Vec<u64> {
     harness.log().iter().filter_map(|line| line.get(metric)?.as_f64().map(|value| value as u64)).collect()
 }
 
@@ -50,32 +55,116 @@ async fn wrong_signatures_cost_one_read_of_the_keyring_and_one_line_a_minute() {
     }
     let at_start = 1;
     assert_eq!(harness.parameter.reads(), at_start + 1);
-    assert_eq!(told(&harness, "Rejected"), [1]);
+    assert_eq!(logged(&harness, "Rejected"), [1]);
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..1000 {
         harness.post("/wp-login.php", "{}").await;
     }
     assert_eq!(harness.parameter.reads(), at_start + 1);
-    assert_eq!(told(&harness, "Rejected"), [1, 1000]);
+    assert_eq!(logged(&harness, "Rejected"), [1, 1000]);
     tokio::time::advance(Duration::from_secs(60)).await;
     harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
     assert_eq!(harness.parameter.reads(), at_start + 2);
-    assert_eq!(told(&harness, "KeyringRefreshes"), [1, 1]);
-    assert_eq!(told(&harness, "KeyringFailures"), [0, 0]);
+    assert_eq!(logged(&harness, "KeyringRefreshes"), [1, 0, 1]);
+    assert_eq!(logged(&harness, "KeyringFailures"), [0, 0, 0]);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The most reads of an hour in which SSM answers always the same: one a minute, and seven at first.
+const READS: usize = 60 + 7;
+
+/// The most reads of an hour in which SSM gives the keys and then does not, again and again, at the worst moments: after
+/// each success four short pauses. No stranger can make it do so.
+const READS_WHILE_SSM_COMES_AND_GOES: usize = 5 * 3600 / 75 + 7;
+
+/// Sends requests without a right signature, one after another, for as long.
+async fn flood(harness: &Harness, interval: Duration, lasts: Duration) {
+    let end = Instant::now() + lasts;
+    let path = path("marketing", "WorkbookCreated", WRONG_KEY);
+    while Instant::now() < end {
+        harness.post(&path, "{}").await;
+        tokio::time::advance(interval).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_turned_away_is_told_with_the_next_delivery_after_a_minute() {
+async fn an_hour_of_flood_costs_one_read_and_one_line_a_minute_whatever_ssm_says() {
+    for stored in [Stored::Key(KEY), Stored::Missing, Stored::Unavailable] {
+        let harness = Harness::start(stored.clone()).await;
+        flood(&harness, Duration::from_millis(400), HOUR).await;
+        let (reads, lines) = (harness.parameter.reads() - 1, journal_lines(&harness));
+        assert!((60..=READS).contains(&reads), "{stored:?}: {reads} reads");
+        assert!((60..=61).contains(&lines), "{stored:?}: {lines} lines");
+    }
+}
+
+/// How many lines there are but the records of deliveries.
+fn journal_lines(harness: &Harness) -> usize {
+    harness.log().iter().filter(|line| line.get("outcome").is_none()).count()
+}
+
+fn any_stored() -> impl Strategy<Value = Stored> {
+    prop_oneof![Just(Stored::Key(KEY)), Just(Stored::Missing), Just(Stored::Unavailable)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_sequence_of_requests_costs_more_reads_or_lines_than_are_allowed(
+        times in prop::collection::vec((any_stored(), 1_u64..200, 150_u64..5000), 1..30),
+    ) {
+        on_a_paused_clock(async {
+            let harness = Harness::start(Stored::Missing).await;
+            let start = Instant::now();
+            let mut times = times.into_iter().cycle();
+            while start.elapsed() < HOUR {
+                let (stored, seconds, interval) = times.next().expect("an endless cycle");
+                harness.parameter.store(stored);
+                flood(&harness, Duration::from_millis(interval), Duration::from_secs(seconds)).await;
+            }
+            // What exceeds the hour is less than four minutes.
+            let (reads, lines) = (harness.parameter.reads(), journal_lines(&harness));
+            prop_assert!(reads <= READS_WHILE_SSM_COMES_AND_GOES + 16, "{reads} reads");
+            prop_assert!(lines <= 61 + 4 + reads, "{lines} lines");
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn the_first_keys_are_known_after_as_long_again_as_they_were_missing(
+        missing_for in 0_u64..300, interval in 100_u64..1000,
+    ) {
+        on_a_paused_clock(async {
+            let harness = Harness::start(Stored::Missing).await;
+            let (missing_for, interval) = (Duration::from_secs(missing_for), Duration::from_millis(interval));
+            flood(&harness, interval, missing_for).await;
+            harness.parameter.store(Stored::Key(KEY));
+            let start = Instant::now();
+            let signed = path("marketing", "WorkbookCreated", KEY);
+            while harness.post(&signed, "{}").await.status != 200 {
+                tokio::time::advance(interval).await;
+            }
+            let most = missing_for.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            prop_assert!(start.elapsed() <= most + interval * 8, "{:?}", start.elapsed());
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_turned_away_is_logged_with_the_next_delivery_after_a_minute() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     for _ in 0..3 {
         harness.post("/", "{}").await;
     }
     let delivery = path("marketing", "WorkbookCreated", KEY);
     harness.post(&delivery, "{}").await;
-    assert_eq!(told(&harness, "Rejected"), [1]);
+    assert_eq!(logged(&harness, "Rejected"), [1]);
     tokio::time::advance(Duration::from_secs(60)).await;
     harness.post(&delivery, "{}").await;
-    assert_eq!(told(&harness, "Rejected"), [1, 2]);
+    assert_eq!(logged(&harness, "Rejected"), [1, 2]);
 }
 
 #[tokio::test]
@@ -119,7 +208,7 @@ async fn while_the_keyring_cannot_be_read_a_delivery_is_asked_for_again() {
     let harness = Harness::start(Stored::Unavailable).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
-    assert_eq!((told(&harness, "Unverified"), told(&harness, "KeyringFailures")), (vec![1], vec![1]));
+    assert_eq!((logged(&harness, "Unverified"), logged(&harness, "KeyringFailures")), (vec![1], vec![1]));
     harness.parameter.store(Stored::Key(KEY));
     assert_eq!(harness.parameter.reads(), 2);
     tokio::time::advance(Duration::from_secs(1)).await;

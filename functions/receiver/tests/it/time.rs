@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use receiver::config::{AWS_TIMEOUT, START_TIMEOUT};
 use tokio::time::Instant;
 
-use crate::doubles::{Harness, KEY, Stored, path};
+use crate::doubles::{Answer, Harness, KEY, Stored, path};
 
 const FAILED: &str = include_str!("../../../../tests/payloads/datasource-refresh-failed.json");
 
-fn on_a_paused_clock<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn on_a_paused_clock<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(test)
 }
@@ -57,4 +57,21 @@ async fn a_start_does_not_wait_for_ssm_and_the_first_request_reads_the_keys() {
     assert_eq!(start.elapsed(), START_TIMEOUT);
     let answer = harness.post(&path("marketing", "WorkbookCreated", KEY), "{}").await;
     assert_eq!(answer.outcome(), "200 published");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_one_read_of_the_keys_are_answered_in_time_each() {
+    let harness = Harness::start(Stored::Unavailable).await;
+    harness.parameter.slow_down(AWS_TIMEOUT * 2);
+    let path = path("marketing", "WorkbookCreated", KEY);
+    let request = async |after: Duration| {
+        tokio::time::sleep(after).await;
+        let start = Instant::now();
+        assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
+        assert!(start.elapsed() <= AWS_TIMEOUT, "{:?}", start.elapsed());
+    };
+    let [first, second, third] = [0, 100, 2000].map(Duration::from_millis);
+    tokio::join!(request(first), request(second), request(third));
+    // None of those that waited reads again for the rest of its time.
+    assert_eq!(harness.parameter.reads(), 2);
 }

@@ -31,8 +31,9 @@ use tokio::{
 /// How long the receiver may take, as the template has it.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the receiver may take until it says why it does not believe AWS: one read of the keys, mostly.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the receiver may take until it logs why it does not trust AWS: one read of the keys, mostly, and a minute
+/// more if the first two were out of time.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// How long a start may take until it fails. It takes milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
