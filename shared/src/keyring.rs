@@ -102,6 +102,11 @@ impl Keyring {
         mac(&self.newest, message).finalize().into_bytes().into()
     }
 
+    /// Signs with each key, the newest first.
+    pub(crate) fn signatures(&self, message: &str) -> impl Iterator<Item = [u8; SIGNATURE_BYTES]> {
+        self.keys().map(move |key| mac(key, message).finalize().into_bytes().into())
+    }
+
     /// Whether any of the keys made the signature. Takes the same time for every wrong signature.
     pub(crate) fn verifies(&self, message: &str, signature: &[u8; SIGNATURE_BYTES]) -> bool {
         self.keys().any(|key| mac(key, message).verify_slice(signature).is_ok())

@@ -19,6 +19,7 @@ pub mod remembered;
 pub mod site;
 pub mod told;
 pub mod trouble;
+pub mod unverified;
 pub mod webhook;
 
 mod secrets;

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
@@ -91,8 +92,8 @@ pub struct Claim {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// A registration whose signature was verified. Only [`Claim::verify`] makes one, and only one of these can be
-/// published for.
+/// A registration whose signature was verified. Only [`Claim::verify`] and [`SignatureDigest::verify`] make one, and only
+/// one of these can be published for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified(Registration);
 
@@ -109,10 +110,65 @@ impl Claim {
         Some(Self { registration, signature })
     }
 
+    /// The registration that it claims to speak for.
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// A digest of the presented signature.
+    pub(crate) fn signature_digest(&self) -> SignatureDigest {
+        SignatureDigest::of(&self.signature)
+    }
+
     /// The registration, if one of the keys made the signature.
     pub fn verify(&self, keyring: &Keyring) -> Option<Verified> {
         let Self { registration, signature } = self;
         keyring.verifies(&registration.signed_message(), signature).then(|| Verified(registration.clone()))
+    }
+}
+
+/// SHA-256 of a presented signature: enough to verify it when the keys can be read again, and of no use to whoever finds
+/// it, since a signature has 256 bits that cannot be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SignatureDigest([u8; 32]);
+
+/// The text is not the digest of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the digest of a signature consists of 64 hexadecimal digits")]
+pub struct InvalidSignatureDigest;
+
+impl SignatureDigest {
+    fn of(signature: &[u8; SIGNATURE_BYTES]) -> Self {
+        Self(Sha256::digest(signature).into())
+    }
+
+    /// The registration, if one of the keys makes the signature for it that has this digest.
+    pub(crate) fn verify(self, registration: Registration, keyring: &Keyring) -> Option<Verified> {
+        let message = registration.signed_message();
+        let is_made = keyring.signatures(&message).any(|signature| Self::of(&signature) == self);
+        is_made.then_some(Verified(registration))
+    }
+}
+
+impl From<SignatureDigest> for String {
+    fn from(digest: SignatureDigest) -> Self {
+        digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for SignatureDigest {
+    type Error = InvalidSignatureDigest;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidSignatureDigest);
+        }
+        let mut digest = [0; 32];
+        for (byte, position) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[position..position + 2], 16).map_err(|_| InvalidSignatureDigest)?;
+        }
+        Ok(Self(digest))
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::json;
 use shared::{
     message::{TEST, UNRECOGNIZED},
     record::{DeliveryRecord, Outcome},
+    registration::Claim,
+    unverified::{RecordBudget, UnverifiedRecord},
 };
 use tokio::time::Instant;
 
@@ -22,6 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub struct Journal {
     log: MetricLog,
     turned_away: Mutex<TurnedAway>,
+    budget: Mutex<RecordBudget>,
+    /// The moment that the budget counts from.
+    created_at: Instant,
 }
 
 /// Requests that were turned away, and reads of the keyring that they caused, since the last line about them.
@@ -29,6 +34,8 @@ pub struct Journal {
 struct TurnedAway {
     rejected: u32,
     unverified: u32,
+    /// Deliveries among the unverified that were not recorded.
+    unrecorded: u32,
     keyring_reads: u32,
     keyring_failures: u32,
     /// The last of the failures.
@@ -48,7 +55,7 @@ impl TurnedAway {
 impl Journal {
     /// A journal that is written to `log`.
     pub fn new(log: MetricLog) -> Self {
-        Self { log, turned_away: Mutex::default() }
+        Self { log, turned_away: Mutex::default(), budget: Mutex::default(), created_at: Instant::now() }
     }
 
     /// Tells of a delivery. `latency` is how long its publishes took, if there were any.
@@ -95,10 +102,30 @@ impl Journal {
         self.log_turned_away();
     }
 
-    /// Counts a request that could be neither verified nor rejected, because the signing keys cannot be read.
-    pub(crate) fn unverified(&self) {
-        count(&mut self.turned_away().unverified);
+    /// Counts a request that could be neither verified nor rejected, because the signing keys cannot be read. If it is a
+    /// delivery, its body is recorded, within the budget, so that it can be verified later.
+    pub(crate) fn unverified(&self, claim: &Claim, delivered: Option<&[u8]>) {
+        let is_recorded = delivered.is_none_or(|body| self.record_unverified(claim, body));
+        let mut turned_away = self.turned_away();
+        count(&mut turned_away.unverified);
+        if !is_recorded {
+            count(&mut turned_away.unrecorded);
+        }
+        drop(turned_away);
         self.log_turned_away();
+    }
+
+    /// Records a delivery, and returns whether there was room for it.
+    fn record_unverified(&self, claim: &Claim, body: &[u8]) -> bool {
+        let Some(record) = UnverifiedRecord::of(claim, body) else { return false };
+        // Nothing that could panic runs under the lock.
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_enough = budget.take(&record, self.created_at.elapsed());
+        drop(budget);
+        if is_enough {
+            self.log.line(&record, &record, &[]);
+        }
+        is_enough
     }
 
     /// Logs what was turned away, if there was anything and it is time to. Only a request makes us look: between requests
@@ -111,16 +138,17 @@ impl Journal {
         let logged_at = Some(Instant::now());
         let last = std::mem::replace(&mut *turned_away, TurnedAway { logged_at, ..TurnedAway::default() });
         drop(turned_away);
-        let TurnedAway { rejected, unverified, keyring_reads, keyring_failures, keyring_error, .. } = last;
+        let TurnedAway { rejected, unverified, unrecorded, keyring_reads, keyring_failures, keyring_error, .. } = last;
         let metrics = [
             ("Rejected", rejected),
             ("Unverified", unverified),
+            ("Unrecorded", unrecorded),
             ("KeyringRefreshes", keyring_reads),
             ("KeyringFailures", keyring_failures),
         ];
         let message = format!(
             "since the last such line: {rejected} requests without a valid address and signature, or no POST; \
-             {unverified} while the signing keys could not be read; the signing keys were read {keyring_reads} times, \
+             {unverified} while the signing keys could not be read, of which {unrecorded} deliveries were not recorded; the signing keys were read {keyring_reads} times, \
              {keyring_failures} of them in vain"
         );
         let fields = keyring_error.map_or_else(|| json!({}), |error| json!({ "keyring_error": error }));

@@ -106,7 +106,8 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
                 return empty(StatusCode::NOT_FOUND);
             }
             Err(KeyringUnavailable) => {
-                self.journal.unverified();
+                let delivered = (request.method() == Method::POST).then_some(&request.body()[..]);
+                self.journal.unverified(&claim, delivered);
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
             }
         };

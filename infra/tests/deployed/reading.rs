@@ -82,7 +82,7 @@ async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Resul
 
     let (short, replay) = (
         documents::commands("README.md", "Operate")?,
-        documents::commands("docs/operations.md", "Events that SNS did not accept")?,
+        documents::commands("docs/operations.md", "Events that were not published")?,
     );
     ensure!(replay[0].text.ends_with(&short[0].text) && short.len() == 1, "other commands: {short:?}");
     let asking = [documents::commands("README.md", "Add a site")?, replay];

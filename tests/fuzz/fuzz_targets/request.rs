@@ -1,7 +1,7 @@
 //! The receiver's whole request path, from the bytes of a Function URL event to the answer and what is published.
 //!
 //! The first byte of the input chooses how the rest is read: as a whole event, or as the path, or the body, of an event
-//! that is otherwise as it should be.
+//! that is otherwise as it should be; and whether the signing keys can be read.
 
 #![no_main]
 
@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json, value::RawValue};
+use shared::{
+    keyring::{KEY_BYTES, Keyring},
+    unverified::UnverifiedRecord,
+};
 
 #[expect(dead_code, reason = "the receiver's own tests use the rest")]
 #[path = "../../../functions/receiver/tests/it/doubles.rs"]
@@ -33,10 +37,16 @@ fuzz_target!(|input: &[u8]| {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let harness = Harness::start(Stored::Key(KEY)).await;
+        let are_readable = *choice < 128;
+        let harness = Harness::start(if are_readable { Stored::Key(KEY) } else { Stored::Unavailable }).await;
         // What is no Function URL event at all is Lambda's to refuse.
         let Some(answer) = harness.try_send(event).await else { return };
         let published = harness.topic.published();
+        if !are_readable {
+            assert!(published.is_empty() && harness.alerts.published().is_empty());
+            unverified(&answer, &harness.log(), is_signed.then_some(input));
+            return;
+        }
         if !is_signed {
             assert_eq!((answer, published.len()), (Answer::empty(404), 0));
             return;
@@ -63,6 +73,29 @@ fuzz_target!(|input: &[u8]| {
         assert!(log.len() == 1 && log[0]["outcome"].is_string(), "{log:?}");
     });
 });
+
+/// Checks the answer and the log of a request that could not be verified, with the body if it was signed.
+fn unverified(answer: &Answer, log: &[Value], signed: Option<&[u8]>) {
+    assert!([Answer::empty(404), Answer::empty(503)].contains(answer), "{answer:?}");
+    let lines = log.iter().filter(|line| line["outcome"] == UnverifiedRecord::OUTCOME);
+    let records: Vec<UnverifiedRecord> =
+        lines.map(|line| serde_json::from_value(line.clone()).expect("a record")).collect();
+    assert!(records.len() <= 1 && log.iter().all(|line| line.to_string().len() < 16 * 1024), "{log:?}");
+    let Some(body) = signed else { return };
+    assert_eq!(*answer, Answer::empty(503));
+    match &records[..] {
+        [record] => {
+            assert!(record.verify(&Keyring::of([KEY; KEY_BYTES])).is_some());
+            // As text it was made UTF-8 before it was sent.
+            let recorded = record.body().expect("a body");
+            assert!(recorded == body || recorded == String::from_utf8_lossy(body).as_bytes());
+        }
+        _ => assert!(
+            String::from_utf8_lossy(body).len() > 8 * 1024 && log.iter().any(|line| line["Unrecorded"] == 1.0),
+            "{log:?}"
+        ),
+    }
+}
 
 /// A signed delivery of a body.
 fn body(choice: u8, body: Value, is_base64: bool) -> Value {

@@ -10,3 +10,4 @@ mod log;
 mod start;
 mod strangers;
 mod time;
+mod unverified;

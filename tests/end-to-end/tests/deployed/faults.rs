@@ -1,5 +1,5 @@
-//! SNS at its worst, made by microburst: whatever it does, nothing that Tableau was told is accepted is lost, and nothing
-//! that was not accepted goes without a record.
+//! SNS and SSM at their worst, made by microburst: whatever they do, nothing that Tableau was told is accepted is lost, and
+//! nothing that was not accepted goes without a record.
 
 use std::{collections::BTreeSet, fmt::Write, fs};
 
@@ -11,19 +11,29 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Value, json};
-use shared::record::{DeliveryRecord, Outcome};
+use shared::{
+    record::{DeliveryRecord, Outcome},
+    unverified::UnverifiedRecord,
+};
 
 /// One delivery of each fault comes from each.
 const SITES: [&str; 3] = ["finance", "marketing", "sales"];
 
 const EVENT: &str = "DatasourceRefreshFailed";
 
+/// The fault that new environments of the receiver meet.
+const AT_A_COLD_START: &str = "SSM down at a cold start";
+
 /// What goes wrong, as microburst's rules.
-fn faults() -> [(&'static str, Value); 9] {
+fn faults() -> [(&'static str, Value); 11] {
     let publish = |fault: Value| {
         let mut rule = json!({ "service": "sns", "operation": "Publish" });
         rule.as_object_mut().into_iter().for_each(|rule| rule.extend(fault.as_object().cloned().into_iter().flatten()));
         json!([rule])
+    };
+    let ssm_down = || {
+        let error = json!({ "code": "InternalServerError", "status": 500 });
+        json!([{ "service": "ssm", "operation": "GetParameter", "error": error }])
     };
     let alerts = "contains(TopicArn, 'alerts')";
     let events = "contains(TopicArn, 'events')";
@@ -38,10 +48,12 @@ fn faults() -> [(&'static str, Value); 9] {
         ("fails for alerts", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "body": alerts }))),
         ("fails for events", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "body": events }))),
         ("accepts, answer lost", publish(json!({ "response": { "abort_frac": 0.3 } }))),
+        ("SSM down", ssm_down()),
+        (AT_A_COLD_START, ssm_down()),
     ]
 }
 
-/// A stack whose receiver reaches SNS through microburst.
+/// A stack whose receiver reaches SNS and SSM through microburst.
 struct Faulty {
     stack: LocalStack,
     rules: String,
@@ -69,12 +81,21 @@ impl Faulty {
         let configuration = aws.json(&["lambda", "get-function-configuration", "--function-name", function]).await?;
         let mut environment = configuration["Environment"].clone();
         environment["Variables"]["AWS_ENDPOINT_URL_SNS"] = json!(address);
+        environment["Variables"]["AWS_ENDPOINT_URL_SSM"] = json!(address);
         let update = ["lambda", "update-function-configuration", "--function-name", function];
         aws.run(&[&update[..], &["--environment", &environment.to_string()]].concat()).await?;
         let raw = json!({ "RawMessageDelivery": "true" });
         let events = stack.cloud.subscribe_queue_to(stack.stack.output("EventsTopicArn")?, "events", &raw).await?;
         let alerts = stack.cloud.subscribe_queue_to(stack.stack.output("AlertsTopicArn")?, "alerts", &raw).await?;
         Ok(Self { stack, rules: format!("{address}/_microburst/rules"), events, alerts, _microburst: microburst })
+    }
+
+    /// Ends the receiver's environments, so that the next request is a cold start: setting the timeout does, also to what it
+    /// was.
+    async fn end_environments(&self) -> anyhow::Result<()> {
+        let update = ["lambda", "update-function-configuration", "--timeout", "5", "--function-name"];
+        self.stack.cloud.aws.run(&[&update[..], &[self.stack.stack.output("ReceiverName")?]].concat()).await?;
+        Ok(())
     }
 
     /// Lets Tableau deliver a failed refresh, with its four attempts. Returns whether one was answered with 200.
@@ -86,15 +107,21 @@ impl Faulty {
         Ok(answers.last() == Some(&Some(200)))
     }
 
-    /// The deliveries that the log records as undelivered, by the names in their bodies.
+    /// The genuine deliveries that the log records as undelivered or unverified, by the names in their bodies.
     async fn recorded(&self) -> anyhow::Result<BTreeSet<String>> {
         let group = format!("/aws/lambda/{}", self.stack.stack.output("ReceiverName")?);
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
         let lines = self.stack.cloud.aws.json(&filter).await?;
         let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
-        let records = lines.filter_map(|line| serde_json::from_str::<DeliveryRecord>(line).ok());
-        let undelivered = records.filter(|record| record.outcome == Outcome::Undelivered);
-        Ok(undelivered.filter_map(|record| name(&serde_json::from_slice(&record.body()?).ok()?)).collect())
+        let keyring = self.stack.keyring().await?;
+        let body = |line: &str| match serde_json::from_str::<UnverifiedRecord>(line) {
+            Ok(record) => record.verify(&keyring).and_then(|_| record.body()),
+            Err(_) => serde_json::from_str::<DeliveryRecord>(line)
+                .ok()
+                .filter(|record| record.outcome == Outcome::Undelivered)
+                .and_then(|record| record.body()),
+        };
+        Ok(lines.filter_map(|line| name(&serde_json::from_slice(&body(line)?).ok()?)).collect())
     }
 
     /// What is in a queue, as `find` reads it from the messages' bodies.
@@ -116,7 +143,7 @@ fn name(payload: &Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unrecorded() -> anyhow::Result<()> {
+async fn what_sns_and_ssm_do_loses_nothing_that_was_accepted_and_leaves_nothing_unrecorded() -> anyhow::Result<()> {
     let faulty = Faulty::start().await?;
     faulty.stack.cloud.apply(&faulty.stack.stack).await?;
     // microburst takes seconds for its first answer.
@@ -124,6 +151,9 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
     let mut accepted = BTreeSet::new();
     for (fault, rules) in faults() {
         faulty.stack.http.post(&faulty.rules).json(&rules).send().await?.error_for_status()?;
+        if fault == AT_A_COLD_START {
+            faulty.end_environments().await?;
+        }
         let delivered = SITES.into_iter().zip(deliveries(fault)).map(async |(site, name)| {
             let is_accepted = faulty.deliver(site, &name).await?;
             anyhow::Ok(is_accepted.then_some(name))
@@ -137,8 +167,15 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
     let recorded = faulty.recorded().await?;
 
     let mut report = format!(
-        "{:21} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}\n",
-        "SNS", "sent", "accepted", "events", "alerts", "recorded", "accepted and lost", "neither accepted nor recorded"
+        "{:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}\n",
+        "fault",
+        "sent",
+        "accepted",
+        "events",
+        "alerts",
+        "recorded",
+        "accepted and lost",
+        "neither accepted nor recorded"
     );
     let mut total_lost = [0, 0];
     for (fault, _) in faults() {
@@ -150,7 +187,7 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
         total_lost = [total_lost[0] + lost[0], total_lost[1] + lost[1]];
         writeln!(
             report,
-            "{fault:21} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
+            "{fault:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
             SITES.len(),
             count(&|name| accepted.contains(name)),
             count(&|name| events.contains(name)),
@@ -166,6 +203,8 @@ async fn what_sns_does_loses_nothing_that_was_accepted_and_leaves_nothing_unreco
     // The faults were real, and what is none was no fault.
     for (fault, expected) in
         [("none", SITES.len()), ("throttles", 0), ("answers 500", 0), ("hangs", 0), ("fails for events", 0)]
+            .into_iter()
+            .chain([("SSM down", SITES.len()), (AT_A_COLD_START, 0)])
     {
         assert_eq!(deliveries(fault).filter(|name| accepted.contains(name)).count(), expected, "{report}");
     }

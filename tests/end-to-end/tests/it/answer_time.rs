@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use shared::{
     keyring::{KEY_BYTES, Keyring},
     record::{DeliveryRecord, Outcome},
+    unverified::UnverifiedRecord,
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -186,6 +187,7 @@ fn keyring() -> Keyring {
 struct Answered {
     after: Duration,
     status: Value,
+    keyring: Keyring,
     signature: String,
     log: String,
 }
@@ -222,7 +224,7 @@ async fn meet(fault: Fault, call: Call) -> anyhow::Result<Answered> {
     let answer = receiver.environment.invoke("during", event).await?;
     let after = start.elapsed();
     [serving_ssm, serving_sns].iter().for_each(JoinHandle::abort);
-    Ok(Answered { after, status: answer["statusCode"].clone(), signature, log: receiver.log()? })
+    Ok(Answered { after, status: answer["statusCode"].clone(), keyring: signed_with, signature, log: receiver.log()? })
 }
 
 fn body() -> Value {
@@ -243,6 +245,11 @@ impl Answered {
         ensure!(!log.contains(&self.signature), "the log has the signature: {log}");
         let records = log.lines().filter_map(|line| serde_json::from_str::<DeliveryRecord>(line).ok());
         let undelivered = records.filter(|record| record.outcome == Outcome::Undelivered).collect::<Vec<_>>();
+        let unverified = log.lines().filter_map(|line| serde_json::from_str::<UnverifiedRecord>(line).ok());
+        let genuine = unverified.filter(|record| record.verify(&self.keyring).is_some());
+        let bodies: Vec<_> = genuine.filter_map(|record| record.body()).collect();
+        let is_unverified = (expected, call) == (503, Call::Ssm);
+        ensure!(bodies == vec![body().to_string().into_bytes(); usize::from(is_unverified)], "{log}");
         let topics: &[&str] = match (expected, call) {
             (503, Call::Events) => &["events"],
             (503, Call::Alerts) => &["alerts"],
