@@ -58,7 +58,7 @@ impl Journal {
         Self { log, turned_away: Mutex::default(), budget: Mutex::default(), created_at: Instant::now() }
     }
 
-    /// Tells of a delivery. `latency` is how long its publishes took, if there were any.
+    /// Logs a delivery. `latency` is how long its publishes took, if there were any.
     pub(crate) fn delivery(&self, record: &DeliveryRecord, latency: Option<Duration>) {
         let one = |name| Metric::count(name, 1);
         let outcome = one(match record.outcome {
@@ -148,8 +148,8 @@ impl Journal {
         ];
         let message = format!(
             "since the last such line: {rejected} requests without a valid address and signature, or no POST; \
-             {unverified} while the signing keys could not be read, of which {unrecorded} deliveries were not recorded; the signing keys were read {keyring_reads} times, \
-             {keyring_failures} of them in vain"
+             {unverified} while the signing keys could not be read, of which {unrecorded} deliveries were not recorded; \
+             the signing keys were read {keyring_reads} times, {keyring_failures} of them in vain"
         );
         let fields = keyring_error.map_or_else(|| json!({}), |error| json!({ "keyring_error": error }));
         self.log.line(&message, &fields, &metrics.map(|(name, value)| Metric::count(name, value)));

@@ -23,7 +23,7 @@ use crate::{BoxError, config::START_TIMEOUT, journal::Journal};
 
 /// The pause after the first read that brought no keyring (SSM was unavailable, or the reconciler has not made one yet):
 /// short, since every authentic delivery waits for it. It doubles with each such read up to [`REFRESH_INTERVAL`], so that
-/// nobody can make an environment read at his pace: 7 reads in the first minute, then one a minute.
+/// nobody can make an environment read at his pace: six reads in the first minute, then one a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the keyring is read from.
@@ -44,7 +44,7 @@ pub struct KeyringUnavailable;
 
 /// There was no more time to wait for the keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("timed out: SSM did not answer in time")]
+#[error("timed out: SSM did not give the signing keys in time")]
 struct NotInTime;
 
 /// The signing keys, read when they are needed and not more often than that.

@@ -52,7 +52,7 @@ struct Remembering<T> {
 
 /// SNS may have accepted the message all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("timed out: SNS did not answer before the receiver had to")]
+#[error("timed out: SNS did not accept the message before the receiver had to answer")]
 struct NotInTime;
 
 /// What became of a message.
