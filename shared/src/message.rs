@@ -18,8 +18,9 @@ use crate::{
 /// The most bytes SNS takes in one publish, attributes included (Amazon SNS quotas: 256 KiB).
 const MESSAGE_BYTES: usize = 256 * 1024;
 
-/// The most bytes of an attribute's value: room for 256 characters of four bytes. A longer value is no name to filter
-/// by, and would take from the message what SNS allows it. The data keeps it.
+/// The most bytes of an attribute's value: Tableau's longest names have 255 characters, of three bytes at most. A longer
+/// value is left out whole: its beginning could be the name of something else, and all of it would take from the message
+/// what SNS allows it.
 const ATTRIBUTE_BYTES: usize = 1024;
 
 /// The most characters SNS takes as a message group (Amazon SNS API reference, `MessageGroupId`).
@@ -369,7 +370,7 @@ fn is_printable_ascii(character: char) -> bool {
 
 /// Whether an identifier is as plain as Tableau's are: a word of ASCII, which can be a message group.
 fn is_plain(luid: &str) -> bool {
-    luid.len() <= GROUP_CHARACTERS && luid.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=GROUP_CHARACTERS).contains(&luid.len()) && luid.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_timestamp(text: &str) -> bool {
@@ -387,22 +388,25 @@ fn is_noncharacter(character: char) -> bool {
     (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// A message attribute's value without the characters that XML, and so SNS and SQS, do not take; `None` if nothing is
+/// The value of a message attribute: the text without the characters of [`is_lost_in_attributes`]. `None` if nothing is
 /// left or it is too long to be a name.
 fn attribute_value(text: &str) -> Option<String> {
-    let value: String = text.chars().filter(|character| is_xml(*character)).collect();
+    let value: String = text.chars().filter(|character| !is_lost_in_attributes(*character)).collect();
     (!value.is_empty() && value.len() <= ATTRIBUTE_BYTES).then_some(value)
 }
 
-/// The characters of XML 1.0 (production `Char`).
-fn is_xml(character: char) -> bool {
-    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+/// Whether a character in a message attribute would cost the message. SNS refuses a publish with one above U+FFFF, and
+/// SQS takes none above U+FFFD. SNS accepts the others, and then every subscription with a filter policy on attributes
+/// drops the message without a word, since the value is no inside of a JSON string (Amazon SNS developer guide, "Message
+/// attributes").
+fn is_lost_in_attributes(character: char) -> bool {
+    character.is_control() || matches!(character, '"' | '\\' | '\u{FFFE}'..)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -481,13 +485,23 @@ mod tests {
     #[test]
     fn no_name_can_make_a_publish_fail() {
         let named = |name: &str| {
-            let body = serde_json::json!({ "resource_name": name }).to_string();
+            let body = json!({ "resource_name": name }).to_string();
             message("WorkbookCreated", body.as_bytes()).attributes.get("resource_name").cloned()
         };
-        assert_eq!(named("Umsätze 📈\u{202e}"), Some("Umsätze 📈\u{202e}".to_owned()));
-        assert_eq!(named("a\u{0}b\u{1b}c\u{ffff}"), Some("abc".to_owned()));
-        assert_eq!(named("\u{0}"), None);
-        assert_eq!(named(""), None);
+        for (name, expected) in [
+            ("Umsätze", Some("Umsätze")),
+            ("Sales 📈", Some("Sales ")),
+            ("𝐛𝐨𝐥𝐝 🇩🇪 𠮷 a", Some("   a")),
+            ("Sales \"North\"", Some("Sales North")),
+            ("C:\\extracts", Some("C:extracts")),
+            ("a\u{0}b\tc\nd\u{1b}e\u{7f}f\u{85}g\u{9f}h", Some("abcdefgh")),
+            ("\u{d7ff}\u{e000}\u{fffd}\u{fffe}\u{ffff}\u{10000}", Some("\u{d7ff}\u{e000}\u{fffd}")),
+            ("📈", None),
+            ("\"\"", None),
+            ("", None),
+        ] {
+            assert_eq!(named(name).as_deref(), expected, "{name:?}");
+        }
         assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES)), Some("n".repeat(ATTRIBUTE_BYTES)));
         assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES + 1)), None);
     }
@@ -512,13 +526,45 @@ mod tests {
         assert_eq!(message.attributes.keys().copied().collect::<Vec<_>>(), ["event_id", "event_type", "site"]);
     }
 
+    /// Whether SNS takes a message, and every subscriber gets it.
+    fn is_taken_whole(message: &EventMessage) -> bool {
+        let is_whole = |value: &String| {
+            let read: Result<String, _> = serde_json::from_str(&format!("\"{value}\""));
+            !value.is_empty()
+                && read.is_ok_and(|read| read == *value)
+                && value.chars().all(|it| !it.is_control() && it <= '\u{fffd}')
+        };
+        (1..=128).contains(&message.group.len())
+            && message.group.bytes().all(|byte| byte.is_ascii_graphic())
+            && message.attributes.len() <= 10
+            && message.attributes.values().all(is_whole)
+    }
+
+    /// Any text, with characters that are seldom come upon by chance.
+    fn any_text() -> impl Strategy<Value = String> {
+        let special = select(
+            "📈𝐛𠮷\u{10ffff}\u{ffff}\u{fffe}\u{fffd}\"\\\t\n\r\u{0}\u{7f}\u{85}\u{9f}".chars().collect::<Vec<_>>(),
+        );
+        vec(prop_oneof![special, any::<char>(), proptest::char::range(' ', '~')], 0..40).prop_map(String::from_iter)
+    }
+
     proptest! {
         #[test]
         fn any_body_becomes_a_message_that_sns_takes(body: Vec<u8>) {
             let message = message("WorkbookCreated", &body);
-            prop_assert!(message.attributes.len() <= 10);
-            prop_assert!(message.attributes.values().all(|value| !value.is_empty()));
+            prop_assert!(is_taken_whole(&message), "{:?}", message);
             prop_assert!(envelope(&message).is_object());
+        }
+
+        #[test]
+        fn whatever_a_payload_says_sns_takes_it_and_every_filter_can_see_it(
+            name in any_text(), luid in any_text(), site_luid in any_text(), time in any_text(), kind in any_text(),
+        ) {
+            let payload = json!({ "event_type": kind, "resource_name": name, "resource_luid": luid,
+                "site_luid": site_luid, "created_at": time });
+            let sent = message("WorkbookCreated", payload.to_string().as_bytes());
+            prop_assert!(is_taken_whole(&sent), "{:?}", sent);
+            prop_assert_eq!(&envelope(&sent)["data"], &payload);
         }
 
         #[test]
