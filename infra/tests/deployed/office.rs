@@ -1,6 +1,7 @@
 //! An administrator's place of work: an empty cloud, a Tableau server, and the command line.
 
 use anyhow::Context;
+use axum::http::HeaderMap;
 use infra::{
     binaries::Architecture,
     cloud::{BUCKET, Cloud},
@@ -10,6 +11,7 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Value, json};
+use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -28,22 +30,26 @@ pub(crate) struct Office {
     pub(crate) tableau: Running,
     pub(crate) packages: Packages,
     // In the order in which they end.
+    _gateway: Gateway,
+    _behind: Cloud,
     _server: Service,
     _folder: TempDir,
 }
 
 impl Office {
-    /// A cloud without a stack, and a Tableau server with one site.
+    /// A cloud without a stack, with SNS as strict as the real one, and a Tableau server with one site.
     pub(crate) async fn open() -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
         let packages = functions::package(&workspace).await?;
         let (folder, http) = (TempDir::new()?, http_client()?);
-        let (server, cloud) = Cloud::start(&tools, &http, folder.path(), &[]).await?;
+        let (server, behind) = Cloud::start(&tools, &http, folder.path(), &[]).await?;
+        let gateway = Gateway::before(&behind.endpoint, http, HeaderMap::new()).await?;
+        let cloud = Cloud::at(&tools, gateway.address.clone(), folder.path());
         cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
-        let tableau = Simulator::start(Some(cloud.endpoint.parse()?)).await?;
+        let tableau = Simulator::start(Some(behind.endpoint.parse()?)).await?;
         tableau.simulator.world().add_site(CONTENT_URL, "fanout", SECRET);
-        Ok(Self { cloud, tableau, packages, _server: server, _folder: folder })
+        Ok(Self { cloud, tableau, packages, _gateway: gateway, _behind: behind, _server: server, _folder: folder })
     }
 
     /// The entry that declares the Tableau site.

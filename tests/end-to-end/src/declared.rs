@@ -18,6 +18,7 @@ use reconciler::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
+use strict_sns::publish::Publish;
 use tableau::Tableau;
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
@@ -53,7 +54,7 @@ pub struct Declared {
     pub tableau_ca: Option<String>,
 }
 
-/// People, and what they got; and machines, which are told on another topic.
+/// People, and what they got; and machines, which are told on another topic. Both topics have SNS's rules.
 #[derive(Clone, Debug, Default)]
 pub struct People {
     got: Arc<Mutex<Vec<AlertMessage>>>,
@@ -70,7 +71,7 @@ impl People {
         std::mem::take(&mut self.got.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What machines got.
+    /// What machines with a filter policy on attributes got.
     pub fn events(&self) -> Vec<EventMessage> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -88,6 +89,7 @@ impl Topic<AlertMessage> for People {
         if self.are_unreachable {
             return Err("SNS is not available".into());
         }
+        Publish::from(&message).accept()?;
         self.got.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         Ok(())
     }
@@ -101,7 +103,9 @@ impl Topic<EventMessage> for People {
             Some(left) => *left -= 1,
             None => {}
         }
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        if Publish::from(&message).accept()?.is_whole() {
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        }
         Ok(())
     }
 }

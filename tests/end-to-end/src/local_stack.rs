@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use axum::http::HeaderMap;
 use infra::{
     cloud::{Cloud, STACK},
     functions::{self, Packages},
@@ -20,6 +21,7 @@ use infra::{
 use reqwest::Client;
 use serde_json::{Value, json};
 use shared::keyring::Keyring;
+use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -73,7 +75,8 @@ pub fn test_folder(workspace: &Workspace) -> anyhow::Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?)
 }
 
-/// A deployed stack of a test's own, in an account of its own.
+/// A deployed stack of a test's own, in an account of its own. Its functions, and who looks at it, reach the cloud through
+/// a gateway that is as strict as SNS.
 #[derive(Debug)]
 pub struct LocalStack {
     /// The account it is deployed in.
@@ -86,6 +89,7 @@ pub struct LocalStack {
     pub http: Client,
     /// The Python tools.
     pub tools: PythonTools,
+    _gateway: Gateway,
     folder: TempDir,
     _shared: Arc<SharedCloud>,
 }
@@ -129,10 +133,12 @@ impl LocalStack {
         let shared = cloud(&workspace, &tools).await?;
         let folder = test_folder(&workspace)?;
         let account = format!("{:012}", ACCOUNTS.fetch_add(1, Ordering::Relaxed));
-        let cloud = Cloud::in_account(&tools, shared.cloud.endpoint.clone(), folder.path(), &account);
+        let http = http_client()?;
+        let gateway = Gateway::before(&shared.cloud.endpoint, http.clone(), HeaderMap::new()).await?;
+        let cloud = Cloud::in_account(&tools, gateway.address.clone(), folder.path(), &account);
         let stack = cloud.deploy(name, &shared.packages).await?;
-        let tableau = Simulator::start(Some(cloud.endpoint.parse()?)).await?;
-        Ok(Self { cloud, stack, tableau, http: http_client()?, tools, folder, _shared: shared })
+        let tableau = Simulator::start(Some(shared.cloud.endpoint.parse()?)).await?;
+        Ok(Self { cloud, stack, tableau, http, tools, _gateway: gateway, folder, _shared: shared })
     }
 
     /// A folder that ends with the stack.

@@ -2,12 +2,15 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::{option, prelude::*};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
 
 /// Statuses that the receiver gives at all.
 const DEFINED: [u16; 5] = [200, 404, 405, 413, 503];
+
+/// Names that people have given, and that SNS refuses or withholds in an attribute.
+const NAMES: [&str; 6] = ["Sales 📈", "🇩🇪", "𠮷野家", "Sales \"North\"", "C:\\extracts", "Sales\tNorth\n\u{7f}"];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
@@ -51,5 +54,26 @@ proptest! {
             prop_assert_eq!(&answer, &Answer::empty(404));
         }
         prop_assert_eq!(published.len(), usize::from(is_signed && method == "POST"), "{:?}", answer);
+    }
+
+    #[test]
+    fn whatever_a_resource_is_called_its_event_and_its_alert_are_published(
+        name in prop_oneof![
+            proptest::sample::select(NAMES.to_vec()).prop_map(str::to_owned),
+            any::<String>(),
+        ],
+        luid in any::<String>(),
+    ) {
+        let body = json!({ "resource_name": name, "resource_luid": luid });
+        let (answer, events, alerts) = runtime().block_on(async {
+            let harness = Harness::start(Stored::Key(KEY)).await;
+            let path = path("marketing", "WorkbookRefreshFailed", KEY);
+            let answer = harness.post(&path, &body.to_string()).await;
+            (answer, harness.topic.published(), harness.alerts.published())
+        });
+        prop_assert_eq!(answer.status, 200, "{:?}", answer);
+        prop_assert_eq!((events.len(), alerts.len()), (1, 1));
+        let event: Value = serde_json::from_str(&events[0].body).expect("JSON");
+        prop_assert_eq!(&event["data"], &body);
     }
 }

@@ -21,6 +21,7 @@ use shared::{
     message::EventMessage,
     registration::{ReceiverUrl, Registration},
 };
+use strict_sns::publish::Publish;
 use tokio::time::sleep;
 
 pub(crate) const KEY: u8 = 7;
@@ -91,7 +92,8 @@ async fn pass(time: Duration) {
     }
 }
 
-/// A topic as a value: what was published, whether it accepts anything, and how long that takes.
+/// A topic as a value, with SNS's rules: what subscribers with a filter policy got, whether it accepts anything, and how
+/// long that takes.
 #[derive(Debug)]
 pub(crate) struct FakeTopic<M>(Arc<Mutex<Publishes<M>>>);
 
@@ -135,7 +137,10 @@ impl<M: Clone> FakeTopic<M> {
     }
 }
 
-impl<M: Send> Topic<M> for FakeTopic<M> {
+impl<M: Send> Topic<M> for FakeTopic<M>
+where
+    for<'a> Publish: From<&'a M>,
+{
     async fn publish(&self, message: M) -> Result<(), BoxError> {
         let takes = self.lock().takes;
         pass(takes).await;
@@ -143,7 +148,9 @@ impl<M: Send> Topic<M> for FakeTopic<M> {
         if topic.refuses {
             return Err("SNS is unavailable".into());
         }
-        topic.accepted.push(message);
+        if Publish::from(&message).accept()?.is_whole() {
+            topic.accepted.push(message);
+        }
         Ok(())
     }
 }

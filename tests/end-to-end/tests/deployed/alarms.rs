@@ -31,6 +31,7 @@ use shared::{
     alert::AlertEvents,
     keyring::{KEY_BYTES, Keyring},
 };
+use strict_sns::publish::Publish;
 use tableau_simulator::server::{Running, Simulator};
 
 const RECEIVER: &str = "tableau-fanout-receiver";
@@ -82,14 +83,23 @@ fn waiting(metrics: &mut Metrics, minute: u32, messages: f64) {
     );
 }
 
-/// A topic that takes everything, or nothing.
+/// A topic that takes everything that SNS takes, or nothing.
 struct Sink {
     accepts: bool,
 }
 
-impl<M: Send> Topic<M> for Sink {
-    async fn publish(&self, _message: M) -> Result<(), BoxError> {
-        if self.accepts { Ok(()) } else { Err("SNS is not available".into()) }
+impl<M: Send> Topic<M> for Sink
+where
+    for<'a> Publish: From<&'a M>,
+{
+    async fn publish(&self, message: M) -> Result<(), BoxError> {
+        if !self.accepts {
+            return Err("SNS is not available".into());
+        }
+        match Publish::from(&message).accept()?.is_whole() {
+            true => Ok(()),
+            false => Err("SNS withholds it from subscribers".into()),
+        }
     }
 }
 
@@ -400,7 +410,7 @@ async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Res
     }
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.apply(&stack.stack).await?;
-    let payload = |name: &str| json!({ "event_type": "WorkbookCreated", "resource_name": name });
+    let payload = |name: &str| json!({ "event_type": "WorkbookCreated", "resource_name": format!("{name}\t📈") });
     assert_eq!(stack.fire("marketing", "WorkbookCreated", &payload("first"), 1).await?, [Some(200)]);
     let mut good = Metrics::default();
     let name = stack.stack.name();

@@ -19,7 +19,8 @@ async fn while_the_keys_are_rotated_every_delivery_is_accepted_at_once() -> anyh
         let event = if delivered.is_multiple_of(2) { "WorkbookCreated" } else { "ViewDeleted" };
         let fired = async {
             // One after another, a few a second, for as long as it takes.
-            let body = json!({ "event_type": event, "resource_luid": "99", "resource_name": delivered.to_string() });
+            let body =
+                json!({ "event_type": event, "resource_luid": "99", "resource_name": format!("{delivered} 📈") });
             let answers = stack.fire("marketing", event, &body, 1).await?;
             anyhow::ensure!(answers == [Some(200)], "delivery {delivered} was answered {answers:?}");
             anyhow::Ok(())
@@ -35,7 +36,7 @@ async fn while_the_keys_are_rotated_every_delivery_is_accepted_at_once() -> anyh
     assert_eq!(report["sites"][0]["updated"].as_array().map(Vec::len), Some(2), "{report}");
     assert!(report["text"].as_str().is_some_and(|text| text.contains("test was answered 200")), "{report}");
     for event in ["WorkbookCreated", "ViewDeleted"] {
-        let body = json!({ "event_type": event, "resource_name": "after" });
+        let body = json!({ "event_type": event, "resource_name": "after 📈" });
         assert_eq!(stack.fire("marketing", event, &body, 1).await?, [Some(200)]);
     }
     Ok(())

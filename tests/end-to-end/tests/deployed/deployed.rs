@@ -15,9 +15,14 @@ use shared::{
 use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime};
 
+/// A name as people give it, with what SNS does not take in an attribute.
+fn named(name: &str) -> String {
+    format!("{name} \"North\" 📈")
+}
+
 /// A payload with a name of its own, so that no two are duplicates.
 fn payload(event: &str, name: &str) -> Value {
-    json!({ "event_type": event, "resource": "WORKBOOK", "resource_luid": "99", "resource_name": name,
+    json!({ "event_type": event, "resource": "WORKBOOK", "resource_luid": "99", "resource_name": named(name),
         "created_at": "2026-05-21T08:00:00Z", "site_luid": "11ff7a7e-4ac9-4d99-84df-73a4138ab502" })
 }
 
@@ -55,7 +60,7 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
     let told = stack.cloud.receive_some(&people).await?;
     let told: Vec<_> = told.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
-    let expected = "The extract refresh of the datasource \"Sales\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC.";
+    let expected = "The extract refresh of the datasource \"Sales \"North\" 📈\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC.";
     assert_eq!(told, [expected]);
     Ok(())
 }
@@ -283,7 +288,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
                 id: format!("job-of-{name}"),
                 kind: RefreshKind::Workbook,
                 luid: format!("luid-of-{name}"),
-                name: name.to_owned(),
+                name: named(name),
                 outcome: RefreshOutcome::Failed,
                 is_incremental: false,
                 started_at: ended_at - Duration::minutes(1),
@@ -315,9 +320,9 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
         .map(|(name, recovered)| format!("{name} {recovered}"))
         .collect();
     names.sort();
-    assert_eq!(names, ["\"Sales\" \"true\"", "\"Staff\" \"true\"", "\"Stock\" \"true\""]);
+    assert_eq!(names, ["\"Sales North \" \"true\"", "\"Staff North \" \"true\"", "\"Stock North \" \"true\""]);
     told.sort();
-    let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name}");
+    let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name} \"North\" ?");
     assert_eq!(told[2..], ["Sales", "Staff", "Stock"].map(why));
     Ok(())
 }

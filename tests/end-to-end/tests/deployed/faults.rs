@@ -211,7 +211,7 @@ async fn what_sns_and_ssm_do_loses_nothing_that_was_accepted_and_leaves_nothing_
     Ok(())
 }
 
-/// The names of the deliveries that are sent while a fault lasts.
+/// The names of the deliveries that are sent while a fault lasts, with what SNS does not take in an attribute.
 fn deliveries(fault: &str) -> impl Iterator<Item = String> {
-    SITES.into_iter().map(move |site| format!("{fault}, {site}"))
+    SITES.into_iter().map(move |site| format!("{fault} 📈\\, {site}"))
 }

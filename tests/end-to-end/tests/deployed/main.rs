@@ -6,5 +6,5 @@ mod deployed;
 mod faults;
 mod inner_loop;
 mod privileges;
-
+mod strictness;
 mod subscribing;

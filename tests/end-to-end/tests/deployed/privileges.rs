@@ -1,16 +1,10 @@
 //! What the template's roles allow: each function's own binary does its work under its role, and the role is refused
 //! everything else. Ministack checks identities like this when it is told to.
 
-use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
 
 use anyhow::{Context, ensure};
-use axum::{
-    Router,
-    body::to_bytes,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode},
-    response::IntoResponse,
-};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use end_to_end::{declared::secret_of, destination::Destination, lambda::Environment, local_stack::test_folder};
 use infra::{
     aws::Aws,
@@ -23,61 +17,19 @@ use infra::{
     workspace::Workspace,
 };
 use reconciler::config::USUAL_TIME;
-use reqwest::Client;
 use serde_json::{Value, json};
+use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
 
 /// How long an invocation of the receiver may take, as the template has it.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// More than any message of ours.
-const LARGEST_REQUEST: usize = 1 << 20;
-
-/// Takes calls in the place of a load balancer that has ended TLS, and passes them on: AWS is called over TLS, which
-/// ministack goes by that header.
-struct Tls {
-    address: String,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-impl Tls {
-    async fn before(cloud: &Cloud, http: &Client) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = format!("http://{}", listener.local_addr()?);
-        let router = Router::new().fallback(pass_on).with_state((http.clone(), cloud.endpoint.clone()));
-        Ok(Self { address, task: tokio::spawn(async { axum::serve(listener, router).await }) })
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn pass_on(State((http, upstream)): State<(Client, String)>, request: Request) -> impl IntoResponse {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_REQUEST).await else {
-        return (StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new(), Vec::new());
-    };
-    // The headers as they came, since they are signed.
-    let passed_on = http.request(parts.method, format!("{upstream}{}", parts.uri)).headers(parts.headers);
-    let answer = match passed_on.header("x-forwarded-proto", "https").body(body).send().await {
-        Ok(answer) => answer,
-        Err(error) => return (StatusCode::BAD_GATEWAY, HeaderMap::new(), error.to_string().into_bytes()),
-    };
-    let (status, mut headers) = (answer.status(), answer.headers().clone());
-    headers.remove("transfer-encoding");
-    (status, headers, answer.bytes().await.map(Into::into).unwrap_or_default())
-}
 
 /// The stack in a cloud that checks who calls.
 struct Guarded {
     cloud: Cloud,
     stack: Stack,
-    tls: Tls,
+    tls: Gateway,
     tableau: Running,
     tools: PythonTools,
     _receiver: Destination,
@@ -96,7 +48,10 @@ impl Guarded {
         let (folder, http) = (test_folder(&workspace)?, http_client()?);
         let (server, cloud) = Cloud::start(&tools, &http, folder.path(), &[("AUTH", "true")]).await?;
         let stack = cloud.deploy(STACK, &packages).await?;
-        let tls = Tls::before(&cloud, &http).await?;
+        // As a load balancer that has ended TLS says it: AWS is called over TLS, which ministack goes by that header.
+        let over_tls =
+            HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"))]);
+        let tls = Gateway::before(&cloud.endpoint, http, over_tls).await?;
         let receiver = Destination::answering(StatusCode::OK).await?;
         let tableau = Simulator::start(Some(receiver.address.clone())).await?;
         Ok(Self { cloud, stack, tls, tableau, tools, _receiver: receiver, _server: server, folder })

@@ -36,10 +36,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// has a webhook of each site tested.
 const HAPPENS: [(&str, &str, &str, &str, &str); 6] = [
     ("finance", "DatasourceRefreshFailed", "EXTRACTS", "99", "Daily Sales"),
-    ("finance", "ViewDeleted", "VIEW", "98", "Overview"),
+    ("finance", "ViewDeleted", "VIEW", "98", "Sales \"North\""),
     ("finance", "WorkbookCreated", "WORKBOOK", "e341c6a8-208f-438e-b0a1-df3ff789ca51", "Budget"),
     ("marketing", "DatasourceRefreshSucceeded", "EXTRACTS", "97", "Daily Leads"),
-    ("marketing", "WorkbookDeleted", "WORKBOOK", "96", "Leads"),
+    ("marketing", "WorkbookDeleted", "WORKBOOK", "96", "C:\\Leads\t🚀"),
     ("marketing", "WorkbookRefreshFailed", "EXTRACTS", "95", "daily sales"),
 ];
 
@@ -57,7 +57,7 @@ const PUBLISHED: [&str; 9] = [
 ];
 
 /// What each filter policy lets through, by how the sentence in front of it begins.
-const LET_THROUGH: [(&str, &[&str]); 11] = [
+const LET_THROUGH: [(&str, &[&str]); 12] = [
     ("Every failed refresh", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
     (
         "Every extract refresh",
@@ -93,6 +93,7 @@ const LET_THROUGH: [(&str, &[&str]); 11] = [
         &["finance Test", "marketing Test", "marketing Unrecognized"],
     ),
     ("By how a resource's name begins", &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded"]),
+    ("By a name, letter for letter", &["finance ViewDeleted"]),
     ("By type and source", &["marketing WorkbookDeleted"]),
     (
         "By a member of the payload that no attribute tells",

@@ -57,7 +57,7 @@ fn failed(id: &str) -> Job {
         id: id.to_owned(),
         kind: RefreshKind::Workbook,
         luid: format!("luid-of-{id}"),
-        name: format!("Name of {id}"),
+        name: format!("Sales \"{id}\" 📈"),
         outcome: RefreshOutcome::Failed,
         is_incremental: false,
         started_at: ended_at - Duration::minutes(2),
@@ -134,12 +134,12 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
     marketing: 1 enabled, 1 unchanged, 1 tested, 3 recovered, 3 explained
       ! fan-WorkbookRefreshFailed: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
       ? fan-WorkbookRefreshFailed: Tableau's test was answered 200
-      < WorkbookRefreshFailed of the workbook "Name of j1"
-      < WorkbookRefreshFailed of the workbook "Name of j2"
-      < WorkbookRefreshFailed of the workbook "Name of j3"
-      < why the refresh of the workbook "Name of j1" failed
-      < why the refresh of the workbook "Name of j2" failed
-      < why the refresh of the workbook "Name of j3" failed
+      < WorkbookRefreshFailed of the workbook "Sales \"j1\" 📈"
+      < WorkbookRefreshFailed of the workbook "Sales \"j2\" 📈"
+      < WorkbookRefreshFailed of the workbook "Sales \"j3\" 📈"
+      < why the refresh of the workbook "Sales \"j1\" 📈" failed
+      < why the refresh of the workbook "Sales \"j2\" 📈" failed
+      < why the refresh of the workbook "Sales \"j3\" 📈" failed
     1 site is as declared.
     "#);
     let told = [
@@ -154,13 +154,13 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
     let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
     assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
     let subjects = refreshes.declared.people.take_subjects();
-    insta::assert_snapshot!(subjects.join("\n"), @"
+    insta::assert_snapshot!(subjects.join("\n"), @r#"
     Tableau marketing: 3 missed events found in the jobs
     Tableau marketing: webhook was disabled
-    Tableau marketing: why the workbook refresh failed: Name of j1
-    Tableau marketing: why the workbook refresh failed: Name of j2
-    Tableau marketing: why the workbook refresh failed: Name of j3
-    ");
+    Tableau marketing: why the workbook refresh failed: Sales "j1" ?
+    Tableau marketing: why the workbook refresh failed: Sales "j2" ?
+    Tableau marketing: why the workbook refresh failed: Sales "j3" ?
+    "#);
     let line: Value = serde_json::from_str(refreshes.declared.log().last().context("no line")?)?;
     assert_eq!((line["Recovered"].as_f64(), line["Explained"].as_f64()), (Some(3.0), Some(3.0)), "{line}");
     for minutes in [0, 15, 15] {
@@ -169,6 +169,38 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         assert_eq!((report.recovered, report.explained, report.not_recovered), (vec![], vec![], vec![]));
     }
     assert_eq!(refreshes.told(), told);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whatever_a_resource_is_called_its_refresh_is_recovered_and_explained_to_every_subscriber() -> anyhow::Result<()>
+{
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    let names = [
+        ("Sales 📈", Some("Sales ")),
+        ("Sales \"North\"", Some("Sales North")),
+        ("C:\\extracts", Some("C:extracts")),
+        ("a\tb\u{7f}", Some("ab")),
+        ("🇩🇪", None),
+    ];
+    for (number, (name, _)) in names.iter().enumerate() {
+        refreshes.fail(&format!("j{number}"))?;
+        site(&refreshes.tableau, SITE, |site| {
+            site.jobs.last_mut().map(|job| (*name).clone_into(&mut job.name)).context("no job")
+        })??;
+    }
+    refreshes.pass(10)?;
+    let report = refreshes.apply().await?;
+    assert_eq!((report.recovered.len(), report.explained.len(), report.not_recovered), (5, 5, vec![]));
+    let events = refreshes.declared.people.events();
+    for (name, attribute) in names {
+        let of_it = events.iter().filter_map(|event| {
+            let body: Value = serde_json::from_str(&event.body).ok()?;
+            (body["data"]["resource_name"] == name).then(|| event.attributes.get("resource_name").map(String::as_str))
+        });
+        assert_eq!(of_it.collect::<Vec<_>>(), [attribute; 2], "{name:?}");
+    }
     Ok(())
 }
 

@@ -202,7 +202,7 @@ impl Execution<'_> {
             id: refresh.id.clone(),
             kind: if refresh.kind == "workbook" { RefreshKind::Workbook } else { RefreshKind::Datasource },
             luid: format!("of-{}", refresh.id),
-            name: "Sales".to_owned(),
+            name: "Sales \"North\" 📈".to_owned(),
             outcome,
             is_incremental: false,
             started_at: refresh.started_at,
