@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use url::Url;
 
 use crate::{
     address,
@@ -210,13 +211,23 @@ impl ReceiverUrl {
 }
 
 /// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.
+///
+/// In the one form that all texts for the same address have, so that equal ones are equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistrationUrl(String);
 
 impl RegistrationUrl {
-    /// Takes an address that Tableau reports.
+    /// Takes an address that Tableau reports: of a host in upper case, with the default port, or however it writes it.
     pub fn observed(url: String) -> Self {
-        Self(url)
+        Self(Url::parse(&url).map_or(url, String::from))
+    }
+
+    /// Takes the address out of a text.
+    pub fn removed_from(&self, text: &str) -> String {
+        // In whatever form the host is quoted, its path is what is secret.
+        let path = Url::parse(&self.0).map_or(String::new(), |url| url.path().to_owned());
+        let forms = [self.0.as_str(), &path].into_iter().filter(|form| form.len() > 1);
+        forms.fold(text.to_owned(), |text, form| text.replace(form, "the webhook's address"))
     }
 
     /// The address itself, for the request that registers it.
@@ -328,6 +339,65 @@ mod tests {
         }
         for bad in ["", "abc", "http://receiver.example/", "https://u:p@receiver.example/", "https://r.example/?q=1"] {
             assert_eq!(ReceiverUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_registered_is_found_again_however_tableau_writes_its_host_and_port(
+            site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
+            capitals in proptest::collection::vec(any::<bool>(), 64), has_port: bool, is_escaped: bool,
+        ) {
+            const HOST: &str = "https://a1b2.lambda-url.eu-central-1.on.aws";
+            let receiver = ReceiverUrl::parse(HOST).expect("a receiver");
+            let registration = registration(&site, &event).expect("valid by construction");
+            let url = registration.signed_url(&receiver, &Keyring::of(key));
+            let path = url.expose().strip_prefix(HOST).expect("its path");
+            let host: String = HOST.chars().zip(&capitals)
+                .map(|(it, capital)| if *capital { it.to_ascii_uppercase() } else { it }).collect();
+            let host = if is_escaped { host.replace("lambda", "%6Cambda") } else { host };
+            let written = format!("{host}{}/.{path}", if has_port { ":443" } else { "" });
+            let observed = RegistrationUrl::observed(written);
+            prop_assert!(observed == url);
+            prop_assert_eq!(receiver.path_of(&observed), Some(path));
+        }
+    }
+
+    #[test]
+    fn another_address_is_not_taken_for_the_registered_one() {
+        let observed = |text: &str| RegistrationUrl::observed(text.to_owned());
+        let url = observed("https://receiver.example/hooks/a/B/signature");
+        for other in [
+            "",
+            "receiver.example/hooks/a/B/signature",
+            "http://receiver.example/hooks/a/B/signature",
+            "https://receiver.example:444/hooks/a/B/signature",
+            "https://receiver.example/hooks/a/B/signature/",
+            "https://receiver.example/hooks/a/B/Signature",
+            // The receiver reads paths as they are.
+            "https://receiver.example/hooks/%61/B/signature",
+            "https://receiver.example//hooks/a/B/signature",
+            "https://receiver.example/hooks/a/B/signature?",
+            "https://user@receiver.example/hooks/a/B/signature",
+            "https://receiver.example./hooks/a/B/signature",
+        ] {
+            assert!(observed(other) != url, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_quotes_an_address_in_any_form_is_freed_of_its_secret() {
+        let url = RegistrationUrl::observed("https://RECEIVER.example:443/hooks/a/B/c2lnbmF0dXJl".to_owned());
+        for text in [
+            "POST https://receiver.example/hooks/a/B/c2lnbmF0dXJl failed",
+            "POST https://RECEIVER.example:443/hooks/a/B/c2lnbmF0dXJl failed",
+            "/hooks/a/B/c2lnbmF0dXJl",
+        ] {
+            let freed = url.removed_from(text);
+            assert!(freed.contains("the webhook's address") && !freed.contains("c2lnbmF0dXJl"), "{freed}");
+        }
+        for odd in ["", "/", "https://receiver.example", "https://receiver.example/", "x"] {
+            assert_eq!(RegistrationUrl::observed(odd.to_owned()).removed_from("a / b"), "a / b", "{odd}");
         }
     }
 

@@ -243,17 +243,16 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
         Some(name) => name.parse().ok(),
         None => source.and_then(|element| Event::from_source_element(element)),
     };
-    let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str().map(str::to_owned);
+    let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str();
+    let url = url.map(|url| RegistrationUrl::observed(url.to_owned()));
     // Tableau's reason may quote the address, which is a secret and would be shown to people.
-    let status_change_reason = text("statusChangeReason").map(|reason| match &url {
-        Some(url) if !url.is_empty() => reason.replace(url, "the webhook's address"),
-        _ => reason,
-    });
+    let without_address = |reason: String| url.as_ref().map_or(reason.clone(), |url| url.removed_from(&reason));
+    let status_change_reason = text("statusChangeReason").map(without_address);
     Ok(ObservedWebhook {
         id: text("id").ok_or("a webhook has no id")?,
         name: text("name").ok_or("a webhook has no name")?,
         event,
-        url: url.map(RegistrationUrl::observed),
+        url,
         is_enabled,
         status_change_reason,
         updated_at: text("updatedAt"),
