@@ -16,6 +16,7 @@ pub mod refresh;
 pub mod refresh_alert;
 pub mod registration;
 pub mod remembered;
+pub mod sign_in;
 pub mod site;
 pub mod told;
 pub mod trouble;

@@ -51,6 +51,8 @@ pub enum TroubleKind {
     ServerFailed,
     /// Tableau asks for patience for longer than a run may last.
     TooManyRequests,
+    /// The server sends sign-ins to where no token is to be shown.
+    SignInRedirected,
     /// Tableau refused the personal access token.
     TokenRefused,
     /// Somebody else uses the token, which has one session only.
@@ -86,6 +88,7 @@ impl TroubleKind {
             Self::ServerTooOld => "server too old",
             Self::ServerFailed => "Tableau failed",
             Self::TooManyRequests => "too many requests",
+            Self::SignInRedirected => "sign-in sent elsewhere",
             Self::TokenRefused => "token refused",
             Self::TokenShared => "token used by somebody else",
             Self::SiteNotFound => "no such site",

@@ -28,6 +28,18 @@ impl Advice<'_> {
         let store = format!("store the entry again: {}", config.store_command(name.as_str()));
         let kind = error.kind();
         let (what, remedy) = match kind {
+            TroubleKind::SignInRedirected => (
+                match error {
+                    TableauError::Redirected { to, .. } => {
+                        format!("The server sends sign-ins to {to}: personal access tokens do not go through it.")
+                    }
+                    _ => "The server sends sign-ins elsewhere.".to_owned(),
+                },
+                format!(
+                    "Have whatever guards the server, such as single sign-on, let calls to /api/ through; or if Tableau \
+                     answers at another address, name that as `server`, and {store}"
+                ),
+            ),
             TroubleKind::TokenRefused => (
                 format!(
                     "Tableau refused the token {token_name:?}. It is wrong, revoked, expired (after 15 days without use, \

@@ -19,8 +19,8 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
-    address,
     refresh::{Refresh, RefreshOutcome},
+    sign_in::{self, NoPlaceForSignIns},
     site::SiteEntry,
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
@@ -98,9 +98,15 @@ impl fmt::Display for ApiVersion {
 pub struct Call {
     method: Method,
     url: Url,
+    /// Whether the address is one that a server named: its path and its query may hold secrets.
+    is_redirected: bool,
 }
 
 impl Call {
+    fn new(method: Method, url: Url) -> Self {
+        Self { method, url, is_redirected: false }
+    }
+
     /// Whether making it twice does no harm: all but the making of a webhook, of which there would be two. A sign-in
     /// that is repeated ends the session of the first.
     fn is_repeatable(&self) -> bool {
@@ -115,7 +121,11 @@ impl Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.method, self.url)
+        let Self { method, url, is_redirected } = self;
+        if *is_redirected {
+            return write!(formatter, "{method} {}/…/auth/signin", url.origin().ascii_serialization());
+        }
+        write!(formatter, "{method} {url}")
     }
 }
 
@@ -141,6 +151,16 @@ pub enum TableauError {
         code: Option<String>,
         /// What the answer says.
         text: String,
+    },
+    /// A sign-in is to be sent on to where no token is to be shown, and was not.
+    #[error("{call} was answered with {status}, which sends it on to {to}")]
+    Redirected {
+        /// The call.
+        call: Box<Call>,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Where to: the host alone.
+        to: NoPlaceForSignIns,
     },
     /// The server is older than webhooks as we need them.
     #[error("{server} speaks version {version} of the REST API, and webhooks need {OLDEST} or newer")]
@@ -171,7 +191,7 @@ impl TableauError {
                     && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]
                         .contains(status)
             }
-            Self::NoAnswer { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => false,
+            Self::NoAnswer { .. } | Self::Redirected { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => false,
         }
     }
 
@@ -180,7 +200,7 @@ impl TableauError {
         match self {
             Self::NoAnswer { .. } | Self::Unreadable { .. } => true,
             Self::Refused { status, .. } => status.is_server_error(),
-            Self::TooOld { .. } => false,
+            Self::Redirected { .. } | Self::TooOld { .. } => false,
         }
     }
 
@@ -194,6 +214,7 @@ impl TableauError {
             (Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }, _) => TroubleKind::TooManyRequests,
             (Self::NoAnswer { source, .. }, _) if is_about_trust(source) => TroubleKind::CertificateNotTrusted,
             (Self::NoAnswer { .. }, _) => TroubleKind::ServerUnreachable,
+            (Self::Redirected { .. }, _) => TroubleKind::SignInRedirected,
             (Self::TooOld { .. }, _) => TroubleKind::ServerTooOld,
             (Self::Refused { .. } | Self::Unreadable { .. }, _) => TroubleKind::ServerFailed,
         }
@@ -203,7 +224,7 @@ impl TableauError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => code.as_deref(),
-            Self::NoAnswer { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => None,
+            Self::NoAnswer { .. } | Self::Redirected { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => None,
         }
     }
 
@@ -383,7 +404,7 @@ impl Tableau {
         let known =
             self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(server.clone()).or_default().clone();
         let ask = async || {
-            let call = Call { method: Method::GET, url: api(server, INFO, &["serverinfo"]) };
+            let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]));
             let received = self.exchange(&call, None, None, deadline).await?;
             let answer = checked(call, received.status, received.body, &[]);
             // A server that does not tell is served with the oldest, which every one speaks.
@@ -404,19 +425,20 @@ impl Tableau {
     ) -> Result<(Url, Credentials), TableauError> {
         let secret = entry.token_secret.expose_secret();
         let body = wire::sign_in(&entry.token_name, secret, &entry.content_url);
-        let mut server = entry.server.clone();
+        let mut call = Call::new(Method::POST, api(&entry.server, version, &["auth", "signin"]));
         let mut redirects = 0;
         loop {
-            let call = Call { method: Method::POST, url: api(&server, version, &["auth", "signin"]) };
             let Received { status, location, body: text, .. } =
                 self.exchange(&call, None, Some(&body), deadline).await?;
             // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
-            let pod = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS);
-            if let Some(pod) = pod.and_then(|location| redirected(&call.url, &location)) {
-                server = pod;
+            if let Some(location) = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS) {
+                let to = sign_in::redirected(&entry.server, &call.url, &location);
+                let url = to.map_err(|to| TableauError::Redirected { call: Box::new(call.clone()), status, to })?;
+                call = Call { method: Method::POST, url, is_redirected: true };
                 redirects += 1;
                 continue;
             }
+            let server = root_of(&call.url);
             let answer = checked(call, status, text, &[secret])?;
             return Ok((server, answer.read(wire::read_credentials)?));
         }
@@ -668,7 +690,7 @@ impl Session<'_> {
     ///
     /// As for every call.
     pub async fn sign_out(mut self) -> Result<(), TableauError> {
-        let call = Call { method: Method::POST, url: api(&self.server, self.version, &["auth", "signout"]) };
+        let call = Call::new(Method::POST, api(&self.server, self.version, &["auth", "signout"]));
         match self.attempt(call, None).await {
             Err(error) if error.has_code(SESSION_GONE) => Ok(()),
             answer => answer.map(drop),
@@ -687,7 +709,7 @@ impl Session<'_> {
             let path = [&["sites", &self.credentials.site_id], path].concat();
             let mut url = api(&self.server, self.version, &path);
             url.set_query(Some(query).filter(|query| !query.is_empty()));
-            let result = self.attempt(Call { method: method.clone(), url }, webhook).await;
+            let result = self.attempt(Call::new(method.clone(), url), webhook).await;
             match result {
                 Err(error) if error.has_code(SESSION_GONE) && !self.renewed => {
                     self.renewed = true;
@@ -724,15 +746,18 @@ fn checked(call: Call, status: StatusCode, body: String, secrets: &[&str]) -> Re
 /// Address of a call: `segments` below the root of the API's version.
 fn api(server: &Url, version: ApiVersion, segments: &[&str]) -> Url {
     let mut url = server.clone();
-    // A web address always has a path; `SiteEntry` takes no other.
+    // A web address always has a path.
     if let Ok(mut path) = url.path_segments_mut() {
-        path.clear().extend(["api", &version.to_string()]).extend(segments);
+        path.pop_if_empty().extend(["api", &version.to_string()]).extend(segments);
     }
     url
 }
 
-/// The server that a sign-in is sent on to, if it may be: over TLS, or on this machine from this machine.
-fn redirected(from: &Url, location: &str) -> Option<Url> {
-    let target = address::parse(from.join(location).ok()?.as_str())?;
-    (target.scheme() == from.scheme() || target.scheme() == "https").then_some(target)
+/// The server that took a sign-in at this address, with what comes before `/api/`.
+fn root_of(sign_in: &Url) -> Url {
+    let mut server = sign_in.clone();
+    server.set_query(None);
+    let prefix = sign_in.path().rsplit_once("/api/").map_or("", |(prefix, _)| prefix);
+    server.set_path(&format!("{prefix}/"));
+    server
 }

@@ -148,11 +148,14 @@ pub struct Oddities {
     pub enabled_as_text: bool,
     /// How a webhook's event is told.
     pub event_shape: EventShape,
+    /// A webhook's URL is told with its host in upper case and the default port.
+    pub urls_rewritten: bool,
     /// Lists come in pages of this many webhooks, and of no more jobs.
     pub page_size: Option<usize>,
     /// The last page is never there.
     pub last_page_missing: bool,
-    /// A sign-in is sent on to the same path at this address with a 301.
+    /// Every sign-in but one to this very address is answered with a 301 and this `Location`. What it has before `/api/` is
+    /// then part of every address of the site.
     pub sign_in_moved_to: Option<String>,
     /// The status of an update; 201 if not set, as documented.
     pub update_status: Option<u16>,
@@ -269,6 +272,13 @@ impl Site {
     pub fn add_token(&mut self, name: &str, secret: &str) {
         let (name, secret) = (name.to_owned(), secret.to_owned());
         self.tokens.push(AccessToken { name, secret, is_administrator: true, session: None });
+    }
+
+    /// What every address of the site has before `/api/`: nothing, unless sign-ins are sent on to where there is more.
+    pub(crate) fn path_prefix(&self) -> &str {
+        let location = self.oddities.sign_in_moved_to.as_deref().unwrap_or_default();
+        let path = location.split_once("//").map_or(Some(location), |(_, rest)| Some(&rest[rest.find('/')?..]));
+        path.and_then(|path| path.split_once("/api/")).map_or("", |(prefix, _)| prefix)
     }
 
     /// Whether any session is open.

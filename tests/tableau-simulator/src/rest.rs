@@ -21,6 +21,8 @@ const EVENT_ATTRIBUTE: (u32, u32) = (3, 9);
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: String,
+    /// What comes before `/api/`.
+    pub(crate) prefix: String,
     /// What follows `/api/`.
     pub(crate) path: String,
     pub(crate) query: String,
@@ -147,10 +149,13 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
         return (None, Err(MALFORMED));
     };
     let is_theirs = |token: &AccessToken| token.name == name && token.secret == secret;
+    let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
+    let here = format!("{}/api/{}{query}", call.prefix, call.path);
     let moved_to = |site: &Site| {
-        let address = site.oddities.sign_in_moved_to.as_ref()?;
-        let is_here = address.contains(&format!("//{}", call.host));
-        (!is_here).then(|| format!("{}/api/{}", address.trim_end_matches('/'), call.path))
+        let location = site.oddities.sign_in_moved_to.as_ref()?;
+        let is_here =
+            *location == here || location.split_once("//").is_some_and(|(_, to)| to == call.host.clone() + &here);
+        (!is_here).then(|| location.clone())
     };
     let accepts = |site: &Site| moved_to(site).is_none() && site.tokens.iter().any(is_theirs);
     if world.sites.get(content_url).is_some_and(accepts) {
@@ -180,7 +185,7 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
 }
 
 fn sign_out<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
-    for site in world.sites.values_mut() {
+    for site in world.sites.values_mut().filter(|site| site.path_prefix() == call.prefix) {
         if let Some(token) = session_of(site, call) {
             token.session = None;
             let result = if call.body.is_some() { Err(MALFORMED) } else { Ok(Reply::Nothing) };
@@ -198,6 +203,9 @@ fn of_site<'a>(world: &'a mut World, call: &Call, version: (u32, u32), site_id: 
     let Some(site) = world.sites.values_mut().find(|site| site.id == site_id) else {
         return (None, Err(NO_SUCH_SITE));
     };
+    if site.path_prefix() != call.prefix {
+        return (Some(site), Err(NO_SUCH_PATH));
+    }
     let result = on_site(site, call, version, rest);
     (Some(site), result)
 }
@@ -397,6 +405,11 @@ fn only_members<'a>(value: Option<&'a Value>, known: &[&str]) -> Result<&'a Map<
 
 fn write_webhook(webhook: &Webhook, oddities: &Oddities) -> Value {
     let Webhook { id, name, event, url, is_enabled, status_change_reason } = webhook;
+    let rewritten = || {
+        let (host, path) = url.strip_prefix("https://")?.split_once('/')?;
+        Some(format!("https://{}:443/{path}", host.to_ascii_uppercase()))
+    };
+    let url = Some(url).filter(|_| !oddities.urls_rewritten).cloned().or_else(rewritten);
     let mut written = json!({
         "id": id,
         "name": name,

@@ -85,7 +85,7 @@ impl Simulator {
     ///
     /// The port fails.
     pub async fn serve<L: Listener<Addr: Debug>>(self, listener: L) -> io::Result<()> {
-        let api = Router::new().route("/api/{*path}", any(api));
+        let api = Router::new().route("/api/{*path}", any(api)).route("/{prefix}/api/{*path}", any(api));
         axum::serve(listener, api.merge(control::router()).with_state(self)).await
     }
 
@@ -234,9 +234,11 @@ fn call(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Call {
         Err(_) => None,
     };
     let token = headers.get("x-tableau-auth").and_then(|token| token.to_str().ok()).map(str::to_owned);
+    let (prefix, path) = uri.path().split_once("/api/").unwrap_or_default();
     Call {
         method: method.to_string(),
-        path: uri.path().trim_start_matches("/api/").to_owned(),
+        prefix: prefix.to_owned(),
+        path: path.to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
         host: header_text(headers, header::HOST),
         token,

@@ -45,7 +45,7 @@ impl Log {
 }
 
 /// The sites, each called after what is wrong with it.
-const SITES: [&str; 11] = [
+const SITES: [&str; 12] = [
     "certificate",
     "deleted",
     "disabled",
@@ -53,6 +53,7 @@ const SITES: [&str; 11] = [
     "failing",
     "impatient",
     "no-administrator",
+    "sent-elsewhere",
     "shared-token",
     "too-old",
     "wrong-token",
@@ -66,6 +67,13 @@ fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrust
         ("event-refused", Oddities { refuses_site_events: true, ..Oddities::default() }),
         ("failing", Oddities { server_errors: 9, html_errors: true, ..Oddities::default() }),
         ("impatient", Oddities { too_many_requests: 9, ..Oddities::default() }),
+        (
+            "sent-elsewhere",
+            Oddities {
+                sign_in_moved_to: Some("https://sso.example/login?SAMLRequest=secret-request".to_owned()),
+                ..Oddities::default()
+            },
+        ),
         ("shared-token", Oddities { token_is_shared: true, ..Oddities::default() }),
     ] {
         site(tableau, name, |site| site.oddities = oddities)?;
@@ -151,7 +159,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
     let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
     assert!(Keyring::parse(&keyring).is_ok());
     let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
-    secrets.extend(["secret-that-is-wrong", "secret-half"].map(str::to_owned));
+    secrets.extend(["secret-that-is-wrong", "secret-half", "secret-request"].map(str::to_owned));
     secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
     let world = tableau.simulator.world();
     let addresses = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));

@@ -1,6 +1,7 @@
 //! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
 
 use std::{
+    mem,
     ops::Deref,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use end_to_end::{
 };
 use reconciler::{reconciler::Failure, request::Action};
 use serde_json::json;
-use shared::event::Event;
+use shared::{event::Event, trouble::TroubleKind};
 use tableau_simulator::{
     model::{AccessToken, EmptyList, EventShape, Oddities, Site, Webhook},
     server::{Running, Simulator},
@@ -90,6 +91,7 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
         Oddities { enabled_as_text: true, ..usual.clone() },
         Oddities { event_shape: EventShape::Event, ..usual.clone() },
         Oddities { event_shape: EventShape::Source, ..usual.clone() },
+        Oddities { urls_rewritten: true, ..usual.clone() },
         Oddities { page_size: Some(1), ..usual.clone() },
         Oddities { page_size: Some(2), ..usual.clone() },
         Oddities { page_size: Some(100), ..usual.clone() },
@@ -117,10 +119,54 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_sign_in_that_is_sent_on_is_repeated_there() -> anyhow::Result<()> {
+    // The path before `/api/` is kept for all that follows, the query for the sign-in.
+    let here = "/pod-1/api/3.27/auth/signin?site=marketing&from=%2F";
     let (tableau, declared) = one_site().await?;
-    let pod = format!("http://localhost:{}", tableau.address.port());
-    site(&tableau, SITE, |site| site.oddities.sign_in_moved_to = Some(pod))?;
-    assert_eq!(declared.apply_to_first().await?.created.len(), 3);
+    let same = "/api/3.27/auth/signin?again=1".to_owned();
+    for location in [here.to_owned(), format!("http://{}{here}", tableau.address), same] {
+        site(&tableau, SITE, |site| {
+            site.webhooks.clear();
+            site.oddities.sign_in_moved_to = Some(location.clone());
+        })?;
+        let report = declared.apply_to_first().await?;
+        assert_eq!((report.created.len(), report.errors), (3, vec![]), "{location}");
+        assert!(!site(&tableau, SITE, |site| site.has_session())?, "{location}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    // On another port, and on this one at another path.
+    let wall = Destination::answering(StatusCode::OK).await?;
+    let port = wall.address.port().context("a port")?;
+    let own = tableau.address;
+    for (location, shown) in [
+        (format!("http://127.0.0.1:{port}/login?SAMLRequest=c2VjcmV0"), format!("http://127.0.0.1:{port}")),
+        (format!("http://127.0.0.1:{port}/api/3.27/auth/signin"), format!("http://127.0.0.1:{port}")),
+        (format!("http://localhost:{port}/api/3.27/auth/signin"), format!("http://localhost:{port}")),
+        (format!("//localhost:{port}/api/3.27/auth/signin"), format!("http://localhost:{port}")),
+        (format!("http://localhost:{}/api/3.27/auth/signin", own.port()), format!("http://localhost:{}", own.port())),
+        (format!("http://{own}@localhost:{port}/api/3.27/auth/signin"), format!("http://localhost:{port}")),
+        ("https://sso.example/login?SAMLRequest=c2VjcmV0".to_owned(), "https://sso.example".to_owned()),
+        ("/login?SAMLRequest=c2VjcmV0".to_owned(), format!("http://{own}")),
+        ("http://".to_owned(), "an address that is none".to_owned()),
+    ] {
+        site(&tableau, SITE, |site| site.oddities.sign_in_moved_to = Some(location.clone()))?;
+        let report = declared.apply_to_first().await?;
+        let [error] = &report.errors[..] else { anyhow::bail!("{location}: {report:?}") };
+        assert_eq!(error.kind, TroubleKind::SignInRedirected, "{location}: {error}");
+        assert_eq!(
+            error.what,
+            format!("The server sends sign-ins to {shown}: personal access tokens do not go through it."),
+            "{location}"
+        );
+        let error = error.to_string();
+        assert!(!["c2VjcmV0", "/login", &secret_of(SITE)].iter().any(|secret| error.contains(secret)), "{error}");
+        assert_eq!(wall.received().len(), 0, "{location}");
+        assert_eq!(site(&tableau, SITE, |site| mem::take(&mut site.calls))?, ["POST auth/signin"], "{location}");
+    }
     Ok(())
 }
 

@@ -171,12 +171,8 @@ impl Execution<'_> {
     fn fault(&self, site: usize, fault: &Fault) -> anyhow::Result<()> {
         let right = secret_of(&self.sites.names[site]);
         let environment = self.sites.environment;
-        let other_name = format!("http://localhost:{}", environment.tableau.address.port());
         self.sites.site(site, |site| match fault {
-            Fault::Odd(oddities) => {
-                site.oddities = (**oddities).clone();
-                site.oddities.sign_in_moved_to = oddities.sign_in_moved_to.as_ref().map(|_| other_name);
-            }
+            Fault::Odd(oddities) => site.oddities = (**oddities).clone(),
             Fault::TokenReplaced => site.tokens[0].secret = format!("not-{right}"),
             Fault::OwnerDemoted => site.tokens[0].is_administrator = false,
             Fault::AlertsFail => environment.recorder.declared().people.are_unreachable = true,

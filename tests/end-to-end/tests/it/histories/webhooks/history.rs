@@ -118,8 +118,7 @@ pub(super) enum Original {
 /// A fault.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// Tableau has these oddities and no others. A sign-in is redirected to another name of this machine, whichever is
-    /// named here.
+    /// Tableau has these oddities and no others.
     Odd(Box<Oddities>),
     /// The token's secret is replaced.
     TokenReplaced,
@@ -219,9 +218,10 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         any::<bool>(),
         rarely(false, Just(true)),
         rarely(false, Just(true)),
+        any::<bool>(),
     );
     let problems = (
-        rarely(None, Just(Some(String::new()))),
+        rarely(None, Just(Some("/pod/api/3.27/auth/signin?from=elsewhere".to_owned()))),
         rarely(0, 1_usize..6),
         option::of(Just(0)),
         rarely(0, 1_usize..6),
@@ -246,6 +246,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             test_status_code,
             token_is_shared,
             is_deleted,
+            urls_rewritten,
         ) = shapes;
         let (
             sign_in_moved_to,
@@ -265,6 +266,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             lone_object,
             enabled_as_text,
             event_shape,
+            urls_rewritten,
             page_size,
             last_page_missing,
             sign_in_moved_to,

@@ -1,0 +1,150 @@
+//! Where a sign-in may be sent on to: name and secret of a token are shown to nobody but Tableau.
+
+use thiserror::Error;
+use url::Url;
+
+/// What the address of every sign-in ends in.
+const SIGN_IN_PATH: &str = "/auth/signin";
+
+/// What the name of every host of Tableau Cloud ends in.
+const CLOUD: &str = ".online.tableau.com";
+
+/// A sign-in is not to be sent on to there. Shows the host alone: path and query may hold secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct NoPlaceForSignIns(String);
+
+/// Returns the address that a sign-in is sent on to by a `Location`, as it stands there, if a token of `server` may be
+/// shown to it: it is that of a sign-in, on the same host and port or, on Tableau Cloud, on any of its hosts. `from` is
+/// where the answer came from.
+///
+/// # Errors
+///
+/// It is no such address.
+pub fn redirected(server: &Url, from: &Url, location: &str) -> Result<Url, NoPlaceForSignIns> {
+    let target = from.join(location).ok().filter(|target| target.host().is_some());
+    let Some(mut target) = target else { return Err(NoPlaceForSignIns("an address that is none".to_owned())) };
+    // Without encryption to where the server itself is reached without: to this machine.
+    let is_encrypted = target.scheme() == "https" || (target.scheme() == "http" && server.scheme() == "http");
+    let is_same = target.host() == server.host() && target.port_or_known_default() == server.port_or_known_default();
+    let is_bare = target.username().is_empty() && target.password().is_none();
+    let is_allowed = is_encrypted
+        && is_bare
+        && (is_same || (is_cloud(server) && is_cloud(&target)))
+        && target.path().ends_with(SIGN_IN_PATH);
+    if is_allowed {
+        // It would not be sent in any case.
+        target.set_fragment(None);
+        Ok(target)
+    } else {
+        Err(NoPlaceForSignIns(target.origin().ascii_serialization()))
+    }
+}
+
+/// Whether it is a host of Tableau Cloud, at the usual port.
+fn is_cloud(url: &Url) -> bool {
+    let is_host = url.domain().and_then(|name| name.strip_suffix(CLOUD)).is_some_and(|pod| !pod.is_empty());
+    is_host && url.scheme() == "https" && url.port().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOUD: &str = "https://10ax.online.tableau.com/";
+    const SERVER: &str = "https://tableau.example/";
+    const OTHER_PORT: &str = "https://tableau.example:8443/";
+    const HERE: &str = "http://127.0.0.1:8000/";
+
+    fn sent_on(server: &str, location: &str) -> Result<String, String> {
+        let server: Url = server.parse().expect("a server");
+        let from = server.join("/api/3.27/auth/signin").expect("an address");
+        redirected(&server, &from, location).map(String::from).map_err(|elsewhere| elsewhere.to_string())
+    }
+
+    #[test]
+    fn a_token_is_shown_to_tableau() {
+        for (server, location, target) in [
+            (CLOUD, "https://dub01.online.tableau.com/api/3.27/auth/signin", ""),
+            (CLOUD, "https://DUB01.online.tableau.com:443/api/3.27/auth/signin", "dub01.online.tableau.com/api"),
+            (CLOUD, "https://us-west-2b.online.tableau.com/api/3.27/auth/signin?di=1&to=%2F", ""),
+            (CLOUD, "https://a.b.online.tableau.com/pod/api/3.27/auth/signin", ""),
+            (CLOUD, "//dub01.online.tableau.com/api/3.27/auth/signin", "https://dub01"),
+            (CLOUD, "/t/api/3.27/auth/signin", "https://10ax.online.tableau.com/t/api"),
+            (CLOUD, "signin?again", "https://10ax.online.tableau.com/api/3.27/auth/signin?again"),
+            (SERVER, "https://tableau.example/proxy/api/3.27/auth/signin?x=1", ""),
+            (SERVER, "https://tableau.example:443/api/3.27/auth/signin", "https://tableau.example/api"),
+            (
+                SERVER,
+                "https://tableau.example/api/3.27/auth/signin#top",
+                "https://tableau.example/api/3.27/auth/signin",
+            ),
+            (OTHER_PORT, "https://tableau.example:8443/api/3.27/auth/signin", ""),
+            (HERE, "http://127.0.0.1:8000/pod/api/3.27/auth/signin", ""),
+            (HERE, "https://127.0.0.1:8000/api/3.27/auth/signin", ""),
+        ] {
+            let sent_on = sent_on(server, location).unwrap_or_else(|to| panic!("{server} {location}: {to}"));
+            let expected = if target.is_empty() { location } else { target };
+            assert!(sent_on.contains(expected), "{server} {location}: {sent_on}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_to_nobody_else_and_only_the_host_is_named() {
+        let path = "/api/3.27/auth/signin";
+        for (server, location, host) in [
+            // Single sign-on.
+            (CLOUD, "https://sso.example/login?SAMLRequest=abc", "https://sso.example"),
+            (SERVER, "https://sso.example/api/3.27/auth/signin", "https://sso.example"),
+            (SERVER, "/login?SAMLRequest=abc", "https://tableau.example"),
+            (SERVER, "https://tableau.example/auth/signin/saml", "https://tableau.example"),
+            (SERVER, "https://tableau.example/xauth/signinx", "https://tableau.example"),
+            (SERVER, "https://tableau.example/oauth/signin", "https://tableau.example"),
+            (SERVER, "https://tableau.example/?/auth/signin", "https://tableau.example"),
+            (SERVER, "https://tableau.example/#/auth/signin", "https://tableau.example"),
+            // Look-alikes of Tableau Cloud.
+            (CLOUD, "https://online.tableau.com.evil.example{path}", "https://online.tableau.com.evil.example"),
+            (
+                CLOUD,
+                "https://10ax.online.tableau.com.evil.example{path}",
+                "https://10ax.online.tableau.com.evil.example",
+            ),
+            (CLOUD, "https://evilonline.tableau.com{path}", "https://evilonline.tableau.com"),
+            (CLOUD, "https://online.tableau.com{path}", "https://online.tableau.com"),
+            (CLOUD, "https://.online.tableau.com{path}", "https://.online.tableau.com"),
+            (CLOUD, "https://10ax.online.tableau.com.{path}", "https://10ax.online.tableau.com."),
+            (CLOUD, "https://tableau.com{path}", "https://tableau.com"),
+            (CLOUD, "https://10ax.online.tableau.com@evil.example{path}", "https://evil.example"),
+            (CLOUD, "https://evil.example/10ax.online.tableau.com{path}", "https://evil.example"),
+            (CLOUD, "https://evil.example\\10ax.online.tableau.com{path}", "https://evil.example"),
+            (CLOUD, "https://evil.example?.online.tableau.com{path}", "https://evil.example"),
+            (CLOUD, "https://user:secret@dub01.online.tableau.com{path}", "https://dub01.online.tableau.com"),
+            (CLOUD, "https://10ax.оnline.tableau.com{path}", "https://10ax.xn--nline-iye.tableau.com"),
+            (CLOUD, "//evil.example{path}", "https://evil.example"),
+            (CLOUD, "https:evil.example", "https://10ax.online.tableau.com"),
+            // Other ports, and no encryption.
+            (CLOUD, "https://dub01.online.tableau.com:8443{path}", "https://dub01.online.tableau.com:8443"),
+            (CLOUD, "https://10ax.online.tableau.com:8443{path}", "https://10ax.online.tableau.com:8443"),
+            (CLOUD, "http://dub01.online.tableau.com{path}", "http://dub01.online.tableau.com"),
+            (CLOUD, "http://10ax.online.tableau.com:443{path}", "http://10ax.online.tableau.com:443"),
+            (SERVER, "http://tableau.example{path}", "http://tableau.example"),
+            (SERVER, "http://tableau.example:443{path}", "http://tableau.example:443"),
+            (SERVER, "https://tableau.example:8443{path}", "https://tableau.example:8443"),
+            (OTHER_PORT, "https://tableau.example{path}", "https://tableau.example"),
+            (SERVER, "https://www.tableau.example{path}", "https://www.tableau.example"),
+            (SERVER, "https://dub01.online.tableau.com{path}", "https://dub01.online.tableau.com"),
+            (SERVER, "http://127.0.0.1{path}", "http://127.0.0.1"),
+            (HERE, "http://localhost:8000{path}", "http://localhost:8000"),
+            (HERE, "http://127.0.0.1:8001{path}", "http://127.0.0.1:8001"),
+            (HERE, "http://127.0.0.2:8000{path}", "http://127.0.0.2:8000"),
+            // What is no web address.
+            (SERVER, "ftp://tableau.example{path}", "ftp://tableau.example"),
+            (SERVER, "file:///auth/signin", "an address that is none"),
+            (SERVER, "data:,/auth/signin", "an address that is none"),
+            (SERVER, "https://", "an address that is none"),
+        ] {
+            let location = location.replace("{path}", path);
+            assert_eq!(sent_on(server, &location), Err(host.to_owned()), "{server} {location}");
+        }
+    }
+}
