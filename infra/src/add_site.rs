@@ -126,10 +126,11 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
     tableau.trust(authorities).with_context(|| format!("the certificates in {parameter} cannot be used"))?;
     let deadline = Instant::now() + SIGN_IN_TIMEOUT;
     let mut session = tableau.sign_in(entry, deadline).await.map_err(|error| explained(entry, error))?;
-    let webhooks = session.list().await;
+    let webhooks = session.list(|_| false).await;
     let signed_out = session.sign_out().await;
     let webhooks = webhooks.map_err(|error| explained(entry, error))?;
-    show(&format!("Tableau takes the token; the site has {} webhooks", webhooks.len()));
+    let count = webhooks.readable.len() + webhooks.odd.len();
+    show(&format!("Tableau takes the token; the site has {count} webhooks"));
     if let Err(error) = signed_out {
         show(&format!("The session could not be ended, which does no harm: {error}"));
     }
@@ -158,6 +159,10 @@ fn explained(entry: &SiteEntry, error: TableauError) -> anyhow::Error {
              of your own signed its certificate, store that first (README.md, \"A Tableau Server behind a firewall\")"
         ),
         TroubleKind::ServerTooOld => "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned(),
+        TroubleKind::SignInRedirected => format!(
+            "{server} sends sign-ins elsewhere, where no token is sent: have whatever guards the server let calls to \
+             /api/ through, or give the address at which Tableau itself answers"
+        ),
         TroubleKind::TooManyRequests => "Tableau asks for patience: try again later".to_owned(),
         _ => "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned(),
     };

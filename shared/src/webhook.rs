@@ -32,6 +32,15 @@ impl NamePrefix {
     pub fn event_of(&self, name: &str) -> Option<Event> {
         name.strip_prefix(&self.0)?.strip_prefix('-')?.parse().ok()
     }
+
+    /// Whether a webhook that cannot be read may be ours: by its name, or for want of one by where it leads.
+    pub fn may_own(&self, odd: &OddWebhook, receiver: &ReceiverUrl) -> bool {
+        match &odd.name {
+            OddName::Text(name) => self.event_of(name).is_some(),
+            OddName::None => odd.url.as_ref().is_some_and(|url| receiver.path_of(url).is_some()),
+            OddName::Unreadable => true,
+        }
+    }
 }
 
 impl FromStr for NamePrefix {
@@ -100,9 +109,46 @@ pub struct ObservedWebhook {
     pub updated_at: Option<String>,
 }
 
+/// A webhook that Tableau reports in a way that leaves out, or obscures, what there is to know of one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OddWebhook {
+    /// Its name, as far as there is one.
+    pub name: OddName,
+    /// Tableau's identifier, if the answer told it.
+    pub id: Option<String>,
+    /// Where Tableau sends the event, if the answer told it.
+    pub url: Option<RegistrationUrl>,
+    /// What is odd about it, as the end of a sentence.
+    pub what: &'static str,
+}
+
+/// The name of a webhook that cannot be read in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OddName {
+    /// It has this one.
+    Text(String),
+    /// It has none.
+    None,
+    /// It may have any.
+    Unreadable,
+}
+
+impl OddWebhook {
+    /// What people may call it.
+    pub fn title(&self) -> String {
+        let id = self.id.as_ref().map_or_else(String::new, |id| format!(" ({id})"));
+        match &self.name {
+            OddName::Text(name) => name.clone(),
+            OddName::None => format!("a webhook without a name{id}"),
+            OddName::Unreadable => format!("a webhook whose name cannot be read{id}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::KEY_BYTES;
 
     #[test]
     fn a_webhook_is_ours_by_the_exact_shape_of_its_name() -> Result<(), InvalidNamePrefix> {
@@ -124,6 +170,33 @@ mod tests {
             assert_eq!(prefix.event_of(foreign), None, "{foreign:?}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_read_may_be_ours_by_its_name_or_by_where_it_leads() {
+        let prefix: NamePrefix = "fan".parse().expect("a prefix");
+        let receiver = ReceiverUrl::parse("https://receiver.example/").expect("a receiver");
+        let registration =
+            Registration { site: "a".parse().expect("a site"), event: "ViewDeleted".parse().expect("an event") };
+        let ours = registration.signed_url(&receiver, &Keyring::of([7; KEY_BYTES]));
+        let elsewhere = RegistrationUrl::observed("https://elsewhere.example/".to_owned());
+        let text = |name: &str| OddName::Text(name.to_owned());
+        for (name, url, may_be_ours) in [
+            (text("fan-ViewDeleted"), None, true),
+            (text("fan-ViewDeleted"), Some(elsewhere.clone()), true),
+            (text("theirs"), None, false),
+            // Somebody may have given one of ours another name, which makes it foreign.
+            (text("theirs"), Some(ours.clone()), false),
+            (text("17"), None, false),
+            (OddName::None, Some(ours), true),
+            (OddName::None, Some(elsewhere.clone()), false),
+            (OddName::None, None, false),
+            (OddName::Unreadable, Some(elsewhere), true),
+            (OddName::Unreadable, None, true),
+        ] {
+            let odd = OddWebhook { name, id: None, url, what: "is odd" };
+            assert_eq!(prefix.may_own(&odd, &receiver), may_be_ours, "{odd:?}");
+        }
     }
 
     #[test]

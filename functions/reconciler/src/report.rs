@@ -295,6 +295,13 @@ impl SiteReport {
         Self { was_visited: error.kind != TroubleKind::OutOfTime, errors: vec![error], ..Self::new(site) }
     }
 
+    /// Adds webhooks that are not ours, some of which cannot be read.
+    pub(crate) fn add_foreign(&mut self, foreign: Vec<String>, odd: Vec<String>) {
+        self.foreign = foreign;
+        self.foreign.extend(odd);
+        self.foreign.sort();
+    }
+
     /// Whether the site is not as declared.
     pub fn failed(&self) -> bool {
         !self.errors.is_empty()

@@ -13,7 +13,7 @@ use shared::{
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
-use tableau::{Session, Tableau, TableauError};
+use tableau::{Session, Tableau, TableauError, Webhooks};
 use tokio::time::Instant;
 
 use crate::{
@@ -120,11 +120,19 @@ impl<P: Parameters> Run<'_, P> {
 }
 
 impl<P: Parameters> Visit<'_, P> {
+    /// Lists the site's webhooks, of which each that may be ours can be read.
+    async fn list(&self, session: &mut Session<'_>) -> Result<Webhooks, TableauError> {
+        let Config { name_prefix, receiver, .. } = self.run.config;
+        session.list(|odd| name_prefix.may_own(odd, receiver)).await
+    }
+
     /// Compares, and reports what there is to change as if it were done.
     async fn plan(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
         let prefix = &self.run.config.name_prefix;
-        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired, session.list().await?);
-        (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
+        let Webhooks { readable, odd } = self.list(session).await?;
+        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired, readable);
+        self.report.unchanged = unchanged;
+        self.report.add_foreign(foreign, odd);
         changes.into_iter().for_each(|change| self.done(change));
         Ok(())
     }
@@ -132,15 +140,18 @@ impl<P: Parameters> Visit<'_, P> {
     /// Compares, changes, compares again, and has Tableau test what is new.
     async fn converge(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
         let prefix = &self.run.config.name_prefix;
-        let mut observed = session.list().await?;
+        let Webhooks { readable: mut observed, odd } = self.list(session).await?;
         self.look(session, &observed).await;
         let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
-        (self.report.unchanged, self.report.foreign) = (unchanged, foreign);
+        self.report.unchanged = unchanged;
+        self.report.add_foreign(foreign, odd);
         let mut may_repeat = true;
         let mut not_right = BTreeSet::new();
         while !changes.is_empty() {
             let uncertain = self.carry_out_all(session, changes, &mut not_right).await?;
-            observed = session.list().await?;
+            // Before there is another one to keep.
+            drop(observed);
+            observed = self.list(session).await?.readable;
             let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
             // What became of a change without a good answer, the list tells. What is missing is made, once more: never
             // without looking, or there would be two. What is left to do for the same webhook may be another thing, too: a
@@ -260,7 +271,7 @@ impl<P: Parameters> Visit<'_, P> {
     /// Has Tableau test every webhook of ours.
     async fn test_all(&mut self, session: &mut Session<'_>) -> Result<(), TableauError> {
         let is_ours = |webhook: &ObservedWebhook| self.run.config.name_prefix.event_of(&webhook.name).is_some();
-        let observed: Vec<_> = session.list().await?.into_iter().filter(is_ours).collect();
+        let observed: Vec<_> = self.list(session).await?.readable.into_iter().filter(is_ours).collect();
         let names = observed.iter().map(|webhook| webhook.name.clone()).collect();
         self.test(session, observed, &names).await;
         // Whoever asks for tests asks whether they succeed.

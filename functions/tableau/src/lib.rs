@@ -3,6 +3,7 @@
 mod wire;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     error::Error,
     fmt,
@@ -23,7 +24,7 @@ use shared::{
     sign_in::{self, NoPlaceForSignIns},
     site::SiteEntry,
     trouble::TroubleKind,
-    webhook::{DesiredWebhook, ObservedWebhook},
+    webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
 };
 use time::{
     OffsetDateTime, UtcOffset,
@@ -178,7 +179,7 @@ pub enum TableauError {
         /// The HTTP status.
         status: StatusCode,
         /// What is wrong with it.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
 }
 
@@ -308,6 +309,15 @@ pub struct OddJob {
     pub reason: String,
 }
 
+/// The webhooks of a site.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Webhooks {
+    /// Those that can be read, in the order of the list.
+    pub readable: Vec<ObservedWebhook>,
+    /// Names for the others, which are foreign.
+    pub odd: Vec<String>,
+}
+
 /// Which refreshes to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhichJobs {
@@ -339,9 +349,13 @@ struct Answer {
 
 impl Answer {
     fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>) -> Result<T, TableauError> {
-        let Self { call, status, body } = self;
-        let read = serde_json::from_str(body).map_err(|_| "it is not JSON").and_then(|value| read(&value));
-        read.map_err(|what| TableauError::Unreadable { call: Box::new(call.clone()), status: *status, what })
+        let read = serde_json::from_str(&self.body).map_err(|_| "it is not JSON").and_then(|value| read(&value));
+        read.map_err(|what| self.unreadable(what))
+    }
+
+    fn unreadable(&self, what: impl Into<Cow<'static, str>>) -> TableauError {
+        let Self { call, status, body: _ } = self;
+        TableauError::Unreadable { call: Box::new(call.clone()), status: *status, what: what.into() }
     }
 }
 
@@ -571,10 +585,10 @@ impl Session<'_> {
                 if different.len() == pagination.total {
                     break;
                 }
-                return answer.read(|_| Err("its pages do not add up to the number of jobs it names"));
+                return Err(answer.unreadable("its pages do not add up to the number of jobs it names"));
             }
             if page_is_empty {
-                return answer.read(|_| Err("it ends before the number of jobs it names"));
+                return Err(answer.unreadable("it ends before the number of jobs it names"));
             }
         }
         let mut sorted = RefreshJobs::default();
@@ -617,27 +631,48 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// As for every call; and a list that is not whole is none.
-    pub async fn list(&mut self) -> Result<Vec<ObservedWebhook>, TableauError> {
-        let mut webhooks = Vec::new();
-        let mut query = String::new();
+    /// As for every call; and a list that is not whole is none, nor is one with a webhook that cannot be read and may be
+    /// ours.
+    pub async fn list(&mut self, may_be_ours: impl Fn(&OddWebhook) -> bool) -> Result<Webhooks, TableauError> {
+        let (mut rows, mut query) = (Vec::new(), String::new());
         loop {
             let answer = self.call(Method::GET, &["webhooks"], &query, None).await?;
             let Page { webhooks: page, pagination } = answer.read(wire::read_page)?;
             let page_is_empty = page.is_empty();
-            webhooks.extend(page);
+            if let Some(odd) = page.iter().filter_map(|row| row.as_ref().err()).find(|odd| may_be_ours(odd)) {
+                let id = odd.id.as_ref().filter(|_| matches!(odd.name, OddName::Text(_)));
+                let id = id.map_or_else(String::new, |id| format!(" ({id})"));
+                return Err(answer.unreadable(format!("{}{id} {}", odd.title(), odd.what)));
+            }
+            rows.extend(page);
             let Some(pagination) = pagination else { break };
-            if webhooks.len() >= pagination.total {
-                let different: HashSet<_> = webhooks.iter().map(|webhook| &webhook.id).collect();
-                if different.len() == pagination.total {
+            if rows.len() >= pagination.total {
+                // One without an identifier is like no other.
+                let ids = rows.iter().filter_map(|row| match row {
+                    Ok(webhook) => Some(&webhook.id),
+                    Err(odd) => odd.id.as_ref(),
+                });
+                let (mut different, mut with_id) = (HashSet::new(), 0);
+                ids.for_each(|id| {
+                    different.insert(id);
+                    with_id += 1;
+                });
+                if rows.len() - with_id + different.len() == pagination.total {
                     break;
                 }
-                return answer.read(|_| Err("its pages do not add up to the number of webhooks it names"));
+                return Err(answer.unreadable("its pages do not add up to the number of webhooks it names"));
             }
             if page_is_empty {
-                return answer.read(|_| Err("it ends before the number of webhooks it names"));
+                return Err(answer.unreadable("it ends before the number of webhooks it names"));
             }
             query = format!("pageNumber={}&pageSize={}", pagination.number + 1, pagination.size);
+        }
+        let mut webhooks = Webhooks::default();
+        for row in rows {
+            match row {
+                Ok(webhook) => webhooks.readable.push(webhook),
+                Err(odd) => webhooks.odd.push(odd.title()),
+            }
         }
         Ok(webhooks)
     }

@@ -9,7 +9,7 @@ use shared::{
     notes::Notes,
     refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
     registration::RegistrationUrl,
-    webhook::{DesiredWebhook, ObservedWebhook},
+    webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -24,7 +24,7 @@ pub(crate) type Unreadable = &'static str;
 /// One page of a list of webhooks.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) webhooks: Vec<ObservedWebhook>,
+    pub(crate) webhooks: Vec<Result<ObservedWebhook, OddWebhook>>,
     pub(crate) pagination: Option<Pagination>,
 }
 
@@ -109,7 +109,8 @@ pub(crate) fn read_page(answer: &Value) -> Result<Page, Unreadable> {
         other: "it is no list of webhooks",
         not_a_list: "its webhooks are no list",
     };
-    Ok(Page { webhooks: webhooks.read(answer, read_webhook)?, pagination: read_pagination(answer)? })
+    let read = |webhook: &Value| Ok(read_webhook(webhook));
+    Ok(Page { webhooks: webhooks.read(answer, read)?, pagination: read_pagination(answer)? })
 }
 
 pub(crate) fn read_jobs(answer: &Value) -> Result<JobPage, Unreadable> {
@@ -229,34 +230,57 @@ fn number(value: &Value) -> Option<usize> {
     value.as_str().map_or_else(|| value.as_u64()?.try_into().ok(), |text| text.parse().ok())
 }
 
-fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
+/// One whose name or identifier is missing, or whose state is none that is known, is odd: whose it is decides what that
+/// means.
+fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, OddWebhook> {
     let text = |member: &str| webhook[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let is_enabled = match &webhook["isEnabled"] {
-        // Left out by the versions that cannot disable.
-        Value::Null => true,
-        Value::Bool(is_enabled) => *is_enabled,
-        Value::String(text) => text.parse().map_err(|_| "a webhook's isEnabled is neither true nor false")?,
-        _ => return Err("a webhook's isEnabled is neither true nor false"),
+    let id = text("id").or_else(|| webhook["id"].as_i64().map(|id| id.to_string()));
+    let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str();
+    let url = url.map(|url| RegistrationUrl::observed(url.to_owned()));
+    let odd = |name, what| Err(OddWebhook { name, id: id.clone(), url: url.clone(), what });
+    let name = match &webhook["name"] {
+        _ if !webhook.is_object() => return odd(OddName::Unreadable, "may be ours"),
+        Value::Null => return odd(OddName::None, "leads to our receiver"),
+        Value::String(name) if name.is_empty() => return odd(OddName::None, "leads to our receiver"),
+        Value::String(name) => name.clone(),
+        Value::Number(_) | Value::Bool(_) => return odd(OddName::Text(webhook["name"].to_string()), "has no name"),
+        Value::Array(_) | Value::Object(_) => return odd(OddName::Unreadable, "may be ours"),
     };
+    let Some(is_enabled) = read_switch(&webhook["isEnabled"]) else {
+        return odd(OddName::Text(name), "is neither enabled nor disabled");
+    };
+    if id.is_none() {
+        return odd(OddName::Text(name), "has no id");
+    }
     let source = webhook["webhook-source"].as_object().and_then(|source| source.keys().next());
     let event = match text("event") {
         Some(name) => name.parse().ok(),
         None => source.and_then(|element| Event::from_source_element(element)),
     };
-    let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str();
-    let url = url.map(|url| RegistrationUrl::observed(url.to_owned()));
     // Tableau's reason may quote the address, which is a secret and would be shown to people.
     let without_address = |reason: String| url.as_ref().map_or(reason.clone(), |url| url.removed_from(&reason));
     let status_change_reason = text("statusChangeReason").map(without_address);
-    Ok(ObservedWebhook {
-        id: text("id").ok_or("a webhook has no id")?,
-        name: text("name").ok_or("a webhook has no name")?,
-        event,
-        url,
-        is_enabled,
-        status_change_reason,
-        updated_at: text("updatedAt"),
-    })
+    let updated_at = text("updatedAt");
+    Ok(ObservedWebhook { id: id.unwrap_or_default(), name, event, url, is_enabled, status_change_reason, updated_at })
+}
+
+/// Whether something is switched on, `None` if that cannot be told. Left out by the versions that cannot switch off.
+fn read_switch(value: &Value) -> Option<bool> {
+    match value {
+        Value::Null => Some(true),
+        Value::Bool(is_on) => Some(*is_on),
+        Value::Number(number) => match number.as_u64() {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        },
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+        Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// The newest version of the API that a server speaks.
@@ -310,12 +334,12 @@ mod tests {
     use super::*;
 
     fn names(answer: &Value) -> Result<Vec<String>, Unreadable> {
-        Ok(read_page(answer)?.webhooks.into_iter().map(|webhook| webhook.name).collect())
+        Ok(read_page(answer)?.webhooks.into_iter().flatten().map(|webhook| webhook.name).collect())
     }
 
     fn one(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
         let page = read_page(&json!({ "webhooks": { "webhook": [webhook] } }))?;
-        page.webhooks.into_iter().next().ok_or("none")
+        page.webhooks.into_iter().flatten().next().ok_or("none")
     }
 
     #[test]
@@ -353,12 +377,40 @@ mod tests {
             json!({ "error": { "code": "500000" } }),
             json!({ "webhooks": "none" }),
             json!({ "webhooks": { "webhook": 1 } }),
-            json!({ "webhooks": { "webhook": [{ "name": "without id" }] } }),
-            json!({ "webhooks": { "webhook": [{ "id": "1", "name": "" }] } }),
-            json!({ "webhooks": { "webhook": [{ "id": "1", "name": "n", "isEnabled": "perhaps" }] } }),
             json!({ "webhooks": {}, "pagination": { "pageNumber": "one" } }),
         ] {
             assert!(names(&answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_switched_on_or_off_or_odd() {
+        for (value, is_enabled) in [
+            (json!(null), Some(true)),
+            (json!(true), Some(true)),
+            (json!("true"), Some(true)),
+            (json!("True"), Some(true)),
+            (json!(1), Some(true)),
+            (json!("1"), Some(true)),
+            (json!(false), Some(false)),
+            (json!("FALSE"), Some(false)),
+            (json!(0), Some(false)),
+            (json!("0"), Some(false)),
+            (json!(""), None),
+            (json!("perhaps"), None),
+            (json!(2), None),
+            (json!(1.5), None),
+            (json!([true]), None),
+            (json!({}), None),
+        ] {
+            let webhook = read_webhook(&json!({ "id": 7, "name": "n", "isEnabled": value }));
+            match (webhook, is_enabled) {
+                (Ok(webhook), Some(is_enabled)) => {
+                    assert_eq!((webhook.id.as_str(), webhook.is_enabled), ("7", is_enabled), "{value}");
+                }
+                (Err(odd), None) => assert_eq!(odd.what, "is neither enabled nor disabled", "{value}"),
+                (webhook, _) => panic!("{value}: {webhook:?}"),
+            }
         }
     }
 

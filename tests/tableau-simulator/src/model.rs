@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::event::Event;
 use time::OffsetDateTime;
 use tokio::task::AbortHandle;
@@ -150,6 +151,8 @@ pub struct Oddities {
     pub event_shape: EventShape,
     /// A webhook's URL is told with its host in upper case and the default port.
     pub urls_rewritten: bool,
+    /// Rows that a list of webhooks begins with, in JSON, whatever they are.
+    pub odd_webhooks: Vec<Value>,
     /// Lists come in pages of this many webhooks, and of no more jobs.
     pub page_size: Option<usize>,
     /// The last page is never there.

@@ -297,7 +297,8 @@ fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse::<usize>().ok())
     };
-    let mut webhooks: Vec<_> = site.webhooks.iter().map(|webhook| write_webhook(webhook, oddities)).collect();
+    let webhooks = site.webhooks.iter().map(|webhook| write_webhook(webhook, oddities));
+    let mut webhooks: Vec<_> = oddities.odd_webhooks.iter().cloned().chain(webhooks).collect();
     let mut answer = Map::new();
     if let Some(size) = oddities.page_size {
         let (number, total) = (parameter("pageNumber").unwrap_or(1), webhooks.len());

@@ -13,7 +13,7 @@ use end_to_end::{
     destination::Destination,
 };
 use reconciler::{reconciler::Failure, request::Action};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{event::Event, trouble::TroubleKind};
 use tableau_simulator::{
     model::{AccessToken, EmptyList, EventShape, Oddities, Site, Webhook},
@@ -219,6 +219,94 @@ async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone
     let left = site(&tableau, SITE, |site| site.webhooks.clone())?;
     assert!(foreign.iter().all(|webhook| left.contains(webhook)), "{left:?}");
     assert_eq!(declared.apply_to_first().await?.unchanged.len(), 3);
+    Ok(())
+}
+
+/// Rows of foreign webhooks, each odd in its way, and how the report calls them.
+fn odd_foreign_webhooks() -> Vec<(Value, &'static str)> {
+    let url = json!({ "webhook-destination-http": { "method": "POST", "url": "https://elsewhere.example/" } });
+    let with = |name: &str, value: Value| {
+        let mut row = json!({ "id": "f1", "name": "theirs", "isEnabled": true, "webhook-destination": url });
+        row[name] = value;
+        row
+    };
+    let mut without_name = with("id", json!("f1"));
+    without_name.as_object_mut().map(|row| row.remove("name"));
+    let mut without_id = with("name", json!("theirs"));
+    without_id.as_object_mut().map(|row| row.remove("id"));
+    let theirs = ["id", "isEnabled", "event", "webhook-source", "webhook-destination", "statusChangeReason", "owner"];
+    let mut rows: Vec<_> = theirs.map(|member| (with(member, Value::Null), "theirs")).into();
+    let odd = [json!(17), json!(-1), json!(1), json!("1"), json!(""), json!("yes"), json!({}), json!([1]), json!(true)];
+    for member in ["id", "isEnabled", "event"] {
+        rows.extend(odd.iter().map(|value| (with(member, value.clone()), "theirs")));
+    }
+    rows.extend([
+        (without_name, "a webhook without a name (f1)"),
+        (with("name", Value::Null), "a webhook without a name (f1)"),
+        (with("name", json!("")), "a webhook without a name (f1)"),
+        (with("name", json!(17)), "17"),
+        (with("name", json!(true)), "true"),
+        (without_id, "theirs"),
+        (json!({}), "a webhook without a name"),
+        (with("more", json!({ "members": [null, {}] })), "theirs"),
+        (with("webhook-source", json!("none")), "theirs"),
+        (with("webhook-destination", json!([null])), "theirs"),
+    ]);
+    rows
+}
+
+#[tokio::test]
+async fn a_foreign_webhook_however_odd_hinders_nothing() -> anyhow::Result<()> {
+    for (row, name) in odd_foreign_webhooks() {
+        for page_size in [None, Some(1)] {
+            let (tableau, declared) = one_site().await?;
+            site(&tableau, SITE, |site| {
+                site.oddities = Oddities { odd_webhooks: vec![row.clone()], page_size, ..Oddities::default() };
+            })?;
+            let report = declared.apply_to_first().await?;
+            assert_eq!((report.created.len(), report.errors), (3, vec![]), "{row}");
+            let report = declared.apply_to_first().await?;
+            assert_eq!((report.unchanged.len(), report.foreign), (3, vec![name.to_owned()]), "{row}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_that_may_be_ours_and_cannot_be_read_stops_its_site_and_is_named() -> anyhow::Result<()> {
+    let ours = json!({ "webhook-destination-http": { "url": "https://receiver.example:443/hooks/a/B/c2lnbmF0dXJl" } });
+    for (row, named) in [
+        (json!({ "name": "fan-ViewDeleted" }), "fan-ViewDeleted has no id"),
+        (json!({ "id": null, "name": "fan-ViewDeleted" }), "fan-ViewDeleted has no id"),
+        (json!({ "id": [], "name": "fan-ViewDeleted" }), "fan-ViewDeleted has no id"),
+        (
+            json!({ "id": "w1", "name": "fan-ViewDeleted", "isEnabled": "perhaps" }),
+            "fan-ViewDeleted (w1) is neither enabled nor disabled",
+        ),
+        (
+            json!({ "id": "w1", "name": "fan-ViewDeleted", "isEnabled": 2 }),
+            "fan-ViewDeleted (w1) is neither enabled nor disabled",
+        ),
+        (json!({ "id": "w1", "name": ["fan-ViewDeleted"] }), "a webhook whose name cannot be read (w1)"),
+        (json!({ "name": { "value": "fan-ViewDeleted" } }), "a webhook whose name cannot be read"),
+        (json!({ "id": "w1", "webhook-destination": ours }), "a webhook without a name (w1)"),
+        (json!({ "name": "", "webhook-destination": ours }), "a webhook without a name"),
+        (json!("fan-ViewDeleted"), "a webhook whose name cannot be read"),
+        (json!(17), "a webhook whose name cannot be read"),
+        (json!(null), "a webhook whose name cannot be read"),
+        (json!([]), "a webhook whose name cannot be read"),
+    ] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| {
+            site.oddities = Oddities { odd_webhooks: vec![row.clone()], ..Oddities::default() };
+        })?;
+        let report = declared.apply_to_first().await?;
+        let [error] = &report.errors[..] else { anyhow::bail!("{row}: {report:?}") };
+        assert!(error.to_string().contains(named), "{row}: {error}");
+        assert!(!error.to_string().contains("c2lnbmF0dXJl"), "{row}: {error}");
+        let calls = site(&tableau, SITE, |site| site.calls.clone())?;
+        assert_eq!(calls, ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"], "{row}");
+    }
     Ok(())
 }
 

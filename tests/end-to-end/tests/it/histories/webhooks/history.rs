@@ -9,6 +9,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 use reconciler::request::Action;
+use serde_json::{Value, json};
 use tableau_simulator::model::{EmptyList, EventShape, JobOddities, Oddities, TestBody};
 
 use super::super::{
@@ -218,8 +219,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         any::<bool>(),
         rarely(false, Just(true)),
         rarely(false, Just(true)),
-        any::<bool>(),
     );
+    let writing = (any::<bool>(), rarely(Vec::new(), subsequence(odd_webhooks(), 1..=3)));
     let problems = (
         rarely(None, Just(Some("/pod/api/3.27/auth/signin?from=elsewhere".to_owned()))),
         rarely(0, 1_usize..6),
@@ -233,7 +234,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         rarely(0, 1_u64..5),
         rarely(false, Just(true)),
     );
-    (shapes, problems).prop_map(|(shapes, problems)| {
+    (shapes, writing, problems).prop_map(|(shapes, writing, problems)| {
         let (
             empty_list,
             lone_object,
@@ -246,8 +247,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             test_status_code,
             token_is_shared,
             is_deleted,
-            urls_rewritten,
         ) = shapes;
+        let (urls_rewritten, odd_webhooks) = writing;
         let (
             sign_in_moved_to,
             too_many_requests,
@@ -267,6 +268,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             enabled_as_text,
             event_shape,
             urls_rewritten,
+            odd_webhooks,
             page_size,
             last_page_missing,
             sign_in_moved_to,
@@ -288,6 +290,15 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             jobs: JobOddities::default(),
         }
     })
+}
+
+/// Returns rows of webhooks that somebody else made, and that cannot be read in full.
+fn odd_webhooks() -> Vec<Value> {
+    vec![
+        json!({ "id": 4711, "isEnabled": "1", "name": "someone's" }),
+        json!({ "id": "odd", "name": null, "event": null, "webhook-destination": null }),
+        json!({ "name": "without an identifier", "isEnabled": [] }),
+    ]
 }
 
 fn any_run() -> impl Strategy<Value = Run> {
