@@ -1,5 +1,6 @@
 //! Tableau's REST API, as far as webhooks and what they did not tell need it.
 
+mod answer;
 mod wire;
 
 use std::{
@@ -30,12 +31,11 @@ use time::{
     OffsetDateTime, UtcOffset,
     format_description::well_known::{Rfc2822, Rfc3339},
 };
-use tokio::{
-    sync::OnceCell,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
+pub use answer::SITES_AT_ONCE;
+use answer::{Interrupted, SHARE};
 use wire::{Credentials, Job, JobPage, Listed, Page, REFRESHES};
 
 /// The newest version whose answers are known to be read here.
@@ -57,8 +57,21 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// How long a connection to Tableau may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a call to Tableau may take: its REST API has been seen to take several seconds.
+/// How long a call to Tableau may take, to the end of its answer: its REST API has been seen to take several seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of a session's time is kept for ending it.
+const SIGN_OUT_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection is kept for the next call. What waits longer can make another; and what a server made it take in
+/// memory is given back.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait when Tableau asks for patience and does not say for how long; twice as long the second time.
+const UNTOLD_WAIT: Duration = Duration::from_secs(15);
+
+/// How far a server's clock can be off. A time that is further off is none.
+const MOST_AHEAD: time::Duration = time::Duration::days(366);
 
 /// Named so that a Tableau administrator finds us in the server's logs.
 const USER_AGENT: &str = concat!("tableau-fanout/", env!("CARGO_PKG_VERSION"));
@@ -83,6 +96,9 @@ const NO_SUCH_WEBHOOK: &str = "400113";
 
 /// How many jobs Tableau lists on a page at most.
 const JOBS_ON_A_PAGE: usize = 1000;
+
+/// How many pages a list may have: more than fit into a site's share of the memory, if they are full.
+const MOST_PAGES: usize = 100;
 
 /// A version of the REST API: major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +130,10 @@ impl Call {
         self.method != Method::POST || !self.url.path().ends_with("/webhooks")
     }
 
+    fn is_sign_in(&self) -> bool {
+        self.is_redirected || self.url.path().ends_with("/auth/signin")
+    }
+
     /// Whether it is worth waiting for when Tableau asks for patience. What jobs tell, the next run learns as well.
     fn is_worth_waiting_for(&self) -> bool {
         !self.url.path_segments().is_some_and(|mut segments| segments.any(|segment| segment == "jobs"))
@@ -140,6 +160,12 @@ pub enum TableauError {
         call: Box<Call>,
         /// Why.
         source: reqwest::Error,
+    },
+    /// There was no answer before the time of the session was over, so there is no telling either.
+    #[error("{call} had not been answered when the time was over")]
+    OutOfTime {
+        /// The call.
+        call: Box<Call>,
     },
     /// Tableau refused.
     #[error("{call} was answered with {status}{}: {text}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
@@ -192,14 +218,14 @@ impl TableauError {
                     && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]
                         .contains(status)
             }
-            Self::NoAnswer { .. } | Self::Redirected { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => false,
+            _ => false,
         }
     }
 
     /// Whether there is no telling if Tableau carried the call out.
     pub fn is_uncertain(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } | Self::Unreadable { .. } => true,
+            Self::NoAnswer { .. } | Self::OutOfTime { .. } | Self::Unreadable { .. } => true,
             Self::Refused { status, .. } => status.is_server_error(),
             Self::Redirected { .. } | Self::TooOld { .. } => false,
         }
@@ -213,8 +239,14 @@ impl TableauError {
             (_, Some(NOT_AN_ADMINISTRATOR)) => TroubleKind::NotAdministrator,
             (_, Some(NO_SUCH_SITE)) => TroubleKind::SiteNotFound,
             (Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }, _) => TroubleKind::TooManyRequests,
+            // Without a code that is known.
+            (Self::Refused { status: StatusCode::UNAUTHORIZED, call, .. }, _) if call.is_sign_in() => {
+                TroubleKind::TokenRefused
+            }
+            (Self::Refused { status: StatusCode::UNAUTHORIZED, .. }, _) => TroubleKind::TokenShared,
             (Self::NoAnswer { source, .. }, _) if is_about_trust(source) => TroubleKind::CertificateNotTrusted,
             (Self::NoAnswer { .. }, _) => TroubleKind::ServerUnreachable,
+            (Self::OutOfTime { .. }, _) => TroubleKind::OutOfTime,
             (Self::Redirected { .. }, _) => TroubleKind::SignInRedirected,
             (Self::TooOld { .. }, _) => TroubleKind::ServerTooOld,
             (Self::Refused { .. } | Self::Unreadable { .. }, _) => TroubleKind::ServerFailed,
@@ -225,12 +257,22 @@ impl TableauError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => code.as_deref(),
-            Self::NoAnswer { .. } | Self::Redirected { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => None,
+            _ => None,
         }
     }
 
     fn has_code(&self, wanted: &str) -> bool {
         self.code() == Some(wanted)
+    }
+
+    /// Whether a session ended: the only reason for such a status once there is one, however the answer puts it.
+    fn says_that_session_is_gone(&self) -> bool {
+        match self {
+            Self::Refused { status, call, .. } => {
+                self.has_code(SESSION_GONE) || (*status == StatusCode::UNAUTHORIZED && !call.is_sign_in())
+            }
+            _ => false,
+        }
     }
 }
 
@@ -244,7 +286,7 @@ fn is_about_trust(error: &reqwest::Error) -> bool {
 pub struct Tableau {
     connections: Arc<Mutex<Connections>>,
     /// The version to speak with each server, once it was asked. A server that is upgraded keeps serving the old ones.
-    versions: Arc<Mutex<HashMap<Url, Arc<OnceCell<ApiVersion>>>>>,
+    versions: Arc<Mutex<HashMap<Url, ApiVersion>>>,
 }
 
 /// Connections, and the authorities (PEM) that they trust besides the public ones.
@@ -273,7 +315,16 @@ struct Received {
     retry_after: Option<Duration>,
     /// How far the server's clock is ahead of ours, if it tells the time.
     ahead: Option<time::Duration>,
-    body: String,
+    body: Vec<u8>,
+}
+
+/// Within what a call stays.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Until when there may be an answer.
+    deadline: Instant,
+    /// How many bytes it may have.
+    room: usize,
 }
 
 /// A refresh that has ended, as a list of jobs tells of it.
@@ -338,18 +389,20 @@ pub struct Session<'a> {
     renewed: bool,
     ahead: Option<time::Duration>,
     deadline: Instant,
+    /// How much of the site's share of the memory is not taken by the pages of a list so far.
+    room: usize,
 }
 
 /// An answer with a status of success.
 struct Answer {
     call: Call,
     status: StatusCode,
-    body: String,
+    body: Vec<u8>,
 }
 
 impl Answer {
     fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>) -> Result<T, TableauError> {
-        let read = serde_json::from_str(&self.body).map_err(|_| "it is not JSON").and_then(|value| read(&value));
+        let read = answer::parse(&self.body).and_then(|value| read(&value));
         read.map_err(|what| self.unreadable(what))
     }
 
@@ -409,26 +462,38 @@ impl Tableau {
     pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry, deadline: Instant) -> Result<Session<'a>, TableauError> {
         let version = self.version(&entry.server, deadline).await?;
         let (server, credentials) = self.credentials(entry, version, deadline).await?;
-        Ok(Session { tableau: self, entry, server, version, credentials, renewed: false, ahead: None, deadline })
+        let (renewed, ahead, room) = (false, None, SHARE);
+        Ok(Session { tableau: self, entry, server, version, credentials, renewed, ahead, deadline, room })
     }
 
-    /// The newest version that the server and we know. Asked once for each server.
+    /// The newest version that the server and we know. Asked until it is told.
     async fn version(&self, server: &Url, deadline: Instant) -> Result<ApiVersion, TableauError> {
         // Nothing that could panic runs under the lock.
-        let known =
-            self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(server.clone()).or_default().clone();
-        let ask = async || {
-            let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]));
-            let received = self.exchange(&call, None, None, deadline).await?;
-            let answer = checked(call, received.status, received.body, &[]);
-            // A server that does not tell is served with the oldest, which every one speaks.
-            let newest = answer.and_then(|answer| answer.read(wire::read_version)).unwrap_or(OLDEST);
-            if newest < OLDEST {
-                return Err(TableauError::TooOld { server: server.clone(), version: newest });
+        let versions = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = versions().get(server) {
+            return Ok(*version);
+        }
+        let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]));
+        let newest = match self.exchange(&call, None, None, Bounds { deadline, room: SHARE }).await {
+            Ok(Received { status, body, .. }) => {
+                checked(call, status, body, &[]).and_then(|it| it.read(wire::read_version))
             }
-            Ok(newest.min(NEWEST))
+            Err(error @ TableauError::Unreadable { .. }) => Err(error),
+            Err(error) => return Err(error),
         };
-        known.get_or_try_init(ask).await.copied()
+        let newest = match newest {
+            Ok(newest) => newest,
+            // One that does not tell is served with the oldest, which every one speaks, and asked again by the next run.
+            Err(error) => {
+                tracing::info!(%error, "a server does not tell which versions it speaks");
+                return Ok(OLDEST);
+            }
+        };
+        if newest < OLDEST {
+            return Err(TableauError::TooOld { server: server.clone(), version: newest });
+        }
+        versions().insert(server.clone(), newest.min(NEWEST));
+        Ok(newest.min(NEWEST))
     }
 
     async fn credentials(
@@ -443,7 +508,7 @@ impl Tableau {
         let mut redirects = 0;
         loop {
             let Received { status, location, body: text, .. } =
-                self.exchange(&call, None, Some(&body), deadline).await?;
+                self.exchange(&call, None, Some(&body), Bounds { deadline, room: SHARE }).await?;
             // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
             if let Some(location) = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS) {
                 let to = sign_in::redirected(&entry.server, &call.url, &location);
@@ -465,25 +530,27 @@ impl Tableau {
         call: &Call,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
-        deadline: Instant,
+        bounds: Bounds,
     ) -> Result<Received, TableauError> {
         let mut attempt = 1;
         loop {
-            let result = self.attempt(call, token, body).await;
-            let backoff = FIRST_BACKOFF * 2_u32.pow(attempt - 1);
+            let result = self.attempt(call, token, body, bounds).await;
+            let longer = 2_u32.pow(attempt - 1);
+            let backoff = || call.is_repeatable().then(|| shortened(FIRST_BACKOFF * longer));
             let wait = match &result {
                 Ok(Received { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) => {
-                    retry_after.filter(|_| call.is_worth_waiting_for())
+                    let wait = retry_after.unwrap_or_else(|| shortened(UNTOLD_WAIT * longer));
+                    Some(wait).filter(|_| call.is_worth_waiting_for())
                 }
-                Ok(Received { status, .. }) if status.is_server_error() => {
-                    call.is_repeatable().then(|| shortened(backoff))
-                }
-                Ok(_) => None,
-                Err(_) => call.is_repeatable().then(|| shortened(backoff)),
+                Ok(Received { status, .. }) if status.is_server_error() => backoff(),
+                Err(TableauError::NoAnswer { .. }) => backoff(),
+                // What is too long, too slow or too late would be so again.
+                Ok(_) | Err(_) => None,
             };
             // What is waited for must still be worth it: a call may take its whole time.
-            let wait = wait.filter(|wait| attempt < MOST_ATTEMPTS && Instant::now() + *wait + CALL_TIMEOUT < deadline);
-            let Some(wait) = wait else { return result };
+            let fits =
+                |wait: &Duration| attempt < MOST_ATTEMPTS && Instant::now() + *wait + CALL_TIMEOUT < bounds.deadline;
+            let Some(wait) = wait.filter(fits) else { return result };
             tracing::info!(%call, attempt, wait_ms = wait.as_millis(), "the call is made again");
             sleep(wait).await;
             attempt += 1;
@@ -495,11 +562,19 @@ impl Tableau {
         call: &Call,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
+        Bounds { deadline, room }: Bounds,
     ) -> Result<Received, TableauError> {
-        let no_answer = |error: reqwest::Error| TableauError::NoAnswer {
-            call: Box::new(call.clone()),
-            source: error.without_url(),
+        let call_of = || Box::new(call.clone());
+        let time = CALL_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+        let no_answer = |error: reqwest::Error| match error {
+            error if error.is_timeout() && !error.is_connect() && time < CALL_TIMEOUT => {
+                TableauError::OutOfTime { call: call_of() }
+            }
+            error => TableauError::NoAnswer { call: call_of(), source: error.without_url() },
         };
+        if time.is_zero() {
+            return Err(TableauError::OutOfTime { call: call_of() });
+        }
         let http = self.connections().http.clone();
         let mut request = http.request(call.method.clone(), call.url.clone()).header(ACCEPT, "application/json");
         if let Some(token) = token {
@@ -508,17 +583,25 @@ impl Tableau {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(no_answer)?;
+        let mut response = request.timeout(time).send().await.map_err(no_answer)?;
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (location, retry_after): (Option<String>, Option<String>) = (text(LOCATION), text(RETRY_AFTER));
         let status = response.status();
         // The server wrote the time when it began to answer, to the second.
+        let now = OffsetDateTime::now_utc();
         let date = text(DATE).and_then(|date| OffsetDateTime::parse(&date, &Rfc2822).ok());
-        let ahead = date.map(|date| date - OffsetDateTime::now_utc());
-        let body = response.text().await.map_err(no_answer)?;
-        // No number that a header can hold is to be more than the clock can.
-        let seconds = retry_after.and_then(|seconds| seconds.parse::<u32>().ok());
-        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into())).or_else(|| wire::read_wait(&body));
+        let ahead = date.map(|date| date - now).filter(|ahead| ahead.abs() < MOST_AHEAD);
+        let unreadable =
+            |what: wire::Unreadable| TableauError::Unreadable { call: call_of(), status, what: what.into() };
+        let body = match answer::receive(&mut response, room).await {
+            Ok(body) => body,
+            Err(Interrupted::Failed(error)) if error.is_timeout() && time == CALL_TIMEOUT => {
+                return Err(unreadable("it does not come to its end in time"));
+            }
+            Err(Interrupted::Failed(error)) => return Err(no_answer(error)),
+            Err(Interrupted::Unreadable(what)) => return Err(unreadable(what)),
+        };
+        let retry_after = wire::read_retry_after(retry_after.as_deref(), now + ahead.unwrap_or_default(), &body);
         Ok(Received { status, location, retry_after, ahead, body })
     }
 }
@@ -528,6 +611,7 @@ fn client(authorities: Vec<Certificate>) -> reqwest::Result<Client> {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .user_agent(USER_AGENT)
         // A redirected POST would become a GET; and no token is to follow wherever an answer points.
         .redirect(Policy::none())
@@ -573,11 +657,13 @@ impl Session<'_> {
             REFRESHES.join(",")
         );
         let mut jobs = Vec::new();
+        self.room = SHARE;
         for number in 1.. {
             let query = format!("{filter}&pageSize={JOBS_ON_A_PAGE}&pageNumber={number}");
             let answer = self.call(Method::GET, &["jobs"], &query, None).await?;
             let JobPage { jobs: page, pagination } = answer.read(wire::read_jobs)?;
             let page_is_empty = page.is_empty();
+            self.keep(&answer, number, page.iter().map(|job| size_of::<Job>() + 2 * job.id.len()))?;
             jobs.extend(page);
             let Some(pagination) = pagination else { break };
             if jobs.len() >= pagination.total {
@@ -635,7 +721,8 @@ impl Session<'_> {
     /// ours.
     pub async fn list(&mut self, may_be_ours: impl Fn(&OddWebhook) -> bool) -> Result<Webhooks, TableauError> {
         let (mut rows, mut query) = (Vec::new(), String::new());
-        loop {
+        self.room = SHARE;
+        for number in 1.. {
             let answer = self.call(Method::GET, &["webhooks"], &query, None).await?;
             let Page { webhooks: page, pagination } = answer.read(wire::read_page)?;
             let page_is_empty = page.is_empty();
@@ -644,6 +731,7 @@ impl Session<'_> {
                 let id = id.map_or_else(String::new, |id| format!(" ({id})"));
                 return Err(answer.unreadable(format!("{}{id} {}", odd.title(), odd.what)));
             }
+            self.keep(&answer, number, page.iter().map(wire::size_of_row))?;
             rows.extend(page);
             let Some(pagination) = pagination else { break };
             if rows.len() >= pagination.total {
@@ -665,7 +753,7 @@ impl Session<'_> {
             if page_is_empty {
                 return Err(answer.unreadable("it ends before the number of webhooks it names"));
             }
-            query = format!("pageNumber={}&pageSize={}", pagination.number + 1, pagination.size);
+            query = format!("pageNumber={}&pageSize={}", number + 1, pagination.size);
         }
         let mut webhooks = Webhooks::default();
         for row in rows {
@@ -675,6 +763,18 @@ impl Session<'_> {
             }
         }
         Ok(webhooks)
+    }
+
+    /// Takes what the items of a page take in memory from the site's share.
+    fn keep(&mut self, answer: &Answer, page: usize, items: impl Iterator<Item = usize>) -> Result<(), TableauError> {
+        if page > MOST_PAGES {
+            return Err(answer.unreadable(format!("the list does not end within {MOST_PAGES} pages")));
+        }
+        match self.room.checked_sub(items.sum()) {
+            Some(room) => self.room = room,
+            None => return Err(answer.unreadable("the list holds more than there is memory for")),
+        }
+        Ok(())
     }
 
     /// Makes a webhook.
@@ -726,8 +826,8 @@ impl Session<'_> {
     /// As for every call.
     pub async fn sign_out(mut self) -> Result<(), TableauError> {
         let call = Call::new(Method::POST, api(&self.server, self.version, &["auth", "signout"]));
-        match self.attempt(call, None).await {
-            Err(error) if error.has_code(SESSION_GONE) => Ok(()),
+        match self.attempt(call, None, self.deadline).await {
+            Err(error) if error.says_that_session_is_gone() => Ok(()),
             answer => answer.map(drop),
         }
     }
@@ -744,23 +844,30 @@ impl Session<'_> {
             let path = [&["sites", &self.credentials.site_id], path].concat();
             let mut url = api(&self.server, self.version, &path);
             url.set_query(Some(query).filter(|query| !query.is_empty()));
-            let result = self.attempt(Call::new(method.clone(), url), webhook).await;
+            let deadline = self.deadline.checked_sub(SIGN_OUT_TIME).unwrap_or(self.deadline);
+            let result = self.attempt(Call::new(method.clone(), url), webhook, deadline).await;
             match result {
-                Err(error) if error.has_code(SESSION_GONE) && !self.renewed => {
+                Err(error) if error.says_that_session_is_gone() && !self.renewed => {
                     self.renewed = true;
                     (self.server, self.credentials) =
-                        self.tableau.credentials(self.entry, self.version, self.deadline).await?;
+                        self.tableau.credentials(self.entry, self.version, deadline).await?;
                 }
                 result => return result,
             }
         }
     }
 
-    async fn attempt(&mut self, call: Call, webhook: Option<&DesiredWebhook>) -> Result<Answer, TableauError> {
+    async fn attempt(
+        &mut self,
+        call: Call,
+        webhook: Option<&DesiredWebhook>,
+        deadline: Instant,
+    ) -> Result<Answer, TableauError> {
         let token = &self.credentials.token;
         let body = webhook.map(wire::webhook);
+        let bounds = Bounds { deadline, room: self.room };
         let Received { status, ahead, body, .. } =
-            self.tableau.exchange(&call, Some(token), body.as_ref(), self.deadline).await?;
+            self.tableau.exchange(&call, Some(token), body.as_ref(), bounds).await?;
         self.ahead = ahead.or(self.ahead);
         let url = webhook.map_or("", |webhook| webhook.url.expose());
         checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
@@ -768,11 +875,12 @@ impl Session<'_> {
 }
 
 /// Tells success from refusal. An answer may quote what it was sent: none of the secrets gets into the error.
-fn checked(call: Call, status: StatusCode, body: String, secrets: &[&str]) -> Result<Answer, TableauError> {
+fn checked(call: Call, status: StatusCode, body: Vec<u8>, secrets: &[&str]) -> Result<Answer, TableauError> {
     if status.is_success() {
         return Ok(Answer { call, status, body });
     }
     let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+    let body = String::from_utf8_lossy(&body).into_owned();
     let body = secrets.fold(body, |body, secret| body.replace(secret, "[redacted]"));
     let (code, text) = wire::read_error(&body);
     Err(TableauError::Refused { call: Box::new(call), status, code, text })

@@ -11,9 +11,12 @@ use shared::{
     registration::RegistrationUrl,
     webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{
+    OffsetDateTime, UtcOffset,
+    format_description::well_known::{Rfc2822, Rfc3339},
+};
 
-use crate::{ApiVersion, EndedJob};
+use crate::{ApiVersion, EndedJob, answer};
 
 /// What the jobs of extract refreshes are called, full and incremental.
 pub(crate) const REFRESHES: [&str; 2] = ["refresh_extracts", "increment_extracts"];
@@ -175,7 +178,9 @@ fn read_job(job: &Value) -> Result<Job, Unreadable> {
 }
 
 fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "it has a time that is none")
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+    // Who shows it or reckons with it must not find that it is none here.
+    time.and_then(|time| time.checked_to_offset(UtcOffset::UTC)).ok_or("it has a time that is none")
 }
 
 /// What a job says in full.
@@ -233,7 +238,7 @@ fn number(value: &Value) -> Option<usize> {
 /// One whose name or identifier is missing, or whose state is none that is known, is odd: whose it is decides what that
 /// means.
 fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, OddWebhook> {
-    let text = |member: &str| webhook[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |member: &str| webhook[member].as_str().filter(|text| !text.is_empty()).map(within_bounds);
     let id = text("id").or_else(|| webhook["id"].as_i64().map(|id| id.to_string()));
     let url = webhook["webhook-destination"]["webhook-destination-http"]["url"].as_str();
     let url = url.map(|url| RegistrationUrl::observed(url.to_owned()));
@@ -242,7 +247,7 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, OddWebhook> {
         _ if !webhook.is_object() => return odd(OddName::Unreadable, "may be ours"),
         Value::Null => return odd(OddName::None, "leads to our receiver"),
         Value::String(name) if name.is_empty() => return odd(OddName::None, "leads to our receiver"),
-        Value::String(name) => name.clone(),
+        Value::String(name) => within_bounds(name),
         Value::Number(_) | Value::Bool(_) => return odd(OddName::Text(webhook["name"].to_string()), "has no name"),
         Value::Array(_) | Value::Object(_) => return odd(OddName::Unreadable, "may be ours"),
     };
@@ -262,6 +267,37 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, OddWebhook> {
     let status_change_reason = text("statusChangeReason").map(without_address);
     let updated_at = text("updatedAt");
     Ok(ObservedWebhook { id: id.unwrap_or_default(), name, event, url, is_enabled, status_change_reason, updated_at })
+}
+
+/// The most characters of a webhook's member that are kept. Ours have fewer, and others' are only shown.
+const WEBHOOK_CHARACTERS: usize = 500;
+
+/// A text, cut off where it is longer than any of ours, with a mark that none of ours has.
+fn within_bounds(text: &str) -> String {
+    match text.char_indices().nth(WEBHOOK_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// What a row of a list of webhooks takes in memory.
+pub(crate) fn size_of_row(row: &Result<ObservedWebhook, OddWebhook>) -> usize {
+    let length = |text: Option<&String>| text.map_or(0, String::len);
+    let url = |url: &Option<RegistrationUrl>| url.as_ref().map_or(0, |url| url.expose().len());
+    let texts = match row {
+        Ok(ObservedWebhook { id, name, event, url: to, is_enabled: _, status_change_reason: reason, updated_at }) => {
+            let event = event.as_ref().map_or(0, |event| event.as_str().len());
+            id.len() + name.len() + event + url(to) + length(reason.as_ref()) + length(updated_at.as_ref())
+        }
+        Err(OddWebhook { name, id, url: to, what: _ }) => {
+            let name = match name {
+                OddName::Text(name) => name.len(),
+                OddName::None | OddName::Unreadable => 0,
+            };
+            name + length(id.as_ref()) + url(to)
+        }
+    };
+    size_of_val(row) + texts
 }
 
 /// Whether something is switched on, `None` if that cannot be told. Left out by the versions that cannot switch off.
@@ -290,17 +326,66 @@ pub(crate) fn read_version(answer: &Value) -> Result<ApiVersion, Unreadable> {
     numbers.ok_or("it names no version of the REST API")
 }
 
-/// How long Tableau asks to wait, which it writes into a text: "retry after 29 minutes".
-pub(crate) fn read_wait(body: &str) -> Option<Duration> {
-    let mut words = body.split_once("retry after ")?.1.split(|character: char| !character.is_ascii_alphanumeric());
-    let number: u32 = words.next()?.parse().ok()?;
-    let unit = match words.next()?.trim_end_matches('s') {
-        "second" => 1,
-        "minute" => 60,
-        "hour" => 3600,
-        _ => return None,
+/// How long Tableau asks to wait: by a header with seconds or a date, or in the text. `now` is the server's time.
+pub(crate) fn read_retry_after(header: Option<&str>, now: OffsetDateTime, body: &[u8]) -> Option<Duration> {
+    let header = header.unwrap_or_default().trim();
+    // No number that a header can hold is to be more than the clock can.
+    let seconds = || header.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()));
+    let date = || {
+        let wait = OffsetDateTime::parse(header, &Rfc2822).ok()? - now;
+        // A date that is past is no reason to wait.
+        Some(wait.try_into().unwrap_or_default())
     };
-    Some(Duration::from_secs(unit) * number)
+    let beginning = &body[..body.len().min(LONGEST_WORDS)];
+    seconds().or_else(date).or_else(|| read_wait(&String::from_utf8_lossy(beginning)))
+}
+
+/// How far into an answer it is looked for a wait.
+const LONGEST_WORDS: usize = 4096;
+
+/// Words before a time to wait, and words that may stand between them and it.
+const WAITING: [&str; 5] = ["retry", "again", "wait", "after", "retryafter"];
+const BETWEEN: [&str; 11] = ["in", "for", "at", "least", "about", "another", "the", "next", "until", "of", "minimum"];
+
+/// How long to wait by a text: "retry after 29 minutes", "please try again in 30s", `"retryAfter": 5`.
+fn read_wait(text: &str) -> Option<Duration> {
+    let text = text.to_ascii_lowercase();
+    let mut words = text.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut is_about_waiting = false;
+    while let Some(word) = words.next() {
+        if WAITING.contains(&word) {
+            is_about_waiting = true;
+            continue;
+        }
+        let digits = word.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+        let number = match word {
+            "a" | "an" | "one" => Some(1),
+            _ => digits.parse::<u32>().ok(),
+        };
+        match number.filter(|_| is_about_waiting) {
+            Some(number) => {
+                // The unit may follow at once, as in 30s, or be left out; and what follows may be the rest of a date.
+                let unit = Some(&word[digits.len()..]).filter(|unit| !unit.is_empty() && !digits.is_empty());
+                let unit = unit.or_else(|| words.clone().next()).unwrap_or_default();
+                let is_left_out = !digits.is_empty() && !unit.starts_with(|it: char| it.is_ascii_digit());
+                let seconds = seconds_in(unit).or_else(|| is_left_out.then_some(1));
+                return seconds.map(|seconds| Duration::from_secs(seconds) * number);
+            }
+            None if BETWEEN.contains(&word) => {}
+            None => is_about_waiting = false,
+        }
+    }
+    None
+}
+
+fn seconds_in(unit: &str) -> Option<u64> {
+    match unit {
+        "s" | "sec" | "secs" | "second" | "seconds" => Some(1),
+        "m" | "min" | "mins" | "minute" | "minutes" => Some(60),
+        "h" | "hr" | "hrs" | "hour" | "hours" => Some(3600),
+        "d" | "day" | "days" => Some(86400),
+        _ => None,
+    }
 }
 
 /// The HTTP status that the destination of a test answered with, `None` if it did not answer.
@@ -311,26 +396,67 @@ pub(crate) fn read_test(answer: &Value) -> Result<Option<u16>, Unreadable> {
     Ok(number(status).and_then(|status| status.try_into().ok()))
 }
 
+/// How much of what an error says is shown.
+const ERROR_CHARACTERS: usize = 200;
+
 /// What Tableau says of an error: its code, if there is one, and a text for people.
 ///
 /// The body should be JSON and may be XML, an HTML page of something in between, or empty.
 pub(crate) fn read_error(body: &str) -> (Option<String>, String) {
-    if let Ok(error) = serde_json::from_str::<Value>(body)
-        && let Some(code) = error["error"]["code"].as_str()
+    if let Ok(answer) = answer::parse(body.as_bytes())
+        && let Some((code, error)) = find_error(&answer, ERROR_DEPTH)
     {
-        let text = |member: &str| error["error"][member].as_str().unwrap_or_default();
-        return (Some(code.to_owned()), format!("{}: {}", text("summary"), text("detail")));
+        let text = |member: &str| one_line(error[member].as_str().unwrap_or_default());
+        return (Some(code), format!("{}: {}", text("summary"), text("detail")));
     }
-    let xml_code = body.split_once("<error code=\"").and_then(|(_, rest)| rest.split_once('"'));
-    let code = xml_code.map(|(code, _)| code.to_owned());
-    // Enough to recognise a page by, on one line.
-    let text: Vec<&str> = body.split_whitespace().collect();
-    let text: String = text.join(" ").chars().take(200).collect();
+    let xml_code = body.split_once("<error code=").and_then(|(_, rest)| rest.get(1..)?.split_once(['"', '\'']));
+    let code = xml_code.map(|(code, _)| code.to_owned()).filter(|code| is_code(code));
+    // Enough to recognise a page by.
+    let text = one_line(body);
     (code, if text.is_empty() { "no explanation".to_owned() } else { text })
+}
+
+/// How deep an error is looked for in what is wrapped around it.
+const ERROR_DEPTH: usize = 4;
+
+/// Finds an error with a code, which may be a number.
+fn find_error(answer: &Value, depth: usize) -> Option<(String, &Value)> {
+    let depth = depth.checked_sub(1)?;
+    let code = match &answer["code"] {
+        Value::String(code) => Some(code.trim().to_owned()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    };
+    match (code.filter(|code| is_code(code)), answer) {
+        (Some(code), _) => Some((code, answer)),
+        (None, Value::Object(members)) => members.values().find_map(|member| find_error(member, depth)),
+        (None, Value::Array(items)) => items.iter().find_map(|item| find_error(item, depth)),
+        (None, _) => None,
+    }
+}
+
+/// Tableau's codes have six digits; whatever has another form is a code of somebody else's.
+fn is_code(code: &str) -> bool {
+    code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The beginning of a text, on one line.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let space = if line.is_empty() { "" } else { " " };
+        line.extend(space.chars().chain(word.chars()).take(ERROR_CHARACTERS));
+        if line.chars().count() >= ERROR_CHARACTERS {
+            break;
+        }
+    }
+    line.chars().take(ERROR_CHARACTERS).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use time::macros::datetime;
+
     use super::*;
 
     fn names(answer: &Value) -> Result<Vec<String>, Unreadable> {
@@ -548,10 +674,45 @@ mod tests {
             ("Too many requests, retry after 29 minutes.", Some(29 * 60)),
             ("retry after 1 second", Some(1)),
             ("retry after 2 hours", Some(7200)),
+            ("Retry After 30s.", Some(30)),
+            ("RETRY-AFTER: 5", Some(5)),
+            (r#"{"error":{"retryAfter":7,"code":"429000"}}"#, Some(7)),
+            ("Limit of 100 requests in 60 seconds reached. Please try again in about 5 minutes.", Some(300)),
+            ("You must wait at least 12 sec before another call", Some(12)),
+            ("Wait an hour", Some(3600)),
+            ("try again in one minute", Some(60)),
+            ("retry after 3 days", Some(3 * 86400)),
+            ("retry after 4294967295 days", Some(4_294_967_295 * 86400)),
+            ("retry after 99999999999 seconds", None),
+            ("retry after 2026-05-21T08:00:00Z", None),
             ("retry after a while", None),
-            ("retry later", None),
+            ("retry later, code 429000", None),
+            ("429000: Too Many Requests", None),
+            ("after all, wait", None),
+            ("", None),
         ] {
             assert_eq!(read_wait(text), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_from_the_header_first_and_as_a_date_by_the_servers_clock() {
+        let now = datetime!(2026-05-21 08:00:00 UTC);
+        let text = b"retry after 29 minutes";
+        for (header, body, seconds) in [
+            (Some("120"), &text[..], Some(120)),
+            (Some(" 0 "), text, Some(0)),
+            (Some("Thu, 21 May 2026 08:00:45 GMT"), text, Some(45)),
+            (Some("Thu, 21 May 2026 07:00:00 GMT"), text, Some(0)),
+            (Some("Fri, 31 Dec 9999 23:59:59 GMT"), text, Some(251_622_950_399)),
+            (Some("soon"), text, Some(29 * 60)),
+            (Some("-1"), text, Some(29 * 60)),
+            (Some("99999999999"), text, Some(29 * 60)),
+            (None, text, Some(29 * 60)),
+            (Some("soon"), b"\xff\xfe", None),
+            (None, b"", None),
+        ] {
+            assert_eq!(read_retry_after(header, now, body), seconds.map(Duration::from_secs), "{header:?}");
         }
     }
 
@@ -561,6 +722,28 @@ mod tests {
         assert_eq!(read_error(json), (Some("404000".to_owned()), "Resource Not Found: no such site".to_owned()));
         let xml = r#"<tsResponse><error code="401002"><summary>Unauthorized</summary></error></tsResponse>"#;
         assert_eq!(read_error(xml).0.as_deref(), Some("401002"));
+        for json in [
+            r#"{"error":{"summary":"S","detail":"D","code":404000}}"#,
+            r#"{"error":{"summary":"S","detail":"D","code":" 404000 "}}"#,
+            r#"{"tsResponse":{"error":{"summary":"S","detail":"D","code":"404000"}}}"#,
+            r#"{"status":500,"errors":[{"code":"x"},{"summary":"S","detail":"D","code":"404000"}]}"#,
+        ] {
+            assert_eq!(read_error(json), (Some("404000".to_owned()), "S: D".to_owned()), "{json}");
+        }
+        let xml = "<error code='401002'/>";
+        assert_eq!(read_error(xml).0.as_deref(), Some("401002"));
+        for other in [
+            r#"{"code":12}"#,
+            r#"{"error":{"code":"ECONNREFUSED"}}"#,
+            "<error code=\"",
+            "<error code=",
+            "<error code=é",
+            r#"[[[[[{"code":"401002"}]]]]]"#,
+        ] {
+            assert_eq!(read_error(other), (None, other.to_owned()), "{other}");
+        }
+        let long = "ä ".repeat(100_000);
+        assert_eq!(read_error(&long).1.chars().count(), ERROR_CHARACTERS);
         assert_eq!(read_error("<html>\n  Bad gateway"), (None, "<html> Bad gateway".to_owned()));
         assert_eq!(read_error(""), (None, "no explanation".to_owned()));
     }

@@ -21,11 +21,13 @@ pub struct World {
     pub newest_version: (u32, u32),
     /// The token of every session that was ever opened.
     pub sessions: Vec<String>,
+    /// This many calls for the server's own version are answered with 500.
+    pub server_info_errors: usize,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { sites: BTreeMap::new(), newest_version: (3, 27), sessions: Vec::new() }
+        Self { sites: BTreeMap::new(), newest_version: (3, 27), sessions: Vec::new(), server_info_errors: 0 }
     }
 }
 
@@ -164,8 +166,10 @@ pub struct Oddities {
     pub update_status: Option<u16>,
     /// This many calls (sign-in and sign-out aside) are answered with 429, the wait told in the text alone.
     pub too_many_requests: usize,
-    /// How many seconds a 429 asks to wait, in a `Retry-After` header besides the text.
+    /// How many seconds a 429 asks to wait, unless it is half an hour.
     pub retry_after_seconds: Option<u64>,
+    /// Where a 429 says that.
+    pub retry_hint: RetryHint,
     /// This many calls (sign-in and sign-out aside) are answered with 500.
     pub server_errors: usize,
     /// This many calls that change something are answered with 500 and not carried out.
@@ -176,6 +180,10 @@ pub struct Oddities {
     pub broken_answers: usize,
     /// Errors are HTML pages.
     pub html_errors: bool,
+    /// How other errors are written in JSON.
+    pub error_shape: ErrorShape,
+    /// In what its answers in JSON are wrapped, which nobody asked for.
+    pub wrapping: Wrapping,
     /// After this many more calls the site's sessions are gone, once.
     pub sessions_gone_after: Option<usize>,
     /// Somebody else signs in with the site's token before each call, which ends the session.
@@ -238,6 +246,51 @@ pub enum EventShape {
     Event,
     /// By the `webhook-source` element alone.
     Source,
+}
+
+/// Where a 429 says how long to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryHint {
+    /// In its text, and in a `Retry-After` header if it is not half an hour.
+    #[default]
+    Usual,
+    /// In other words of its text.
+    OtherWords,
+    /// In a `Retry-After` header with a date.
+    Date,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// How an error is written in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorShape {
+    /// As documented.
+    #[default]
+    Usual,
+    /// Its code is a number.
+    NumericCode,
+    /// In an object of another, and in a list.
+    Wrapped,
+    /// Not at all: the body is empty.
+    Empty,
+}
+
+/// What an answer in JSON is wrapped in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wrapping {
+    /// Nothing.
+    #[default]
+    None,
+    /// It begins with a byte order mark.
+    ByteOrderMark,
+    /// It is compressed.
+    Gzip,
+    /// It is compressed, in a way that nobody can read.
+    Unknown,
 }
 
 /// What the test call delivers. Accounts differ; all three were reported.

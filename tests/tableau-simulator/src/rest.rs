@@ -1,12 +1,17 @@
 //! The REST API: from a call to an answer, on a world as a value.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 use shared::event::Event;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     jobs,
-    model::{AccessToken, EmptyList, EventShape, Oddities, Site, TestBody, Webhook, World},
+    model::{
+        AccessToken, EmptyList, ErrorShape, EventShape, Oddities, RetryHint, Site, TestBody, Webhook, World, Wrapping,
+    },
 };
 
 /// First version that lists jobs.
@@ -53,15 +58,26 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     code: u32,
     summary: &'static str,
-    detail: &'static str,
+    detail: Cow<'static, str>,
     is_html: bool,
-    /// Seconds to wait, for the header.
-    pub(crate) retry_after: Option<u64>,
+    shape: ErrorShape,
+    /// When to come again, for the header.
+    pub(crate) retry_after: Option<RetryAfter>,
+}
+
+/// When to come again.
+#[derive(Debug)]
+pub(crate) enum RetryAfter {
+    /// After so many seconds.
+    Seconds(u64),
+    /// Then.
+    Date(OffsetDateTime),
 }
 
 impl Refusal {
     pub(crate) const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
-        Self { status, code, summary, detail, is_html: false, retry_after: None }
+        let (detail, shape) = (Cow::Borrowed(detail), ErrorShape::Usual);
+        Self { status, code, summary, detail, is_html: false, shape, retry_after: None }
     }
 
     /// The page, if it is one.
@@ -70,9 +86,32 @@ impl Refusal {
         self.is_html.then(|| format!("<!DOCTYPE html>\n<html><body><h1>{status}</h1><p>{summary}</p></body></html>"))
     }
 
-    pub(crate) fn body(&self) -> Value {
+    /// The body, `None` if it is empty.
+    pub(crate) fn body(&self) -> Option<Value> {
         let Self { code, summary, detail, .. } = self;
-        json!({ "error": { "summary": summary, "detail": detail, "code": format!("{code:06}") } })
+        let error = |code: Value| json!({ "error": { "summary": summary, "detail": detail, "code": code } });
+        let usual = error(json!(format!("{code:06}")));
+        match self.shape {
+            ErrorShape::Usual => Some(usual),
+            ErrorShape::NumericCode => Some(error(json!(code))),
+            ErrorShape::Wrapped => Some(json!({ "tsResponse": [{ "status": "failed" }, usual] })),
+            ErrorShape::Empty => None,
+        }
+    }
+
+    /// A 429 that says in its way how long to wait.
+    fn too_many(Oddities { retry_hint, retry_after_seconds, .. }: &Oddities) -> Self {
+        let seconds = retry_after_seconds.unwrap_or(30 * 60);
+        let (detail, retry_after) = match retry_hint {
+            RetryHint::Usual => (TOO_MANY.detail, retry_after_seconds.map(RetryAfter::Seconds)),
+            RetryHint::OtherWords => (format!("Slow down. Please try again in {seconds} seconds.").into(), None),
+            RetryHint::Date => {
+                let then = OffsetDateTime::now_utc() + time::Duration::seconds(seconds.try_into().unwrap_or_default());
+                ("Slow down.".into(), Some(RetryAfter::Date(then)))
+            }
+            RetryHint::Nowhere => ("Slow down.".into(), None),
+        };
+        Self { detail, retry_after, ..TOO_MANY }
     }
 }
 
@@ -98,6 +137,8 @@ pub(crate) struct Manner {
     pub(crate) delay_ms: u64,
     /// How much the server's clock is ahead.
     pub(crate) clock_offset_seconds: i64,
+    /// What its JSON is wrapped in.
+    pub(crate) wrapping: Wrapping,
 }
 
 /// Answers a call.
@@ -109,6 +150,10 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
     let segments: Vec<_> = segments.collect();
     let (site, result) = match (call.method.as_str(), &segments[..]) {
         // The documentation writes it one way, Tableau's own Python client the other.
+        ("GET", ["serverinfo" | "serverInfo"]) if world.server_info_errors > 0 => {
+            world.server_info_errors -= 1;
+            (None, Err(INTERNAL))
+        }
         ("GET", ["serverinfo" | "serverInfo"]) => (None, Ok(server_info(world.newest_version))),
         ("POST", ["auth", "signin"]) => sign_in(world, call),
         ("POST", ["auth", "signout"]) => sign_out(world, call),
@@ -121,9 +166,10 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
     };
     let Some(site) = site else { return (result, Manner::default()) };
     site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
-    let Oddities { html_errors: is_html, delay_ms, .. } = site.oddities;
+    let Oddities { html_errors: is_html, error_shape: shape, wrapping, delay_ms, .. } = site.oddities;
     let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
-    (result.map_err(|refusal| Refusal { is_html, ..refusal }), Manner { delay_ms, clock_offset_seconds })
+    let manner = Manner { delay_ms, clock_offset_seconds, wrapping };
+    (result.map_err(|refusal| Refusal { is_html, shape, ..refusal }), manner)
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {
@@ -228,11 +274,12 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
         return Err(NOT_AN_ADMINISTRATOR);
     }
     let is_of_jobs = rest.first() == Some(&"jobs");
+    let too_many = || Refusal::too_many(&site.oddities);
+    let (one, other) = (too_many(), too_many());
     let oddities = &mut site.oddities;
-    let too_many = || Refusal { retry_after: oddities.retry_after_seconds, ..TOO_MANY };
     for (left, applies, refusal) in [
-        (&mut oddities.too_many_requests, true, too_many()),
-        (&mut oddities.jobs.too_many_requests, is_of_jobs, too_many()),
+        (&mut oddities.too_many_requests, true, one),
+        (&mut oddities.jobs.too_many_requests, is_of_jobs, other),
         (&mut oddities.server_errors, true, INTERNAL),
     ] {
         if applies && *left > 0 {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Debug,
-    io,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,6 +17,7 @@ use axum::{
     routing::any,
     serve::Listener,
 };
+use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use shared::event::Event;
@@ -28,8 +29,8 @@ use uuid::Uuid;
 use crate::{
     control::{self, NewRefresh},
     delivery::{Courier, Delivery},
-    model::{Job, RefreshKind, RefreshOutcome, World},
-    rest::{self, Call, Manner, Refusal, Reply},
+    model::{Job, RefreshKind, RefreshOutcome, World, Wrapping},
+    rest::{self, Call, Manner, Refusal, Reply, RetryAfter},
     xml,
 };
 
@@ -178,22 +179,62 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let call = call(&parts.method, &parts.uri, &parts.headers, &body);
-    let (result, Manner { delay_ms, clock_offset_seconds }) = rest::answer(&mut simulator.world(), &call);
+    let (result, Manner { delay_ms, clock_offset_seconds, wrapping }) = rest::answer(&mut simulator.world(), &call);
     if delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     }
     let in_json = header_text(&parts.headers, header::ACCEPT).contains("application/json");
-    let mut response = written_result(&simulator, result, in_json).await;
-    let now = OffsetDateTime::now_utc().saturating_add(time::Duration::seconds(clock_offset_seconds));
-    let date = now.format(format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    ));
-    let date = date.ok().and_then(|date| HeaderValue::try_from(date).ok());
+    let clock = time::Duration::seconds(clock_offset_seconds);
+    let mut response = written_result(&simulator, result, in_json, clock).await;
+    let date = http_date(OffsetDateTime::now_utc().saturating_add(clock));
     date.and_then(|date| response.headers_mut().insert(header::DATE, date));
-    response
+    if in_json { wrapped(response, wrapping).await } else { response }
 }
 
-async fn written_result(simulator: &Simulator, result: Result<Reply, Refusal>, in_json: bool) -> Response {
+/// A time as a header has it.
+fn http_date(at: OffsetDateTime) -> Option<HeaderValue> {
+    let date = at.format(format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    ));
+    date.ok().and_then(|date| HeaderValue::try_from(date).ok())
+}
+
+/// The same answer, with its body wrapped.
+async fn wrapped(response: Response, wrapping: Wrapping) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let encoding = match wrapping {
+        Wrapping::None => return Response::from_parts(parts, body),
+        Wrapping::ByteOrderMark => None,
+        Wrapping::Gzip => Some("gzip"),
+        Wrapping::Unknown => Some("br"),
+    };
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return Response::from_parts(parts, broken()) };
+    if let Some(encoding) = encoding.filter(|_| !body.is_empty()) {
+        parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let body = match wrapping {
+        _ if body.is_empty() => body.to_vec(),
+        Wrapping::None => body.to_vec(),
+        Wrapping::ByteOrderMark => ["\u{feff}".as_bytes(), &body].concat(),
+        Wrapping::Gzip => gzipped(&body).unwrap_or_default(),
+        Wrapping::Unknown => body.iter().map(|byte| !byte).collect(),
+    };
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn gzipped(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+async fn written_result(
+    simulator: &Simulator,
+    result: Result<Reply, Refusal>,
+    in_json: bool,
+    clock: time::Duration,
+) -> Response {
     match result {
         Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
         Ok(Reply::Moved(location)) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
@@ -204,11 +245,18 @@ async fn written_result(simulator: &Simulator, result: Result<Reply, Refusal>, i
             let result = json!({ "id": id, status_member: attempt.status, "body": attempt.body });
             written(200, &json!({ "webhookTestResult": result }), in_json)
         }
-        Err(refusal) => match refusal.html() {
-            Some(page) => (status(refusal.status), [(header::CONTENT_TYPE, "text/html")], page).into_response(),
-            None => {
-                let mut response = written(refusal.status, &refusal.body(), in_json);
-                let wait = refusal.retry_after.map(HeaderValue::from);
+        Err(refusal) => match (refusal.html(), refusal.body()) {
+            (Some(page), _) => (status(refusal.status), [(header::CONTENT_TYPE, "text/html")], page).into_response(),
+            (None, body) => {
+                let mut response = match body {
+                    Some(body) => written(refusal.status, &body, in_json),
+                    None => status(refusal.status).into_response(),
+                };
+                let wait = match refusal.retry_after {
+                    None => None,
+                    Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(seconds)),
+                    Some(RetryAfter::Date(then)) => http_date(then.saturating_add(clock)),
+                };
                 wait.and_then(|wait| response.headers_mut().insert(header::RETRY_AFTER, wait));
                 response
             }

@@ -3,6 +3,7 @@
 use std::{
     mem,
     ops::Deref,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -12,11 +13,17 @@ use end_to_end::{
     declared::{Declared, secret_of, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, request::Action};
+use reconciler::{
+    config::USUAL_TIME,
+    reconciler::Failure,
+    request::{Action, Request},
+};
 use serde_json::{Value, json};
 use shared::{event::Event, trouble::TroubleKind};
 use tableau_simulator::{
-    model::{AccessToken, EmptyList, EventShape, Oddities, Site, Webhook},
+    model::{
+        AccessToken, EmptyList, ErrorShape, EventShape, JobOddities, Oddities, RetryHint, Site, Webhook, Wrapping,
+    },
     server::{Running, Simulator},
 };
 
@@ -97,6 +104,8 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
         Oddities { page_size: Some(100), ..usual.clone() },
         Oddities { update_status: Some(200), ..usual.clone() },
         Oddities { html_errors: true, ..usual.clone() },
+        Oddities { wrapping: Wrapping::ByteOrderMark, ..usual.clone() },
+        Oddities { wrapping: Wrapping::Gzip, ..usual.clone() },
         Oddities { delay_ms: 20, ..usual.clone() },
     ];
     for shape in shapes {
@@ -172,13 +181,72 @@ async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() ->
 
 #[tokio::test]
 async fn a_session_that_is_gone_is_opened_again_once_at_any_point() -> anyhow::Result<()> {
+    let usual = Oddities::default();
     // List, three creates, list, test: six calls at which the session may be gone.
-    for calls in 0..6 {
+    for (calls, oddities) in (0..6).flat_map(|calls| {
+        let shapes = [ErrorShape::Usual, ErrorShape::NumericCode, ErrorShape::Wrapped, ErrorShape::Empty];
+        let shapes = shapes.map(|error_shape| Oddities { error_shape, ..usual.clone() });
+        let wrappings = [Wrapping::ByteOrderMark, Wrapping::Gzip];
+        let wrapped = wrappings.map(|wrapping| Oddities { wrapping, ..usual.clone() });
+        let page = Oddities { html_errors: true, ..usual.clone() };
+        shapes.into_iter().chain(wrapped).chain([page]).map(move |oddities| (calls, oddities))
+    }) {
         let (tableau, declared) = one_site().await?;
-        site(&tableau, SITE, |site| site.oddities.sessions_gone_after = Some(calls))?;
+        site(&tableau, SITE, |site| {
+            site.oddities = Oddities { sessions_gone_after: Some(calls), ..oddities.clone() };
+        })?;
         let report = declared.apply_to_first().await?;
-        assert_eq!((report.created.len(), report.errors.len()), (3, 0), "after {calls} calls: {report:?}");
-        assert!(!site(&tableau, SITE, |site| site.has_session())?);
+        assert_eq!((report.created.len(), report.errors.len()), (3, 0), "after {calls} calls: {oddities:?} {report:?}");
+        let sign_ins = site(&tableau, SITE, |site| site.calls.iter().filter(|call| call.ends_with("signin")).count())?;
+        assert_eq!((sign_ins, site(&tableau, SITE, |site| site.has_session())?), (2, false), "{oddities:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_code_is_told_by_its_status() -> anyhow::Result<()> {
+    for error_shape in [ErrorShape::Usual, ErrorShape::NumericCode, ErrorShape::Wrapped, ErrorShape::Empty] {
+        let oddities = Oddities { error_shape, ..Oddities::default() };
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| {
+            site.oddities = Oddities { token_is_shared: true, ..oddities.clone() };
+        })?;
+        let report = declared.apply_to_first().await?;
+        let kinds: Vec<_> = report.errors.iter().map(|error| error.kind).collect();
+        assert_eq!(kinds, [TroubleKind::TokenShared], "{oddities:?}");
+        site(&tableau, SITE, |site| {
+            site.oddities = oddities.clone();
+            site.tokens.clear();
+        })?;
+        let report = declared.apply_to_first().await?;
+        let kinds: Vec<_> = report.errors.iter().map(|error| error.kind).collect();
+        assert_eq!(kinds, [TroubleKind::TokenRefused], "{oddities:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_was_compressed_in_a_way_that_nobody_asked_for_is_named() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    site(&tableau, SITE, |site| site.oddities.wrapping = Wrapping::Unknown)?;
+    let report = declared.apply_to_first().await?;
+    let [error] = &report.errors[..] else { anyhow::bail!("{report:?}") };
+    assert!(error.to_string().ends_with("it is compressed in a way that was not asked for)"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_tell_its_version_once_is_asked_again_by_the_next_run() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    let reconciler = declared.reconciler(declared.clone(), declared.people.clone())?;
+    site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
+    // As often as it is asked in one run.
+    tableau.simulator.world().server_info_errors = 3;
+    for spoken in ["3.9", "3.27", "3.27"] {
+        let request = Request { action: Action::Apply, sites: None };
+        let run = reconciler.run(request, tokio::time::Instant::now() + USUAL_TIME).await;
+        let error = run.err().context("the run succeeded")?.to_string();
+        assert!(error.contains(&format!("/api/{spoken}/sites/")), "{spoken}: {error}");
     }
     Ok(())
 }
@@ -365,11 +433,57 @@ async fn errors_that_pass_and_waits_that_are_short_are_sat_out() -> anyhow::Resu
     for oddities in [
         Oddities { server_errors: 2, ..Oddities::default() },
         Oddities { too_many_requests: 2, retry_after_seconds: Some(0), ..Oddities::default() },
+        Oddities {
+            too_many_requests: 2,
+            retry_after_seconds: Some(0),
+            retry_hint: RetryHint::OtherWords,
+            ..Oddities::default()
+        },
+        Oddities {
+            too_many_requests: 2,
+            retry_after_seconds: Some(0),
+            retry_hint: RetryHint::Date,
+            jobs: JobOddities { clock_offset_seconds: 3600, ..JobOddities::default() },
+            ..Oddities::default()
+        },
     ] {
         let (tableau, declared) = one_site().await?;
         site(&tableau, SITE, |site| site.oddities = oddities.clone())?;
         let report = declared.apply_to_first().await?;
         assert_eq!((report.created.len(), report.errors.len()), (3, 0), "{oddities:?}: {report:?}");
+    }
+    Ok(())
+}
+
+/// How long a run that waits may take, on the test's own clock: it takes milliseconds.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_request_for_patience_that_does_not_say_how_long_is_waited_for_if_there_is_time() -> anyhow::Result<()> {
+    for (requests, time, created) in [(1, 300, 3), (2, 300, 3), (9, 300, 0), (1, 100, 0)] {
+        let (tableau, declared) = one_site().await?;
+        site(&tableau, SITE, |site| {
+            let oddities = Oddities { retry_hint: RetryHint::Nowhere, ..Oddities::default() };
+            site.oddities = Oddities { too_many_requests: requests, ..oddities };
+        })?;
+        let mut run = pin!(declared.run_for(Duration::from_secs(time), Action::Apply, None));
+        let left = || site(&tableau, SITE, |site| site.oddities.too_many_requests);
+        let (start, mut seen) = (Instant::now(), requests);
+        let result = loop {
+            anyhow::ensure!(start.elapsed() < WAIT_TIMEOUT, "the run does not end");
+            if let Ok(result) = tokio::time::timeout(Duration::from_millis(10), &mut run).await {
+                break result?;
+            }
+            if left()? < seen {
+                // It has been asked for patience, and waits on this runtime's clock.
+                seen = left()?;
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(20) * 2_u32.pow((requests - seen).try_into()?)).await;
+                tokio::time::resume();
+            }
+        };
+        assert_eq!(result.is_ok(), created > 0, "{requests} in {time} s: {:?}", result.err());
+        assert_eq!(webhooks(&tableau)?.len(), created, "{requests} in {time} s");
     }
     Ok(())
 }

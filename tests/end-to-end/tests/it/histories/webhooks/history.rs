@@ -10,7 +10,9 @@ use proptest::{
 };
 use reconciler::request::Action;
 use serde_json::{Value, json};
-use tableau_simulator::model::{EmptyList, EventShape, JobOddities, Oddities, TestBody};
+use tableau_simulator::model::{
+    EmptyList, ErrorShape, EventShape, JobOddities, Oddities, RetryHint, TestBody, Wrapping,
+};
 
 use super::super::{
     crash::Crash,
@@ -220,7 +222,14 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
         rarely(false, Just(true)),
         rarely(false, Just(true)),
     );
-    let writing = (any::<bool>(), rarely(Vec::new(), subsequence(odd_webhooks(), 1..=3)));
+    let writing = (
+        any::<bool>(),
+        rarely(Vec::new(), subsequence(odd_webhooks(), 1..=3)),
+        select(&[RetryHint::Usual, RetryHint::OtherWords, RetryHint::Date][..]),
+        select(&[ErrorShape::Usual, ErrorShape::NumericCode, ErrorShape::Wrapped, ErrorShape::Empty][..]),
+        // Whoever cannot read the answer to a sign-in cannot end the session.
+        select(&[Wrapping::None, Wrapping::ByteOrderMark, Wrapping::Gzip][..]),
+    );
     let problems = (
         rarely(None, Just(Some("/pod/api/3.27/auth/signin?from=elsewhere".to_owned()))),
         rarely(0, 1_usize..6),
@@ -248,7 +257,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             token_is_shared,
             is_deleted,
         ) = shapes;
-        let (urls_rewritten, odd_webhooks) = writing;
+        let (urls_rewritten, odd_webhooks, retry_hint, error_shape, wrapping) = writing;
         let (
             sign_in_moved_to,
             too_many_requests,
@@ -275,11 +284,14 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             update_status,
             too_many_requests,
             retry_after_seconds,
+            retry_hint,
             server_errors,
             failed_changes,
             lost_answers,
             broken_answers,
             html_errors,
+            error_shape,
+            wrapping,
             sessions_gone_after,
             token_is_shared,
             is_deleted,
