@@ -70,6 +70,9 @@ pub struct NewRefresh {
     /// Whether only new rows are fetched.
     #[serde(default)]
     pub is_incremental: bool,
+    /// Whether the data comes through Tableau Bridge.
+    #[serde(default)]
+    pub is_via_bridge: bool,
     /// How long it took; a minute if not set.
     #[serde(default = "a_minute")]
     pub took_seconds: u32,

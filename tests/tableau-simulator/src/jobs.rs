@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::
 use url::form_urlencoded;
 
 use crate::{
-    model::{Job, JobOddities, RefreshKind, RefreshOutcome, Site},
+    model::{Job, JobOddities, NotesShape, OddDetail, OddRow, RefreshKind, RefreshOutcome, Site},
     rest::{Refusal, Reply, write_list},
 };
 
@@ -16,6 +16,16 @@ const MOST_ON_A_PAGE: usize = 1000;
 /// What the filter on a job's status knows.
 const STATUSES: [&str; 5] = ["Success", "Failed", "InProgress", "Pending", "Cancelled"];
 
+/// The types of jobs that the filter knows.
+const TYPES: [&str; 6] = [
+    "refresh_extracts",
+    "increment_extracts",
+    "refresh_extracts_via_bridge",
+    "increment_extracts_via_bridge",
+    "run_flow",
+    "subscription",
+];
+
 const INVALID_PAGE_NUMBER: Refusal =
     Refusal::new(400, 400_006, "Bad Request", "The page number is not a number, less than 1, or beyond the last page.");
 const INVALID_PAGE_SIZE: Refusal =
@@ -25,6 +35,9 @@ const INVALID_QUERY: Refusal =
 const INVALID_FILTER: Refusal =
     Refusal::new(400, 400_000, "Bad Request", "The filter expression is malformed, or filters by an unknown field.");
 const NO_SUCH_JOB: Refusal = Refusal::new(404, 404_031, "Resource Not Found", "The job could not be found.");
+const NOT_QUERYABLE: Refusal = Refusal::new(400, 400_031, "Bad Request", "There was a problem querying the job.");
+const FORBIDDEN: Refusal = Refusal::new(403, 403_004, "Forbidden", "The job may not be read.");
+const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "The job could not be read.");
 
 /// Lists the jobs that a filter lets through, the newest first.
 pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
@@ -59,9 +72,10 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     }
     let is_missing = site.oddities.last_page_missing && page * size >= total;
     let jobs = jobs.into_iter().skip((page - 1) * size).take(if is_missing { 0 } else { size });
-    let items = jobs.map(|job| written_in_list(job, &site.oddities.jobs, clock)).collect();
+    let items = jobs.map(|job| written_in_list(job, &site.oddities.jobs.of(job), clock)).collect();
+    let counted = total + site.oddities.jobs.not_listed;
     let pagination = json!({
-        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string(),
+        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": counted.to_string(),
     });
     let mut answer = Map::from_iter([("pagination".to_owned(), pagination)]);
     write_list(&mut answer, ["backgroundJobs", "backgroundJob"], items, &site.oddities);
@@ -71,9 +85,21 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
 /// What there is to know of a job.
 pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
     let job = site.jobs.iter().find(|job| job.id == id).ok_or(NO_SUCH_JOB)?;
-    let JobOddities { without_resource, finish_code, job_type, without_end, clock_offset_seconds, .. } =
-        &site.oddities.jobs;
-    let at = |at: OffsetDateTime| written(at, Duration::seconds(*clock_offset_seconds));
+    let JobOddities {
+        without_resource, finish_code, job_type, without_end, clock_offset_seconds, detail, notes, ..
+    } = site.oddities.jobs.of(job);
+    match detail {
+        None => {}
+        Some(OddDetail::NotQueryable) => return Err(NOT_QUERYABLE),
+        Some(OddDetail::Forbidden) => return Err(FORBIDDEN),
+        Some(OddDetail::NotFound) => return Err(NO_SUCH_JOB),
+        Some(OddDetail::ServerError) => return Err(INTERNAL),
+        Some(OddDetail::Page) => return Ok(Reply::Page),
+        Some(OddDetail::NotFoundPage) => return Err(NO_SUCH_JOB.in_html()),
+        Some(OddDetail::Null) => return Ok(Reply::Body(200, json!({ "job": null }))),
+        Some(OddDetail::Broken) => return Ok(Reply::Broken),
+    }
+    let at = |at: OffsetDateTime| written(at, Duration::seconds(clock_offset_seconds));
     let mut refresh = Map::new();
     if !without_resource {
         let kind = match job.kind {
@@ -82,10 +108,15 @@ pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
         };
         refresh.insert(kind.to_owned(), json!({ "id": job.luid, "name": job.name }));
     }
-    if let Some(notes) = &job.notes {
-        refresh.insert("notes".to_owned(), json!(notes));
+    let mut beside = Map::new();
+    if let Some(reason) = &job.notes {
+        let (member, written) = written_notes(reason, notes);
+        let is_within = matches!(notes, NotesShape::Text | NotesShape::List);
+        if is_within { &mut refresh } else { &mut beside }.insert(member.to_owned(), written);
     }
     let code = match job.outcome {
+        // 0 says of one via Bridge that it was handed over.
+        RefreshOutcome::Succeeded if job.is_via_bridge => "3",
         RefreshOutcome::Succeeded => "0",
         RefreshOutcome::Failed => "1",
         RefreshOutcome::Cancelled => "2",
@@ -103,10 +134,32 @@ pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
     if !without_end {
         answer["completedAt"] = json!(at(job.ended_at));
     }
+    answer.as_object_mut().into_iter().for_each(|answer| answer.append(&mut beside));
     Ok(Reply::Body(200, json!({ "job": answer })))
 }
 
+/// Returns the notes of a job with the name of their member.
+fn written_notes(reason: &str, shape: NotesShape) -> (&'static str, Value) {
+    let note = json!({ "type": "message", "value": "", "text": reason });
+    match shape {
+        NotesShape::Text | NotesShape::Beside => ("notes", json!(reason)),
+        NotesShape::List => ("notes", json!([reason])),
+        NotesShape::StatusNotes => {
+            let other = json!({ "type": "errorCode", "value": "1" });
+            ("statusNotes", json!({ "statusNote": [other, note] }))
+        }
+        NotesShape::LoneStatusNote => ("statusNotes", json!({ "statusNote": note })),
+        NotesShape::StatusValue => ("statusNotes", json!({ "statusNote": [{ "type": "message", "value": reason }] })),
+    }
+}
+
 fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value {
+    match oddities.row {
+        None | Some(OddRow::WithoutId) => {}
+        Some(OddRow::Null) => return Value::Null,
+        Some(OddRow::Number) => return json!(7),
+        Some(OddRow::Text) => return json!(job.id),
+    }
     let mut item = json!({
         "id": job.id,
         "status": status(job),
@@ -118,6 +171,9 @@ fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value 
     });
     if !oddities.without_end {
         item["endedAt"] = json!(written(job.ended_at, clock));
+    }
+    if oddities.row.is_some() {
+        item.as_object_mut().map(|item| item.remove("id"));
     }
     item
 }
@@ -131,7 +187,12 @@ fn status(job: &Job) -> &'static str {
 }
 
 fn job_type(job: &Job) -> &'static str {
-    if job.is_incremental { "increment_extracts" } else { "refresh_extracts" }
+    match (job.is_incremental, job.is_via_bridge) {
+        (false, false) => "refresh_extracts",
+        (true, false) => "increment_extracts",
+        (false, true) => "refresh_extracts_via_bridge",
+        (true, true) => "increment_extracts_via_bridge",
+    }
 }
 
 /// A time by the server's clock, as it writes it: to the second.
@@ -180,13 +241,12 @@ fn read_filter(filter: &str) -> Option<Vec<Condition>> {
 
 fn read_condition(text: &str) -> Option<Condition> {
     let [field, operator, value] = text.splitn(3, ':').collect::<Vec<_>>().try_into().ok()?;
-    let is_word =
-        |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_type = |word: &&str| TYPES.contains(word);
     let field = match (field, operator) {
-        ("jobType", "eq") => return Some(Condition::Type(vec![Some(value).filter(is_word)?.to_owned()])),
+        ("jobType", "eq") => return Some(Condition::Type(vec![Some(value).filter(is_type)?.to_owned()])),
         ("jobType", "in") => {
             let words = value.strip_prefix('[')?.strip_suffix(']')?.split(',');
-            let words = words.map(|word| Some(word).filter(is_word).map(str::to_owned));
+            let words = words.map(|word| Some(word).filter(is_type).map(str::to_owned));
             return words.collect::<Option<_>>().map(Condition::Type);
         }
         ("status", "eq") => return STATUSES.contains(&value).then(|| Condition::Status(value.to_owned())),
@@ -239,6 +299,7 @@ mod tests {
         for good in [
             "jobType:eq:refresh_extracts",
             "jobType:in:[refresh_extracts,increment_extracts],status:eq:Failed",
+            "jobType:in:[increment_extracts_via_bridge]",
             "completedAt:gte:2026-05-21T08:00:00Z,completedAt:lt:2026-05-21T10:00:00+02:00,startedAt:eq:2026-05-21T08:00:00Z",
         ] {
             assert!(read_filter(good).is_some(), "{good}");
@@ -251,6 +312,8 @@ mod tests {
             "status:gt:Failed",
             "jobType:in:refresh_extracts",
             "jobType:in:[]",
+            "jobType:eq:RefreshExtract",
+            "jobType:in:[refresh_extracts,refresh_extracts_via_tunnel]",
             "jobType:in:[refresh_extracts,]",
             "jobType:has:extracts",
             "endedAt:gte:2026-05-21T08:00:00Z",

@@ -95,6 +95,8 @@ pub struct Job {
     pub outcome: RefreshOutcome,
     /// Whether only new rows were fetched.
     pub is_incremental: bool,
+    /// Whether the data came through Tableau Bridge.
+    pub is_via_bridge: bool,
     /// When it began: the true time, whatever the server's clock says.
     pub started_at: OffsetDateTime,
     /// When it ended, likewise.
@@ -208,16 +210,91 @@ pub struct Oddities {
 pub struct JobOddities {
     /// This many calls for jobs are answered with 429, the wait told in the text alone.
     pub too_many_requests: usize,
+    /// This many more jobs are counted in `totalAvailable` than are on the pages.
+    pub not_listed: usize,
+    /// The server's clock is ahead by this many seconds, or behind: its jobs' and events' times and its `Date`.
+    pub clock_offset_seconds: i64,
+    /// Name of what is refreshed by the jobs that the following concerns; every job if not set.
+    pub only: Option<String>,
+    /// The shape of a job's row in the list, if it is broken.
+    pub row: Option<OddRow>,
+    /// The answer to a call for a job, if it is not the job.
+    pub detail: Option<OddDetail>,
     /// A job does not say what it refreshed.
     pub without_resource: bool,
     /// A job does not say when it ended.
     pub without_end: bool,
-    /// Every job's finish code, such as 3, which an old sample has for one that was cancelled.
+    /// A job's finish code, such as 4, which is not documented.
     pub finish_code: Option<String>,
-    /// Every job's type.
+    /// A job's type.
     pub job_type: Option<String>,
-    /// The server's clock is ahead by this many seconds, or behind: its jobs' and events' times and its `Date`.
-    pub clock_offset_seconds: i64,
+    /// The place and shape of a job's notes.
+    pub notes: NotesShape,
+}
+
+/// A row of a list of jobs that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OddRow {
+    /// It has no `id`.
+    WithoutId,
+    /// It is `null`.
+    Null,
+    /// It is a number.
+    Number,
+    /// It is a text.
+    Text,
+}
+
+/// An answer to a call for a job that is not the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OddDetail {
+    /// 400 / 400031, as for the job of a `createExtract`.
+    NotQueryable,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 500.
+    ServerError,
+    /// An HTML page with 200.
+    Page,
+    /// An HTML page with 404.
+    NotFoundPage,
+    /// `{"job":null}`.
+    Null,
+    /// A body that breaks off.
+    Broken,
+}
+
+/// The place and shape of a job's notes. All were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotesShape {
+    /// `"notes": "…"` within the refresh.
+    #[default]
+    Text,
+    /// `"notes": ["…"]` within the refresh.
+    List,
+    /// `"notes": "…"` beside the refresh.
+    Beside,
+    /// `"statusNotes": {"statusNote": [{"type", "value", "text"}, …]}` beside the refresh.
+    StatusNotes,
+    /// The same with one note, which is no list.
+    LoneStatusNote,
+    /// The same with the reason as `value`, and without `text`.
+    StatusValue,
+}
+
+impl JobOddities {
+    /// Returns those of one job.
+    pub(crate) fn of(&self, job: &Job) -> Self {
+        if self.only.as_ref().is_none_or(|name| *name == job.name) {
+            return self.clone();
+        }
+        Self { clock_offset_seconds: self.clock_offset_seconds, ..Self::default() }
+    }
 }
 
 /// How an empty list of webhooks is written: `{"webhooks": …}`.

@@ -48,6 +48,8 @@ pub(crate) enum Reply {
     Moved(String),
     /// A status, and a body that breaks off before its end.
     Broken,
+    /// 200 and an HTML page.
+    Page,
     /// The answer follows from a delivery that is to be made first.
     Test { id: String, url: String, body: &'static str, status_member: &'static str },
 }
@@ -78,6 +80,11 @@ impl Refusal {
     pub(crate) const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
         let (detail, shape) = (Cow::Borrowed(detail), ErrorShape::Usual);
         Self { status, code, summary, detail, is_html: false, shape, retry_after: None }
+    }
+
+    /// The same as an HTML page.
+    pub(crate) const fn in_html(self) -> Self {
+        Self { is_html: true, ..self }
     }
 
     /// The page, if it is one.

@@ -134,6 +134,7 @@ impl Simulator {
                 name: new.name.clone(),
                 outcome: new.outcome,
                 is_incremental: new.is_incremental,
+                is_via_bridge: new.is_via_bridge,
                 started_at: ended_at.saturating_sub(time::Duration::seconds(new.took_seconds.into())),
                 ended_at,
                 notes: new.notes.clone(),
@@ -239,6 +240,10 @@ async fn written_result(
         Ok(Reply::Nothing) => StatusCode::NO_CONTENT.into_response(),
         Ok(Reply::Moved(location)) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
         Ok(Reply::Broken) => broken().into_response(),
+        Ok(Reply::Page) => {
+            let page = "<!DOCTYPE html>\n<html><body><h1>Tableau is starting</h1></body></html>";
+            ([(header::CONTENT_TYPE, "text/html")], page).into_response()
+        }
         Ok(Reply::Body(status, answer)) => written(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
             let attempt = simulator.courier.attempt(&url, body).await;

@@ -291,6 +291,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
                 name: named(name),
                 outcome: RefreshOutcome::Failed,
                 is_incremental: false,
+                is_via_bridge: false,
                 started_at: ended_at - Duration::minutes(1),
                 ended_at,
                 notes: Some("Login failed for user 'etl'.".to_owned()),

@@ -60,6 +60,7 @@ fn failed(id: &str) -> Job {
         name: format!("Sales \"{id}\" 📈"),
         outcome: RefreshOutcome::Failed,
         is_incremental: false,
+        is_via_bridge: false,
         started_at: ended_at - Duration::minutes(2),
         ended_at,
         notes: Some("Login failed for user 'etl'.".to_owned()),

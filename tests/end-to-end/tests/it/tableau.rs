@@ -306,11 +306,10 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
     let jobs = Jobs::start(&destination).await?;
     for (name, outcome, minute) in [("A", "failed", 10), ("B", "succeeded", 20), ("C", "failed", 30)] {
         let ended_at = format!("2026-05-21T08:{minute}:00Z");
-        let is_incremental = name == "C";
-        jobs.refresh(
-            json!({ "name": name, "outcome": outcome, "ended_at": ended_at, "is_incremental": is_incremental }),
-        )
-        .await?;
+        let (is_incremental, is_via_bridge) = (name == "C", name == "B");
+        jobs.refresh(json!({ "name": name, "outcome": outcome, "ended_at": ended_at,
+            "is_incremental": is_incremental, "is_via_bridge": is_via_bridge }))
+            .await?;
     }
     let from = |time| format!("?filter=status:eq:Failed,completedAt:gte:2026-05-21T08:{time}:00Z");
     for (query, names, total) in [
@@ -320,7 +319,8 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
         (from(31), "", "0"),
         ("?filter=completedAt%3Alt%3A2026-05-21T08%3A20%3A00Z".to_owned(), "A", "1"),
         ("?filter=jobType:eq:increment_extracts".to_owned(), "C", "1"),
-        ("?filter=jobType:in:[refresh_extracts,increment_extracts]&pageSize=2".to_owned(), "C B", "3"),
+        ("?filter=jobType:in:[refresh_extracts,increment_extracts]&pageSize=1".to_owned(), "C", "2"),
+        ("?filter=jobType:in:[refresh_extracts_via_bridge,increment_extracts_via_bridge]".to_owned(), "B", "1"),
         ("?pageSize=2&pageNumber=2".to_owned(), "A", "3"),
     ] {
         let expected = (names.split_whitespace().map(str::to_owned).collect(), total.to_owned());
@@ -328,6 +328,7 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
     }
     for (query, code) in [
         ("?filter=state:eq:Failed", "400000"),
+        ("?filter=jobType:in:[refresh_extracts,refresh_flows]", "400000"),
         ("?filter=", "400000"),
         ("?sorting=none", "400000"),
         ("?pageSize=1001", "400007"),
@@ -345,8 +346,9 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
 async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
-    let refreshed =
-        jobs.refresh(json!({ "name": "A", "outcome": "failed", "ended_at": "2026-05-21T08:00:00Z" })).await?;
+    let refreshed = jobs
+        .refresh(json!({ "name": "A", "outcome": "failed", "ended_at": "2026-05-21T08:00:00Z", "notes": "Why." }))
+        .await?;
     let detail = format!("/{}", refreshed["job"].as_str().unwrap_or_default());
     let odd = async |oddities: Value| {
         let body = json!({ "site": SITE, "oddities": oddities });
@@ -365,7 +367,43 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
     assert_eq!((&listed["jobType"], listed.get("endedAt")), (&json!("Brew"), None));
     let job = &job["job"];
     assert_eq!((&job["type"], &job["finishCode"], job.get("completedAt")), (&json!("Brew"), &json!("3"), None));
-    assert_eq!((&job["extractRefreshJob"], &job["startedAt"]), (&json!({}), &json!("2026-05-21T06:59:00Z")));
+    assert_eq!(
+        (&job["extractRefreshJob"]["workbook"], &job["startedAt"]),
+        (&json!(null), &json!("2026-05-21T06:59:00Z"))
+    );
+    for (row, written) in [("null", json!(null)), ("number", json!(7)), ("text", refreshed["job"].clone())] {
+        let ((_, list), _) = odd(json!({ "jobs": { "row": row } })).await?;
+        assert_eq!(list["backgroundJobs"]["backgroundJob"], json!([written]));
+        let ((_, list), _) = odd(json!({ "jobs": { "row": row, "only": "B" } })).await?;
+        assert_eq!(list["backgroundJobs"]["backgroundJob"][0]["status"], "Failed");
+    }
+    let ((_, list), _) = odd(json!({ "jobs": { "row": "without_id", "not_listed": 2 } })).await?;
+    let listed = &list["backgroundJobs"]["backgroundJob"][0];
+    assert_eq!((listed.get("id"), &listed["status"]), (None, &json!("Failed")));
+    assert_eq!(list["pagination"]["totalAvailable"], "3");
+    for (detail, status, code) in [
+        ("not_queryable", 400, "400031"),
+        ("forbidden", 403, "403004"),
+        ("not_found", 404, "404031"),
+        ("server_error", 500, "500000"),
+    ] {
+        let (_, (answered, job)) = odd(json!({ "jobs": { "detail": detail } })).await?;
+        assert_eq!((answered.as_u16(), &job["error"]["code"]), (status, &json!(code)));
+    }
+    let (_, answer) = odd(json!({ "jobs": { "detail": "null" } })).await?;
+    assert_eq!(answer, (StatusCode::OK, json!({ "job": null })));
+    for (notes, member, written) in [
+        ("beside", "notes", json!("Why.")),
+        (
+            "lone_status_note",
+            "statusNotes",
+            json!({ "statusNote": { "type": "message", "value": "", "text": "Why." } }),
+        ),
+        ("status_value", "statusNotes", json!({ "statusNote": [{ "type": "message", "value": "Why." }] })),
+    ] {
+        let (_, (_, job)) = odd(json!({ "jobs": { "notes": notes } })).await?;
+        assert_eq!((&job["job"][member], job["job"]["extractRefreshJob"].get("notes")), (&written, None));
+    }
     let ((first, _), (second, _)) = odd(json!({ "jobs": { "too_many_requests": 1 } })).await?;
     assert_eq!((first, second), (StatusCode::TOO_MANY_REQUESTS, StatusCode::OK));
     Ok(())

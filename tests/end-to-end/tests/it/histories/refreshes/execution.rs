@@ -205,6 +205,7 @@ impl Execution<'_> {
             name: "Sales \"North\" 📈".to_owned(),
             outcome,
             is_incremental: false,
+            is_via_bridge: false,
             started_at: refresh.started_at,
             ended_at,
             notes: Some("Login failed.".to_owned()),
