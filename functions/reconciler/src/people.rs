@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::topic::Topic;
+use common::topic::{Topic, is_refused_for_good};
 use futures_util::future::join_all;
 use shared::{
     alert::AlertMessage,
@@ -33,7 +33,7 @@ pub(crate) async fn told(parameters: &impl Parameters) -> Result<Told, BoxError>
 }
 
 /// Tells people what is new, and remembers it. What could not be told is told by the next run: it is remembered only
-/// afterwards.
+/// afterwards. An alert that SNS refuses for good is an error of this run alone.
 ///
 /// # Errors
 ///
@@ -56,12 +56,14 @@ pub(crate) async fn tell_troubles(
     let (after, notices) = told.clone().after(&found, now);
     // All are tried, whatever becomes of the others.
     let published = join_all(notices.into_iter().map(|notice| alerts.publish(notice.into()))).await;
-    let result: Result<(), BoxError> = published.into_iter().collect();
-    let after = if result.is_ok() { after } else { told.clone().after_telling_nobody(&found, now) };
+    let errors = published.into_iter().filter_map(Result::err);
+    // Otherwise each run would repeat the other alerts.
+    let (refused, failed): (Vec<_>, Vec<_>) = errors.partition(is_refused_for_good);
+    let after = if failed.is_empty() { after } else { told.clone().after_telling_nobody(&found, now) };
     if after != told {
         parameters.store_told(&after.to_stored()).await?;
     }
-    result
+    failed.into_iter().chain(refused).next().map_or(Ok(()), Err)
 }
 
 /// Tells people how a test went.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, error::Error, fmt, future::ready, time::Duratio
 
 use common::{
     metrics::{Metric, MetricLog, Unit},
-    topic::Topic,
+    topic::{Topic, is_refused_for_good},
     with_causes,
 };
 use futures_util::{StreamExt, stream};
@@ -224,8 +224,9 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
             self.retire_keys(run.keyring).await.map_err(Failure::Parameters)?;
         }
         if let Err(error) = self.tell(action, told, &declared, &report).await {
+            let next = if is_refused_for_good(&error) { "They are told no more." } else { "The next run tells them." };
             let error = with_causes(&*error);
-            report.note(&format!("People could not be told: {error}. The next run tells them."));
+            report.note(&format!("People could not be told: {error}. {next}"));
             report.alerts_error = Some(error);
         }
         if let Some(error) = told_of.alerts_error {

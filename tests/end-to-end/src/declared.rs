@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use common::{metrics::MetricLog, topic::Topic};
+use common::{
+    metrics::MetricLog,
+    topic::{RefusedForGood, Topic},
+};
 use reconciler::{
     BoxError,
     config::{Config, USUAL_TIME},
@@ -18,7 +21,7 @@ use reconciler::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
-use strict_sns::publish::Publish;
+use strict_sns::publish::{Delivery, Publish};
 use tableau::Tableau;
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
@@ -61,11 +64,22 @@ pub struct People {
     events: Arc<Mutex<Vec<EventMessage>>>,
     /// After how many events no more are taken; never if not set.
     pub events_taken: Arc<Mutex<Option<usize>>>,
+    /// A text that no message may have: one with it is refused for good, to people and to machines.
+    pub refused: Arc<Mutex<Option<String>>>,
     /// Whether nothing gets through to them.
     pub are_unreachable: bool,
 }
 
 impl People {
+    /// Who gets a message, unless SNS refuses it: by its own rules, or since a test says so.
+    fn check(&self, body: &str, publish: &Publish) -> Result<Delivery, BoxError> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.as_ref().is_some_and(|text| body.contains(text)) {
+            return Err(Box::new(RefusedForGood("InvalidParameterException: Invalid parameter: Message".into())));
+        }
+        publish.accept().map_err(|refusal| RefusedForGood(refusal.into()).into())
+    }
+
     /// Takes what they got since the last time.
     pub fn take(&self) -> Vec<AlertMessage> {
         std::mem::take(&mut self.got.lock().unwrap_or_else(PoisonError::into_inner))
@@ -89,7 +103,7 @@ impl Topic<AlertMessage> for People {
         if self.are_unreachable {
             return Err("SNS is not available".into());
         }
-        Publish::from(&message).accept()?;
+        self.check(&message.body, &Publish::from(&message))?;
         self.got.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         Ok(())
     }
@@ -103,7 +117,7 @@ impl Topic<EventMessage> for People {
             Some(left) => *left -= 1,
             None => {}
         }
-        if Publish::from(&message).accept()?.is_whole() {
+        if self.check(&message.body, &Publish::from(&message))?.is_whole() {
             self.events.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         }
         Ok(())

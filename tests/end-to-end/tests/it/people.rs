@@ -150,6 +150,29 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
 }
 
 #[tokio::test]
+async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.apply().await??;
+    if let Ok(mut refused) = sites.declared.people.refused.lock() {
+        *refused = Some("cannot be reached".to_owned());
+    }
+    sites.declared.set("finance", "token_secret", json!("wrong"))?;
+    sites.declared.set("marketing", "server", json!("http://127.0.0.1:1"))?;
+    let Err(failure @ Failure::Sites(_)) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
+    let text = failure.to_string();
+    let last = text.lines().last().context("no text")?;
+    let reason = "the message is refused for good: InvalidParameterException: Invalid parameter: Message";
+    assert_eq!(last, format!("People could not be told: {reason}. They are told no more."));
+    assert_eq!(sites.declared.people.take_subjects(), ["Tableau finance: token refused"]);
+    for _ in 0..2 {
+        assert_eq!(sites.told(Action::Apply).await?, NOTHING);
+    }
+    let Err(failure) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
+    assert!(!failure.to_string().contains("People could not be told"), "{failure}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lost_or_unreadable_memory_means_that_people_are_told_again() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.set("marketing", "server", json!("http://127.0.0.1:1"))?;
