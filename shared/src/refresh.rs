@@ -1,8 +1,8 @@
 //! Refreshes as Tableau's jobs tell of them: events that were not delivered, and why a refresh failed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
 
 use crate::{
     event::Event,
@@ -17,6 +17,24 @@ pub const EXPLAINED: &str = "RefreshFailureExplained";
 /// Sets the identifiers of what jobs tell apart from those of deliveries, which begin with a site's name: no site's name
 /// has a space.
 const ID_DOMAIN: &str = "refresh job";
+
+/// A refresh that has ended, as a list of jobs tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedJob {
+    /// Tableau's identifier.
+    pub id: String,
+    /// How it ended.
+    pub outcome: RefreshOutcome,
+    /// When it began, if Tableau tells.
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    #[serde(with = "rfc3339")]
+    pub ended_at: OffsetDateTime,
+    /// Whether Tableau Bridge fetched the data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_via_bridge: bool,
+}
 
 /// One extract refresh that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +74,8 @@ pub enum RefreshedKind {
 }
 
 /// How a refresh ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RefreshOutcome {
     /// The extract is new.
     Succeeded,

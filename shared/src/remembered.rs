@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime, serde::rfc3339};
 use crate::{
     event::Event,
     keyring::Keyring,
-    refresh::RefreshOutcome,
+    refresh::{EndedJob, RefreshOutcome},
     registration::{Claim, ReceiverUrl, Registration, SiteName},
     told::CHARACTERS,
     webhook::ObservedWebhook,
@@ -40,6 +40,17 @@ pub const SETTLED: Duration = Duration::minutes(5);
 /// How long a refresh may take: what Tableau Cloud allows at most, and Tableau Server unless it is told otherwise. One
 /// that began while its webhook was silent is known only when it has ended.
 const LONGEST_REFRESH: Duration = Duration::hours(2);
+
+/// How long a job that cannot be read is tried again. Longer than a restart of Tableau takes; and whoever waits for the
+/// reason of a failure gets it within the hour or hears that there is none.
+pub const UNREAD_TIME: Duration = Duration::hours(1);
+
+/// The most jobs of a site that are set aside. Where more cannot be read it is not the jobs but the server that fails, and
+/// the rest is left where it is.
+const MAX_UNREAD: usize = 3;
+
+/// Room that one of them takes in the stored text at most, with the site that then shares its state with no other.
+const UNREAD_CHARACTERS: usize = 650;
 
 /// Characters that stand for a site: 36 bits, so that two of six hundred names stand for the same once in 400,000 stacks.
 const SITE_CHARACTERS: usize = 6;
@@ -88,6 +99,17 @@ pub struct Silence {
     pub until: Option<OffsetDateTime>,
 }
 
+/// A job that was passed without having been read, and is tried again by the next runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadJob {
+    /// The job.
+    #[serde(flatten)]
+    pub job: EndedJob,
+    /// When it could not be read for the first time, by our own clock.
+    #[serde(with = "rfc3339")]
+    pub since: OffsetDateTime,
+}
+
 /// What is remembered of one site. All times are the Tableau server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteMemory {
@@ -101,6 +123,8 @@ pub struct SiteMemory {
     heard: BTreeSet<Event>,
     /// When webhooks were silent, as far as jobs of that time are still to be told of.
     silences: Vec<Silence>,
+    /// Jobs that could not be read, and are before the place that was come to.
+    unread: Vec<UnreadJob>,
 }
 
 /// The events, of some, that jobs tell of.
@@ -136,6 +160,7 @@ impl SiteMemory {
             publishing: None,
             heard: refresh_events(heard),
             silences: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
@@ -147,6 +172,26 @@ impl SiteMemory {
     /// How far a run was about to tell that was cut off.
     pub fn publishing(&self) -> Option<&Cursor> {
         self.publishing.as_ref()
+    }
+
+    /// The jobs that could not be read and are tried again.
+    pub fn unread(&self) -> &[UnreadJob] {
+        &self.unread
+    }
+
+    /// Whether there is room to try one more job again.
+    pub fn has_room_for_unread(&self) -> bool {
+        self.unread.len() < MAX_UNREAD
+    }
+
+    /// Notes that a job could not be read.
+    pub fn set_aside(&mut self, job: EndedJob, now: OffsetDateTime) {
+        self.unread.push(UnreadJob { job, since: now });
+    }
+
+    /// Tries the jobs of these identifiers no more: they were told of, or given up.
+    pub fn forget_unread(&mut self, is_one: impl Fn(&String) -> bool) {
+        self.unread.retain(|unread| !is_one(&unread.job.id));
     }
 
     /// Whether anything was silent of which jobs are still to be told.
@@ -226,7 +271,8 @@ impl SiteMemory {
     pub fn advance(&mut self, read: Cursor) {
         self.read = self.read.clone().max(read);
         self.publishing = self.publishing.take().filter(|publishing| *publishing > self.read);
-        let read = self.read.at;
+        // What an unread job tells of may have been missed as well.
+        let read = self.unread.iter().map(|unread| unread.job.ended_at).fold(self.read.at, OffsetDateTime::min);
         self.silences.retain(|Silence { events, until, .. }| {
             let is_start = |event: &Event| event.action() == Some("refresh-started");
             let late = if events.iter().any(is_start) { LONGEST_REFRESH } else { Duration::ZERO };
@@ -276,6 +322,8 @@ struct Group {
     heard: Codes,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     silences: Vec<StoredSilence>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<UnreadJob>,
     /// What stands for each site, one after the other.
     sites: String,
 }
@@ -325,13 +373,13 @@ impl Remembered {
             return Err(InvalidMemory);
         }
         let mut sites = BTreeMap::new();
-        for Group { seen, read, publishing, heard, silences, sites: names } in groups {
+        for Group { seen, read, publishing, heard, silences, unread, sites: names } in groups {
             let silences = silences
                 .into_iter()
                 .map(|StoredSilence { events, from, until }| Some(Silence { events: events.events()?, from, until }));
             let silences = silences.collect::<Option<_>>().ok_or(InvalidMemory)?;
             let heard = heard.events().ok_or(InvalidMemory)?;
-            let memory = SiteMemory { seen, read, publishing, heard, silences };
+            let memory = SiteMemory { seen, read, publishing, heard, silences, unread };
             if !names.is_ascii() || names.len() % SITE_CHARACTERS != 0 {
                 return Err(InvalidMemory);
             }
@@ -366,22 +414,22 @@ impl Remembered {
                 None => groups.push((memory, site.clone())),
             }
         }
-        let groups = groups.into_iter().map(|(SiteMemory { seen, read, publishing, heard, silences }, sites)| Group {
-            seen: *seen,
-            read: read.clone(),
-            publishing: publishing.clone(),
-            heard: heard.into(),
-            silences: silences
-                .iter()
-                .map(|Silence { events, from, until }| StoredSilence {
-                    events: events.into(),
-                    from: *from,
-                    until: *until,
-                })
-                .collect(),
-            sites,
+        let silence = |Silence { events, from, until }: &Silence| StoredSilence {
+            events: events.into(),
+            from: *from,
+            until: *until,
+        };
+        let groups = groups.into_iter().map(|(memory, sites)| {
+            let SiteMemory { seen, read, publishing, heard, silences, unread } = memory.clone();
+            let silences = silences.iter().map(silence).collect();
+            Group { seen, read, publishing, heard: (&heard).into(), silences, unread, sites }
         });
         Stored { version: VERSION, finished: self.finished, groups: groups.collect() }
+    }
+
+    /// How many more jobs can be set aside until the text might be too long.
+    pub fn room_for_unread(&self) -> usize {
+        CHARACTERS.saturating_sub(to_json(&self.stored()).len()) / UNREAD_CHARACTERS
     }
 
     /// What is remembered of a site.
@@ -619,6 +667,68 @@ mod tests {
             assert!(remembered.site(&site("site-100")).is_some());
             let read = Remembered::parse(&stored).expect("readable");
             assert_eq!(read.sites, remembered.sites);
+        }
+    }
+
+    /// A job with everything that Tableau tells of one, at its longest.
+    fn unread_job(number: usize, ended_at: OffsetDateTime) -> EndedJob {
+        EndedJob {
+            id: format!("{number:036}"),
+            outcome: RefreshOutcome::Succeeded,
+            started_at: Some((ended_at - minutes(1) + Duration::NANOSECOND).to_offset(time::macros::offset!(+05:30))),
+            ended_at: (ended_at + Duration::NANOSECOND).to_offset(time::macros::offset!(+05:30)),
+            is_via_bridge: true,
+        }
+    }
+
+    #[test]
+    fn a_job_that_could_not_be_read_is_still_owed_what_was_missed_then() {
+        let wanted = events(&["WorkbookRefreshFailed"]);
+        let mut memory = SiteMemory::new(NOW, &wanted);
+        memory.look(NOW + minutes(15), &wanted, &events(&[]));
+        memory.look_again(NOW + minutes(15), &wanted, &wanted);
+        let job = unread_job(1, NOW + minutes(14));
+        memory.set_aside(job.clone(), NOW + minutes(20));
+        memory.advance(Cursor::until(NOW + minutes(75)));
+        let mut remembered = Remembered::default();
+        remembered.remember(&site("a"), memory);
+        let stored = remembered.to_stored();
+        let read = Remembered::parse(&stored).expect("readable");
+        let mut memory = read.site(&site("a")).expect("the site").clone();
+        assert_eq!(memory.unread(), [UnreadJob { job: job.clone(), since: NOW + minutes(20) }], "{stored}");
+        assert!(memory.owes(&event("WorkbookRefreshFailed"), job.ended_at));
+        memory.forget_unread(|id| id == "another");
+        assert!(!memory.unread().is_empty());
+        memory.forget_unread(|id| *id == job.id);
+        memory.advance(Cursor::until(NOW + minutes(76)));
+        assert!(memory.unread().is_empty() && !memory.has_silences());
+    }
+
+    #[test]
+    fn jobs_that_could_not_be_read_make_no_site_forgotten() {
+        let wanted = events(&REFRESH_EVENTS);
+        for count in [1, 8, 100, 200, 300, 400, 500] {
+            let mut remembered = Remembered::default();
+            let mut usual = SiteMemory::new(NOW, &wanted);
+            usual.look(NOW + minutes(15), &wanted, &events(&[]));
+            usual.look_again(NOW + minutes(16), &wanted, &wanted);
+            let name = |number: usize| site(&format!("site-{number}"));
+            (0..count).for_each(|number| remembered.remember(&name(number), usual.clone()));
+            let room = remembered.room_for_unread();
+            println!("{count} sites: room for {room}");
+            // Each at another site, as long as there are some, with places of their own.
+            for number in 0..room {
+                let at = name(number % count);
+                let mut memory = remembered.site(&at).expect("a site").clone();
+                memory.set_aside(unread_job(number, NOW), NOW);
+                memory.advance(Cursor::after(NOW + minutes(1) + Duration::NANOSECOND, &format!("{number:036}")));
+                memory
+                    .begin_publishing(Cursor::after(NOW + minutes(2) + Duration::NANOSECOND, &format!("{number:036}")));
+                remembered.remember(&at, memory);
+            }
+            assert!(remembered.to_stored().len() <= CHARACTERS);
+            assert_eq!(remembered.forgotten(), 0, "{count}");
+            assert!(count > 200 || room > MAX_UNREAD, "{count}: {room}");
         }
     }
 

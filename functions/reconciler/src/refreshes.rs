@@ -13,7 +13,7 @@ use std::{
 
 use common::{
     metrics::MetricLog,
-    topic::{Topic, may_have_been_accepted},
+    topic::{Topic, is_refused_for_good, may_have_been_accepted},
     with_causes,
 };
 use futures_util::future::join_all;
@@ -22,12 +22,12 @@ use shared::{
     alert::{AlertEvents, AlertMessage},
     event::Event,
     message::EventMessage,
-    refresh::{Refresh, RefreshOutcome},
+    refresh::{EndedJob, Refresh, RefreshOutcome},
     refresh_alert::{explained_alerts, recovered_alert},
     registration::{Registration, SiteName},
-    remembered::{Cursor, Lease, Remembered, SETTLED, SiteMemory},
+    remembered::{Cursor, Lease, Remembered, SETTLED, SiteMemory, UNREAD_TIME},
 };
-use tableau::{EndedJob, OddJob, RefreshJobs, Session, WhichJobs};
+use tableau::{OddJob, RefreshJobs, Session, WhichJobs};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -76,6 +76,8 @@ struct Memory {
     changes: u64,
     stored: u64,
     jobs_read: usize,
+    /// How many more jobs can be set aside.
+    room_for_unread: usize,
     found: Vec<SiteJobs>,
 }
 
@@ -85,8 +87,10 @@ struct SiteJobs {
     site: SiteName,
     site_luid: String,
     memory: SiteMemory,
-    /// In the order of their ends.
+    /// In the order of their ends, after which come those that were set aside before.
     to_tell: Vec<ToTell>,
+    /// What is given up as soon as its place is passed.
+    to_give_up: Vec<(Cursor, NotRecovered)>,
     /// Where they end.
     end: Cursor,
 }
@@ -165,6 +169,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         let remembered = remembered.ok().flatten();
         self.is_remembered = remembered.is_some();
         let remembered = remembered.unwrap_or_default();
+        self.lock().room_for_unread = remembered.room_for_unread();
         let is_held = held_until.is_some_and(|until| until > self.now) && remembered.finished != version;
         self.lock().remembered = remembered;
         if !is_held {
@@ -313,81 +318,161 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             }
             memory.advance(Cursor::until(earliest));
         }
-        let (mut to_tell, mut end) = (Vec::new(), Cursor::until(until));
-        if has_any && memory.read() < &end {
-            let which = if memory.has_silences() { WhichJobs::All } else { WhichJobs::Failed };
-            end = match session.refresh_jobs(memory.read().at(), until, which).await {
-                Ok(jobs) => {
-                    let is_due =
-                        |job: &EndedJob| job.ended_at < until && !memory.read().has_passed(job.ended_at, &job.id);
-                    let due = RefreshJobs { ended: jobs.ended.into_iter().filter(is_due).collect(), ..jobs };
-                    let (found, came_to) = self.read_jobs(session, wanted, &memory, due, report, has_time).await;
-                    to_tell = found;
-                    came_to.unwrap_or(end)
-                }
+        let (site, site_luid) = (site.clone(), session.site_luid().to_owned());
+        let end = Cursor::until(until);
+        let mut found = SiteJobs { site, site_luid, memory, to_tell: Vec::new(), to_give_up: Vec::new(), end };
+        if !has_any {
+            // Nobody wants to hear of those that were set aside.
+            found.memory.forget_unread(|_| true);
+        } else if found.memory.read() < &found.end {
+            let which = if found.memory.has_silences() { WhichJobs::All } else { WhichJobs::Failed };
+            match session.refresh_jobs(found.memory.read().at(), until, which).await {
+                Ok(jobs) => self.read_jobs(session, wanted, jobs, &mut found, report, has_time).await,
                 Err(error) => {
                     report
                         .notes
                         .push(format!("Its jobs could not be read: {}. The next run does.", with_causes(&error)));
-                    memory.read().clone()
+                    found.end = found.memory.read().clone();
                 }
-            };
+            }
         }
         // What was doubtful has been named.
-        if memory.publishing().is_some_and(|publishing| *publishing <= end) {
-            memory.give_up_publishing();
+        if found.memory.publishing().is_some_and(|publishing| *publishing <= found.end) {
+            found.memory.give_up_publishing();
         }
-        let (site, site_luid) = (site.clone(), session.site_luid().to_owned());
-        self.lock().found.push(SiteJobs { site, site_luid, memory, to_tell, end });
+        self.lock().found.push(found);
     }
 
-    /// Reads jobs in full, one after another. Returns what is to be told, and how far it came, `None` if to the end.
+    /// Reads listed jobs in full, one after another, and then those that could not be read before.
     async fn read_jobs(
         &self,
         session: &mut Session<'_>,
         wanted: &BTreeSet<Event>,
-        memory: &SiteMemory,
-        RefreshJobs { mut ended, odd, others }: RefreshJobs,
+        jobs: RefreshJobs,
+        found: &mut SiteJobs,
         report: &mut SiteReport,
         has_time: impl Fn() -> bool,
-    ) -> (Vec<ToTell>, Option<Cursor>) {
-        let (mut to_tell, explains) = (Vec::new(), wanted.iter().any(is_failure));
-        let skipped = |OddJob { id, reason }: OddJob| NotRecovered::job(&id, reason);
-        report.not_recovered.extend(odd.into_iter().map(skipped));
+    ) {
+        let RefreshJobs { mut ended, odd, others, nameless, listed, counted } = jobs;
+        let (start, end) = (found.memory.read().clone(), found.end.clone());
+        // Without a time they have no place: they are passed with everything else that was listed.
+        let odd = odd.into_iter().map(|OddJob { id, reason }| NotRecovered::job(&id, reason));
+        let nameless = (nameless > 0).then(|| NotRecovered {
+            job: None,
+            events: BTreeSet::new(),
+            from: Some(start.at()),
+            until: Some(end.at()),
+            reason: format!("rows without an id in Tableau's list of jobs: {nameless}"),
+        });
+        found.to_give_up.extend(odd.chain(nameless).map(|given_up| (end.clone(), given_up)));
         if others > 0 {
             report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
-        ended.sort_by(|a, b| (a.ended_at, &a.id).cmp(&(b.ended_at, &b.id)));
-        let may_matter = |EndedJob { outcome, started_at, ended_at, .. }: &EndedJob| {
+        if counted > listed {
+            tracing::warn!(counted, listed, "Tableau counts more refreshes than it lists");
+            report.notes.push(format!("Tableau counts {counted} of its refreshes in this time and lists {listed}."));
+        }
+        let in_doubt = found.memory.publishing().cloned();
+        let unread = found.memory.unread().iter().map(|unread| unread.job.clone());
+        // Those after the place are listed again.
+        let mut unread: Vec<_> = unread.filter(|job| start.has_passed(job.ended_at, &job.id)).collect();
+        if in_doubt.is_some() {
+            // The run that was cut off may have read and published them.
+            for job in unread.drain(..) {
+                found.memory.forget_unread(|unread| *unread == job.id);
+                report.not_recovered.push(NotRecovered::job(&job.id, CUT_OFF));
+            }
+        }
+        let explains = wanted.iter().any(is_failure);
+        let may_matter = |EndedJob { outcome, started_at, ended_at, .. }: &EndedJob, memory: &SiteMemory| {
             (explains && *outcome == RefreshOutcome::Failed) || memory.may_owe(*outcome, *started_at, *ended_at)
         };
-        ended.retain(may_matter);
-        let mut came_to = memory.read().clone();
+        ended.retain(|job| {
+            let is_due = job.ended_at < end.at() && !start.has_passed(job.ended_at, &job.id);
+            is_due && may_matter(job, &found.memory)
+        });
+        ended.sort_by(|a, b| (a.ended_at, &a.id).cmp(&(b.ended_at, &b.id)));
+        found.end = start;
         let mut left = ended.len();
         for job in ended {
             let place = Cursor::after(job.ended_at, &job.id);
-            if memory.publishing().is_some_and(|publishing| publishing.has_passed(job.ended_at, &job.id)) {
+            if in_doubt.as_ref().is_some_and(|in_doubt| place <= *in_doubt) {
                 report.not_recovered.push(NotRecovered::job(&job.id, CUT_OFF));
-            } else {
-                if !has_time() || !self.may_read_a_job() {
-                    report.refreshes_left = left;
-                    return (to_tell, Some(came_to));
-                }
-                match session.refresh(&job).await {
-                    Ok(Ok(refresh)) => to_tell.extend(ToTell::of(refresh, wanted, memory)),
-                    Ok(Err(odd)) => report.not_recovered.push(skipped(odd)),
-                    Err(error) => {
-                        let error = with_causes(&error);
-                        report.notes.push(format!("A job could not be read: {error}. The next run goes on."));
-                        report.refreshes_left = left;
-                        return (to_tell, Some(came_to));
-                    }
-                }
+            } else if !has_time() || !self.read_job(session, wanted, &job, found, report).await {
+                report.refreshes_left = left;
+                return;
             }
-            came_to = place;
+            found.end = place;
             left -= 1;
         }
-        (to_tell, None)
+        found.end = end;
+        for job in unread {
+            if !may_matter(&job, &found.memory) {
+                found.memory.forget_unread(|unread| *unread == job.id);
+            } else if !has_time() || !self.read_job(session, wanted, &job, found, report).await {
+                return;
+            }
+        }
+    }
+
+    /// Reads one job in full. Returns whether the others can be read.
+    async fn read_job(
+        &self,
+        session: &mut Session<'_>,
+        wanted: &BTreeSet<Event>,
+        job: &EndedJob,
+        found: &mut SiteJobs,
+        report: &mut SiteReport,
+    ) -> bool {
+        let id = &job.id;
+        if !self.may_read_a_job() {
+            return false;
+        }
+        let reason = match session.refresh(job).await {
+            Ok(Ok(refresh)) => {
+                match ToTell::of(refresh, wanted, &found.memory) {
+                    Some(to_tell) => found.to_tell.push(to_tell),
+                    None => found.memory.forget_unread(|unread| unread == id),
+                }
+                return true;
+            }
+            Ok(Err(OddJob { reason, .. })) => reason,
+            Err(error) => {
+                let since = found.memory.unread().iter().find(|unread| unread.job.id == *id).map(|unread| unread.since);
+                let is_set_aside =
+                    !error.concerns_the_site() && (since.is_some() || self.set_aside(job, &mut found.memory));
+                let error = with_causes(&error);
+                if !is_set_aside {
+                    report.notes.push(format!("Job {id} could not be read: {error}. The next run goes on with it."));
+                    return false;
+                }
+                if since.is_none_or(|since| self.now < since + UNREAD_TIME) {
+                    report.notes.push(format!("Job {id} could not be read: {error}. It is tried again for an hour."));
+                    return true;
+                }
+                format!("it could not be read for an hour: {error}")
+            }
+        };
+        let given_up = NotRecovered::job(id, reason);
+        if found.memory.read().has_passed(job.ended_at, id) {
+            // Its place was passed by an earlier run, so that nothing else would end it.
+            found.memory.forget_unread(|unread| unread == id);
+            report.not_recovered.push(given_up);
+        } else {
+            found.to_give_up.push((Cursor::after(job.ended_at, id), given_up));
+        }
+        true
+    }
+
+    /// Sets a job aside that could not be read. Returns whether there is room for that.
+    fn set_aside(&self, job: &EndedJob, memory: &mut SiteMemory) -> bool {
+        let room = &mut self.lock().room_for_unread;
+        let has_room = *room > 0 && memory.has_room_for_unread();
+        if has_room {
+            *room -= 1;
+            memory.set_aside(job.clone(), self.now);
+        }
+        has_room
     }
 
     fn may_read_a_job(&self) -> bool {
@@ -449,6 +534,10 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             let Some(report) = reports.iter_mut().find(|report| report.site == site.site.as_str()) else { continue };
             let has_begun = !site.to_tell.is_empty();
             let read = publish(events, site, report, &mut published, &mut goes_on, &mut told.error, deadline).await;
+            for (_, given_up) in site.to_give_up.drain(..).filter(|(place, _)| *place <= read) {
+                site.memory.forget_unread(|unread| given_up.job.as_ref() == Some(unread));
+                report.not_recovered.push(given_up);
+            }
             if has_begun {
                 site.memory.end_publishing(read);
             } else {
@@ -540,7 +629,7 @@ async fn publish(
         let place = Cursor::after(refresh.ended_at, &refresh.job_id);
         let recoveries = recover.into_iter().map(|(event, at)| (Some((event, at)), "the recovered event"));
         let what: Vec<_> = recoveries.chain(explain.then_some((None, "the explanation"))).collect();
-        let mut is_begun = false;
+        let (mut is_begun, mut refused) = (false, Vec::new());
         for (recovery, name) in what {
             let (named, message) = match &recovery {
                 Some((event, _)) => {
@@ -550,7 +639,7 @@ async fn publish(
                 None => (shared::refresh::EXPLAINED, refresh.explained_event(&site.site, &site.site_luid)),
             };
             let Some(message) = message else {
-                report.not_recovered.push(NotRecovered::job(&refresh.job_id, format!("SNS takes no {named} of it")));
+                refused.push(format!("SNS takes no {named} of it"));
                 continue;
             };
             if *goes_on {
@@ -568,6 +657,11 @@ async fn publish(
                                 published.explained.push((site.site.clone(), refresh.clone()));
                             }
                         }
+                        continue;
+                    }
+                    // That would be so in every run, and is no reason to keep anything else.
+                    Err(refusal) if is_refused_for_good(&refusal) => {
+                        refused.push(format!("SNS refuses its {named}: {}", with_causes(&*refusal)));
                         continue;
                     }
                     Err(refusal) => {
@@ -588,7 +682,11 @@ async fn publish(
             report.refreshes_left += 1 + to_tell.len();
             return read;
         }
-        read = place;
+        if !refused.is_empty() {
+            report.not_recovered.push(NotRecovered::job(&refresh.job_id, refused.join("; ")));
+        }
+        site.memory.forget_unread(|unread| *unread == refresh.job_id);
+        read = read.max(place);
     }
     site.end.clone().max(read)
 }

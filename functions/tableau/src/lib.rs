@@ -21,7 +21,7 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
-    refresh::{Refresh, RefreshOutcome},
+    refresh::{EndedJob, Refresh},
     sign_in::{self, NoPlaceForSignIns},
     site::SiteEntry,
     trouble::TroubleKind,
@@ -36,7 +36,7 @@ use url::Url;
 
 pub use answer::SITES_AT_ONCE;
 use answer::{Interrupted, SHARE};
-use wire::{Credentials, Job, JobPage, Listed, Page, REFRESHES};
+use wire::{Credentials, Job, JobPage, Listed, Page, Pagination, REFRESHES};
 
 /// The newest version whose answers are known to be read here.
 const NEWEST: ApiVersion = ApiVersion(3, 27);
@@ -93,6 +93,9 @@ const NO_SUCH_SITE: &str = "404000";
 
 /// Error code of a webhook that does not exist.
 const NO_SUCH_WEBHOOK: &str = "400113";
+
+/// Error code of a page after the last.
+const NO_SUCH_PAGE: &str = "400006";
 
 /// How many jobs Tableau lists on a page at most.
 const JOBS_ON_A_PAGE: usize = 1000;
@@ -222,6 +225,23 @@ impl TableauError {
         }
     }
 
+    /// Whether it is no matter of what was asked for, but of the session or the site: every other call would fail alike.
+    pub fn concerns_the_site(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(status)
+                    || self.has_code(NO_SUCH_SITE)
+            }
+            Self::OutOfTime { .. } | Self::Redirected { .. } | Self::TooOld { .. } => true,
+            Self::NoAnswer { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Whether the time for an answer ran out.
+    fn is_timeout(&self) -> bool {
+        matches!(self, Self::NoAnswer { source, .. } if source.is_timeout())
+    }
+
     /// Whether there is no telling if Tableau carried the call out.
     pub fn is_uncertain(&self) -> bool {
         match self {
@@ -327,19 +347,6 @@ struct Bounds {
     room: usize,
 }
 
-/// A refresh that has ended, as a list of jobs tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndedJob {
-    /// Tableau's identifier.
-    pub id: String,
-    /// How it ended.
-    pub outcome: RefreshOutcome,
-    /// When it began, if Tableau tells.
-    pub started_at: Option<OffsetDateTime>,
-    /// When it ended.
-    pub ended_at: OffsetDateTime,
-}
-
 /// The refreshes that ended in some time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RefreshJobs {
@@ -349,6 +356,12 @@ pub struct RefreshJobs {
     pub odd: Vec<OddJob>,
     /// How many jobs of other types there were, which were not asked for.
     pub others: usize,
+    /// How many rows of the list have no identifier.
+    pub nameless: usize,
+    /// How many rows the list has, each job counted once.
+    pub listed: usize,
+    /// How many jobs Tableau counts, which can be more than it lists.
+    pub counted: usize,
 }
 
 /// A job that nothing can be told of.
@@ -543,6 +556,7 @@ impl Tableau {
                     Some(wait).filter(|_| call.is_worth_waiting_for())
                 }
                 Ok(Received { status, .. }) if status.is_server_error() => backoff(),
+                Err(error) if error.is_timeout() && !call.is_worth_waiting_for() => None,
                 Err(TableauError::NoAnswer { .. }) => backoff(),
                 // What is too long, too slow or too late would be so again.
                 Ok(_) | Err(_) => None,
@@ -656,37 +670,27 @@ impl Session<'_> {
             "filter=jobType:in:[{}],completedAt:gte:{from},completedAt:lt:{until}{status}",
             REFRESHES.join(",")
         );
-        let mut jobs = Vec::new();
         self.room = SHARE;
+        let (mut rows, mut counted) = (Vec::new(), 0);
         for number in 1.. {
             let query = format!("{filter}&pageSize={JOBS_ON_A_PAGE}&pageNumber={number}");
-            let answer = self.call(Method::GET, &["jobs"], &query, None).await?;
-            let JobPage { jobs: page, pagination } = answer.read(wire::read_jobs)?;
+            let answer = match self.call(Method::GET, &["jobs"], &query, None).await {
+                // Some servers count jobs that they do not list, and refuse the page on which those would be.
+                Err(error) if number > 1 && error.has_code(NO_SUCH_PAGE) => break,
+                answer => answer?,
+            };
+            let JobPage { rows: page, pagination } = answer.read(wire::read_jobs)?;
             let page_is_empty = page.is_empty();
-            self.keep(&answer, number, page.iter().map(|job| size_of::<Job>() + 2 * job.id.len()))?;
-            jobs.extend(page);
-            let Some(pagination) = pagination else { break };
-            if jobs.len() >= pagination.total {
-                let different: HashSet<_> = jobs.iter().map(|job| &job.id).collect();
-                if different.len() == pagination.total {
-                    break;
-                }
-                return Err(answer.unreadable("its pages do not add up to the number of jobs it names"));
-            }
-            if page_is_empty {
-                return Err(answer.unreadable("it ends before the number of jobs it names"));
+            let kept = |row: &Option<Job>| size_of::<Option<Job>>() + row.as_ref().map_or(0, |job| 2 * job.id.len());
+            self.keep(&answer, number, page.iter().map(kept))?;
+            rows.extend(page);
+            let Some(Pagination { total, .. }) = pagination else { break };
+            counted = total;
+            if page_is_empty || rows.len() >= total {
+                break;
             }
         }
-        let mut sorted = RefreshJobs::default();
-        for Job { id, ended } in jobs {
-            match ended {
-                Ok(Listed::Ended(job)) => sorted.ended.push(job),
-                Ok(Listed::Running) => {}
-                Ok(Listed::Other) => sorted.others += 1,
-                Err(reason) => sorted.odd.push(OddJob { id, reason: reason.to_owned() }),
-            }
-        }
-        Ok(sorted)
+        Ok(sorted(rows, counted))
     }
 
     /// Reads what a job says in full. What cannot be told of is odd, and no error.
@@ -695,21 +699,20 @@ impl Session<'_> {
     ///
     /// As for every call.
     pub async fn refresh(&mut self, job: &EndedJob) -> Result<Result<Refresh, OddJob>, TableauError> {
-        let odd = |reason: String| Ok(Err(OddJob { id: job.id.clone(), reason }));
-        let answer = match self.call(Method::GET, &["jobs", &job.id], "", None).await {
-            Ok(answer) => answer,
-            // It is gone by now; or it is an incremental one, which old servers do not show.
-            Err(TableauError::Refused { status, code, .. })
-                if [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status)
-                    && code.as_deref() != Some(NO_SUCH_SITE) =>
-            {
-                return odd(format!("Tableau does not show it ({})", code.as_deref().unwrap_or(status.as_str())));
+        let odd = |reason: String| OddJob { id: job.id.clone(), reason };
+        match self.call(Method::GET, &["jobs", &job.id], "", None).await {
+            Ok(answer) => {
+                let refresh = answer.read(|value| Ok(wire::read_refresh(value, job)))?;
+                Ok(refresh.map_err(|reason| odd(reason.to_owned())))
             }
-            Err(error) => return Err(error),
-        };
-        match answer.read(|value| wire::read_refresh(value, job))? {
-            Ok(refresh) => Ok(Ok(refresh)),
-            Err(reason) => odd(reason.to_owned()),
+            // It is gone by now; or it is of a kind that this server does not show. A page without a code is not
+            // Tableau's own, and may be gone soon.
+            Err(error @ TableauError::Refused { status, .. })
+                if status.is_client_error() && !error.concerns_the_site() && error.code().is_some() =>
+            {
+                Ok(Err(odd(format!("Tableau does not show it ({})", error.code().unwrap_or_default()))))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -872,6 +875,28 @@ impl Session<'_> {
         let url = webhook.map_or("", |webhook| webhook.url.expose());
         checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
     }
+}
+
+/// Sorts the rows of a list of jobs. A page may repeat what was on the one before it.
+fn sorted(rows: Vec<Option<Job>>, counted: usize) -> RefreshJobs {
+    let (mut jobs, mut seen) = (RefreshJobs { counted, ..RefreshJobs::default() }, HashSet::new());
+    for row in rows {
+        let Some(Job { id, ended }) = row else {
+            jobs.nameless += 1;
+            continue;
+        };
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        match ended {
+            Ok(Listed::Ended(job)) => jobs.ended.push(job),
+            Ok(Listed::Running) => {}
+            Ok(Listed::Other) => jobs.others += 1,
+            Err(reason) => jobs.odd.push(OddJob { id, reason: reason.to_owned() }),
+        }
+    }
+    jobs.listed = seen.len() + jobs.nameless;
+    jobs
 }
 
 /// Tells success from refusal. An answer may quote what it was sent: none of the secrets gets into the error.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::{
     event::Event,
     notes::Notes,
-    refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+    refresh::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
     registration::RegistrationUrl,
     webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
 };
@@ -16,10 +16,18 @@ use time::{
     format_description::well_known::{Rfc2822, Rfc3339},
 };
 
-use crate::{ApiVersion, EndedJob, answer};
+use crate::{ApiVersion, answer};
 
 /// What the jobs of extract refreshes are called, full and incremental.
-pub(crate) const REFRESHES: [&str; 2] = ["refresh_extracts", "increment_extracts"];
+pub(crate) const REFRESHES: [&str; 4] =
+    ["refresh_extracts", "increment_extracts", "refresh_extracts_via_bridge", "increment_extracts_via_bridge"];
+
+/// The most bytes of a job's identifier, which is stored in little room. Tableau's have 36.
+const MAX_ID_BYTES: usize = 64;
+
+/// The most notes of a job that are read, and the most bytes of each; more than is kept of them all.
+const MAX_NOTES: usize = 100;
+const MAX_NOTES_BYTES: usize = 16_000;
 
 /// What an answer lacks, in words that repeat nothing of it.
 pub(crate) type Unreadable = &'static str;
@@ -34,7 +42,8 @@ pub(crate) struct Page {
 /// One page of a list of jobs.
 #[derive(Debug)]
 pub(crate) struct JobPage {
-    pub(crate) jobs: Vec<Job>,
+    /// `None` for each that has no identifier.
+    pub(crate) rows: Vec<Option<Job>>,
     pub(crate) pagination: Option<Pagination>,
 }
 
@@ -122,7 +131,7 @@ pub(crate) fn read_jobs(answer: &Value) -> Result<JobPage, Unreadable> {
         other: "it is no list of jobs",
         not_a_list: "its jobs are no list",
     };
-    Ok(JobPage { jobs: jobs.read(answer, read_job)?, pagination: read_pagination(answer)? })
+    Ok(JobPage { rows: jobs.read(answer, |row| Ok(read_job(row)))?, pagination: read_pagination(answer)? })
 }
 
 /// How a list is called, and what to say of an answer that is none.
@@ -154,9 +163,13 @@ impl List {
     }
 }
 
-fn read_job(job: &Value) -> Result<Job, Unreadable> {
+/// Reads a row of a list of jobs; `None` if it has no identifier.
+fn read_job(job: &Value) -> Option<Job> {
     let text = |member: &str| job[member].as_str().filter(|text| !text.is_empty());
-    let id = text("id").ok_or("a job has no id")?;
+    let is_short = |id: &&str| {
+        id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    };
+    let id = text("id").filter(is_short)?;
     let ended = || {
         // Which was not asked for.
         if text("jobType").is_some_and(|kind| !REFRESHES.contains(&kind)) {
@@ -172,9 +185,10 @@ fn read_job(job: &Value) -> Result<Job, Unreadable> {
         };
         let started_at = text("startedAt").map(time_of).transpose()?;
         let ended_at = time_of(text("endedAt").or(text("completedAt")).ok_or("it does not say when it ended")?)?;
-        Ok(Listed::Ended(EndedJob { id: id.to_owned(), outcome, started_at, ended_at }))
+        let is_via_bridge = text("jobType").is_some_and(|kind| kind.ends_with("_via_bridge"));
+        Ok(Listed::Ended(EndedJob { id: id.to_owned(), outcome, started_at, ended_at, is_via_bridge }))
     };
-    Ok(Job { id: id.to_owned(), ended: ended() })
+    Some(Job { id: id.to_owned(), ended: ended() })
 }
 
 fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
@@ -183,42 +197,80 @@ fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
     time.and_then(|time| time.checked_to_offset(UtcOffset::UTC)).ok_or("it has a time that is none")
 }
 
-/// What a job says in full.
-pub(crate) fn read_refresh(answer: &Value, listed: &EndedJob) -> Result<Result<Refresh, Odd>, Unreadable> {
-    let job = answer["job"].as_object().ok_or("it holds no job")?;
-    let refresh = || {
-        let outcome =
-            match job.get("finishCode").filter(|code| !code.is_null()).map(|code| (number(code), listed.outcome)) {
-                None => listed.outcome,
-                Some((Some(0), RefreshOutcome::Succeeded)) => RefreshOutcome::Succeeded,
-                Some((Some(1), RefreshOutcome::Failed)) => RefreshOutcome::Failed,
-                Some((Some(2), RefreshOutcome::Cancelled)) => RefreshOutcome::Cancelled,
-                Some((Some(0..=2), _)) => return Err("its finish code contradicts its status"),
-                Some(_) => return Err("it has a finish code that this release does not know"),
-            };
-        let details = job.get("extractRefreshJob").unwrap_or(&Value::Null);
-        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-        let resource = |member: &str, kind| {
-            let resource = &details[member];
-            Some(RefreshedResource { kind, luid: text(&resource["id"])?, name: text(&resource["name"]) })
-        };
-        let datasource = resource("datasource", RefreshedKind::Datasource);
-        let resource = match (datasource, resource("workbook", RefreshedKind::Workbook)) {
-            (Some(resource), None) | (None, Some(resource)) => resource,
-            (None, None) => return Err("it does not say what it refreshed"),
-            (Some(_), Some(_)) => return Err("it says that it refreshed two things"),
-        };
-        let started_at = job.get("startedAt").and_then(text).map(|at| time_of(&at)).transpose()?;
-        Ok(Refresh {
-            job_id: listed.id.clone(),
-            resource,
-            started_at: started_at.or(listed.started_at),
-            ended_at: listed.ended_at,
-            outcome,
-            notes: text(&details["notes"]).and_then(|notes| Notes::redacted(&notes)),
-        })
+/// Reads what a job says in full.
+pub(crate) fn read_refresh(answer: &Value, listed: &EndedJob) -> Result<Refresh, Odd> {
+    let job = answer["job"].as_object().ok_or("Tableau's answer holds no job")?;
+    let code = job.get("finishCode").filter(|code| !code.is_null()).map(number);
+    let fits = match (code, listed.outcome) {
+        // 0 says of one via Bridge that it was handed over, however it then ended.
+        (None, _) | (Some(Some(0)), RefreshOutcome::Succeeded) => true,
+        (Some(Some(0)), _) => listed.is_via_bridge,
+        (Some(Some(1)), outcome) => outcome == RefreshOutcome::Failed,
+        (Some(Some(2)), outcome) => outcome == RefreshOutcome::Cancelled,
+        // Completed at Bridge; in an old sample cancelled.
+        (Some(Some(3)), outcome) => outcome != RefreshOutcome::Failed,
+        (Some(_), _) => return Err("it has a finish code that this release does not know"),
     };
-    Ok(refresh())
+    if !fits {
+        return Err("its finish code contradicts its status");
+    }
+    let details = job.get("extractRefreshJob").unwrap_or(&Value::Null);
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let resource = |member: &str, kind| {
+        let resource = &details[member];
+        Some(RefreshedResource { kind, luid: text(&resource["id"])?, name: text(&resource["name"]) })
+    };
+    let datasource = resource("datasource", RefreshedKind::Datasource);
+    let resource = match (datasource, resource("workbook", RefreshedKind::Workbook)) {
+        (Some(resource), None) | (None, Some(resource)) => resource,
+        (None, None) => return Err("it does not say what it refreshed"),
+        (Some(_), Some(_)) => return Err("it says that it refreshed two things"),
+    };
+    let started_at = job.get("startedAt").and_then(text).map(|at| time_of(&at)).transpose()?;
+    Ok(Refresh {
+        job_id: listed.id.clone(),
+        resource,
+        started_at: started_at.or(listed.started_at),
+        ended_at: listed.ended_at,
+        outcome: listed.outcome,
+        notes: read_notes(job, details),
+    })
+}
+
+/// Reads the notes of a job in all places and shapes that they were seen in: as a text, a list of texts, or status notes,
+/// within the refresh or beside it.
+fn read_notes(job: &Map<String, Value>, details: &Value) -> Option<Notes> {
+    let mut notes = Vec::new();
+    for member in ["notes", "statusNotes"] {
+        add_notes(&details[member], &mut notes);
+        add_notes(job.get(member).unwrap_or(&Value::Null), &mut notes);
+    }
+    // Together, since a secret may go over several of them.
+    Notes::redacted(&notes.join("\n"))
+}
+
+fn add_notes(value: &Value, notes: &mut Vec<String>) {
+    let text = |value: &Value| match value {
+        Value::String(text) => {
+            let text = text.trim();
+            (!text.is_empty()).then(|| text[..text.floor_char_boundary(MAX_NOTES_BYTES)].to_owned())
+        }
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let note = match value {
+        Value::Array(values) => return values.iter().take(MAX_NOTES).for_each(|value| add_notes(value, notes)),
+        Value::Object(members) => match members.get("statusNote") {
+            Some(list) => return add_notes(list, notes),
+            // One has the reason as its text, another as the value of the type `message`.
+            None => text(&value["text"]).or_else(|| {
+                let told = text(&value["value"])?;
+                Some(text(&value["type"]).map(|kind| format!("{kind}: {told}")).unwrap_or(told))
+            }),
+        },
+        value => text(value),
+    };
+    notes.extend(note.filter(|note| notes.len() < MAX_NOTES && !notes.contains(note)));
 }
 
 fn read_pagination(answer: &Value) -> Result<Option<Pagination>, Unreadable> {
@@ -564,14 +616,14 @@ mod tests {
 
     fn ended(change: &Value) -> Result<Result<Listed, Odd>, Unreadable> {
         let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": [listed(change)] } }))?;
-        page.jobs.into_iter().next().map(|job| job.ended).ok_or("none")
+        page.rows.into_iter().flatten().next().map(|job| job.ended).ok_or("none")
     }
 
     #[test]
     fn a_list_of_jobs_is_read_in_every_shape_and_nothing_else_is_taken_for_one() {
         let ids = |answer: &Value| {
             let page = read_jobs(answer)?;
-            Ok::<_, Unreadable>(page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>())
+            Ok::<_, Unreadable>(page.rows.into_iter().flatten().map(|job| job.id).collect::<Vec<_>>())
         };
         for answer in [
             json!({ "backgroundJobs": {} }),
@@ -592,11 +644,36 @@ mod tests {
             json!([]),
             json!({ "error": {} }),
             json!({ "backgroundJobs": 1 }),
-            json!({ "backgroundJobs": [listed(&json!({ "id": "" }))] }),
             json!({ "backgroundJobs": {}, "pagination": {} }),
         ] {
             assert!(ids(&answer).is_err(), "{answer}");
         }
+    }
+
+    #[test]
+    fn a_row_without_an_id_is_one_and_leaves_the_others_as_they_are() -> Result<(), Unreadable> {
+        let without_id = |id: Value| listed(&json!({ "id": id }));
+        let too_long = "1".repeat(MAX_ID_BYTES + 1);
+        for odd in [
+            json!(null),
+            json!(7),
+            json!("j2"),
+            json!(true),
+            json!([]),
+            json!({}),
+            without_id(json!(null)),
+            without_id(json!("")),
+            without_id(json!(7)),
+            without_id(json!({ "id": "j2" })),
+            without_id(json!(too_long)),
+            without_id(json!("\u{1}\u{2}")),
+        ] {
+            let jobs = [listed(&json!({})), odd.clone(), listed(&json!({ "id": "j3" }))];
+            let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": jobs } }))?;
+            let ids: Vec<_> = page.rows.into_iter().map(|row| row.map(|job| job.id)).collect();
+            assert_eq!(ids, [Some("j1".to_owned()), None, Some("j3".to_owned())], "{odd}");
+        }
+        Ok(())
     }
 
     #[test]
@@ -605,6 +682,8 @@ mod tests {
             (json!({}), RefreshOutcome::Failed),
             (json!({ "status": "Success", "jobType": "increment_extracts" }), RefreshOutcome::Succeeded),
             (json!({ "status": "Cancelled", "jobType": null }), RefreshOutcome::Cancelled),
+            (json!({ "jobType": "refresh_extracts_via_bridge" }), RefreshOutcome::Failed),
+            (json!({ "status": "Success", "jobType": "increment_extracts_via_bridge" }), RefreshOutcome::Succeeded),
         ] {
             assert!(matches!(ended(&change), Ok(Ok(Listed::Ended(job))) if job.outcome == outcome), "{change}");
         }
@@ -633,26 +712,131 @@ mod tests {
             }
             read_refresh(&json!({ "job": job }), &list_item)
         };
-        let refresh = read(&json!({})).ok().and_then(Result::ok).expect("a refresh");
+        let refresh = read(&json!({})).expect("a refresh");
         assert_eq!(refresh.resource.name.as_deref(), Some("Superstore"));
         assert_eq!((refresh.notes.is_some(), refresh.started_at), (true, list_item.started_at));
         let sparse =
             json!({ "finishCode": null, "startedAt": null, "extractRefreshJob": { "datasource": { "id": "d1" } } });
-        let refresh = read(&sparse).ok().and_then(Result::ok).expect("a refresh");
+        let refresh = read(&sparse).expect("a refresh");
         assert_eq!((refresh.notes, refresh.started_at), (None, list_item.started_at));
         for change in [
-            json!({ "finishCode": "3" }),
-            json!({ "finishCode": 0 }),
+            json!({ "finishCode": "4" }),
+            json!({ "finishCode": "" }),
             json!({ "extractRefreshJob": null }),
             json!({ "extractRefreshJob": {} }),
             json!({ "extractRefreshJob": { "workbook": { "name": "without id" } } }),
             json!({ "extractRefreshJob": { "workbook": { "id": "w" }, "datasource": { "id": "d" } } }),
             json!({ "startedAt": "soon" }),
         ] {
-            assert!(matches!(read(&change), Ok(Err(_))), "{change}");
+            assert!(read(&change).is_err(), "{change}");
         }
-        for answer in [json!({}), json!({ "job": null }), json!([])] {
-            assert!(read_refresh(&answer, &list_item).is_err(), "{answer}");
+        for answer in [json!({}), json!({ "job": null }), json!({ "job": [] }), json!([]), json!(null)] {
+            assert_eq!(read_refresh(&answer, &list_item), Err("Tableau's answer holds no job"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_finish_code_fits_the_status_or_the_job_is_odd() {
+        let reads = |code: &Value, status: &str, kind: &str| {
+            let Ok(Ok(Listed::Ended(job))) = ended(&json!({ "status": status, "jobType": kind })) else {
+                panic!("no job")
+            };
+            let details = json!({ "workbook": { "id": "w1" } });
+            read_refresh(&json!({ "job": { "finishCode": code, "extractRefreshJob": details } }), &job)
+                .is_ok_and(|refresh| refresh.outcome == job.outcome)
+        };
+        for (code, fitting) in [
+            (0, "Success"),
+            (1, "Failed"),
+            (2, "Cancelled"),
+            // Completed at Bridge; in an old sample cancelled.
+            (3, "Success Cancelled"),
+            (4, ""),
+        ] {
+            for status in ["Success", "Failed", "Cancelled"] {
+                let fits = fitting.contains(status);
+                assert_eq!(reads(&json!(code), status, "refresh_extracts"), fits, "{code} {status}");
+                assert_eq!(reads(&json!(code.to_string()), status, "refresh_extracts"), fits, "{code} {status}");
+                // 0 says of one via Bridge that it was handed over.
+                let fits = fits || code == 0;
+                assert_eq!(reads(&json!(code), status, "refresh_extracts_via_bridge"), fits, "{code} {status}");
+            }
+        }
+    }
+
+    /// The notes of a job that has these members, of which `notes` and `statusNotes` are also tried within the refresh.
+    fn notes(members: &Value) -> [Option<String>; 2] {
+        let Value::Object(beside) = members else { panic!("no members") };
+        let within = read_notes(&Map::new(), members);
+        [read_notes(beside, &Value::Null), within].map(|notes| notes.map(|notes| notes.as_str().to_owned()))
+    }
+
+    #[test]
+    fn notes_are_found_in_every_place_and_shape() {
+        for (members, found) in [
+            (json!({ "notes": "Login failed." }), "Login failed."),
+            (json!({ "notes": ["Login failed."] }), "Login failed."),
+            (json!({ "notes": ["Login failed.", "", null, "At db.", "At db."] }), "Login failed.\nAt db."),
+            (json!({ "notes": [{ "text": "Login failed." }] }), "Login failed."),
+            (
+                json!({ "statusNotes": { "statusNote": [{ "type": "a", "value": "b", "text": "Login failed." }] } }),
+                "Login failed.",
+            ),
+            (
+                json!({ "statusNotes": { "statusNote": { "type": "a", "value": "b", "text": "Login failed." } } }),
+                "Login failed.",
+            ),
+            (json!({ "statusNotes": [{ "text": "Login failed." }, { "text": "At db." }] }), "Login failed.\nAt db."),
+            (
+                json!({ "statusNotes": { "statusNote": [{ "type": "errorCode", "value": 1 },
+                    { "type": "message", "value": "Login failed." }] } }),
+                "errorCode: 1\nmessage: Login failed.",
+            ),
+            (
+                json!({ "notes": "Login failed.", "statusNotes": { "statusNote": { "text": "At db." } } }),
+                "Login failed.\nAt db.",
+            ),
+            (
+                json!({ "notes": "Login failed.", "statusNotes": { "statusNote": { "text": "Login failed." } } }),
+                "Login failed.",
+            ),
+        ] {
+            assert_eq!(notes(&members), [Some(found.to_owned()), Some(found.to_owned())], "{members}");
+        }
+        for members in [
+            json!({}),
+            json!({ "notes": null, "statusNotes": {} }),
+            json!({ "notes": [" ", [], {}, true], "statusNotes": { "statusNote": null } }),
+            json!({ "statusNotes": { "statusNote": [{ "type": "line" }] } }),
+        ] {
+            assert_eq!(notes(&members), [None, None], "{members}");
+        }
+    }
+
+    #[test]
+    fn no_secret_passes_and_no_flood_whatever_the_shape_of_the_notes() {
+        let secret = "Zx9kQ2";
+        for members in [
+            json!({ "notes": format!("server=db;Pwd={secret};") }),
+            json!({ "notes": ["Login failed.", format!("server=db;Pwd={secret};")] }),
+            json!({ "notes": ["-----BEGIN PRIVATE KEY-----", secret, "-----END PRIVATE KEY-----"] }),
+            json!({ "statusNotes": { "statusNote": { "type": "password", "value": secret } } }),
+            json!({ "statusNotes": { "statusNote": [{ "text": format!("Authorization: Bearer {secret}") }] } }),
+        ] {
+            let found = notes(&members);
+            assert!(found.iter().flatten().all(|text| !text.contains(secret)), "{members}: {found:?}");
+            assert!(found.iter().all(Option::is_some), "{members}");
+        }
+        for flood in [
+            json!("é".repeat(1_000_000)),
+            json!(vec!["note"; 1_000_000]),
+            json!((0..200_000).map(|number| format!("note {number}")).collect::<Vec<_>>()),
+            json!(vec!["é".repeat(10_000); 200]),
+        ] {
+            for members in [json!({ "notes": flood }), json!({ "statusNotes": { "statusNote": flood } })] {
+                let longest = notes(&members).iter().flatten().map(|text| text.chars().count()).max();
+                assert!(longest.is_some_and(|characters| characters <= 4000), "{longest:?}");
+            }
         }
     }
 

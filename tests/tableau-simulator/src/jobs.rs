@@ -67,7 +67,7 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     let mut jobs: Vec<_> = site.jobs.iter().filter(is_let_through).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.started_at));
     let total = jobs.len();
-    if page > total.div_ceil(size).max(1) {
+    if page > total.div_ceil(size).max(1) && !site.oddities.jobs.pages_go_on {
         return Err(INVALID_PAGE_NUMBER);
     }
     let is_missing = site.oddities.last_page_missing && page * size >= total;

@@ -212,6 +212,8 @@ pub struct JobOddities {
     pub too_many_requests: usize,
     /// This many more jobs are counted in `totalAvailable` than are on the pages.
     pub not_listed: usize,
+    /// A page after the last is empty, and no error.
+    pub pages_go_on: bool,
     /// The server's clock is ahead by this many seconds, or behind: its jobs' and events' times and its `Date`.
     pub clock_offset_seconds: i64,
     /// Name of what is refreshed by the jobs that the following concerns; every job if not set.

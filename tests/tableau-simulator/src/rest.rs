@@ -83,7 +83,7 @@ impl Refusal {
     }
 
     /// The same as an HTML page.
-    pub(crate) const fn in_html(self) -> Self {
+    pub(crate) fn in_html(self) -> Self {
         Self { is_html: true, ..self }
     }
 
@@ -176,7 +176,8 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
     let Oddities { html_errors: is_html, error_shape: shape, wrapping, delay_ms, .. } = site.oddities;
     let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
     let manner = Manner { delay_ms, clock_offset_seconds, wrapping };
-    (result.map_err(|refusal| Refusal { is_html, shape, ..refusal }), manner)
+    let shaped = |refusal: Refusal| Refusal { is_html: refusal.is_html || is_html, shape, ..refusal };
+    (result.map_err(shaped), manner)
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {

@@ -5,6 +5,7 @@ mod answer_time;
 mod environment;
 mod errors;
 mod histories;
+mod odd_jobs;
 mod peers;
 mod people;
 mod reconciling;

@@ -381,6 +381,8 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
     let listed = &list["backgroundJobs"]["backgroundJob"][0];
     assert_eq!((listed.get("id"), &listed["status"]), (None, &json!("Failed")));
     assert_eq!(list["pagination"]["totalAvailable"], "3");
+    odd(json!({ "jobs": { "pages_go_on": true } })).await?;
+    assert_eq!(jobs.get("?pageNumber=2").await?.1["backgroundJobs"], json!({}));
     for (detail, status, code) in [
         ("not_queryable", 400, "400031"),
         ("forbidden", 403, "403004"),

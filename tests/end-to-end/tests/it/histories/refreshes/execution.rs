@@ -35,7 +35,7 @@ use super::{
         environment::{Environment, Invocation, Outcome, Sites, delivers, report},
     },
     events::{NotRecovered, Refresh},
-    history::{History, KINDS, Outage, Step, WANTED, any_history},
+    history::{History, KINDS, NAMES, Outage, Step, WANTED, any_history},
 };
 use crate::refreshes::pass;
 
@@ -124,6 +124,7 @@ impl Execution<'_> {
                 self.sites.site(site % count, |site| site.oddities = (**oddities).clone())?;
             }
             Step::SnsAccepts(events) => self.sns_accepts(Some(*events)),
+            Step::SnsRefuses(text) => self.sns_refuses(Some(*text)),
             Step::Forget(text) => {
                 let text = Some((*text).to_owned()).filter(|text| !text.is_empty());
                 *self.sites.environment.recorder.declared().stored_refreshes() = text;
@@ -153,8 +154,14 @@ impl Execution<'_> {
         *taken.lock().unwrap_or_else(PoisonError::into_inner) = events;
     }
 
+    fn sns_refuses(&self, text: Option<&str>) {
+        let refused = self.sites.environment.recorder.declared().people.refused.clone();
+        *refused.lock().unwrap_or_else(PoisonError::into_inner) = text.map(str::to_owned);
+    }
+
     fn end_faults(&self) -> anyhow::Result<()> {
         self.sns_accepts(None);
+        self.sns_refuses(None);
         (0..self.sites.count()).try_for_each(|at| self.sites.site(at, |site| site.oddities = Oddities::default()))
     }
 
@@ -202,10 +209,10 @@ impl Execution<'_> {
             id: refresh.id.clone(),
             kind: if refresh.kind == "workbook" { RefreshKind::Workbook } else { RefreshKind::Datasource },
             luid: format!("of-{}", refresh.id),
-            name: "Sales \"North\" 📈".to_owned(),
+            name: NAMES[self.refreshes.len() % NAMES.len()].to_owned(),
             outcome,
-            is_incremental: false,
-            is_via_bridge: false,
+            is_incremental: self.refreshes.len().is_multiple_of(2),
+            is_via_bridge: self.refreshes.len().is_multiple_of(5),
             started_at: refresh.started_at,
             ended_at,
             notes: Some("Login failed.".to_owned()),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use tableau_simulator::model::{JobOddities, Oddities, RefreshOutcome};
+use tableau_simulator::model::{JobOddities, NotesShape, OddDetail, OddRow, Oddities, RefreshOutcome};
 
 use super::super::{crash::Crash, environment::describe};
 
@@ -21,6 +21,9 @@ pub(super) const WANTED: [&str; 5] = [
 
 /// The kinds of content that is refreshed.
 pub(super) const KINDS: [&str; 2] = ["datasource", "workbook"];
+
+/// The names of content that is refreshed.
+pub(super) const NAMES: [&str; 3] = ["Sales 📈", "Staff", "Stock"];
 
 /// A history: declared sites, and the steps that follow.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub(super) enum Step {
     Odd(usize, Box<Oddities>),
     /// SNS accepts some more events, and then no others.
     SnsAccepts(usize),
+    /// SNS refuses events with this text for good.
+    SnsRefuses(&'static str),
     /// The stored state of refreshes is lost, or no longer readable.
     Forget(&'static str),
     /// Everything works again.
@@ -109,10 +114,43 @@ fn any_step() -> impl Strategy<Value = Step> {
         12 => (select(&[0_i64, 7, 15][..]), crash(), option::weighted(0.2, crash()))
             .prop_map(|(minutes, crash, other)| Step::Run(minutes, crash, other)),
         1 => (at(), odd).prop_map(|(site, odd)| Step::Odd(site, Box::new(odd))),
+        2 => (at(), any_odd_jobs()).prop_map(|(site, jobs)| {
+            Step::Odd(site, Box::new(Oddities { jobs, ..Oddities::default() }))
+        }),
         1 => (0_usize..4).prop_map(Step::SnsAccepts),
+        1 => select(&NAMES[..]).prop_map(Step::SnsRefuses),
         1 => select(&["", "half a"][..]).prop_map(Step::Forget),
         1 => Just(Step::Over),
     ]
+}
+
+/// Returns the strategy for jobs of which all, or those of one name, are odd.
+fn any_odd_jobs() -> impl Strategy<Value = JobOddities> {
+    let row = select(&[OddRow::WithoutId, OddRow::Null, OddRow::Number, OddRow::Text][..]);
+    let detail = select(
+        &[
+            OddDetail::NotQueryable,
+            OddDetail::Forbidden,
+            OddDetail::NotFound,
+            OddDetail::ServerError,
+            OddDetail::Page,
+            OddDetail::NotFoundPage,
+            OddDetail::Null,
+            OddDetail::Broken,
+        ][..],
+    );
+    let notes = select(&[NotesShape::List, NotesShape::Beside, NotesShape::StatusNotes, NotesShape::StatusValue][..]);
+    let usual = JobOddities::default;
+    let odd = prop_oneof![
+        2 => row.prop_map(move |row| JobOddities { row: Some(row), ..usual() }),
+        6 => detail.prop_map(move |detail| JobOddities { detail: Some(detail), ..usual() }),
+        1 => notes.prop_map(move |notes| JobOddities { notes, ..usual() }),
+        1 => any::<bool>().prop_map(move |pages_go_on| JobOddities { not_listed: 1, pages_go_on, ..usual() }),
+        1 => Just(JobOddities { without_resource: true, ..usual() }),
+        1 => Just(JobOddities { finish_code: Some("4".to_owned()), ..usual() }),
+    ];
+    (odd, option::weighted(0.7, select(&NAMES[..])))
+        .prop_map(|(odd, only)| JobOddities { only: only.map(str::to_owned), ..odd })
 }
 
 impl fmt::Display for History {
