@@ -19,7 +19,10 @@ use time::Duration;
 use crate::refreshes::{failed, pass};
 
 /// Name of what the odd job refreshes.
-const ODD: &str = "Name of odd";
+const ODD: &str = "Sales \"odd\" 📈";
+
+/// Identifier of the same, which messages hold as it is.
+const ODD_LUID: &str = "luid-of-odd";
 
 /// The runs after an oddity began, a quarter of an hour apart.
 const ROUNDS: usize = 7;
@@ -173,7 +176,8 @@ async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_publ
     let one = "SNS refuses its RefreshFailureExplained: the message is refused for good: InvalidParameterException: \
                Invalid parameter: Message";
     // The reason stands in the explanation alone.
-    for (number, (refused, reason)) in [(ODD, all), ("a reason that SNS never takes", one)].into_iter().enumerate() {
+    for (number, (refused, reason)) in [(ODD_LUID, all), ("a reason that SNS never takes", one)].into_iter().enumerate()
+    {
         let sites = Sites::start(&tableau, number).await?;
         let notes = Some("a reason that SNS never takes".to_owned());
         for job in [failed("j1"), Job { notes, ..failed("odd") }, failed("j2")] {
