@@ -93,8 +93,9 @@ pub struct Claim {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// A registration whose signature was verified. Only [`Claim::verify`] and [`SignatureDigest::verify`] make one, and only
-/// one of these can be published for.
+/// A registration whose signature was verified. Only [`Claim::verify`] and
+/// [`UnverifiedRecord::verify`](crate::unverified::UnverifiedRecord::verify) make one, and only one of these can be
+/// published for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified(Registration);
 
@@ -132,12 +133,12 @@ impl Claim {
 /// it, since a signature has 256 bits that cannot be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct SignatureDigest([u8; 32]);
+pub(crate) struct SignatureDigest([u8; 32]);
 
 /// The text is not the digest of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the digest of a signature consists of 64 hexadecimal digits")]
-pub struct InvalidSignatureDigest;
+pub(crate) struct InvalidSignatureDigest;
 
 impl SignatureDigest {
     fn of(signature: &[u8; SIGNATURE_BYTES]) -> Self {
