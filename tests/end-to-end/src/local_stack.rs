@@ -91,7 +91,7 @@ pub struct LocalStack {
     pub tools: PythonTools,
     _gateway: Gateway,
     folder: TempDir,
-    _shared: Arc<SharedCloud>,
+    shared: Arc<SharedCloud>,
 }
 
 impl LocalStack {
@@ -138,7 +138,12 @@ impl LocalStack {
         let cloud = Cloud::in_account(&tools, gateway.address.clone(), folder.path(), &account);
         let stack = cloud.deploy(name, &shared.packages).await?;
         let tableau = Simulator::start(Some(shared.cloud.endpoint.parse()?)).await?;
-        Ok(Self { cloud, stack, tableau, http, tools, _gateway: gateway, folder, _shared: shared })
+        Ok(Self { cloud, stack, tableau, http, tools, _gateway: gateway, folder, shared })
+    }
+
+    /// Whether another stack is in the same cloud.
+    pub fn shares_its_cloud_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// A folder that ends with the stack.

@@ -1,8 +1,11 @@
 //! The deployed template on ministack, from Tableau to the queues.
 
+use std::time::Duration as StdDuration;
+
 use anyhow::Context;
 use end_to_end::{aging::aged, declared::site, local_stack::LocalStack};
 use infra::{
+    aws::has_code,
     stack::{Stack, read_parameter},
     workspace::Workspace,
 };
@@ -14,6 +17,7 @@ use shared::{
 };
 use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime};
+use tokio::time::{sleep, timeout};
 
 /// A name as people give it, with what SNS does not take in an attribute.
 fn named(name: &str) -> String {
@@ -186,10 +190,24 @@ async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::R
     Ok(())
 }
 
+/// How long a change set of the AWS CLI is in the way of the next one, whose name has the time in seconds.
+const CHANGE_SET_TIMEOUT: StdDuration = StdDuration::from_secs(30);
+
+/// How often it is tried.
+const POLL_INTERVAL: StdDuration = StdDuration::from_millis(200);
+
 /// Deploys the template again with other parameters.
 async fn update(stack: &LocalStack, parameters: &[&str]) -> anyhow::Result<Stack> {
     let parameters: Vec<_> = parameters.iter().map(|parameter| (*parameter).to_owned()).collect();
-    Stack::update(&stack.cloud.aws, stack.stack.name(), &parameters).await
+    let updated = async {
+        loop {
+            match Stack::update(&stack.cloud.aws, stack.stack.name(), &parameters).await {
+                Err(error) if has_code(&error, "AlreadyExistsException") => sleep(POLL_INTERVAL).await,
+                result => return result,
+            }
+        }
+    };
+    timeout(CHANGE_SET_TIMEOUT, updated).await.context("an earlier change set is in the way")?
 }
 
 #[tokio::test]
@@ -331,7 +349,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
 #[tokio::test]
 async fn accounts_of_one_cloud_share_nothing() -> anyhow::Result<()> {
     let (ours, theirs) = tokio::try_join!(LocalStack::start(), LocalStack::start())?;
-    assert_eq!(ours.cloud.endpoint, theirs.cloud.endpoint);
+    assert!(ours.shares_its_cloud_with(&theirs), "each has a cloud of its own");
     ours.declare("marketing", &["WorkbookCreated"]).await?;
     theirs.declare("marketing", &["WorkbookCreated"]).await?;
     let everything = json!({ "event_type": [{ "exists": true }] });
