@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     message::EventId,
     payload::Payload,
     registration::{Registration, SiteName},
+    text::{NAME_CHARACTERS, Text, plain, shortened, text, word},
 };
 
 /// The most characters of a subject: SNS takes fewer than 100 (Amazon SNS API reference, `Subject`).
@@ -20,10 +21,11 @@ const SMS_CHARACTERS: usize = 140;
 
 /// The most characters of a card's text where it may be long. What chats show is not published; this is what a person
 /// reads.
-pub(crate) const CARD_CHARACTERS: usize = 1500;
+const CARD_CHARACTERS: usize = 1500;
 
-/// The most characters of a name inside a sentence. Somebody typed it, and it may be a novel.
-const NAME_CHARACTERS: usize = 80;
+/// The most characters of a card's title, and of its identifier and the thread's.
+const TITLE_CHARACTERS: usize = 250;
+const THREAD_CHARACTERS: usize = 150;
 
 /// The events that people want to hear of at once, unless they say otherwise.
 const DEFAULT: [&str; 2] = ["DatasourceRefreshFailed", "WorkbookRefreshFailed"];
@@ -80,31 +82,40 @@ impl AlertMessage {
     /// What to tell people about an event.
     pub fn about(registration: &Registration, payload: &Payload<'_>, id: EventId) -> Self {
         let Registration { site, event } = registration;
-        let Wording { headline, what, next } = Wording::of(event);
+        let (site_name, event_name) = (site.to_string(), event.to_string());
+        let Wording { headline, before, after, next } = Wording::of(event);
         let named = Named::of(
             event.resource_type().unwrap_or("resource"),
             payload.resource_name.as_deref(),
             payload.resource_luid.as_deref(),
         );
         let at = payload.created_at.as_deref().and_then(utc);
-        let when = at.as_ref().map(|at| format!(" on {at} UTC")).unwrap_or_default();
-        let sentence = |name: &str| format!("{} on the Tableau site {site}{when}.", what.replace("{}", name));
-        let mut metadata = Map::from_iter([("eventType".to_owned(), json!(event))]);
-        if let Some(luid) = &payload.resource_luid {
-            metadata.insert("relatedResources".to_owned(), related(luid));
-        }
+        let when = at.map(|at| format!(" on {at} UTC")).unwrap_or_default();
+        let short = text!["Tableau ", site_name.clone(), ": ", headline.clone(), ": ", named.bare()];
+        let sentence =
+            text![before, named.in_sentence(), after, " on the Tableau site ", site_name.clone(), when.clone(), "."];
         let words = Words {
-            subject: format!("Tableau {site}: {headline}: {}", named.text),
-            email: format!("{}\n\n{next}\n\nEvent {event}, id {id}.", sentence(&named.quoted())),
-            sms: format!("Tableau {site}: {headline}: {}{when}", named.text),
+            subject: short.clone(),
+            email: text![
+                sentence.clone(),
+                "\n\n",
+                next,
+                "\n\nEvent ",
+                event_name.clone(),
+                ", id ",
+                id.to_string(),
+                "."
+            ],
+            sms: text![short, when],
             id: id.to_string(),
-            title: format!("{headline}: {}", named.text),
-            description: sentence(&named.as_code()),
-            next: next.to_owned(),
-            keywords: vec![site.to_string(), event.to_string()],
+            title: text![headline, ": ", named.bare()],
+            description: sentence.clone(),
+            next: next.into(),
+            keywords: vec![site_name, event_name.clone()],
             thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
-            summary: sentence(&named.quoted()),
-            metadata,
+            summary: sentence,
+            event_type: event_name,
+            related: payload.resource_luid.clone(),
         };
         words.into()
     }
@@ -112,71 +123,70 @@ impl AlertMessage {
 
 /// What keeps together in a chat what is told of one resource of a site.
 pub(crate) fn thread(site: &SiteName, resource_luid: &str) -> String {
-    format!("{site}/{}", identifier(resource_luid))
+    format!("{site}/{}", word(resource_luid))
 }
 
-/// The resource that a message is about, as a card's metadata name it.
-pub(crate) fn related(resource_luid: &str) -> Value {
-    json!([identifier(resource_luid)])
-}
-
-/// An identifier of Tableau's, safe to show.
-pub(crate) fn identifier(text: &str) -> String {
-    shortened(&plain(text), NAME_CHARACTERS)
-}
-
-/// What people are told, before it is cut to what each way to them takes.
+/// What people are told, before it is cut to what each way to them takes, and made safe for it.
 pub(crate) struct Words {
     /// Subject of the e-mail.
-    pub(crate) subject: String,
+    pub(crate) subject: Text,
     /// The e-mail: sentences.
-    pub(crate) email: String,
+    pub(crate) email: Text,
     /// The text message, on one line.
-    pub(crate) sms: String,
+    pub(crate) sms: Text,
     /// What tells this message from every other.
     pub(crate) id: String,
     /// Heading of the card.
-    pub(crate) title: String,
-    /// Text of the card, in markdown.
-    pub(crate) description: String,
+    pub(crate) title: Text,
+    /// Text of the card.
+    pub(crate) description: Text,
     /// What to do next.
-    pub(crate) next: String,
+    pub(crate) next: Text,
     /// What the card can be found by.
     pub(crate) keywords: Vec<String>,
     /// Messages of one thread are shown together.
     pub(crate) thread: String,
     /// The card in one plain sentence.
-    pub(crate) summary: String,
-    /// What else machines may want to know.
-    pub(crate) metadata: Map<String, Value>,
+    pub(crate) summary: Text,
+    /// What happened, for machines.
+    pub(crate) event_type: String,
+    /// Identifier of the resource it happened to, if it is one.
+    pub(crate) related: Option<String>,
 }
 
 impl From<Words> for AlertMessage {
     fn from(words: Words) -> Self {
-        let Words { subject, email, sms, id, title, description, next, keywords, thread, summary, mut metadata } =
+        let Words { subject, email, sms, id, title, description, next, keywords, thread, summary, event_type, related } =
             words;
-        metadata.insert("threadId".to_owned(), json!(thread));
-        metadata.insert("summary".to_owned(), json!(summary));
+        let mut metadata = json!({
+            "eventType": word(&event_type),
+            "threadId": Text::from(thread).title(THREAD_CHARACTERS),
+            "summary": summary.title(CARD_CHARACTERS),
+        });
+        if let Some(related) = related {
+            metadata["relatedResources"] = json!([word(&related)]);
+        }
         let card = json!({
             "version": "1.0",
             "source": "custom",
-            "id": id,
+            "id": Text::from(id).title(THREAD_CHARACTERS),
             "content": {
                 "textType": "client-markdown",
-                "title": title,
-                "description": description,
-                "nextSteps": [next],
-                "keywords": keywords,
+                "title": title.title(TITLE_CHARACTERS),
+                "description": description.markdown(CARD_CHARACTERS),
+                "nextSteps": [next.markdown(CARD_CHARACTERS)],
+                "keywords": keywords.iter().map(|keyword| word(keyword)).collect::<Vec<_>>(),
             },
             "metadata": metadata,
         });
+        let email = email.mail();
         let body = json!({
             "default": email,
             "email": email,
-            "sms": shortened(&sms, SMS_CHARACTERS),
+            "sms": sms.line(SMS_CHARACTERS),
             "https": card.to_string(),
         });
-        Self { subject: shortened_with(&ascii(&subject), SUBJECT_CHARACTERS, "..."), body: body.to_string() }
+        Self { subject: subject.subject(SUBJECT_CHARACTERS), body: body.to_string() }
     }
 }
 
@@ -184,8 +194,10 @@ impl From<Words> for AlertMessage {
 struct Wording {
     /// A few words.
     headline: String,
-    /// A sentence's beginning, with `{}` for the thing's name.
-    what: String,
+    /// What stands before the thing's name in a sentence.
+    before: String,
+    /// What stands after it.
+    after: String,
     /// What to look at next.
     next: &'static str,
 }
@@ -193,34 +205,35 @@ struct Wording {
 impl Wording {
     fn of(event: &Event) -> Self {
         let kind = event.resource_type().unwrap_or("resource");
-        let happened = |headline: &str, verb: &str| (format!("{kind} {headline}"), format!("The {kind} {{}} {verb}"));
+        let happened =
+            |headline: &str, verb: &str| (format!("{kind} {headline}"), format!("The {kind} "), format!(" {verb}"));
         let refresh = |outcome: &str| {
-            (format!("{kind} refresh {outcome}"), format!("The extract refresh of the {kind} {{}} {outcome}"))
+            (format!("{kind} refresh {outcome}"), format!("The extract refresh of the {kind} "), format!(" {outcome}"))
         };
-        let (headline, what) = match event.action() {
+        let (headline, before, after) = match event.action() {
             Some("refresh-failed") => refresh("failed"),
             Some("refresh-started") => refresh("started"),
             Some("refresh-succeeded") => refresh("succeeded"),
             Some("promoted") => happened("promoted", "was made an administrator"),
             Some("demoted") => happened("demoted", "is no longer an administrator"),
             Some(action) => happened(action, &format!("was {action}")),
-            None => (event.to_string(), format!("Tableau reported the event {event} for {{}}")),
+            None => (event.to_string(), format!("Tableau reported the event {event} for "), String::new()),
         };
         // The name a label's event comes with is that of the thing it labels.
-        let what = if kind == "label" { what.replace("The label {}", "A label of {}") } else { what };
+        let before = if kind == "label" { "A label of ".to_owned() } else { before };
         let next = match event.action() {
             Some("refresh-failed") => "The Jobs page of the site shows why: open the site in Tableau and choose Jobs.",
             Some("promoted" | "demoted") => "The Users page of the site shows who administers it.",
             _ => "Nothing needs to be done unless this is a surprise.",
         };
-        Self { headline, what, next }
+        Self { headline, before, after, next }
     }
 }
 
-/// What a thing is called, safe to show.
+/// What a thing is called.
 pub(crate) struct Named {
     /// On one line, and short.
-    pub(crate) text: String,
+    text: String,
     is_name: bool,
 }
 
@@ -238,51 +251,15 @@ impl Named {
         }
     }
 
+    /// As it stands by itself.
+    pub(crate) fn bare(&self) -> Text {
+        self.text.clone().into()
+    }
+
     /// As it stands in a sentence.
-    pub(crate) fn quoted(&self) -> String {
-        if self.is_name { format!("\"{}\"", self.text) } else { self.text.clone() }
+    pub(crate) fn in_sentence(&self) -> Text {
+        if self.is_name { Text::name(self.text.clone()) } else { self.bare() }
     }
-
-    /// As it stands in a sentence of a card: a code span, in which nothing is markdown.
-    pub(crate) fn as_code(&self) -> String {
-        if self.is_name { as_code(&self.text) } else { without_markup(&self.text) }
-    }
-}
-
-/// A text as a code span, with nothing that could end it or start a mention.
-pub(crate) fn as_code(text: &str) -> String {
-    format!("`{}`", without_markup(text))
-}
-
-/// A text that can end no code span and start no mention.
-pub(crate) fn without_markup(text: &str) -> String {
-    text.replace('`', "'").replace('<', "‹").replace('>', "›")
-}
-
-/// A text on one line: white space and control characters become single spaces, and what could turn the direction of
-/// the text around it is left out.
-pub(crate) fn plain(text: &str) -> String {
-    let turns = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    let characters = text.chars().filter(|character| !turns(*character));
-    let spaced: String = characters.map(|character| if character.is_control() { ' ' } else { character }).collect();
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Printable ASCII: every other character becomes a question mark.
-fn ascii(text: &str) -> String {
-    text.chars().map(|character| if (' '..='~').contains(&character) { character } else { '?' }).collect()
-}
-
-pub(crate) fn shortened(text: &str, characters: usize) -> String {
-    shortened_with(text, characters, "…")
-}
-
-fn shortened_with(text: &str, characters: usize, ellipsis: &str) -> String {
-    if text.chars().count() <= characters {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(characters - ellipsis.chars().count()).collect();
-    format!("{kept}{ellipsis}")
 }
 
 /// A timestamp of Tableau's as a person writes it, in UTC; `None` if it is none.
@@ -298,11 +275,11 @@ pub(crate) fn told(at: OffsetDateTime) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, sample};
     use serde_json::Value;
 
     use super::*;
-    use crate::message::Delivery;
+    use crate::{message::Delivery, text::hostile};
 
     fn alert(event: &str, payload: &Value) -> AlertMessage {
         let registration =
@@ -366,13 +343,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_become_markdown_or_a_mention() {
-        let description =
-            card(&alert("ViewDeleted", &failed("`*a*` <!channel> _b_")))["content"]["description"].clone();
-        assert!(
-            description.as_str().is_some_and(|text| text.starts_with("The view `'*a*' ‹!channel› _b_` was deleted")),
-            "{description}"
-        );
+    fn a_name_becomes_no_markup_and_no_mention_anywhere_on_a_card() {
+        let card = card(&alert("ViewDeleted", &failed("`*a*` <!channel> [x](https://evil.example) _b_ R&D")));
+        let (content, metadata) = (&card["content"], &card["metadata"]);
+        insta::assert_snapshot!(content["title"].as_str().expect("a text"), @"view deleted: '∗a∗' ‹!channel› ［x］(https://evil.example) ＿b＿ R＆D");
+        insta::assert_snapshot!(content["description"].as_str().expect("a text"), @"The view `'*a*' ‹!channel› [x](https://evil.example) _b_ R＆D` was deleted on the Tableau site marketing on 2026-05-21 at 08:00 UTC.");
+        insta::assert_snapshot!(metadata["summary"].as_str().expect("a text"), @r#"The view "'∗a∗' ‹!channel› ［x］(https://evil.example) ＿b＿ R＆D" was deleted on the Tableau site marketing on 2026-05-21 at 08:00 UTC."#);
     }
 
     #[test]
@@ -395,18 +371,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_name_breaks_a_subject_a_text_message_or_the_card(name: String, luid in ".*", event in "[A-Za-z]{1,40}") {
-            let alert = alert(&event, &json!({ "resource_name": name, "resource_luid": luid }));
-            prop_assert!(alert.subject.len() < 100 && alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-            prop_assert!(alert.subject.starts_with("Tableau"));
-            prop_assert!(alert.body.len() < 8 * 1024, "{} bytes", alert.body.len());
-            let texts = texts(&alert);
-            let sms = texts["sms"].as_str().expect("a text");
-            prop_assert!(sms.chars().count() <= SMS_CHARACTERS && !sms.chars().any(char::is_control), "{}", sms);
-            let card = card(&alert);
-            let title = card["content"]["title"].as_str().expect("a title");
-            prop_assert!(!title.is_empty() && !title.chars().any(char::is_control));
-            prop_assert!(card["content"]["description"].as_str().is_some_and(|text| !text.is_empty()));
+        fn whatever_a_payload_says_no_alert_about_it_has_markup_or_is_refused(
+            name in hostile::any_text(),
+            luid in hostile::any_text(),
+            time in hostile::any_text(),
+            event in prop_oneof![
+                sample::select(Event::catalogue().map(|event| event.to_string()).collect::<Vec<_>>()),
+                "[A-Za-z]{1,300}".prop_map(String::from),
+            ],
+            has_name: bool,
+        ) {
+            let mut payload = json!({ "resource_luid": luid, "created_at": time });
+            if has_name {
+                payload["resource_name"] = json!(name);
+            }
+            hostile::assert_safe(&alert(&event, &payload));
         }
     }
 }

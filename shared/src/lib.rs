@@ -18,6 +18,7 @@ pub mod registration;
 pub mod remembered;
 pub mod sign_in;
 pub mod site;
+pub mod text;
 pub mod told;
 pub mod trouble;
 pub mod unverified;

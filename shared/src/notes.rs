@@ -6,8 +6,8 @@ use std::{fmt, sync::LazyLock};
 use regex_lite::Regex;
 
 use crate::{
-    alert::{plain, shortened},
     secrets::redacted,
+    text::{plain, shortened},
 };
 
 /// The most characters that are kept. A database's complaint has hundreds, a stack trace thousands.

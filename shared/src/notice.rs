@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    alert::{AlertMessage, CARD_CHARACTERS, Words, plain, shortened, told, without_markup},
+    alert::{AlertMessage, Words, told},
+    text::{Text, text},
     told::Place,
     trouble::{Trouble, TroubleKind},
 };
@@ -23,10 +23,10 @@ pub struct Notice {
     /// A few words, with where it is.
     pub headline: String,
     /// What a text message has room for besides.
-    gist: String,
+    gist: Text,
     /// Paragraphs.
-    paragraphs: Vec<String>,
-    next: String,
+    paragraphs: Vec<Text>,
+    next: Text,
     id: String,
     thread: String,
     keywords: Vec<String>,
@@ -38,26 +38,26 @@ impl Notice {
     pub(crate) fn new(kind: TroubleKind, now: OffsetDateTime, places: &BTreeMap<Place, &Trouble>) -> Self {
         let sites: BTreeSet<_> = places.keys().map(|place| place.site.as_str()).collect();
         let alone = places.len() == 1;
-        let gist = places.values().next().filter(|_| alone).map(|trouble| trouble.what.clone());
+        let gist = places.values().next().filter(|_| alone).map(|trouble| trouble.what.clone().into());
         let mut told: Vec<_> = places
             .iter()
             .take(IN_FULL)
             .map(|(place, Trouble { what, detail, .. })| {
-                let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-                format!("Tableau site {}: {what}{detail}", place.site)
+                let detail = detail.clone().map(|detail| text![" (", Text::verbatim(detail), ")"]).unwrap_or_default();
+                text!["Tableau site ", place.site.clone(), ": ", what.clone(), detail]
             })
             .collect();
         if let Some(more) = places.len().checked_sub(IN_FULL).filter(|more| *more > 0) {
             let names: Vec<_> = places.keys().skip(IN_FULL).map(Place::to_string).collect();
-            told.push(format!("And {more} more: {}.", names.join(", ")));
+            told.push(text!["And ", more.to_string(), " more: ", names.join(", "), "."]);
         }
         // Mostly they differ in the site's name only.
         let next = places.iter().next().map(|(place, Trouble { remedy, .. })| match (remedy.as_str(), alone) {
-            ("", _) => String::new(),
-            (remedy, true) => remedy.to_owned(),
-            (remedy, false) => format!("For {}: {remedy}", place.site),
+            ("", _) => Text::default(),
+            (remedy, true) => remedy.to_owned().into(),
+            (remedy, false) => format!("For {}: {remedy}", place.site).into(),
         });
-        told.push(kind.consequence().to_owned());
+        told.push(kind.consequence().into());
         Self {
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: gist.unwrap_or_default(),
@@ -76,15 +76,12 @@ impl Notice {
         let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
         let names: Vec<_> = places.iter().map(Place::to_string).collect();
         let when = told(since).map(|since| format!("by {since} UTC, ")).unwrap_or_default();
-        let what = format!(
-            "Tableau had disabled webhooks {when}when you could not be told: {}.",
-            shortened(&names.join(", "), CARD_CHARACTERS)
-        );
+        let what = text!["Tableau had disabled webhooks ", when, "when you could not be told: ", names.join(", "), "."];
         Self {
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: what.clone(),
-            paragraphs: vec![what, "They were enabled again. What happened meanwhile is lost.".to_owned()],
-            next: "The reconciler's log of that time has Tableau's reasons.".to_owned(),
+            paragraphs: vec![what, "They were enabled again. What happened meanwhile is lost.".into()],
+            next: "The reconciler's log of that time has Tableau's reasons.".into(),
             id: format!("{}/late", thread(kind, since)),
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
@@ -106,9 +103,9 @@ impl Notice {
         let names = if names.len() > 1 { format!(" ({})", names.join(", ")) } else { String::new() };
         Self {
             headline: format!("{at}: solved: {}", kind.headline()),
-            paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline())],
-            gist: lasted,
-            next: String::new(),
+            paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline()).into()],
+            gist: lasted.into(),
+            next: Text::default(),
             id: thread_id(&format!("{}/solved", thread(kind, since)), now),
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
@@ -121,12 +118,12 @@ impl Notice {
         let id = thread_id("test", now);
         Self {
             headline: format!("Fanout: test: {outcome}"),
-            gist: String::new(),
+            gist: Text::default(),
             paragraphs: vec![
-                "Somebody had Tableau test its webhooks. This message shows that alerts reach you.".to_owned(),
-                text.to_owned(),
+                "Somebody had Tableau test its webhooks. This message shows that alerts reach you.".into(),
+                Text::joined(text.lines().map(report_line), "\n"),
             ],
-            next: "Nothing needs to be done if every test was taken.".to_owned(),
+            next: "Nothing needs to be done if every test was taken.".into(),
             thread: id.clone(),
             id,
             keywords: vec!["test".to_owned()],
@@ -138,23 +135,30 @@ impl Notice {
 impl From<Notice> for AlertMessage {
     fn from(notice: Notice) -> Self {
         let Notice { headline, gist, paragraphs, next, id, thread, keywords, event_type } = notice;
-        let text = paragraphs.join("\n\n");
-        let end = if next.is_empty() { String::new() } else { format!("\n\n{next}") };
+        let description = Text::joined(paragraphs, "\n\n");
+        let end = if next.is_empty() { Text::default() } else { text!["\n\n", next.clone()] };
         Words {
-            subject: format!("Tableau {headline}"),
-            email: format!("{text}{end}"),
-            sms: plain(&format!("Tableau {headline}. {gist}")),
+            subject: text!["Tableau ", headline.clone()],
+            email: description.clone().and(end),
+            sms: text!["Tableau ", headline.clone(), ". ", gist],
             id,
-            title: headline.clone(),
-            description: shortened(&without_markup(&text), CARD_CHARACTERS),
-            next: if next.is_empty() { "Nothing needs to be done.".to_owned() } else { without_markup(&next) },
+            title: headline.clone().into(),
+            description,
+            next: if next.is_empty() { "Nothing needs to be done.".into() } else { next },
             keywords,
             thread,
-            summary: headline,
-            metadata: Map::from_iter([("eventType".to_owned(), json!(event_type))]),
+            summary: headline.into(),
+            event_type,
+            related: None,
         }
         .into()
     }
+}
+
+/// A line of a report.
+fn report_line(line: &str) -> Text {
+    let indented = if line.starts_with("  ") { "  " } else { "" };
+    text![indented, line.trim().to_owned()]
 }
 
 /// The sites by name, or how many they are.
@@ -180,10 +184,12 @@ fn keywords(kind: TroubleKind, sites: &BTreeSet<&str>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
     use serde_json::Value;
     use time::macros::datetime;
 
     use super::*;
+    use crate::text::hostile;
 
     const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
 
@@ -241,5 +247,27 @@ mod tests {
         let card = texts["https"].as_str().expect("a text");
         assert!(!card.contains("<!channel>") && card.len() < 4096, "{} bytes", card.len());
         assert!(texts["sms"].as_str().is_some_and(|text| text.chars().count() <= 140));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_tableau_says_no_notice_of_it_has_markup_or_is_refused(
+            troubles in vec((hostile::any_text(), hostile::any_text(), hostile::any_text(), hostile::any_text()), 1..14),
+            report in hostile::any_text(),
+        ) {
+            let troubles: Vec<_> = troubles.into_iter().map(|(site, what, remedy, detail)| {
+                let trouble = Trouble { kind: TroubleKind::ServerFailed, event: None, what, remedy, detail: Some(detail) };
+                (Place { site, event: None }, trouble)
+            }).collect();
+            let kind = TroubleKind::ServerFailed;
+            let new = Notice::new(kind, NOW, &troubles.iter().map(|(place, trouble)| (place.clone(), trouble)).collect());
+            let places: BTreeSet<_> = troubles.iter().map(|(place, _)| place.clone()).collect();
+            let (late, solved) = (Notice::late(NOW, &places), Notice::solved(kind, NOW, Some(&places), NOW));
+            for notice in [new, late, solved, Notice::test(&report, &report, NOW)] {
+                hostile::assert_safe(&notice.into());
+            }
+        }
     }
 }

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    alert::{AlertMessage, CARD_CHARACTERS, Named, Words, as_code, identifier, related, shortened, thread, told},
+    alert::{AlertMessage, Named, Words, thread, told},
     message::EventId,
     notes::Notes,
     notice::heading,
     refresh::{EXPLAINED, Refresh},
     registration::{Registration, SiteName},
+    text::{NAME_CHARACTERS, Text, shortened, text},
 };
 
 /// From how many failures on people get one message about them all.
@@ -30,9 +30,6 @@ const SHORT_REASON_CHARACTERS: usize = 200;
 
 /// What to look at next.
 const NEXT: &str = "The Jobs page of a site shows its jobs in full: open the site in Tableau and choose Jobs.";
-
-/// How a name is set off from the text around it.
-type Quoted = fn(&Named) -> String;
 
 /// What people are told of why refreshes failed: a message about each, in the thread of the one that said that it
 /// failed, or one about all if they are many. A failure without notes is left out: there is nothing to add to what
@@ -56,30 +53,30 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
     let ids = recovered.iter().map(|(Registration { site, event }, refresh)| refresh.event_id(site, event.as_str()));
     let id = together("recovered events", ids);
     let sites: BTreeSet<_> = recovered.iter().map(|(registration, _)| registration.site.as_str()).collect();
-    let line = |(Registration { site, event }, refresh): &(Registration, &Refresh), quoted: Quoted| {
+    let line = |(Registration { site, event }, refresh): &(Registration, &Refresh)| {
         let at = refresh.events().find_map(|(own, at)| (own == *event).then_some(at));
         let stage = event.action().unwrap_or_default().trim_start_matches("refresh-");
         let when = at.map(on).unwrap_or_default();
-        format!("{site}: the extract refresh of the {} {stage}{when}", subject(refresh, quoted))
+        text![site.to_string(), ": the extract refresh of the ", subject(refresh), " ", stage, when]
     };
-    let list = |quoted, most| listed(recovered.iter().map(|event| format!("- {}", line(event, quoted))), most, "\n");
+    let list = |most| listed(recovered.iter().map(|event| text!["- ", line(event)]), most, "\n");
     let count = counted(recovered.len(), "missed event", "missed events");
     let headline = format!("{}: {count} found in the jobs", heading(&sites));
-    let what = "Tableau could not deliver these events while a webhook did not work. They were found in its jobs";
-    let next = format!("The events topic has them by now. {NEXT}");
-    let first = recovered.first().map(|event| line(event, unquoted)).unwrap_or_default();
+    let what = "Tableau could not deliver these events while a webhook did not work. They were found in its jobs:";
+    let next = text!["The events topic has them by now. ", NEXT];
     let words = Words {
-        subject: format!("Tableau {headline}"),
-        email: format!("{what}:\n\n{}\n\n{next}", list(Named::quoted, IN_EMAIL)),
-        sms: format!("Tableau {headline}. {first}"),
+        subject: text!["Tableau ", headline.clone()],
+        email: text![what, "\n\n", list(IN_EMAIL), "\n\n", next.clone()],
+        sms: text!["Tableau ", headline.clone(), ". ", recovered.first().map(line).unwrap_or_default()],
         id: id.to_string(),
-        title: headline.clone(),
-        description: shortened(&format!("{what}:\n{}", list(Named::as_code, IN_CARD)), CARD_CHARACTERS),
+        title: headline.clone().into(),
+        description: text![what, "\n", list(IN_CARD)],
         next,
         keywords: keywords("recovered", &sites),
         thread: id.to_string(),
-        summary: headline,
-        metadata: metadata("RefreshEventsRecovered"),
+        summary: headline.into(),
+        event_type: "RefreshEventsRecovered".to_owned(),
+        related: None,
     };
     Some(words.into())
 }
@@ -99,34 +96,34 @@ impl Failure<'_> {
     /// What people are told of this one.
     fn alert(&self) -> AlertMessage {
         let Self { site, refresh, notes } = self;
-        let (kind, name) = (refresh.resource.kind.as_str(), named(refresh).text);
-        let (id, job) = (self.id(), identifier(&refresh.job_id));
-        let reason = notes.reason(REASON_CHARACTERS);
-        let when = on(refresh.ended_at);
+        let (site, kind, name) = (site.to_string(), refresh.resource.kind.as_str(), named(refresh).bare());
+        let id = self.id().to_string();
+        let reason = Text::verbatim(notes.reason(REASON_CHARACTERS));
         let lasted = refresh.duration_seconds().map(|seconds| format!(", after {}", lasting(seconds)));
-        let lasted = lasted.unwrap_or_default();
-        let sentence = |quoted| {
-            let subject = subject(refresh, quoted);
-            format!("The extract refresh of the {subject} failed on the Tableau site {site}{when}{lasted}")
-        };
-        let headline = format!("why the {kind} refresh failed");
-        let mut metadata = metadata(EXPLAINED);
-        metadata.insert("relatedResources".to_owned(), related(&refresh.resource.luid));
+        let sentence = text![
+            "The extract refresh of the ",
+            subject(refresh),
+            " failed on the Tableau site ",
+            site.clone(),
+            on(refresh.ended_at),
+            lasted.unwrap_or_default()
+        ];
+        let headline = text!["why the ", kind, " refresh failed: ", name.clone()];
+        let job = shortened(&refresh.job_id, NAME_CHARACTERS);
+        let end = text!["\n\nEvent ", EXPLAINED, ", id ", id.clone(), ", job ", job, "."];
         Words {
-            subject: format!("Tableau {site}: {headline}: {name}"),
-            email: format!(
-                "{}. Tableau says why:\n\n{reason}\n\n{NEXT}\n\nEvent {EXPLAINED}, id {id}, job {job}.",
-                sentence(Named::quoted)
-            ),
-            sms: format!("Tableau {site}: {kind} refresh failed: {name}: {reason}"),
-            id: id.to_string(),
-            title: format!("{headline}: {name}"),
-            description: format!("{}. Tableau says why: {}", sentence(Named::as_code), as_code(&reason)),
-            next: NEXT.to_owned(),
-            keywords: vec![site.to_string(), EXPLAINED.to_owned()],
-            thread: thread(site, &refresh.resource.luid),
-            summary: format!("{}: {reason}", sentence(Named::quoted)),
-            metadata,
+            subject: text!["Tableau ", site.clone(), ": ", headline.clone()],
+            email: text![sentence.clone(), ". Tableau says why:\n\n", reason.clone(), "\n\n", NEXT, end],
+            sms: text!["Tableau ", site.clone(), ": ", kind, " refresh failed: ", name, ": ", reason.clone()],
+            id,
+            title: headline,
+            description: text![sentence.clone(), ". Tableau says why: ", reason.clone()],
+            next: NEXT.into(),
+            keywords: vec![site, EXPLAINED.to_owned()],
+            thread: thread(self.site, &refresh.resource.luid),
+            summary: text![sentence, ": ", reason],
+            event_type: EXPLAINED.to_owned(),
+            related: Some(refresh.resource.luid.clone()),
         }
         .into()
     }
@@ -147,14 +144,15 @@ fn burst(failures: &[Failure<'_>]) -> AlertMessage {
         let notes = group.iter().map(|failure| failure.notes).min();
         notes.map(|notes| notes.reason(SHORT_REASON_CHARACTERS)).unwrap_or_default()
     };
-    let list = |quoted: Quoted, quoted_reason: fn(&str) -> String, most| {
+    let list = |most| {
         let lines = groups.iter().map(|group| {
             let names = group.iter().map(|Failure { site, refresh, .. }| {
-                let subject = subject(refresh, quoted);
-                if sites.len() > 1 { format!("{site}: {subject}") } else { subject }
+                let subject = subject(refresh);
+                if sites.len() > 1 { text![site.to_string(), ": ", subject] } else { subject }
             });
             let names = listed(names.collect::<BTreeSet<_>>().into_iter(), NAMED, ", ");
-            format!("- {}: {}\n  {names}", counted(group.len(), "failure", "failures"), quoted_reason(&reason(group)))
+            let count = counted(group.len(), "failure", "failures");
+            text!["- ", count, ": ", Text::verbatim(reason(group)), "\n  ", names]
         });
         listed(lines, most, "\n")
     };
@@ -167,28 +165,30 @@ fn burst(failures: &[Failure<'_>]) -> AlertMessage {
         (None, _) => String::new(),
     };
     let headline = format!("{}: why {count} failed", heading(&sites));
-    let what = format!("{count} failed{between}. Tableau says why, for {reasons}");
+    let what = format!("{count} failed{between}. Tableau says why, for {reasons}:");
     let first = groups.first().map(|group| format!("{} times: {}", group.len(), reason(group))).unwrap_or_default();
     let id = together("explained failures", failures.iter().map(Failure::id)).to_string();
+    let short = text![headline.clone(), ", ", reasons];
     Words {
-        subject: format!("Tableau {headline}, {reasons}"),
-        email: format!("{what}:\n\n{}\n\n{NEXT}", list(Named::quoted, str::to_owned, IN_EMAIL)),
-        sms: format!("Tableau {headline}, {reasons}. {first}"),
-        title: headline.clone(),
-        description: shortened(&format!("{what}:\n{}", list(Named::as_code, as_code, IN_CARD)), CARD_CHARACTERS),
-        next: NEXT.to_owned(),
+        subject: text!["Tableau ", short.clone()],
+        email: text![what.clone(), "\n\n", list(IN_EMAIL), "\n\n", NEXT],
+        sms: text!["Tableau ", short.clone(), ". ", first],
+        title: headline.into(),
+        description: text![what, "\n", list(IN_CARD)],
+        next: NEXT.into(),
         keywords: keywords(EXPLAINED, &sites),
         thread: id.clone(),
         id,
-        summary: format!("{headline}, {reasons}."),
-        metadata: metadata(EXPLAINED),
+        summary: text![short, "."],
+        event_type: EXPLAINED.to_owned(),
+        related: None,
     }
     .into()
 }
 
 /// Kind and name of what was refreshed.
-fn subject(refresh: &Refresh, quoted: Quoted) -> String {
-    format!("{} {}", refresh.resource.kind.as_str(), quoted(&named(refresh)))
+fn subject(refresh: &Refresh) -> Text {
+    text![refresh.resource.kind.as_str(), " ", named(refresh).in_sentence()]
 }
 
 fn named(refresh: &Refresh) -> Named {
@@ -196,19 +196,15 @@ fn named(refresh: &Refresh) -> Named {
     Named::of(resource.kind.as_str(), resource.name.as_deref(), Some(&resource.luid))
 }
 
-fn unquoted(named: &Named) -> String {
-    named.text.clone()
-}
-
 fn on(at: OffsetDateTime) -> String {
     told(at).map(|at| format!(" on {at} UTC")).unwrap_or_default()
 }
 
 /// The first of some texts, and how many more there are.
-fn listed(texts: impl ExactSizeIterator<Item = String>, most: usize, separator: &str) -> String {
+fn listed(texts: impl ExactSizeIterator<Item = Text>, most: usize, separator: &'static str) -> Text {
     let more = texts.len().saturating_sub(most);
-    let more = (more > 0).then(|| format!("and {more} more"));
-    texts.take(most).chain(more).collect::<Vec<_>>().join(separator)
+    let more = (more > 0).then(|| format!("and {more} more").into());
+    Text::joined(texts.take(most).chain(more), separator)
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {
@@ -234,13 +230,10 @@ fn keywords(what: &str, sites: &BTreeSet<&str>) -> Vec<String> {
     [what].iter().chain(sites.iter().take(NAMED)).map(|word| (*word).to_owned()).collect()
 }
 
-fn metadata(event_type: &str) -> Map<String, Value> {
-    Map::from_iter([("eventType".to_owned(), json!(event_type))])
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
+    use serde_json::{Value, json};
     use time::{Duration, macros::datetime};
 
     use super::*;
@@ -248,6 +241,7 @@ mod tests {
         message::Delivery,
         payload::Payload,
         refresh::{RefreshOutcome, RefreshedKind, RefreshedResource},
+        text::hostile,
     };
 
     fn site(name: &str) -> SiteName {
@@ -360,26 +354,25 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn no_name_and_no_notes_break_a_subject_a_text_message_or_the_card(
-            name: String, luid in ".*", notes in ".{1,2000}", count in 1_usize..8, sites in vec("[a-z]{1,40}", 8),
+        fn whatever_jobs_say_no_alert_about_them_has_markup_or_is_refused(
+            resources in vec((hostile::any_text(), hostile::any_text(), hostile::any_text(), hostile::any_text()), 1..8),
+            sites in vec("[a-z0-9-]{1,40}", 8),
         ) {
-            let mut refresh = failed(1, &notes);
-            (refresh.resource.name, refresh.resource.luid) = (Some(name), luid.clone());
+            let refreshes: Vec<_> = resources.into_iter().map(|(name, luid, job, notes)| {
+                let mut refresh = failed(1, &notes);
+                (refresh.resource.name, refresh.resource.luid, refresh.job_id) = (Some(name), luid, job);
+                refresh
+            }).collect();
             let sites: Vec<_> = sites.iter().map(|name| site(name)).collect();
-            let failures: Vec<_> = sites.iter().take(count).map(|site| (site, &refresh)).collect();
+            let failures: Vec<_> = sites.iter().zip(&refreshes).collect();
             let event: crate::event::Event = "WorkbookRefreshFailed".parse().expect("an event");
             let missed: Vec<_> = failures.iter().map(|(site, refresh)| {
                 (Registration { site: (*site).clone(), event: event.clone() }, *refresh)
             }).collect();
-            for alert in explained_alerts(&failures).iter().chain(&recovered_alert(&missed)) {
-                prop_assert!(alert.subject.len() < 100 && alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-                prop_assert!(alert.body.len() < 32 * 1024, "{} bytes", alert.body.len());
-                let (texts, card) = texts(alert);
-                let sms = texts["sms"].as_str().expect("a text");
-                prop_assert!(sms.chars().count() <= 140 && !sms.chars().any(char::is_control), "{}", sms);
-                prop_assert!(!card["content"]["description"].as_str().expect("a text").contains(['<', '>']));
-            }
+            explained_alerts(&failures).iter().chain(&recovered_alert(&missed)).for_each(hostile::assert_safe);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use shared::{
     event::Event,
     refresh::{Refresh, RefreshedResource},
+    text::plain,
     trouble::{Trouble, TroubleKind},
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
@@ -342,6 +343,10 @@ impl SiteReport {
             was_visited: _,
         } = self;
         let done = |done, to_do| if action == Action::Plan { to_do } else { done };
+        // Names and reasons come from Tableau, and a report is printed on terminals: none begins a line of its own.
+        let mut lines = Vec::new();
+        let mut line =
+            |mark: &str, what: &dyn fmt::Display| lines.push(format!("  {mark}{}", plain(&what.to_string())));
         let counts = [
             (updated.len(), done("moved", "to move")),
             (enabled.len(), done("enabled", "to enable")),
@@ -357,24 +362,25 @@ impl SiteReport {
         ];
         let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let counts: Vec<_> = counts.collect();
-        writeln!(text, "{site}: {}", if counts.is_empty() { "no webhooks".to_owned() } else { counts.join(", ") })?;
-        for name in updated {
-            writeln!(text, "  ~ {name}: to the declared address and event")?;
-        }
-        enabled.iter().try_for_each(|enabled| writeln!(text, "  ! {enabled}"))?;
-        created.iter().try_for_each(|name| writeln!(text, "  + {name}"))?;
-        deleted.iter().try_for_each(|name| writeln!(text, "  - {name}"))?;
-        surplus.iter().try_for_each(|name| writeln!(text, "  - {name}: a surplus copy"))?;
-        foreign.iter().try_for_each(|name| writeln!(text, "  . {name}: not ours, left alone"))?;
-        tests.iter().try_for_each(|test| writeln!(text, "  ? {test}"))?;
-        recovered.iter().try_for_each(|event| writeln!(text, "  < {event}"))?;
-        explained.iter().try_for_each(|refresh| writeln!(text, "  < {refresh}"))?;
-        not_recovered.iter().try_for_each(|refreshes| writeln!(text, "  {refreshes}"))?;
+        let counts = if counts.is_empty() { "no webhooks".to_owned() } else { counts.join(", ") };
+        updated.iter().for_each(|name| line("~ ", &format_args!("{name}: to the declared address and event")));
+        enabled.iter().for_each(|enabled| line("! ", enabled));
+        created.iter().for_each(|name| line("+ ", name));
+        deleted.iter().for_each(|name| line("- ", name));
+        surplus.iter().for_each(|name| line("- ", &format_args!("{name}: a surplus copy")));
+        foreign.iter().for_each(|name| line(". ", &format_args!("{name}: not ours, left alone")));
+        tests.iter().for_each(|test| line("? ", test));
+        recovered.iter().for_each(|event| line("< ", event));
+        explained.iter().for_each(|refresh| line("< ", refresh));
+        not_recovered.iter().for_each(|refreshes| line("", refreshes));
         if *refreshes_left > 0 {
-            writeln!(text, "  {} left to the next run", counted(*refreshes_left, "refresh is", "refreshes are"))?;
+            let left = counted(*refreshes_left, "refresh is", "refreshes are");
+            line("", &format_args!("{left} left to the next run"));
         }
-        notes.iter().try_for_each(|note| writeln!(text, "  {note}"))?;
-        errors.iter().try_for_each(|error| writeln!(text, "  error: {error}"))
+        notes.iter().for_each(|note| line("", note));
+        errors.iter().for_each(|error| line("error: ", error));
+        writeln!(text, "{}: {counts}", plain(site))?;
+        lines.iter().try_for_each(|line| writeln!(text, "{line}"))
     }
 }
 

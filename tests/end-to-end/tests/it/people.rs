@@ -8,7 +8,14 @@ use end_to_end::{
 };
 use reconciler::{reconciler::Failure, request::Action};
 use serde_json::{Value, json};
-use tableau_simulator::server::{Running, Simulator};
+use shared::alert::AlertMessage;
+use tableau_simulator::{
+    model::{Job, RefreshKind, RefreshOutcome},
+    server::{Running, Simulator},
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::refreshes::pass;
 
 /// Two sites on one Tableau server, and what answers in the receiver's place.
 struct Sites {
@@ -212,6 +219,63 @@ async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
         sites.told(Action::Apply).await?;
         for _ in 0..2 {
             assert_eq!(sites.told(Action::Test).await?, [expected]);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_that_tableau_says_becomes_markup_or_a_line_of_its_own() -> anyhow::Result<()> {
+    const HOSTILE: &str = "<!channel> [x](https://evil.example)\n  error: \u{202e}*b* `c` <@U024BE7LH>\u{1b}[2J";
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.recover_hours = "24";
+    sites.declared.apply().await??;
+    pass(&sites.tableau, &sites.declared, &["marketing"], Duration::minutes(15))?;
+    site(&sites.tableau, "marketing", |site| {
+        for webhook in &mut site.webhooks {
+            webhook.disable(Some(HOSTILE.to_owned()));
+        }
+        let mut foreign = site.webhooks[0].clone();
+        (foreign.id, foreign.name) = ("foreign".to_owned(), HOSTILE.to_owned());
+        site.webhooks.push(foreign);
+        let ended_at = OffsetDateTime::now_utc() - Duration::minutes(10);
+        site.jobs.push(Job {
+            id: "j1".to_owned(),
+            kind: RefreshKind::Workbook,
+            luid: "luid".to_owned(),
+            name: HOSTILE.to_owned(),
+            outcome: RefreshOutcome::Failed,
+            is_incremental: false,
+            started_at: ended_at - Duration::minutes(1),
+            ended_at,
+            notes: Some(HOSTILE.to_owned()),
+        });
+    })?;
+    let report = sites.declared.apply().await??;
+    let site_report = &report.sites[1];
+    let counts = [&site_report.enabled.len(), &site_report.recovered.len(), &site_report.explained.len()];
+    assert_eq!((counts, site_report.foreign.len()), ([&3, &1, &1], 1), "{}", report.text);
+    let tested = sites.declared.run(Action::Test, None).await??;
+    assert!(report.text.contains("evil.example"), "{}", report.text);
+    for text in [&report.text, &tested.text] {
+        assert!(!text.lines().any(|line| line.starts_with("  error:")), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    }
+    let alerts = sites.declared.people.take();
+    let subjects: Vec<_> = alerts.iter().map(|alert| alert.subject.as_str()).collect();
+    assert_eq!(alerts.len(), 4, "{subjects:?}");
+    for AlertMessage { body, .. } in &alerts {
+        let texts: Value = serde_json::from_str(body)?;
+        let text = |protocol: &str| texts[protocol].as_str().context("no text");
+        for (text, marks) in [
+            (text("https")?, &["<", "](", "*b*", "\u{202e}", "\u{1b}"][..]),
+            (text("email")?, &["\u{202e}", "\u{1b}", "\n  error:"]),
+            (text("sms")?, &["\u{202e}", "\u{1b}", "\n"]),
+        ] {
+            // In a code span a name keeps its stars and brackets.
+            let outside: String = text.split('`').step_by(2).collect();
+            assert!(!marks.iter().any(|mark| outside.contains(mark)), "{text}");
+            assert!(!text.contains("<!channel>") || !text.starts_with('{'), "{text}");
         }
     }
     Ok(())
