@@ -246,6 +246,7 @@ async fn nothing_that_tableau_says_becomes_markup_or_a_line_of_its_own() -> anyh
             name: HOSTILE.to_owned(),
             outcome: RefreshOutcome::Failed,
             is_incremental: false,
+            is_via_bridge: false,
             started_at: ended_at - Duration::minutes(1),
             ended_at,
             notes: Some(HOSTILE.to_owned()),
