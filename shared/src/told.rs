@@ -112,6 +112,12 @@ pub struct Findings<'a> {
     pub troubles: Vec<(&'a str, &'a Trouble)>,
 }
 
+impl Findings<'_> {
+    fn has_not_come_to(&self, place: &Place) -> bool {
+        self.declared.contains(place.site.as_str()) && !self.visited.contains(place.site.as_str())
+    }
+}
+
 impl Told {
     /// Reads the stored text.
     ///
@@ -149,10 +155,18 @@ impl Told {
 
     /// Whether people were told of this trouble at this site.
     pub fn knows(&self, kind: TroubleKind, site: &str) -> bool {
-        self.troubles.iter().filter(|((told, _), _)| *told == kind).any(|(_, places)| match places {
+        self.since(kind, site).is_some()
+    }
+
+    /// Since when there is this trouble at this site, if people were told of it; of one that wanders, since when no run has
+    /// come to the site.
+    pub fn since(&self, kind: TroubleKind, site: &str) -> Option<OffsetDateTime> {
+        let mut of_kind = self.troubles.iter().filter(|((told, _), _)| *told == kind);
+        let found = of_kind.find(|(_, places)| match places {
             Places::Many => true,
             Places::These(places) => places.iter().any(|place| place.site == site),
-        })
+        });
+        found.map(|((_, since), _)| *since)
     }
 
     /// What people are to be told after a run, and what they will have been told then. Of a site that was not looked
@@ -174,7 +188,18 @@ impl Told {
         };
         let (mut told, mut notices) = (Self::default(), Vec::new());
         notices.extend(self.untold.map(|(since, places)| Notice::late(since, &places)));
-        for ((kind, since), places) in self.troubles {
+        let (wandering, troubles): (BTreeMap<_, _>, _) =
+            self.troubles.into_iter().partition(|((kind, _), _)| kind.wanders());
+        let first = wandering.keys().next().copied();
+        if let Some((kind, since)) = first {
+            let here = found_at.remove(&kind);
+            if here.is_none() && found.declared.iter().all(|site| is_known(kind, site)) {
+                notices.push(Notice::solved(kind, since, None, now));
+            } else {
+                told.follow(kind, wandering, here.unwrap_or_default().into_keys().collect(), found, now);
+            }
+        }
+        for ((kind, since), places) in troubles {
             let here = found_at.get(&kind);
             let mut solved = |places| {
                 if kind.ends_with_a_message() {
@@ -215,17 +240,48 @@ impl Told {
             }
             if !here.is_empty() {
                 notices.push(Notice::new(kind, now, &here));
-                let mut places: BTreeSet<_> = here.into_keys().collect();
+                let is_kept = |place: &Place| !kind.wanders() || found.has_not_come_to(place);
+                let mut places: BTreeSet<_> = here.into_keys().filter(is_kept).collect();
                 // Another run may have told of others in the same second.
                 if let Some(Places::These(others)) = told.troubles.remove(&(kind, now)) {
                     places.extend(others);
                 }
-                let places = if kind.wanders() { Places::Many } else { Places::These(places) };
-                told.troubles.insert((kind, now), places);
+                told.troubles.insert((kind, now), Places::These(places));
             }
         }
         told.fit();
         (told, notices)
+    }
+
+    /// Remembers a kind of which people were told already, wherever it was: the places to which no run has come since, with
+    /// when that was.
+    fn follow(
+        &mut self,
+        kind: TroubleKind,
+        before: BTreeMap<(TroubleKind, Since), Places>,
+        mut here: BTreeSet<Place>,
+        found: &Findings<'_>,
+        now: OffsetDateTime,
+    ) {
+        for (number, (key, places)) in before.into_iter().enumerate() {
+            let left: BTreeSet<_> = match places {
+                Places::Many => BTreeSet::new(),
+                Places::These(places) => places.into_iter().filter(|place| found.has_not_come_to(place)).collect(),
+            };
+            here.retain(|place| !left.contains(place));
+            // The first says when people were told.
+            if number == 0 || !left.is_empty() {
+                self.troubles.insert(key, Places::These(left));
+            }
+        }
+        here.retain(|place| found.has_not_come_to(place));
+        if here.is_empty() {
+            return;
+        }
+        match self.troubles.entry((kind, now)).or_insert_with(|| Places::These(BTreeSet::new())) {
+            Places::These(places) => places.extend(here),
+            Places::Many => {}
+        }
     }
 
     /// What there is to remember of a run that could not tell people anything. A trouble that stays is met by the next
@@ -385,6 +441,32 @@ mod tests {
     }
 
     #[test]
+    fn of_the_sites_that_runs_have_no_time_for_it_is_remembered_since_when_none_has_come_to_them() {
+        const DECLARED: [&str; 5] = ["a", "b", "c", "d", "e"];
+        let late = trouble(TroubleKind::OutOfTime, None);
+        let mut told = Told::default();
+        let mut order = DECLARED;
+        // Each run comes to two sites, and does not come to an end with the second.
+        for number in 0..20 {
+            let late_at: Vec<_> = order[1..].iter().map(|site| (*site, &late)).collect();
+            let run = Findings { visited: [order[0], order[1]].into(), ..found(&DECLARED, &late_at) };
+            let now = NOW.truncate_to_second() + Duration::minutes(number);
+            let (after, notices) = told.after(&run, now);
+            assert_eq!(notices.len(), usize::from(number == 0), "told of once");
+            told = Told::parse(&after.to_stored()).expect("readable");
+            assert_eq!(order[..2].iter().find_map(|site| told.since(TroubleKind::OutOfTime, site)), None);
+            let waited: BTreeSet<_> = order[2..].iter().copied().collect();
+            order.sort_by_key(|site| {
+                let since = told.since(TroubleKind::OutOfTime, site);
+                (since.is_none(), since)
+            });
+            assert_eq!(order[..3].iter().copied().collect::<BTreeSet<_>>(), waited, "first those that had no turn");
+        }
+        let (told, notices) = told.after(&found(&DECLARED, &[]), NOW);
+        assert_eq!((headlines(&notices), told), (vec!["all sites: solved: no time left"], Told::default()));
+    }
+
+    #[test]
     fn hundreds_of_sites_in_trouble_fit_and_more_are_remembered_as_many() {
         let (refused, other) = (trouble(TroubleKind::TokenRefused, None), trouble(TroubleKind::SiteNotFound, None));
         let names: Vec<_> = (0..1000).map(|number| format!("site-{number:04}")).collect();
@@ -460,7 +542,7 @@ mod tests {
                     troubles: troubles.iter().map(|(site, trouble)| (*site, trouble)).collect(),
                 };
                 let (after, _) = told.after(&run, NOW + Duration::minutes(number / 2));
-                for (site, trouble) in troubles {
+                for (site, trouble) in troubles.iter().filter(|(_, trouble)| !trouble.kind.wanders()) {
                     prop_assert!(after.knows(trouble.kind, site), "{:?} at {}", trouble.kind, site);
                 }
                 let stored = after.to_stored();

@@ -129,7 +129,8 @@ impl TroubleKind {
         !matches!(self, Self::WebhookDisabled | Self::RefreshesLost)
     }
 
-    /// Whether each run meets it at other sites, so that it is one trouble of the runs and none of the sites.
+    /// Whether each run meets it at other sites, so that it is one trouble of the runs and none of the sites. Where the last
+    /// run met it is remembered all the same.
     pub(crate) fn wanders(self) -> bool {
         self == Self::OutOfTime
     }

@@ -59,6 +59,12 @@ impl Advice<'_> {
                 format!("There is no site {content_url:?} on {server}."),
                 format!("Correct `site`, which is what follows /site/ in a browser's address, and {store}"),
             ),
+            TroubleKind::OutOfTime => {
+                return Trouble {
+                    detail: Some(with_causes(error)),
+                    ..out_of_time("There was no time left to wait for Tableau: the next run goes on.".to_owned())
+                };
+            }
             TroubleKind::TooManyRequests => (
                 "Tableau asks for patience, for longer than this run may last.".to_owned(),
                 "The next run tries again; if this stays, let the schedule run less often.".to_owned(),

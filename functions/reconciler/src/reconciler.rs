@@ -1,6 +1,6 @@
 //! A run: what is declared is read, the sites are visited side by side, and people are told what is new.
 
-use std::{collections::BTreeSet, error::Error, fmt, future::ready, time::Duration};
+use std::{collections::BTreeSet, error::Error, fmt, time::Duration};
 
 use common::{
     metrics::{Metric, MetricLog, Unit},
@@ -17,7 +17,7 @@ use shared::{
     message::EventMessage,
     told::Told,
 };
-use tableau::Tableau;
+use tableau::{SITES_AT_ONCE, Tableau};
 use tokio::time::Instant;
 
 use crate::{
@@ -30,11 +30,8 @@ use crate::{
     report::{Report, SiteReport},
     request::{Action, Request},
     visit::Run,
-    visits::Visits,
+    visits::{Turns, Visits, in_order},
 };
-
-/// How many tokens are used at a time: enough to wait for many sites at once, few enough for a small function's memory.
-const TOKENS_AT_ONCE: usize = 16;
 
 /// How much time is kept for what comes after the visits: three calls to AWS, each with its retries, and where refreshes
 /// are told of two more and what can be published besides.
@@ -335,16 +332,21 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         let Visits { by_token, unusable: reports } = Visits::new(stored);
         let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
         let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site));
-        // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
-        // Begun somewhere else each time, so that a run without time for all of them leaves out others than the last.
-        let mut by_token: Vec<_> = by_token.into_values().collect();
-        let begin = getrandom::u32().unwrap_or_default() as usize % by_token.len().max(1);
-        by_token.rotate_left(begin);
-        let visits = stream::iter(by_token).map(async |entries| {
-            let chosen = stream::iter(entries).filter(|entry| ready(is_chosen(entry.name.as_str())));
-            chosen.then(async |entry| run.visit(&entry).await).collect::<Vec<_>>().await
+        let chosen = by_token.into_values().map(|entries| {
+            let chosen = entries.into_iter().filter(|entry| is_chosen(entry.name.as_str()));
+            chosen.collect::<Vec<_>>()
         });
-        let visited = visits.buffer_unordered(TOKENS_AT_ONCE).collect::<Vec<_>>().await;
+        let tokens = in_order(chosen.filter(|entries| !entries.is_empty()).collect(), run.told);
+        // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
+        let turns = Turns::new(run.deadline, tokens.iter().map(Vec::len).sum());
+        let visits = stream::iter(tokens).map(async |entries| {
+            let mut reports = Vec::new();
+            for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
+                reports.push(run.visit(entry, turns.begin(left)).await);
+            }
+            reports
+        });
+        let visited = visits.buffer_unordered(SITES_AT_ONCE).collect::<Vec<_>>().await;
         let mut reports: Vec<_> = visited.into_iter().flatten().chain(unusable_entries).collect();
         for name in sites.iter().flatten() {
             if reports.iter().all(|report| report.site != *name) {

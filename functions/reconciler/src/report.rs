@@ -16,6 +16,9 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, s
 
 use crate::request::Action;
 
+/// How many of a site's foreign webhooks a report names: it is kept in memory until the run ends, and sent as a whole.
+const MOST_FOREIGN: usize = 100;
+
 /// What a run did. Sites are in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -301,6 +304,11 @@ impl SiteReport {
         self.foreign = foreign;
         self.foreign.extend(odd);
         self.foreign.sort();
+        let more = self.foreign.len().saturating_sub(MOST_FOREIGN);
+        if more > 0 {
+            self.foreign.truncate(MOST_FOREIGN);
+            self.notes.push(format!("{more} more of its webhooks are not ours, and were left alone."));
+        }
     }
 
     /// Whether the site is not as declared.

@@ -55,19 +55,17 @@ struct Visit<'a, P> {
     /// What is remembered of the site's refreshes, once that is known.
     memory: Option<SiteMemory>,
     report: SiteReport,
+    /// When the visit must have ended.
+    deadline: Instant,
 }
 
 impl<P: Parameters> Run<'_, P> {
-    fn has_time(&self, needed: Duration) -> bool {
-        Instant::now() + needed < self.deadline
-    }
-
-    /// Does at one site what was asked for.
+    /// Does at one site what was asked for, until the `deadline` of its turn.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
-    pub(crate) async fn visit(&self, entry: &SiteEntry) -> SiteReport {
-        let Self { config, tableau, action, keyring, deadline, told: _, refreshes } = self;
-        if !self.has_time(SITE_TIME) {
-            let what = "Not looked at, since there was no time left: the next run begins with other sites.";
+    pub(crate) async fn visit(&self, entry: &SiteEntry, deadline: Instant) -> SiteReport {
+        let Self { config, tableau, action, keyring, deadline: of_run, told: _, refreshes } = self;
+        if Instant::now() + SITE_TIME >= *of_run {
+            let what = "Not looked at, since there was no time left: the next run begins with it.";
             return SiteReport::of_failure(entry.name.as_str(), out_of_time(what.to_owned()));
         }
         let Config { name_prefix, receiver, events, .. } = config;
@@ -78,13 +76,14 @@ impl<P: Parameters> Run<'_, P> {
             wanted: events,
             memory: None,
             report: SiteReport::new(entry.name.as_str()),
+            deadline,
         };
         visit.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
         let desired = match action {
             Action::Destroy => Vec::new(),
             _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
         };
-        match tableau.sign_in(entry, *deadline).await {
+        match tableau.sign_in(entry, deadline).await {
             Ok(mut session) => {
                 let result = match action {
                     Action::Plan => visit.plan(&mut session, desired).await,
@@ -120,6 +119,10 @@ impl<P: Parameters> Run<'_, P> {
 }
 
 impl<P: Parameters> Visit<'_, P> {
+    fn has_time(&self, needed: Duration) -> bool {
+        Instant::now() + needed < self.deadline
+    }
+
     /// Lists the site's webhooks, of which each that may be ours can be read.
     async fn list(&self, session: &mut Session<'_>) -> Result<Webhooks, TableauError> {
         let Config { name_prefix, receiver, .. } = self.run.config;
@@ -220,8 +223,9 @@ impl<P: Parameters> Visit<'_, P> {
             refreshes.forget(site);
             return;
         }
-        let (Some(memory), true) = (self.memory.take(), self.run.has_time(CHANGE_TIME)) else { return };
-        let has_time = || self.run.has_time(CHANGE_TIME);
+        let (Some(memory), true) = (self.memory.take(), self.has_time(CHANGE_TIME)) else { return };
+        let deadline = self.deadline;
+        let has_time = || Instant::now() + CHANGE_TIME < deadline;
         refreshes.read(session, site, self.wanted, memory, &mut self.report, has_time).await;
     }
 
@@ -239,7 +243,7 @@ impl<P: Parameters> Visit<'_, P> {
         let mut uncertain = Vec::new();
         for change in changes {
             let name = name_of(&change).to_owned();
-            if !self.run.has_time(CHANGE_TIME) {
+            if !self.has_time(CHANGE_TIME) {
                 self.report.errors.push(out_of_time(format!("No time was left for {name}: the next run goes on.")));
                 continue;
             }
@@ -285,7 +289,7 @@ impl<P: Parameters> Visit<'_, P> {
         // Sorted, so that a report reads the same whatever order Tableau lists in.
         observed.sort_by(|a, b| a.name.cmp(&b.name));
         for webhook in observed.into_iter().filter(|webhook| names.contains(&webhook.name)) {
-            if !self.run.has_time(CHANGE_TIME) {
+            if !self.has_time(CHANGE_TIME) {
                 let what = format!("{} was not tested, since there was no time left.", webhook.name);
                 self.report.notes.push(what.clone());
                 self.report.warnings.push(out_of_time(what));

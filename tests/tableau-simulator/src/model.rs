@@ -200,6 +200,8 @@ pub struct Oddities {
     pub test_body: TestBody,
     /// The result of a test spells its status `statusCode`.
     pub test_status_code: bool,
+    /// What it does to whoever lists its webhooks.
+    pub hostility: Option<Hostility>,
     /// How its jobs deviate.
     pub jobs: JobOddities,
 }
@@ -370,6 +372,30 @@ pub enum Wrapping {
     Gzip,
     /// It is compressed, in a way that nobody can read.
     Unknown,
+}
+
+/// What a server does that is broken, or that somebody else has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hostility {
+    /// An answer that has no end.
+    EndlessAnswer,
+    /// An error that has no end.
+    EndlessError,
+    /// One small page after another.
+    EndlessPages,
+    /// One large page after another.
+    LargePages,
+    /// A few bytes each second, without end.
+    Drip,
+    /// Some kilobytes that are many megabytes when they are decompressed.
+    Bomb,
+    /// A list whose items take a hundred times as much memory as they are long.
+    ManyValues,
+    /// A list in a list, and so on.
+    Nested,
+    /// Sign-ins that are sent on to where they are.
+    SignInLoop,
 }
 
 /// What the test call delivers. Accounts differ; all three were reported.

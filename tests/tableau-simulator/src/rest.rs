@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::{
     jobs,
     model::{
-        AccessToken, EmptyList, ErrorShape, EventShape, Oddities, RetryHint, Site, TestBody, Webhook, World, Wrapping,
+        AccessToken, EmptyList, ErrorShape, EventShape, Hostility, Oddities, RetryHint, Site, TestBody, Webhook, World,
+        Wrapping,
     },
 };
 
@@ -50,6 +51,8 @@ pub(crate) enum Reply {
     Broken,
     /// 200 and an HTML page.
     Page,
+    /// A page, with its number, that nobody should have to read.
+    Hostile(Hostility, usize),
     /// The answer follows from a delivery that is to be made first.
     Test { id: String, url: String, body: &'static str, status_member: &'static str },
 }
@@ -206,6 +209,9 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
     let here = format!("{}/api/{}{query}", call.prefix, call.path);
     let moved_to = |site: &Site| {
+        if site.oddities.hostility == Some(Hostility::SignInLoop) {
+            return Some(here.clone());
+        }
         let location = site.oddities.sign_in_moved_to.as_ref()?;
         let is_here =
             *location == here || location.split_once("//").is_some_and(|(_, to)| to == call.host.clone() + &here);
@@ -316,7 +322,10 @@ fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str])
     match (call.method.as_str(), rest) {
         ("GET", ["jobs"]) => jobs::list(site, &call.query),
         ("GET", ["jobs", id]) => jobs::get(site, id),
-        ("GET", ["webhooks"]) => list(site, &call.query),
+        ("GET", ["webhooks"]) => match site.oddities.hostility {
+            Some(hostility) => Ok(Reply::Hostile(hostility, page_number(&call.query))),
+            None => list(site, &call.query),
+        },
         ("POST", ["webhooks"]) => {
             let webhook = read_webhook(call, version, &site.oddities, None)?;
             let answer = Reply::Body(201, json!({ "webhook": write_webhook(&webhook, &site.oddities) }));
@@ -348,15 +357,11 @@ fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str])
 
 fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     let oddities = &site.oddities;
-    let parameter = |name: &str| {
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse::<usize>().ok())
-    };
     let webhooks = site.webhooks.iter().map(|webhook| write_webhook(webhook, oddities));
     let mut webhooks: Vec<_> = oddities.odd_webhooks.iter().cloned().chain(webhooks).collect();
     let mut answer = Map::new();
     if let Some(size) = oddities.page_size {
-        let (number, total) = (parameter("pageNumber").unwrap_or(1), webhooks.len());
+        let (number, total) = (page_number(query), webhooks.len());
         let pagination = json!({ "pageNumber": number.to_string(), "pageSize": size.to_string(), "totalAvailable": total.to_string() });
         answer.insert("pagination".to_owned(), pagination);
         webhooks = webhooks.into_iter().skip((number - 1) * size).take(size).collect();
@@ -366,6 +371,12 @@ fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     }
     write_list(&mut answer, ["webhooks", "webhook"], webhooks, oddities);
     Ok(Reply::Body(200, Value::Object(answer)))
+}
+
+/// Which page of a list of webhooks is asked for.
+fn page_number(query: &str) -> usize {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == "pageNumber").find_map(|(_, value)| value.parse().ok()).unwrap_or(1)
 }
 
 /// Adds a list to an answer, in one of the ways in which Tableau writes them: the names are the list's and an item's.

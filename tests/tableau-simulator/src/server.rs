@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::{
     control::{self, NewRefresh},
     delivery::{Courier, Delivery},
+    hostile,
     model::{Job, RefreshKind, RefreshOutcome, World, Wrapping},
     rest::{self, Call, Manner, Refusal, Reply, RetryAfter},
     xml,
@@ -244,6 +245,7 @@ async fn written_result(
             let page = "<!DOCTYPE html>\n<html><body><h1>Tableau is starting</h1></body></html>";
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
+        Ok(Reply::Hostile(hostility, page)) => hostile::list(hostility, page),
         Ok(Reply::Body(status, answer)) => written(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
             let attempt = simulator.courier.attempt(&url, body).await;

@@ -1,6 +1,7 @@
 //! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
 
 use std::{
+    collections::BTreeSet,
     mem,
     ops::Deref,
     pin::pin,
@@ -19,10 +20,11 @@ use reconciler::{
     request::{Action, Request},
 };
 use serde_json::{Value, json};
-use shared::{event::Event, trouble::TroubleKind};
+use shared::{event::Event, site::SiteEntry, trouble::TroubleKind};
 use tableau_simulator::{
     model::{
-        AccessToken, EmptyList, ErrorShape, EventShape, JobOddities, Oddities, RetryHint, Site, Webhook, Wrapping,
+        AccessToken, EmptyList, ErrorShape, EventShape, Hostility, JobOddities, Oddities, RetryHint, Site, Webhook,
+        Wrapping,
     },
     server::{Running, Simulator},
 };
@@ -689,6 +691,87 @@ async fn sites_that_share_a_token_do_not_end_each_others_session() -> anyhow::Re
         let sign_ins = site(&tableau, name, |site| site.calls.iter().filter(|call| call.ends_with("signin")).count())?;
         assert_eq!(sign_ins, 1, "{name}");
     }
+    Ok(())
+}
+
+/// How long it may take until each of some sites had its turn: some seconds.
+const TURNS_TIMEOUT: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn of_sites_that_share_a_token_the_next_run_begins_with_those_that_the_last_did_not_come_to() -> anyhow::Result<()>
+{
+    const SITES: [&str; 4] = ["a", "b", "c", "d"];
+    let tableau = tableau().await?;
+    let mut declared = Declared::sites(&tableau, &SITES);
+    declared.events = "ViewDeleted";
+    for name in SITES {
+        site(&tableau, name, |site| {
+            site.tokens[0].secret = "shared".to_owned();
+            site.oddities.delay_ms = 300;
+        })?;
+        declared.set(name, "token_secret", json!("shared"))?;
+    }
+    let start = Instant::now();
+    let (mut visited, mut runs) = (BTreeSet::new(), 0);
+    while visited.len() < SITES.len() {
+        anyhow::ensure!(start.elapsed() < TURNS_TIMEOUT, "only {visited:?} had a turn");
+        // As much as a run needs to begin with a site, and some hundred milliseconds for those that it begins with.
+        let run = declared.run_for(Duration::from_millis(90_900), Action::Apply, None).await?;
+        let (Ok(report) | Err(Failure::Sites(report))) = run else { anyhow::bail!("{run:?}") };
+        let now = report.sites.into_iter().filter(|site| site.was_visited).map(|site| site.site);
+        let now: BTreeSet<_> = now.collect();
+        // On a busy machine none may fit.
+        runs += usize::from(!now.is_empty());
+        let again: Vec<_> = now.intersection(&visited).collect();
+        assert!(again.is_empty() || visited.union(&now).count() == SITES.len(), "{again:?} again, before others");
+        visited.extend(now);
+    }
+    assert!(runs > 1, "all fitted into one run");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing_out() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    site(&tableau, SITE, |site| site.oddities.hostility = Some(Hostility::Drip))?;
+    let entry = SiteEntry::parse(&format!("/sites/{SITE}"), &declared.entries[SITE])?;
+    let client = tableau::Tableau::new()?;
+    let start = Instant::now();
+    let mut session = client.sign_in(&entry, tokio::time::Instant::now() + Duration::from_secs(6)).await?;
+    let error = session.list(|_| false).await.err().context("it has an end")?;
+    assert_eq!(error.kind(), TroubleKind::OutOfTime, "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    session.sign_out().await?;
+    assert!(!site(&tableau, SITE, |site| site.has_session())?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_clock_at_the_end_of_time_is_taken_for_none() -> anyhow::Result<()> {
+    for seconds in [i64::MAX, 251_000_000_000, -60_000_000_000, i64::MIN] {
+        let (tableau, mut declared) = one_site().await?;
+        declared.recover_hours = "24";
+        site(&tableau, SITE, |site| site.oddities.jobs.clock_offset_seconds = seconds)?;
+        for _ in 0..2 {
+            let report = declared.apply_to_first().await?;
+            assert_eq!(report.errors, [], "{seconds}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_names_some_of_very_many_foreign_webhooks_and_counts_the_rest() -> anyhow::Result<()> {
+    let (tableau, declared) = one_site().await?;
+    site(&tableau, SITE, |site| {
+        let row = |number: usize| json!({ "id": number, "name": format!("{number:04} {}", "n".repeat(2000)) });
+        site.oddities.odd_webhooks = (0..250).map(row).collect();
+    })?;
+    let report = declared.apply_to_first().await?;
+    assert_eq!((report.created.len(), report.errors), (3, vec![]));
+    assert_eq!(report.notes, ["150 more of its webhooks are not ours, and were left alone."]);
+    assert_eq!(report.foreign.len(), 100);
+    assert!(report.foreign.iter().all(|name| name.chars().count() == 501 && name.ends_with('…')));
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The reconciler's own binary with SSM on ministack: trust, proxies, memory.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use axum::{http::StatusCode, serve::Listener};
@@ -21,9 +24,13 @@ use reconciler::config::USUAL_TIME;
 use reqwest::Client;
 use serde_json::{Value, json};
 use shared::event::Event;
-use tableau_simulator::server::{Running, Simulator};
+use tableau_simulator::{
+    model::Hostility,
+    server::{Running, Simulator},
+};
 use tempfile::TempDir;
 use tls::{Authority, Proxy};
+use tokio::time::{sleep, timeout};
 
 /// What every scheduled run is asked for.
 fn apply() -> Value {
@@ -147,5 +154,92 @@ async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
         // The function has 256 MiB. What a site takes must not add up.
         assert!(peak < 64 * 1024, "{peak} KiB");
     }
+    Ok(())
+}
+
+/// What a hostile site does, and the words of the error that it ends in.
+const HOSTILITIES: [(Hostility, &str); 9] = [
+    (Hostility::EndlessAnswer, "it does not end within the 1.5 MiB that an answer may have"),
+    (Hostility::EndlessError, "was answered with 400 Bad Request"),
+    (Hostility::EndlessPages, "the list does not end within 100 pages"),
+    (Hostility::LargePages, "the list holds more than there is memory for"),
+    (Hostility::Drip, "it does not come to its end in time"),
+    (Hostility::Bomb, "it does not end within the 1.5 MiB that an answer may have"),
+    (Hostility::ManyValues, "it holds more than there is memory for"),
+    (Hostility::Nested, "it is not JSON"),
+    (Hostility::SignInLoop, "auth/signin was answered with 301 Moved Permanently"),
+];
+
+/// How long sites may take until they are served. It takes a second.
+const SERVED_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often it is asked whether they are.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_hostile_sites_take_neither_time_nor_memory_from_sixteen_others() -> anyhow::Result<()> {
+    const SITES: usize = 16;
+    const EVENTS: [&str; 3] = ["ViewDeleted", "WorkbookCreated", "WorkbookRefreshFailed"];
+    let world = World::start().await?;
+    let server = format!("http://{}", world.tableau.address);
+    let healthy: Vec<_> = (0..SITES).map(|number| format!("healthy-{number:02}")).collect();
+    for name in &healthy {
+        world.declare(name, &server, &EVENTS).await?;
+        let mut tableau = world.tableau.simulator.world();
+        // As long as Tableau takes for an answer.
+        tableau.sites.get_mut(name).context("no site")?.oddities.delay_ms = 250;
+    }
+    let reconciler = world.reconciler(&[]).await?;
+    // How long it takes until all that are healthy have their webhooks and no session any more.
+    let served = async |start: Instant| {
+        let is_served = || {
+            let tableau = world.tableau.simulator.world();
+            let sites = healthy.iter().filter_map(|name| tableau.sites.get(name));
+            sites.filter(|site| site.webhooks.len() == EVENTS.len() && !site.has_session()).count() == SITES
+        };
+        while !is_served() {
+            sleep(POLL_INTERVAL).await;
+        }
+        start.elapsed().as_secs_f64()
+    };
+    let run = async |id: &str| {
+        let start = Instant::now();
+        let (answer, served) = tokio::join!(reconciler.invoke(id, apply()), timeout(SERVED_TIMEOUT, served(start)));
+        anyhow::Ok((answer?, served.context("the healthy ones are not served")?))
+    };
+    // Each run makes the same changes at the healthy ones. The first, which finds no connection, does not count.
+    let renewed = || {
+        let mut tableau = world.tableau.simulator.world();
+        tableau.sites.values_mut().for_each(|site| site.webhooks.clear());
+    };
+    run("first").await?;
+    renewed();
+    let (answer, alone) = run("alone").await?;
+    anyhow::ensure!(answer["text"].as_str().is_some_and(|it| it.ends_with("16 sites are as declared.")), "{answer}");
+    let peak_alone = reconciler.peak_memory_kib()? / 1024;
+
+    let hostile = |number: usize| (format!("hostile-{number:02}"), HOSTILITIES[number % HOSTILITIES.len()]);
+    for (name, (hostility, _)) in (0..SITES).map(hostile) {
+        world.declare(&name, &server, &EVENTS).await?;
+        let mut tableau = world.tableau.simulator.world();
+        tableau.sites.get_mut(&name).context("no site")?.oddities.hostility = Some(hostility);
+    }
+    renewed();
+    let (answer, beside) = run("beside").await?;
+    let text = answer["errorMessage"].as_str().with_context(|| format!("{answer}"))?;
+    assert!(text.ends_with("16 of 32 sites failed."), "{text}");
+    assert_eq!(text.matches(": 3 created, 1 tested").count(), SITES, "{text}");
+    for (name, (hostility, words)) in (0..SITES).map(hostile) {
+        let error = text.lines().skip_while(|line| !line.starts_with(&name)).nth(1).unwrap_or_default();
+        assert!(error.contains(words), "{hostility:?}: {error}");
+    }
+    let peak = reconciler.peak_memory_kib()? / 1024;
+    println!(
+        "16 sites served in {alone:.2} s alone with {peak_alone} MiB, in {beside:.2} s beside 16 hostile ones with {peak} \
+         MiB: {:.2} times as long",
+        beside / alone
+    );
+    // Half of what the function has.
+    assert!(peak < 128, "{peak} MiB");
     Ok(())
 }

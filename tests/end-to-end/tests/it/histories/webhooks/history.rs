@@ -299,6 +299,8 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             refuses_site_events,
             test_body,
             test_status_code,
+            // Of which each has a test of its own.
+            hostility: None,
             jobs: JobOddities::default(),
         }
     })
