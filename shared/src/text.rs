@@ -1,6 +1,6 @@
 //! Texts for people: our own words beside what others wrote, made safe for each place that they go to.
 //!
-//! Names, notes and error messages come from Tableau, and anybody who may name a workbook writes them. [`Text`] keeps them
+//! Names, notes and error messages come from Tableau, and anybody who may name a workbook writes them. `Text` keeps them
 //! apart from our own words, and its renderings are the only way to a subject, an e-mail, a text message or a card. So
 //! nothing gets there that could be a mention, a link or another markup, or turn the direction of the text around it.
 

@@ -45,10 +45,20 @@ impl Authority {
     ///
     /// No port can be had.
     pub async fn listen(&self, name: &str) -> anyhow::Result<TlsListener> {
+        self.listen_as(&[name]).await
+    }
+
+    /// Takes connections under several names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::listen`].
+    pub async fn listen_as(&self, names: &[&str]) -> anyhow::Result<TlsListener> {
         // An error says that the process has a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.0)?;
+        let certificate = CertificateParams::new(names.iter().copied().map(str::to_owned).collect::<Vec<_>>())?
+            .signed_by(&key, &self.0)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate.der().clone()], key)?;

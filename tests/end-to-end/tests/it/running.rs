@@ -130,6 +130,49 @@ async fn a_server_behind_a_proxy_is_looked_after_once_its_own_authority_is_trust
 }
 
 #[tokio::test]
+async fn tableau_cloud_sends_a_sign_in_on_to_its_own_hosts_and_to_no_other() -> anyhow::Result<()> {
+    const SERVER: &str = "https://10ax.online.tableau.com";
+    let world = World::start().await?;
+    let authority = Authority::new()?;
+    // Whoever they are, they answer, and their certificates are good.
+    let names = ["*.online.tableau.com", "*.tableau.com", "online.tableau.com.evil.example", "sso.example"];
+    let listener = authority.listen_as(&names).await?;
+    let proxy = Proxy::to(listener.local_addr()?).await?;
+    let serving = tokio::spawn(world.tableau.simulator.clone().serve(listener));
+    world.put("tableau-ca", &authority.pem()).await?;
+    let location = |host: &str| format!("https://{host}/pod/api/3.27/auth/signin?site=cloud");
+    world.declare("cloud", SERVER, &["ViewDeleted"]).await?;
+    let reconciler = world.reconciler(&[("HTTPS_PROXY", &format!("http://{}", proxy.address))]).await?;
+    for (host, is_followed) in [
+        ("dub01.online.tableau.com", true),
+        ("evilonline.tableau.com", false),
+        ("online.tableau.com.evil.example", false),
+        ("sso.example", false),
+        ("10ax.online.tableau.com", true),
+    ] {
+        {
+            let mut tableau = world.tableau.simulator.world();
+            let site = tableau.sites.get_mut("cloud").context("no site")?;
+            site.oddities.sign_in_moved_to = Some(location(host));
+            site.calls.clear();
+        }
+        let answer = reconciler.invoke(host, apply()).await?;
+        let text = answer["text"].as_str().or(answer["errorMessage"].as_str()).context("no answer")?;
+        let calls = world.tableau.simulator.world().sites.get("cloud").context("no site")?.calls.clone();
+        let sign_ins = calls.iter().filter(|call| call.ends_with("auth/signin")).count();
+        if is_followed {
+            assert!(text.ends_with("1 site is as declared."), "{host}: {text}");
+            assert_eq!(sign_ins, 2, "{host}: {calls:?}");
+        } else {
+            assert!(text.contains(&format!("The server sends sign-ins to https://{host}: ")), "{host}: {text}");
+            assert_eq!(calls, ["POST auth/signin"], "{host}");
+        }
+    }
+    serving.abort();
+    Ok(())
+}
+
+#[tokio::test]
 async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
     const SITES: usize = 200;
     // Two of the catalogue are refused by some servers; this makes twenty.
