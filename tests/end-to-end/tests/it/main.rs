@@ -2,6 +2,7 @@
 
 mod actions;
 mod answer_time;
+mod binaries;
 mod environment;
 mod errors;
 mod histories;
@@ -10,5 +11,4 @@ mod peers;
 mod people;
 mod reconciling;
 mod refreshes;
-mod running;
 mod tableau;

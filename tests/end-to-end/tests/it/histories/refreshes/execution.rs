@@ -47,7 +47,7 @@ impl Executor for Refreshes {
 
     const TEST: &'static str = "histories::refreshes";
     const DEFAULT_HISTORIES: u64 = 200;
-    const AT_ONCE: usize = 32;
+    const AT_ONCE: usize = 64;
 
     fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
         Ok(Self(tableau))

@@ -46,7 +46,7 @@ impl Executor for Webhooks {
 
     const TEST: &'static str = "histories::webhooks";
     const DEFAULT_HISTORIES: u64 = 300;
-    const AT_ONCE: usize = 48;
+    const AT_ONCE: usize = 150;
 
     fn new(tableau: Arc<Running>) -> anyhow::Result<Self> {
         Environment::new(tableau, Declared::default()).map(Self)
