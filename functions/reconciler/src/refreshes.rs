@@ -89,8 +89,9 @@ struct SiteJobs {
     memory: SiteMemory,
     /// In the order of their ends, after which come those that were set aside before.
     to_tell: Vec<ToTell>,
-    /// What is given up as soon as its place is passed.
-    to_give_up: Vec<(Cursor, NotRecovered)>,
+    /// What is given up as soon as its place is passed; without a place, as soon as anything is: the next run need not
+    /// list it again.
+    to_give_up: Vec<(Option<Cursor>, NotRecovered)>,
     /// Where they end.
     end: Cursor,
 }
@@ -355,7 +356,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
     ) {
         let RefreshJobs { mut ended, odd, others, nameless, listed, counted } = jobs;
         let (start, end) = (found.memory.read().clone(), found.end.clone());
-        // Without a time they have no place: they are passed with everything else that was listed.
+        // Without a time they have no place.
         let odd = odd.into_iter().map(|OddJob { id, reason }| NotRecovered::job(&id, reason));
         let nameless = (nameless > 0).then(|| NotRecovered {
             job: None,
@@ -364,7 +365,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             until: Some(end.at()),
             reason: format!("rows without an id in Tableau's list of jobs: {nameless}"),
         });
-        found.to_give_up.extend(odd.chain(nameless).map(|given_up| (end.clone(), given_up)));
+        found.to_give_up.extend(odd.chain(nameless).map(|given_up| (None, given_up)));
         if others > 0 {
             report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
@@ -459,7 +460,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             found.memory.forget_unread(|unread| unread == id);
             report.not_recovered.push(given_up);
         } else {
-            found.to_give_up.push((Cursor::after(job.ended_at, id), given_up));
+            found.to_give_up.push((Some(Cursor::after(job.ended_at, id)), given_up));
         }
         true
     }
@@ -533,8 +534,10 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         for site in &mut found {
             let Some(report) = reports.iter_mut().find(|report| report.site == site.site.as_str()) else { continue };
             let has_begun = !site.to_tell.is_empty();
+            let start = site.memory.read().clone();
             let read = publish(events, site, report, &mut published, &mut goes_on, &mut told.error, deadline).await;
-            for (_, given_up) in site.to_give_up.drain(..).filter(|(place, _)| *place <= read) {
+            let is_passed = |place: &Option<Cursor>| place.as_ref().map_or(start < read, |place| *place <= read);
+            for (_, given_up) in site.to_give_up.drain(..).filter(|(place, _)| is_passed(place)) {
                 site.memory.forget_unread(|unread| given_up.job.as_ref() == Some(unread));
                 report.not_recovered.push(given_up);
             }
