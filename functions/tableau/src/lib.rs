@@ -1,5 +1,8 @@
 //! Tableau's REST API, as far as webhooks and what they did not tell need it.
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod answer;
 mod wire;
 
@@ -35,7 +38,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 pub use answer::SITES_AT_ONCE;
-use answer::{Interrupted, SHARE};
+use answer::{Interrupted, LIST, SINGLE};
 use wire::{Credentials, Job, JobPage, Listed, Page, Pagination, REFRESHES};
 
 /// The newest version whose answers are known to be read here.
@@ -402,7 +405,8 @@ pub struct Session<'a> {
     renewed: bool,
     ahead: Option<time::Duration>,
     deadline: Instant,
-    /// How much of the site's share of the memory is not taken by the pages of a list so far.
+    /// How much an answer may take: of the site's share of the memory for lists what no page has taken so far, or what is
+    /// for other answers.
     room: usize,
 }
 
@@ -475,7 +479,7 @@ impl Tableau {
     pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry, deadline: Instant) -> Result<Session<'a>, TableauError> {
         let version = self.version(&entry.server, deadline).await?;
         let (server, credentials) = self.credentials(entry, version, deadline).await?;
-        let (renewed, ahead, room) = (false, None, SHARE);
+        let (renewed, ahead, room) = (false, None, SINGLE);
         Ok(Session { tableau: self, entry, server, version, credentials, renewed, ahead, deadline, room })
     }
 
@@ -487,7 +491,7 @@ impl Tableau {
             return Ok(*version);
         }
         let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]));
-        let newest = match self.exchange(&call, None, None, Bounds { deadline, room: SHARE }).await {
+        let newest = match self.exchange(&call, None, None, Bounds { deadline, room: SINGLE }).await {
             Ok(Received { status, body, .. }) => {
                 checked(call, status, body, &[]).and_then(|it| it.read(wire::read_version))
             }
@@ -521,7 +525,7 @@ impl Tableau {
         let mut redirects = 0;
         loop {
             let Received { status, location, body: text, .. } =
-                self.exchange(&call, None, Some(&body), Bounds { deadline, room: SHARE }).await?;
+                self.exchange(&call, None, Some(&body), Bounds { deadline, room: SINGLE }).await?;
             // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
             if let Some(location) = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS) {
                 let to = sign_in::redirected(&entry.server, &call.url, &location);
@@ -670,7 +674,7 @@ impl Session<'_> {
             "filter=jobType:in:[{}],completedAt:gte:{from},completedAt:lt:{until}{status}",
             REFRESHES.join(",")
         );
-        self.room = SHARE;
+        self.room = LIST;
         let (mut rows, mut counted) = (Vec::new(), 0);
         for number in 1.. {
             let query = format!("{filter}&pageSize={JOBS_ON_A_PAGE}&pageNumber={number}");
@@ -690,6 +694,7 @@ impl Session<'_> {
                 break;
             }
         }
+        self.room = SINGLE;
         Ok(sorted(rows, counted))
     }
 
@@ -724,7 +729,7 @@ impl Session<'_> {
     /// ours.
     pub async fn list(&mut self, may_be_ours: impl Fn(&OddWebhook) -> bool) -> Result<Webhooks, TableauError> {
         let (mut rows, mut query) = (Vec::new(), String::new());
-        self.room = SHARE;
+        self.room = LIST;
         for number in 1.. {
             let answer = self.call(Method::GET, &["webhooks"], &query, None).await?;
             let Page { webhooks: page, pagination } = answer.read(wire::read_page)?;
@@ -758,6 +763,7 @@ impl Session<'_> {
             }
             query = format!("pageNumber={}&pageSize={}", number + 1, pagination.size);
         }
+        self.room = SINGLE;
         let mut webhooks = Webhooks::default();
         for row in rows {
             match row {
@@ -829,6 +835,8 @@ impl Session<'_> {
     /// As for every call.
     pub async fn sign_out(mut self) -> Result<(), TableauError> {
         let call = Call::new(Method::POST, api(&self.server, self.version, &["auth", "signout"]));
+        // The last list may have come to no end.
+        self.room = SINGLE;
         match self.attempt(call, None, self.deadline).await {
             Err(error) if error.says_that_session_is_gone() => Ok(()),
             answer => answer.map(drop),

@@ -449,7 +449,7 @@ pub(crate) fn read_test(answer: &Value) -> Result<Option<u16>, Unreadable> {
 }
 
 /// How much of what an error says is shown.
-const ERROR_CHARACTERS: usize = 200;
+pub(crate) const ERROR_CHARACTERS: usize = 200;
 
 /// What Tableau says of an error: its code, if there is one, and a text for people.
 ///

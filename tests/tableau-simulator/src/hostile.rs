@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::model::Hostility;
 
 /// How large an answer is that has an end: as large as may just be read.
-const ANSWER_BYTES: usize = 1536 * 1024;
+const ANSWER_BYTES: usize = 1280 * 1024;
 
 /// How much there is in a compressed answer.
 const BOMB_BYTES: usize = 64 * 1024 * 1024;
@@ -40,7 +40,7 @@ pub(crate) fn list(hostility: Hostility, number: usize) -> Response {
         // It is not come to.
         Hostility::SignInLoop => StatusCode::NO_CONTENT.into_response(),
         Hostility::EndlessPages => page(1, "theirs"),
-        Hostility::LargePages => page(1000, &"n".repeat(400)),
+        Hostility::LargePages => page(1000, &"n".repeat(50)),
         Hostility::EndlessAnswer => endless(Duration::ZERO, 64 * 1024).into_response(),
         Hostility::EndlessError => (StatusCode::BAD_REQUEST, endless(Duration::ZERO, 64 * 1024)).into_response(),
         Hostility::Drip => endless(DRIP_INTERVAL, 1).into_response(),

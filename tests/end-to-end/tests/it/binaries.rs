@@ -202,12 +202,12 @@ async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
 
 /// What a hostile site does, and the words of the error that it ends in.
 const HOSTILITIES: [(Hostility, &str); 9] = [
-    (Hostility::EndlessAnswer, "it does not end within the 1.5 MiB that an answer may have"),
+    (Hostility::EndlessAnswer, "it does not end within its share of the memory"),
     (Hostility::EndlessError, "was answered with 400 Bad Request"),
     (Hostility::EndlessPages, "the list does not end within 100 pages"),
-    (Hostility::LargePages, "the list holds more than there is memory for"),
+    (Hostility::LargePages, "it does not end within its share of the memory"),
     (Hostility::Drip, "it does not come to its end in time"),
-    (Hostility::Bomb, "it does not end within the 1.5 MiB that an answer may have"),
+    (Hostility::Bomb, "it does not end within its share of the memory"),
     (Hostility::ManyValues, "it holds more than there is memory for"),
     (Hostility::Nested, "it is not JSON"),
     (Hostility::SignInLoop, "auth/signin was answered with 301 Moved Permanently"),

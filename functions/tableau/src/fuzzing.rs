@@ -1,0 +1,78 @@
+//! Every reader of what a server answers, in one call, for the fuzz target: they are nobody else's business.
+
+use serde_json::Value;
+use shared::{refresh::RefreshOutcome, sign_in};
+use time::OffsetDateTime;
+use url::Url;
+
+use crate::{
+    EndedJob,
+    answer::{self, LIST},
+    wire::{self, Job, Listed},
+};
+
+/// Reads the body of an answer in every way in which one is read.
+pub fn read(body: &[u8]) {
+    for is_error in [false, true] {
+        let Ok(body) = answer::unwrapped(body.to_vec(), LIST, is_error) else { continue };
+        assert!(body.len() <= LIST);
+        read_text(&String::from_utf8_lossy(&body));
+        let _ = wire::read_retry_after(None, OffsetDateTime::UNIX_EPOCH, &body);
+        if let Ok(answer) = answer::parse(&body) {
+            read_value(&answer);
+        }
+    }
+}
+
+fn read_text(text: &str) {
+    let (code, words) = wire::read_error(text);
+    assert!(code.is_none_or(|code| code.len() == 6) && words.chars().count() <= 2 * wire::ERROR_CHARACTERS + 2);
+    let _ = wire::read_retry_after(Some(text), OffsetDateTime::UNIX_EPOCH, &[]);
+    let server: Option<Url> = "https://10ax.online.tableau.com/".parse().ok();
+    if let Some(Ok(to)) = server.map(|server| sign_in::redirected(&server, &server, text)) {
+        assert!(to.scheme() == "https" && to.host_str().is_some_and(|host| host.ends_with(".online.tableau.com")));
+    }
+}
+
+fn read_value(answer: &Value) {
+    let _ = (wire::read_credentials(answer), wire::read_version(answer), wire::read_test(answer));
+    if let Ok(page) = wire::read_page(answer) {
+        let sizes = page.webhooks.iter().map(wire::size_of_row);
+        assert!(sizes.sum::<usize>() >= page.webhooks.len());
+    }
+    let sample = EndedJob {
+        id: "job".to_owned(),
+        outcome: RefreshOutcome::Failed,
+        is_via_bridge: false,
+        started_at: None,
+        ended_at: OffsetDateTime::UNIX_EPOCH,
+    };
+    let _ = wire::read_refresh(answer, &sample);
+    for Job { ended, .. } in wire::read_jobs(answer).map(|page| page.rows).unwrap_or_default().into_iter().flatten() {
+        if let Ok(Listed::Ended(job)) = ended {
+            let _ = wire::read_refresh(answer, &job);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn answers_of_every_kind_are_read() {
+        let job =
+            json!({ "id": "j", "status": "Failed", "jobType": "refresh_extracts", "endedAt": "2026-05-21T08:00:00Z" });
+        for answer in [
+            json!({ "webhooks": { "webhook": [{ "id": 1, "name": "n" }, null] } }),
+            json!({ "backgroundJobs": { "backgroundJob": [job] } }),
+            json!({ "error": { "code": "401002", "summary": "s".repeat(1000), "detail": "d".repeat(1000) } }),
+            json!({}),
+        ] {
+            super::read(answer.to_string().as_bytes());
+        }
+        super::read(b"https://dub01.online.tableau.com/api/3.27/auth/signin");
+        super::read(b"\x1f\x8b\x08\xff");
+        super::read(b"");
+    }
+}
