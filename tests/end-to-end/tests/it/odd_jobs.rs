@@ -166,6 +166,39 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
 }
 
 #[tokio::test]
+async fn an_odd_row_is_named_though_sns_stops_the_run_half_way() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+    let sites = Sites::start(&tableau, 0).await?;
+    for id in ["odd", "j1", "j2"] {
+        sites.ended(0, failed(id))?;
+    }
+    let jobs = JobOddities { only: Some(ODD.to_owned()), row: Some(OddRow::WithoutId), ..JobOddities::default() };
+    sites.odd(&Oddities { jobs, ..Oddities::default() })?;
+    sites.pass(10)?;
+    sites.declared.people.take();
+    let takes = |events| {
+        if let Ok(mut taken) = sites.declared.people.events_taken.lock() {
+            *taken = events;
+        }
+    };
+    let mut named = Vec::new();
+    // Both events of one job are taken, and none of the next.
+    for events in [Some(2), None, None] {
+        takes(events);
+        // A run that could not publish fails, with its reports in the log.
+        drop(sites.declared.apply().await?);
+        sites.pass(15)?;
+    }
+    for line in given_up(&sites.declared.log())? {
+        named.push(line["reason"].clone());
+    }
+    assert_eq!(named, ["rows without an id in Tableau's list of jobs: 1"]);
+    assert_eq!(sites.published(), both(&["j1", "j2"]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_published_in_the_same_run()
 -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
