@@ -40,15 +40,15 @@ pub enum AlertEvents {
 }
 
 impl AlertEvents {
-    /// Reads what people write in a variable: `all`, `none`, or names separated by commas.
+    /// Reads what people write in a variable: `all` or `none` in any case, or names separated by commas.
     ///
     /// # Errors
     ///
     /// An item that is empty or not an event name.
     pub fn parse(text: &str) -> Result<Self, InvalidEvent> {
         match text.trim() {
-            "all" => Ok(Self::All),
-            "none" => Ok(Self::These(BTreeSet::new())),
+            all if all.eq_ignore_ascii_case("all") => Ok(Self::All),
+            none if none.eq_ignore_ascii_case("none") => Ok(Self::These(BTreeSet::new())),
             names => Event::parse_list(names).map(Self::These),
         }
     }
@@ -59,6 +59,15 @@ impl AlertEvents {
             Self::All => true,
             Self::These(events) => events.contains(event),
         }
+    }
+
+    /// Returns the events among them that this release does not know: of tomorrow, or misspelt.
+    pub fn unknown(&self) -> impl Iterator<Item = &Event> {
+        let events = match self {
+            Self::All => None,
+            Self::These(events) => Some(events),
+        };
+        events.into_iter().flatten().filter(|event| !event.is_known())
     }
 }
 
@@ -363,10 +372,26 @@ mod tests {
         let event = |name: &str| name.parse::<Event>().expect("an event");
         let default = AlertEvents::default();
         assert!(default.contains(&event("DatasourceRefreshFailed")) && !default.contains(&event("WorkbookCreated")));
-        assert!(AlertEvents::parse("all").is_ok_and(|events| events.contains(&event("FlowRunFailed"))));
-        assert!(AlertEvents::parse("none").is_ok_and(|events| !events.contains(&event("WorkbookRefreshFailed"))));
+        for all in ["all", " All", "ALL"] {
+            assert_eq!(AlertEvents::parse(all), Ok(AlertEvents::All), "{all:?}");
+        }
+        assert!(AlertEvents::All.contains(&event("FlowRunFailed")));
+        for none in ["none", "None ", "NONE"] {
+            assert_eq!(AlertEvents::parse(none), Ok(AlertEvents::These(BTreeSet::new())), "{none:?}");
+        }
         assert!(AlertEvents::parse("ViewDeleted").is_ok_and(|events| events.contains(&event("ViewDeleted"))));
         assert!(AlertEvents::parse("View-Deleted").is_err());
+    }
+
+    #[test]
+    fn alert_events_that_nobody_knows_are_named() {
+        let unknown = |text: &str| {
+            let events = AlertEvents::parse(text).expect("names");
+            events.unknown().map(Event::to_string).collect::<Vec<_>>()
+        };
+        let misspelt = unknown("ViewDeleted,WorkbookRefreshFaild,none");
+        assert_eq!(misspelt, ["WorkbookRefreshFaild", "none"]);
+        assert!(unknown("all").is_empty() && unknown("NONE").is_empty() && unknown("ViewDeleted").is_empty());
     }
 
     proptest! {

@@ -67,13 +67,13 @@ impl Event {
         Self::catalogue().filter(|event| event.resource_type() != Some("site")).collect()
     }
 
-    /// Reads a list of events as people write it in a variable: `all`, or names separated by commas.
+    /// Reads a list of events as people write it in a variable: `all` in any case, or names separated by commas.
     ///
     /// # Errors
     ///
     /// An item that is empty or not an event name.
     pub fn parse_list(text: &str) -> Result<BTreeSet<Self>, InvalidEvent> {
-        if text.trim() == "all" {
+        if text.trim().eq_ignore_ascii_case("all") {
             return Ok(Self::catalogue().collect());
         }
         text.split(',').map(|name| name.trim().parse()).collect()
@@ -212,7 +212,9 @@ mod tests {
     fn a_list_is_read_with_spaces_and_refuses_what_is_no_name() -> Result<(), InvalidEvent> {
         let names: Vec<_> = Event::parse_list("WorkbookCreated, ViewDeleted")?.into_iter().collect();
         assert_eq!(names.iter().map(Event::as_str).collect::<Vec<_>>(), ["ViewDeleted", "WorkbookCreated"]);
-        assert_eq!(Event::parse_list("all")?.len(), CATALOGUE.len());
+        for all in ["all", " All ", "ALL"] {
+            assert_eq!(Event::parse_list(all)?.len(), CATALOGUE.len(), "{all:?}");
+        }
         for bad in ["", "WorkbookCreated,", "Workbook-Created", "Wörkbook", "a b"] {
             assert_eq!(Event::parse_list(bad), Err(InvalidEvent), "{bad:?}");
         }

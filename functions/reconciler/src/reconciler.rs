@@ -170,7 +170,7 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         }
         let stored = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
         if stored.is_empty() && sites.is_none() {
-            return Ok(Report::new(action, Vec::new(), &self.config.sites_path));
+            return Ok(self.report(action, Vec::new()));
         }
         let told = async {
             match action {
@@ -206,7 +206,7 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         let mut visited = self.visit(&run, sites, stored).await;
         let refreshes = run.refreshes.take();
         let told_of = self.tell_of_refreshes(refreshes, &declared, &mut visited, deadline).await;
-        let mut report = Report::new(action, visited, &self.config.sites_path);
+        let mut report = self.report(action, visited);
         let note = begun.as_ref().ok().cloned().flatten();
         told_of.notes.iter().chain(&note).for_each(|note| report.note(note));
         let not_begun = begun.err().map(|error| format!("what is remembered cannot be used: {}", with_causes(&*error)));
@@ -236,6 +236,18 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
             (false, None, Some(_)) => Err(Failure::Refreshes(report)),
             (false, None, None) => Ok(report),
         }
+    }
+
+    /// Returns a report on sites, with what is odd about the settings that all of them share.
+    fn report(&self, action: Action, sites: Vec<SiteReport>) -> Report {
+        let mut report = Report::new(action, sites, &self.config.sites_path);
+        for event in self.config.alert_events.unknown() {
+            report.note(&format!(
+                "ALERT_EVENTS names {event}, which is not an event this release knows: no alert is sent for an event whose \
+                 name is misspelt. Correct the stack's parameter AlertEvents."
+            ));
+        }
+        report
     }
 
     /// Tells of refreshes, as far as the visits found any to tell of.

@@ -51,6 +51,8 @@ pub struct Declared {
     log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
+    /// The reconciler's `ALERT_EVENTS`.
+    pub alert_events: &'static str,
     /// The reconciler's `RECOVER_HOURS`; nothing is told of refreshes if they are "0".
     pub recover_hours: &'static str,
     /// Certificates of authorities that Tableau servers are trusted by besides the public ones.
@@ -137,6 +139,7 @@ impl Default for Declared {
             tableau_ca: None,
             log: Arc::default(),
             events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
+            alert_events: "",
         }
     }
 }
@@ -301,6 +304,7 @@ impl Declared {
                 "TABLEAU_CA_PARAMETER" => "/tableau-fanout/tableau-ca",
                 "NAME_PREFIX" => "fan",
                 "EVENTS" => self.events,
+                "ALERT_EVENTS" => self.alert_events,
                 "REFRESHES_PARAMETER" => "/tableau-fanout/refreshes",
                 "EVENTS_TOPIC_ARN" => "arn:aws:sns:us-east-1:000000000000:fan-events",
                 "RECOVER_HOURS" => self.recover_hours,

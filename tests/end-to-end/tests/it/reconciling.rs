@@ -835,6 +835,25 @@ async fn two_hundred_sites_that_are_as_declared_take_three_calls_each() -> anyho
 }
 
 #[tokio::test]
+async fn a_misspelt_alert_event_is_noted_in_every_report() -> anyhow::Result<()> {
+    const NOTE: &str = "ALERT_EVENTS names WorkbookRefreshFaild, which is not an event this release knows: ";
+    let (_tableau, mut declared) = one_site().await?;
+    declared.alert_events = "WorkbookRefreshFaild,DatasourceRefreshFailed";
+    for action in [Action::Plan, Action::Apply] {
+        let report = declared.run(action, None).await??;
+        assert_eq!(report.text.matches(NOTE).count(), 1, "{}", report.text);
+        assert!(!report.text.contains("names DatasourceRefreshFailed"), "{}", report.text);
+    }
+    declared.entries.clear();
+    let without_a_site = declared.run(Action::Plan, None).await??;
+    assert!(without_a_site.text.contains(NOTE), "{}", without_a_site.text);
+    declared.alert_events = "ALL";
+    let report = declared.run(Action::Plan, None).await??;
+    assert!(!report.text.contains("ALERT_EVENTS"), "{}", report.text);
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_a_site_entry_there_is_nothing_to_do() -> anyhow::Result<()> {
     let report = Declared::default().apply().await??;
     assert_eq!(report.text, "Nothing to do: there is no site entry under /tableau-fanout/sites.");
