@@ -12,3 +12,4 @@ mod people;
 mod reconciling;
 mod refreshes;
 mod tableau;
+mod template;
