@@ -56,7 +56,13 @@ impl Cloud {
         // Unpacked functions go where they end with us, also if a failed run keeps its logs.
         let scratch = TempDir::new_in(folder)?;
         let scratch_text = scratch.path().to_str().context("the folder's path is not UTF-8")?;
-        let environment = [("GATEWAY_PORT", port.as_str()), ("BIND_HOST", "127.0.0.1"), ("TMPDIR", scratch_text)];
+        let environment = [
+            ("GATEWAY_PORT", port.as_str()),
+            ("BIND_HOST", "127.0.0.1"),
+            ("TMPDIR", scratch_text),
+            // AWS's quota. Ministack's own goes by the machine's memory.
+            ("LAMBDA_ACCOUNT_CONCURRENCY", "1000"),
+        ];
         let program = tools.program("ministack");
         let log = folder.join("ministack.log");
         let environment = [&environment[..], settings].concat();

@@ -12,9 +12,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
+    aws::Aws,
     binaries::{self, Architecture},
     cloud::STACK,
+    concurrency,
     environment::forget_our_package,
+    regions::Fitness,
     stack::{Condition, Stack, parameters_of},
     steps::{show, step},
     target::{Target, Way},
@@ -75,13 +78,16 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     }
     // What could fail in the middle is looked at before anything is built.
     let look = look_ahead(&way, &bucket, &template, &parameters);
-    step(&format!("Look at the account, the bucket {bucket} and the stack {}", way.name), look).await?;
+    let title = format!("Look at the account, the bucket {bucket} and the stack {}", way.name);
+    let chosen = step(&title, look).await?;
     if !no_build {
         let build = build(&workspace, &binaries, arch);
         step(&format!("Build the functions for {arch}"), build).await?;
     }
     let check = async { binaries::check(&binaries, arch).map(|told| told.iter().for_each(|line| show(line))) };
     step("Check that Lambda can run what is built", check).await?;
+    // The last one of a name counts.
+    parameters.extend(chosen);
     parameters.push(format!("Architecture={arch}"));
     parameters.extend(way.aws.endpoint().map(|endpoint| format!("AwsEndpointUrl={endpoint}")));
     let title = format!("Deploy the stack {}", way.name);
@@ -100,11 +106,19 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes sure that a deployment can begin, and tells where it goes.
-async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[String]) -> anyhow::Result<()> {
+/// Makes sure that a deployment can begin, and tells where it goes. Returns parameters that follow from what the account
+/// has.
+async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[String]) -> anyhow::Result<Vec<String>> {
     let Way { aws, name, .. } = way;
     let place = aws.place().await?;
     show(&place.to_string());
+    let stack = Stack::find(aws, name).await?;
+    match Fitness::of(&place.region) {
+        // A local cloud has all that AWS has in any region; and where a stack is, there is what it needs.
+        Fitness::Unfit(why) if aws.endpoint().is_none() && stack.is_none() => bail!(why),
+        Fitness::Unfit(why) | Fitness::Unknown(why) => show(&format!("warning: {why}")),
+        Fitness::Fit => {}
+    }
     let head = aws.json(&["s3api", "head-bucket", "--bucket", bucket]).await.with_context(|| {
         format!(
             "the bucket {bucket} cannot be used: it is not there, or not yours. Name another with --bucket, or make it: \
@@ -119,7 +133,7 @@ async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[Stri
          region. Name another bucket, or choose the region with AWS_DEFAULT_REGION",
         place.region
     );
-    match Stack::find(aws, name).await? {
+    match &stack {
         None => {
             show(&format!("the stack {name} will be made"));
             for parameter in parameters_of(aws, name).await? {
@@ -161,7 +175,67 @@ async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[Stri
     for name in parameters.iter().filter_map(|parameter| parameter.split('=').next()) {
         ensure!(known.contains(&name), "the template has no parameter {name}, but: {}", known.join(", "));
     }
-    Ok(())
+    let settings = Settings { given: parameters, stack: stack.as_ref() };
+    if settings.has_vpc()? {
+        show(&endpoints(&place.region));
+    }
+    settings.reservations(aws).await
+}
+
+/// What the template's parameters will be: those that were given, and otherwise those of the stack that is there.
+struct Settings<'a> {
+    given: &'a [String],
+    stack: Option<&'a Stack>,
+}
+
+impl Settings<'_> {
+    /// A parameter's value, empty if it will have the template's default.
+    fn value(&self, name: &str) -> &str {
+        let mut given = self.given.iter().rev().filter_map(|parameter| parameter.split_once('='));
+        let given = given.find(|(given, _)| *given == name).map(|(_, value)| value);
+        given.or_else(|| self.stack?.setting(name)).unwrap_or_default()
+    }
+
+    /// Whether the reconciler will be in a VPC. CloudFormation has a rule for it, and goes by it when everything is built
+    /// and uploaded.
+    fn has_vpc(&self) -> anyhow::Result<bool> {
+        let [subnets, groups] = ["SubnetIds", "SecurityGroupIds"].map(|name| !self.value(name).is_empty());
+        ensure!(
+            subnets == groups,
+            "SubnetIds and SecurityGroupIds go together: for a VPC give both, without it neither. {} is missing",
+            if subnets { "SecurityGroupIds" } else { "SubnetIds" }
+        );
+        Ok(subnets)
+    }
+
+    /// Parameters for the concurrency that the stack reserves, so that it fits the account.
+    async fn reservations(&self, aws: &Aws) -> anyhow::Result<Vec<String>> {
+        let functions = ["ReceiverName", "ReconcilerName"].map(|output| self.stack?.output(output).ok());
+        let functions: Vec<_> = functions.into_iter().flatten().collect();
+        let account = match concurrency::Account::look(aws, &functions).await {
+            Ok(account) => account,
+            Err(error) => {
+                show(&format!(
+                    "warning: the account's Lambda concurrency could not be looked at, so the reservations may not fit: \
+                     {error:#}"
+                ));
+                return Ok(Vec::new());
+            }
+        };
+        let decision = account.decide(self.value("ReceiverReservedConcurrency"), self.value("ExclusiveRuns"))?;
+        show(&decision.words);
+        Ok(decision.parameters)
+    }
+}
+
+/// What the reconciler has to reach from a VPC. SSM and SNS call KMS themselves, and the log, failed runs and traces are
+/// written by Lambda.
+fn endpoints(region: &str) -> String {
+    format!(
+        "the reconciler will be in a VPC. From its subnets it has to reach Tableau, and AWS: through a NAT gateway, or through \
+         interface endpoints with private DNS names for com.amazonaws.{region}.ssm and com.amazonaws.{region}.sns that let \
+         its security groups in at port 443. It needs no other endpoint"
+    )
 }
 
 /// `cargo lambda`, as it is installed.

@@ -25,6 +25,7 @@ const MARK: &str = "Tableau Fanout";
 pub struct Stack {
     name: String,
     state: String,
+    settings: BTreeMap<String, String>,
     outputs: BTreeMap<String, String>,
 }
 
@@ -87,11 +88,14 @@ impl Stack {
             found => found?,
         };
         let stack = &stacks["Stacks"][0];
-        let outputs = stack["Outputs"].as_array().into_iter().flatten();
-        let outputs = outputs
-            .filter_map(|output| Some((output["OutputKey"].as_str()?.into(), output["OutputValue"].as_str()?.into())));
+        let pairs = |list: &str, kind: &str| {
+            let pairs = stack[list].as_array().into_iter().flatten();
+            let text = |pair: &Value, part: &str| pair[format!("{kind}{part}")].as_str().map(str::to_owned);
+            pairs.filter_map(|pair| Some((text(pair, "Key")?, text(pair, "Value")?))).collect()
+        };
         let state = stack["StackStatus"].as_str().unwrap_or_default().to_owned();
-        Ok(Some(Self { name: name.to_owned(), state, outputs: outputs.collect() }))
+        let (settings, outputs) = (pairs("Parameters", "Parameter"), pairs("Outputs", "Output"));
+        Ok(Some(Self { name: name.to_owned(), state, settings, outputs }))
     }
 
     /// Looks at the stack called `name`, which must be there and work.
@@ -195,6 +199,11 @@ impl Stack {
     pub fn output(&self, name: &str) -> anyhow::Result<&str> {
         let output = self.outputs.get(name).map(String::as_str);
         output.with_context(|| format!("the stack {} has no output {name}: is it Tableau Fanout's?", self.name))
+    }
+
+    /// Value of one of the template's parameters, if the stack has it.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
     }
 
     /// All outputs, in the order of their names.

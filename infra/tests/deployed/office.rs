@@ -39,11 +39,16 @@ pub(crate) struct Office {
 impl Office {
     /// A cloud without a stack, with SNS as strict as the real one, and a Tableau server with one site.
     pub(crate) async fn open() -> anyhow::Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// The same with more of ministack's settings.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
         let packages = functions::package(&workspace).await?;
         let (folder, http) = (TempDir::new()?, http_client()?);
-        let (server, behind) = Cloud::start(&tools, &http, folder.path(), &[]).await?;
+        let (server, behind) = Cloud::start(&tools, &http, folder.path(), settings).await?;
         let gateway = Gateway::before(&behind.endpoint, http, HeaderMap::new()).await?;
         let cloud = Cloud::at(&tools, gateway.address.clone(), folder.path());
         cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;

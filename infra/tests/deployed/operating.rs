@@ -361,6 +361,49 @@ async fn what_cannot_be_deployed_is_refused_before_anything_is_made() -> anyhow:
 }
 
 #[tokio::test]
+async fn the_receiver_and_the_reconciler_reserve_concurrency_unless_somebody_says_otherwise() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    office.deploy(&[]).await?.well(&["the receiver reserves 20, the reconciler 1; this account's quota is 1000"])?;
+    let too_much = ["--parameter", "ReceiverReservedConcurrency=950"];
+    office.deploy(&too_much).await?.badly(&["the stack would reserve 951", "the stack can reserve 900 of it"])?;
+    let other = ["--parameter", "ReceiverReservedConcurrency=7", "--parameter", "ExclusiveRuns=false"];
+    office.deploy(&other).await?.well(&["the receiver reserves 7, the reconciler 0"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_account_with_a_quota_of_ten_gets_a_stack_and_is_told_what_it_lacks() -> anyhow::Result<()> {
+    let office = Office::with(&[("LAMBDA_ACCOUNT_CONCURRENCY", "10")]).await?;
+    let told = ["quota is 10", "no Lambda concurrency is reserved (ExclusiveRuns=false)", "Ask for a higher quota"];
+    office.deploy(&[]).await?.well(&told)?;
+    let stack = Stack::read(&office.cloud.aws, "tableau-fanout").await?;
+    assert_eq!(stack.setting("ExclusiveRuns"), Some("false"));
+    // Asking for it does not help.
+    office.deploy(&["--parameter", "ExclusiveRuns=true"]).await?.well(&told)?;
+    let stack = Stack::read(&office.cloud.aws, "tableau-fanout").await?;
+    assert_eq!(stack.setting("ExclusiveRuns"), Some("false"));
+    let too_much = ["--parameter", "ReceiverReservedConcurrency=5"];
+    office.deploy(&too_much).await?.badly(&["the stack would reserve 5", "the stack can reserve 0 of it"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_vpc_takes_subnets_and_security_groups_and_says_which_endpoints_it_needs() -> anyhow::Result<()> {
+    const ENDPOINTS: &str = "com.amazonaws.us-east-1.ssm and com.amazonaws.us-east-1.sns";
+    let office = Office::open().await?;
+    let (subnets, groups) = ("SubnetIds=subnet-0a1b2c3d,subnet-4e5f6a7b", "SecurityGroupIds=sg-0a1b2c3d");
+    for (parameter, missing) in [(subnets, "SecurityGroupIds is missing"), (groups, "SubnetIds is missing")] {
+        let said = office.deploy(&["--parameter", parameter]).await?.badly(&["go together", missing])?;
+        ensure!(!said.all().contains("Check that Lambda can run"), "it went on: {}", said.all());
+    }
+    let vpc = office.deploy(&["--parameter", subnets, "--parameter", groups]).await?;
+    vpc.well(&["the reconciler will be in a VPC", ENDPOINTS])?;
+    // A stack that is in one stays in it.
+    office.deploy(&["--parameter", "SubnetIds="]).await?.badly(&["SubnetIds is missing"])?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stack_of_somebody_else_is_left_alone() -> anyhow::Result<()> {
     let office = Office::open().await?;
     let folder = TempDir::new()?;

@@ -66,6 +66,45 @@ async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// An AWS CLI in a region of its own, which finds no stack and no bucket there. It leaves each command in a file.
+const ELSEWHERE: &str = r#"#!/bin/sh
+echo "$@" >> "$0.log"
+case "$*" in
+  *--version*) echo aws-cli/2.15.0 ;;
+  *"configure list"*) echo "region : $AWS_DEFAULT_REGION : env : AWS_DEFAULT_REGION" ;;
+  *get-caller-identity*) echo '{"Account":"123456789012"}' ;;
+  *describe-stacks*) echo "An error occurred (ValidationError) when calling: Stack does not exist" >&2; exit 254 ;;
+  *) echo "An error occurred (404) when calling the HeadBucket operation: Not Found" >&2; exit 254 ;;
+esac
+"#;
+
+#[tokio::test]
+async fn a_region_without_function_urls_is_refused_before_anything_is_built_or_uploaded() -> anyhow::Result<()> {
+    let template = Workspace::locate()?.file("infra/template.yaml");
+    let deploy = ["deploy", "--bucket", "b", "--no-build", "--template", template.to_str().context("a path")?];
+    let (no_urls, no_chat) = ("has no Lambda Function URLs", "nor Amazon Q Developer in chat applications");
+    let no_bucket = "the bucket b cannot be used";
+    for (region, expected, may_go_on) in [
+        ("eu-central-2", vec!["eu-central-2", no_urls, "AWS_DEFAULT_REGION"], false),
+        ("ca-west-1", vec!["ca-west-1", no_urls], false),
+        ("us-gov-west-1", vec!["AWS GovCloud (US)", no_chat], false),
+        ("cn-north-1", vec!["China", no_chat], false),
+        ("mx-central-1", vec!["warning: this release does not know whether mx-central-1", no_bucket], true),
+        ("eu-central-1", vec![no_bucket], true),
+    ] {
+        let folder = TempDir::new()?;
+        let aws = folder.path().join("aws");
+        fs::write(&aws, ELSEWHERE)?;
+        fs::set_permissions(&aws, fs::Permissions::from_mode(0o755))?;
+        let mut infra = infra(&deploy);
+        bare(&mut infra, &[folder.path(), Path::new("/bin")], &[("AWS_DEFAULT_REGION", region)])?;
+        said(infra, "").await?.badly(&expected)?;
+        let commands = fs::read_to_string(folder.path().join("aws.log"))?;
+        ensure!(commands.contains("head-bucket") == may_go_on, "{region}: {commands}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
     let mut commands = BTreeSet::new();

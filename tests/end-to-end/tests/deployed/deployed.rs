@@ -232,6 +232,10 @@ async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() ->
     for (parameter, expected) in [
         ("SlackWorkspaceId=T07EA123LEP", "give both SlackWorkspaceId and SlackChannelId"),
         ("SlackChannelId=C07EZ1ABC23", "give both SlackWorkspaceId and SlackChannelId"),
+        ("SubnetIds=subnet-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
+        ("SecurityGroupIds=sg-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
+        ("SubnetIds=10.0.0.0/24", "SubnetIds"),
+        ("SecurityGroupIds=default", "SecurityGroupIds"),
         ("AlertEmail=ops", "AlertEmail"),
         ("ReceiverReservedConcurrency=many", "ReceiverReservedConcurrency"),
         ("AlarmAfterHoursWithoutSuccess=1", "AlarmAfterHoursWithoutSuccess"),

@@ -99,6 +99,27 @@ impl Guarded {
         self.assume(&name).await
     }
 
+    /// Puts the reconciler into a VPC.
+    async fn enter_vpc(&self) -> anyhow::Result<()> {
+        let kept =
+            ["Architecture", "AwsEndpointUrl"].map(|name| json!({ "ParameterKey": name, "UsePreviousValue": true }));
+        let vpc = [("SubnetIds", SUBNET), ("SecurityGroupIds", SECURITY_GROUP)]
+            .map(|(name, value)| json!({ "ParameterKey": name, "ParameterValue": value }));
+        let parameters = json!([&kept[..], &vpc].concat()).to_string();
+        let update = ["cloudformation", "update-stack", "--stack-name", STACK, "--use-previous-template"];
+        let options = ["--capabilities", "CAPABILITY_IAM", "--parameters", &parameters];
+        self.cloud.aws.run(&[&update[..], &options].concat()).await?;
+        let wait = ["cloudformation", "wait", "stack-update-complete", "--stack-name", STACK];
+        self.cloud.aws.run(&wait).await.map(drop)
+    }
+
+    /// Makes a network interface that is nobody's.
+    async fn network_interface(&self) -> anyhow::Result<String> {
+        let interface = self.cloud.aws.json(&["ec2", "create-network-interface", "--subnet-id", SUBNET]).await?;
+        let id = interface["NetworkInterface"]["NetworkInterfaceId"].as_str();
+        Ok(id.context("a network interface without an identifier")?.to_owned())
+    }
+
     /// Makes a queue, lets SNS send to it, and subscribes it to a topic. Returns its address.
     async fn subscribe(&self, topic: &str, name: &str) -> anyhow::Result<String> {
         let queue = self.cloud.subscribe_queue_to(topic, name, &json!({})).await?;
@@ -143,7 +164,9 @@ async fn may(aws: &Aws, command: &[String]) -> anyhow::Result<bool> {
     let arguments: Vec<_> = command.iter().map(String::as_str).collect();
     let Err(error) = aws.run(&arguments).await else { return Ok(true) };
     // Whatever else goes wrong says nothing about what is allowed.
-    let is_refused = ["AccessDenied", "AuthorizationError"].iter().any(|code| format!("{error:#}").contains(code));
+    let is_refused = ["AccessDenied", "AuthorizationError", "UnauthorizedOperation"]
+        .iter()
+        .any(|code| format!("{error:#}").contains(code));
     ensure!(is_refused, "aws {command:?} failed: {error:#}");
     Ok(false)
 }
@@ -161,6 +184,17 @@ fn list_any_path(statements: &mut [Value]) -> anyhow::Result<()> {
     ensure!(by_path.next().is_none(), "two statements for a path");
     Ok(())
 }
+
+const RECEIVER: &str = "receiver";
+const RECONCILER: &str = "reconciler";
+const SCHEDULE: &str = "schedule";
+
+/// The reconciler, where the stack puts it into a VPC.
+const IN_VPC: &str = "in VPC";
+
+/// Ministack's own subnet and security group.
+const SUBNET: &str = "subnet-00000001";
+const SECURITY_GROUP: &str = "sg-00000001";
 
 /// Something that a role tries, and whether it may.
 struct Row {
@@ -182,10 +216,7 @@ fn row(role: &'static str, allowed: bool, command: &str, resource: &str, more: &
 }
 
 /// What the roles may do and, beside it, what they may not.
-fn rows(stack: &Stack, other_key: &str) -> anyhow::Result<Vec<Row>> {
-    const RECEIVER: &str = "receiver";
-    const RECONCILER: &str = "reconciler";
-    const SCHEDULE: &str = "schedule";
+fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<Row>> {
     let publish = "sns publish --message hello --topic-arn";
     let (events, alerts) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
     let other_topic = "arn:aws:sns:us-east-1:000000000000:theirs";
@@ -285,8 +316,28 @@ fn rows(stack: &Stack, other_key: &str) -> anyhow::Result<Vec<Row>> {
             refused("secretsmanager get-secret-value --secret-id", "theirs", &[]),
             refused("scheduler delete-schedule --name", "theirs", &[]),
         ]);
+        rows.extend(network_rows(role, false, interface));
     }
     Ok(rows)
+}
+
+/// What Lambda does to network interfaces in a VPC with a function's role, and what it does not. Ministack knows no
+/// addresses of theirs, which it may assign and take away.
+fn network_rows(role: &'static str, is_in_vpc: bool, interface: &str) -> Vec<Row> {
+    let lambdas = |command: &str, resource: &str| row(role, is_in_vpc, command, resource, &[]);
+    let refused = |command: &str, resource: &str| row(role, false, command, resource, &[]);
+    vec![
+        lambdas("ec2 create-network-interface --subnet-id", SUBNET),
+        lambdas("ec2 describe-network-interfaces --network-interface-ids", interface),
+        lambdas("ec2 describe-subnets --subnet-ids", SUBNET),
+        lambdas("ec2 delete-network-interface --network-interface-id", interface),
+        refused("ec2 describe-instances --region", "us-east-1"),
+        refused("ec2 describe-security-groups --group-ids", SECURITY_GROUP),
+        refused("ec2 create-security-group --description x --group-name", "theirs"),
+        refused("ec2 delete-subnet --subnet-id", SUBNET),
+        // AWS's own policy for functions in a VPC lets them write any log.
+        refused("logs create-log-group --log-group-name", "/aws/lambda/theirs"),
+    ]
 }
 
 #[tokio::test]
@@ -295,9 +346,6 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     let (aws, stack) = (&guarded.cloud.aws, &guarded.stack);
     let receiver = guarded.assume(&guarded.role("ReceiverRole").await?).await?;
     let reconciler_role = guarded.role("ReconcilerRole").await?;
-    // Ministack cannot evaluate the condition, and attaches what is for a VPC only.
-    let of_vpc = "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole";
-    aws.run(&["iam", "detach-role-policy", "--role-name", &reconciler_role, "--policy-arn", of_vpc]).await?;
     let reconciler = guarded.assume(&reconciler_role).await?;
     let widened = guarded.assume_copy(&reconciler_role, "reconciler", list_any_path).await?;
     // Only the scheduler of this account may be the schedule.
@@ -336,7 +384,8 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     }
     let other_key = aws.json(&["kms", "create-key"]).await?;
     let other_key = other_key["KeyMetadata"]["KeyId"].as_str().context("a key without an identifier")?;
-    let rows = rows(stack, other_key)?;
+    let interface = guarded.network_interface().await?;
+    let rows = rows(stack, other_key, &interface)?;
     let mut table = format!("{:10} {:45} {:75} {}\n", "role", "action", "resource", "");
     for work in ["registers a site, tells of another, remembers it", "publishes a signed delivery"] {
         let role = if work.starts_with("publishes") { "receiver" } else { "reconciler" };
@@ -344,13 +393,19 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     }
     let by_path = "listing of any path, which is all that ministack can tell";
     writeln!(table, "{:10} {:45} {by_path:75} allowed for this test", "reconciler", "ssm get-parameters-by-path")?;
-    let roles = [("receiver", &receiver), ("reconciler", &reconciler), ("schedule", &schedule)];
+    // In a VPC the reconciler has the same role.
+    let roles = [(RECEIVER, &receiver), (RECONCILER, &reconciler), (IN_VPC, &reconciler), (SCHEDULE, &schedule)];
     let with_endpoints = roles.into_iter().flat_map(|(role, credentials)| {
         [true, false].map(|over_tls| ((role, over_tls), guarded.acting_as(credentials, over_tls)))
     });
     let acting: BTreeMap<_, _> = with_endpoints.collect();
-    let mut wrong = Vec::new();
-    for Row { role, allowed, action, resource, over_tls, command } in &rows {
+    let (mut wrong, mut has_vpc) = (Vec::new(), false);
+    let in_vpc = network_rows(IN_VPC, true, &interface);
+    for Row { role, allowed, action, resource, over_tls, command } in rows.iter().chain(&in_vpc) {
+        if *role == IN_VPC && !has_vpc {
+            guarded.enter_vpc().await?;
+            has_vpc = true;
+        }
         let may = may(&acting[&(*role, *over_tls)], command).await?;
         let said = if may { "allowed" } else { "refused" };
         writeln!(table, "{role:10} {action:45} {resource:75} {said}")?;

@@ -138,6 +138,26 @@ fn is_function(value: &Value) -> bool {
 }
 
 #[tokio::test]
+async fn the_functions_reserve_concurrency_unless_the_account_cannot() -> anyhow::Result<()> {
+    let template = Template::read().await?;
+    let (limit, exclusive) = ("ReceiverReservedConcurrency", "ExclusiveRuns");
+    for (values, receiver, reconciler) in [
+        (vec![], json!(20), json!(1)),
+        (vec![format!("{limit}=7")], json!("7"), json!(1)),
+        (vec![format!("{limit}=0")], json!("0"), json!(1)),
+        (vec![format!("{exclusive}=false")], Value::Null, Value::Null),
+        (vec![format!("{exclusive}=false"), format!("{limit}=7")], json!("7"), Value::Null),
+    ] {
+        let stack = template.with(&values.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for (function, expected) in [("Receiver", receiver), ("Reconciler", reconciler)] {
+            let reserved = stack.at(&format!("/Resources/{function}/Properties/ReservedConcurrentExecutions"))?;
+            assert_eq!(reserved, expected, "{function} {values:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn traces_are_recorded_where_the_parameter_says_so_and_nowhere_else() -> anyhow::Result<()> {
     let template = Template::read().await?;
     for (values, mode) in [(&[][..], "PassThrough"), (&["Tracing=false"], "PassThrough"), (&["Tracing=true"], "Active")]
@@ -149,6 +169,82 @@ async fn traces_are_recorded_where_the_parameter_says_so_and_nowhere_else() -> a
             let policies = stack.at(&format!("/Resources/{function}Role/Properties/Policies"))?.to_string();
             assert_eq!(policies.contains("xray:"), mode == "Active", "{function} {values:?}");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_a_vpc_the_role_may_do_what_lambda_needs_for_network_interfaces_and_the_code_may_not() -> anyhow::Result<()>
+{
+    let template = Template::read().await?;
+    let outside = template.with(&[])?;
+    assert_eq!(outside.at("/Resources/Reconciler/Properties/VpcConfig")?, Value::Null);
+    assert!(!outside.at("/Resources/ReconcilerRole/Properties")?.to_string().contains("ec2:"));
+
+    let inside = template.with(&["SubnetIds=subnet-1,subnet-2", "SecurityGroupIds=sg-1"])?;
+    let vpc = json!({ "SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"] });
+    assert_eq!(inside.at("/Resources/Reconciler/Properties/VpcConfig")?, vpc);
+    let role = inside.at("/Resources/ReconcilerRole/Properties")?;
+    assert_eq!(role["ManagedPolicyArns"], Value::Null, "a policy that is not ours");
+    let policies = role["Policies"].as_array().context("no policies")?;
+    let policy = policies.iter().find(|policy| policy["PolicyName"] == "vpc").context("no policy")?;
+    let statements = policy["PolicyDocument"]["Statement"].as_array().context("no statements")?;
+    // Actions as AWS's own policy for this has them, without the logs.
+    let mut allowed: Vec<_> = statements.iter().filter(|statement| statement["Effect"] == "Allow").collect();
+    allowed.sort_by_key(|statement| statement["Resource"].to_string());
+    let on_resources = json!([
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:UnassignPrivateIpAddresses"
+    ]);
+    let expected = [
+        json!({ "Effect": "Allow", "Resource": "*", "Action": ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"] }),
+        json!({ "Effect": "Allow", "Resource": "arn:aws:ec2:eu-central-1:123456789012:*/*", "Action": on_resources }),
+    ];
+    assert_eq!(allowed.into_iter().cloned().collect::<Vec<_>>(), expected);
+    let denied: Vec<_> = statements.iter().filter(|statement| statement["Effect"] == "Deny").collect();
+    let function = "arn:aws:lambda:eu-central-1:123456789012:function:fan-reconciler";
+    let condition = json!({ "ArnEquals": { "lambda:SourceFunctionArn": function } });
+    assert_eq!(denied, [&json!({ "Effect": "Deny", "Action": "ec2:*", "Resource": "*", "Condition": condition })]);
+    assert_eq!(inside.at("/Resources/Reconciler/Properties/FunctionName")?, "fan-reconciler");
+    assert!(!inside.at("/Resources/ReceiverRole/Properties")?.to_string().contains("ec2:"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_dashboard_is_at_the_console_of_the_partition() -> anyhow::Result<()> {
+    let template = Template::read().await?;
+    for (partition, region, console) in [
+        ("aws", "eu-central-1", "console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+    ] {
+        let stack = template.with(&[&format!("AWS::Partition={partition}"), &format!("AWS::Region={region}")])?;
+        let expected = format!("https://{console}/cloudwatch/home?region={region}#dashboards/dashboard/${{Dashboard}}");
+        assert_eq!(stack.at("/Outputs/DashboardUrl/Value")?, expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_in_the_template_belongs_to_one_partition() -> anyhow::Result<()> {
+    let template = Template::read().await?;
+    let values = [
+        "AWS::Partition=aws-cn",
+        "AWS::Region=cn-north-1",
+        "AWS::URLSuffix=amazonaws.com.cn",
+        "Tracing=true",
+        "SubnetIds=subnet-1",
+        "SecurityGroupIds=sg-1",
+    ];
+    let stack = template.with(&values)?;
+    for part in ["/Resources", "/Outputs"] {
+        let text = stack.at(part)?.to_string();
+        for foreign in ["arn:aws:", ".aws.amazon.com", ".cn-north-1.amazonaws.com\""] {
+            assert!(!text.contains(foreign), "{part} has {foreign}");
+        }
+        assert!(part == "/Outputs" || text.contains("arn:aws-cn:") && text.contains("sns.cn-north-1.amazonaws.com.cn"));
     }
     Ok(())
 }
