@@ -91,10 +91,14 @@ impl Cloud {
     pub async fn deploy(&self, name: &str, packages: &Packages) -> anyhow::Result<Stack> {
         let architecture = format!("Architecture={}", Architecture::of_this_machine()?);
         let parameters = [architecture, format!("AwsEndpointUrl={}", self.endpoint)];
-        // No two accounts can have a bucket of one name.
-        let bucket = format!("{BUCKET}-{}", self.account);
+        let bucket = self.bucket();
         self.aws.run(&["s3", "mb", &format!("s3://{bucket}")]).await?;
         Stack::deploy(&self.aws, name, &packages.template, &bucket, &parameters).await
+    }
+
+    /// The bucket that [`Cloud::deploy`] makes for the code. No two accounts can have one of the same name.
+    pub fn bucket(&self) -> String {
+        format!("{BUCKET}-{}", self.account)
     }
 
     /// Stores a site entry, as a person would.

@@ -27,7 +27,7 @@ use crate::{
 /// Builds the functions, checks that Lambda can run them, uploads them, and makes the stack or updates it.
 #[derive(Clone, Debug, Args)]
 pub struct Deploy {
-    /// S3 bucket for the code, in the stack's region.
+    /// S3 bucket for the code and the template, in the stack's region.
     #[arg(long)]
     bucket: String,
     /// Processor to build for.
@@ -168,8 +168,11 @@ async fn look_ahead(way: &Way, bucket: &str, template: &Path, parameters: &[Stri
         }
     }
     // The AWS CLI drops parameters that the template does not have, silently.
-    let body = format!("file://{}", template.display());
-    let known = aws.json(&["cloudformation", "validate-template", "--template-body", &body]).await?;
+    let template = template.to_str().context("the template's path is not UTF-8")?;
+    let key = format!("{name}/template.yaml");
+    aws.run(&["s3", "cp", template, &format!("s3://{bucket}/{key}")]).await?;
+    let url = address_of(aws.endpoint(), &place.region, bucket, &key);
+    let known = aws.json(&["cloudformation", "validate-template", "--template-url", &url]).await?;
     let known = known["Parameters"].as_array().into_iter().flatten();
     let known: Vec<_> = known.filter_map(|parameter| parameter["ParameterKey"].as_str()).collect();
     for name in parameters.iter().filter_map(|parameter| parameter.split('=').next()) {
@@ -238,6 +241,13 @@ fn endpoints(region: &str) -> String {
     )
 }
 
+/// The address under which CloudFormation fetches what is in a bucket.
+fn address_of(endpoint: Option<&str>, region: &str, bucket: &str, key: &str) -> String {
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let endpoint = endpoint.map_or_else(|| format!("https://s3.{region}.{suffix}"), str::to_owned);
+    format!("{endpoint}/{bucket}/{key}")
+}
+
 /// `cargo lambda`, as it is installed.
 fn cargo_lambda() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -289,4 +299,21 @@ async fn state_after_failure(way: &Way) -> String {
         ""
     };
     format!("the stack is in the state {}. {next}. What failed: {}{quota}", stack.state(), reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cloudformation_finds_the_template_in_every_partition_and_in_a_local_cloud() {
+        for (endpoint, region, expected) in [
+            (None, "eu-central-1", "https://s3.eu-central-1.amazonaws.com/code/fan/template.yaml"),
+            (None, "us-gov-west-1", "https://s3.us-gov-west-1.amazonaws.com/code/fan/template.yaml"),
+            (None, "cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/code/fan/template.yaml"),
+            (Some("http://127.0.0.1:4566"), "us-east-1", "http://127.0.0.1:4566/code/fan/template.yaml"),
+        ] {
+            assert_eq!(address_of(endpoint, region, "code", "fan/template.yaml"), expected);
+        }
+    }
 }

@@ -142,7 +142,7 @@ impl Stack {
         let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", bucket];
         let options = ["--s3-prefix", name, "--output-template-file", PACKAGED];
         aws.run(&[&package[..], &options].concat()).await?;
-        Self::update(aws, name, parameters).await
+        Self::update(aws, name, bucket, parameters).await
     }
 
     /// Makes or changes the stack called `name` by the template that [`Stack::deploy`] packaged last.
@@ -150,12 +150,14 @@ impl Stack {
     /// # Errors
     ///
     /// The command fails.
-    pub async fn update(aws: &Aws, name: &str, parameters: &[String]) -> anyhow::Result<Self> {
+    pub async fn update(aws: &Aws, name: &str, bucket: &str, parameters: &[String]) -> anyhow::Result<Self> {
         let deploy = ["cloudformation", "deploy", "--template-file", PACKAGED, "--stack-name", name];
+        // A template of more than 51,200 bytes fits into no request: CloudFormation fetches it from the bucket.
+        let through = ["--s3-bucket", bucket, "--s3-prefix", name];
         // A stack that is as it should be already is none that failed. Version 1 of the AWS CLI would have it so.
         let options = ["--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        aws.run(&[&deploy[..], &options, &parameters].concat()).await?;
+        aws.run(&[&deploy[..], &through, &options, &parameters].concat()).await?;
         Self::read(aws, name).await
     }
 

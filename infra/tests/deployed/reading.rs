@@ -1,9 +1,14 @@
 //! What the documents say to a person who deploys and operates the product, word for word.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    slice::from_ref,
+};
 
 use anyhow::{Context, ensure};
-use documents::Block;
+use documents::{Block, Document};
 use infra::{binaries, cloud::BUCKET, python::PythonTools, stack::Stack, workspace::Workspace};
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,8 +27,14 @@ struct Reader {
 
 impl Reader {
     async fn begin() -> anyhow::Result<Self> {
-        let (office, folder) = (Office::open().await?, TempDir::new()?);
-        let template = &office.packages.template;
+        let office = Office::open().await?;
+        let template = office.packages.template.clone();
+        Self::with_template(office, &template)
+    }
+
+    /// A person whose template is another one, alone in its folder next to what is built.
+    fn with_template(office: Office, template: &Path) -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
         for (name, leads_to) in [
             ("infra", template.parent().context("a template without a folder")?),
             ("target/lambda", &binaries::folder_of(template)?),
@@ -31,14 +42,15 @@ impl Reader {
         ] {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().context("a path without a folder")?)?;
-            std::os::unix::fs::symlink(leads_to, path)?;
+            symlink(leads_to, path)?;
         }
         let cargo = format!(
             "#!/bin/sh\ncase \"$1 $2\" in\n\
              'infra deploy') set -- \"$@\" --no-build --template '{}' --arch {} ;;\n\
+             'lambda build') exit ;;\n\
              esac\n\
              [ \"$1\" = infra ] && shift && exec '{}' \"$@\"\n",
-            template.display(),
+            folder.path().join("infra/template.yaml").display(),
             architecture()?,
             env!("CARGO_BIN_EXE_infra")
         );
@@ -109,5 +121,46 @@ async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Resul
     let left = office.aws(left).await?;
     let kept = ["refreshes", "refreshes-lease", "signing-keys", "tableau-ca"];
     assert_eq!(left, json!(kept.map(|parameter| format!("/tableau-fanout/{parameter}"))));
+    Ok(())
+}
+
+/// A template beyond what CloudFormation takes within a request, which is 51,200 bytes.
+const PADDED_BYTES: usize = 60_000;
+
+#[tokio::test]
+async fn a_template_that_fits_into_no_request_is_deployed_by_every_command() -> anyhow::Result<()> {
+    let (office, folder) = (Office::open().await?, TempDir::new()?);
+    let template = fs::read_to_string(&office.packages.template)?;
+    // No comment, which packaging would leave out.
+    let padding = "x".repeat(PADDED_BYTES.saturating_sub(template.len()));
+    let template = template.replacen("\nMetadata:\n", &format!("\nMetadata:\n  Padding: {padding}\n"), 1);
+    ensure!(template.len() > PADDED_BYTES, "{} bytes", template.len());
+    let [infra, built] = ["infra", "target"].map(|name| folder.path().join(name));
+    [&infra, &built].into_iter().try_for_each(fs::create_dir)?;
+    symlink(binaries::folder_of(&office.packages.template)?, built.join("lambda"))?;
+    let path = infra.join("template.yaml");
+    fs::write(&path, &template)?;
+    // The cloud is as strict as AWS.
+    let body = format!("file://{}", path.display());
+    let refused = office.cloud.aws.run(&["cloudformation", "validate-template", "--template-body", &body]).await;
+    let refused = format!("{:#}", refused.err().context("the cloud takes it in a request")?);
+    ensure!(refused.contains("Member must have length less than or equal to 51200"), "{refused}");
+
+    let reader = Reader::with_template(office, &path)?;
+    let deploy = Document::read("README.md")?;
+    let deploy = &deploy.section("Deploy")?.blocks;
+    let [with_cargo, by_hand] = ["cargo infra deploy", "cargo lambda build --release --arm64 --output-format zip"]
+        .map(|begin| deploy.iter().find(|block| block.text.starts_with(begin)).cloned());
+    let (with_cargo, mut by_hand) = (with_cargo.context("no command")?, by_hand.context("no commands by hand")?);
+    let endpoint = &reader.office.cloud.endpoint;
+    let overrides = format!(" --parameter-overrides Architecture={} AwsEndpointUrl={endpoint}\n", architecture()?);
+    by_hand.text = by_hand.text.trim_end().to_owned() + &overrides;
+
+    reader.paste(from_ref(&with_cargo), "").await?.well(&["will be made", "The stack is up."])?;
+    reader.paste(from_ref(&with_cargo), "").await?.well(&["will be updated", "The stack is up."])?;
+    reader.office.infra(&["status"]).await?.well(&["state CREATE_COMPLETE"])?;
+    reader.office.infra(&["destroy", "--yes"]).await?.well(&["is gone."])?;
+    reader.paste(from_ref(&by_hand), "").await?.well(&[])?;
+    reader.office.infra(&["status"]).await?.well(&["state CREATE_COMPLETE"])?;
     Ok(())
 }

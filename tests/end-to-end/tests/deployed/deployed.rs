@@ -201,7 +201,8 @@ async fn update(stack: &LocalStack, parameters: &[&str]) -> anyhow::Result<Stack
     let parameters: Vec<_> = parameters.iter().map(|parameter| (*parameter).to_owned()).collect();
     let updated = async {
         loop {
-            match Stack::update(&stack.cloud.aws, stack.stack.name(), &parameters).await {
+            let bucket = stack.cloud.bucket();
+            match Stack::update(&stack.cloud.aws, stack.stack.name(), &bucket, &parameters).await {
                 Err(error) if has_code(&error, "AlreadyExistsException") => sleep(POLL_INTERVAL).await,
                 result => return result,
             }

@@ -77,15 +77,6 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_aws_cli_can_send_the_template_without_a_bucket_for_it() -> anyhow::Result<()> {
-    /// What CloudFormation takes in a request.
-    const MOST_BYTES: u64 = 51_200;
-    let bytes = fs::metadata(Workspace::locate()?.file("infra/template.yaml"))?.len();
-    assert!(bytes < MOST_BYTES, "{bytes} bytes");
-    Ok(())
-}
-
 /// A message as the receiver makes it of any body.
 fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
     let verified = sample::verified(event, &Keyring::of([7; KEY_BYTES]))?;
