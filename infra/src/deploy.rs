@@ -68,6 +68,13 @@ fn parameter(text: &str) -> Result<String, String> {
 /// The error says which, and in what state the stack is.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let Deploy { bucket, arch, mut parameters, no_build, template, target } = arguments;
+    // Not by the parser of the option, whose error would repeat it.
+    ensure!(
+        !parameters.iter().any(|parameter| parameter.starts_with("HttpsProxy=") && parameter.contains('@')),
+        "HttpsProxy has a user or a password, and everybody who may look at the stack or the function reads it there. Give \
+         the address without a user and a password, and let the proxy admit the reconciler by its network: put it into a \
+         VPC with SubnetIds and SecurityGroupIds"
+    );
     let workspace = Workspace::locate()?;
     let template = template.unwrap_or_else(|| workspace.file("infra/template.yaml"));
     let template = template.canonicalize().with_context(|| format!("cannot find {}", template.display()))?;

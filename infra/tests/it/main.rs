@@ -106,6 +106,17 @@ async fn a_region_without_function_urls_is_refused_before_anything_is_built_or_u
 }
 
 #[tokio::test]
+async fn a_proxys_password_is_refused_at_once_and_not_repeated() -> anyhow::Result<()> {
+    for address in ["http://fanout:s3cret-of-the-token@proxy.example.com:8080", "https://s3cret-of-the-token@proxy"] {
+        let parameter = format!("HttpsProxy={address}");
+        let expected =
+            ["everybody who may look at the stack or the function reads it", "without a user and a password"];
+        said(infra(&["deploy", "--bucket", "b", "--parameter", &parameter]), "").await?.badly(&expected)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
     let mut commands = BTreeSet::new();
     for document in Document::all()? {

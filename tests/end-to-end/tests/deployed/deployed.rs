@@ -231,12 +231,13 @@ async fn the_events_topic_is_fifo_and_alerts_go_to_an_address_where_the_paramete
 async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     for (parameter, expected) in [
-        ("SlackWorkspaceId=T07EA123LEP", "give both SlackWorkspaceId and SlackChannelId"),
-        ("SlackChannelId=C07EZ1ABC23", "give both SlackWorkspaceId and SlackChannelId"),
         ("SubnetIds=subnet-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
         ("SecurityGroupIds=sg-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
         ("SubnetIds=10.0.0.0/24", "SubnetIds"),
         ("SecurityGroupIds=default", "SecurityGroupIds"),
+        ("HttpsProxy=http://fanout:s3cret@proxy.example.com:8080", "without a user and a password"),
+        ("HttpsProxy=https://fanout@proxy.example.com", "without a user and a password"),
+        ("AwsEndpointUrl=http://fanout:s3cret@127.0.0.1:4566", "without a user and a password"),
         ("AlertEmail=ops", "AlertEmail"),
         ("ReceiverReservedConcurrency=many", "ReceiverReservedConcurrency"),
         ("AlarmAfterHoursWithoutSuccess=1", "AlarmAfterHoursWithoutSuccess"),
