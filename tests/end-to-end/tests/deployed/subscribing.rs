@@ -9,11 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use documents::{Block, Document};
 use end_to_end::{destination::Destination, local_stack::LocalStack};
 use infra::{aws::Aws, cloud::Cloud, environment, python::PythonTools, service::http_client, workspace::Workspace};
 use serde_json::{Map, Value, json};
+use strict_sns::gateway::Gateway;
 use tempfile::TempDir;
 use tokio::{
     process::Command,
@@ -231,11 +232,11 @@ fn label(attributes: &Value, member: &str) -> String {
     ["site", "event_type"].map(|name| attributes[name][member].as_str().unwrap_or("none")).join(" ")
 }
 
-/// The first output of a stack.
-async fn output(aws: &Aws, name: &str) -> anyhow::Result<String> {
-    let describe = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].Outputs[0]"];
-    let output = aws.json(&describe).await?;
-    Ok(output["OutputValue"].as_str().with_context(|| format!("{name} has no output"))?.to_owned())
+/// An output of a stack.
+async fn output(aws: &Aws, stack: &str, name: &str) -> anyhow::Result<String> {
+    let query = format!("Stacks[0].Outputs[?OutputKey=='{name}'].OutputValue");
+    let outputs = aws.json(&["cloudformation", "describe-stacks", "--stack-name", stack, "--query", &query]).await?;
+    Ok(outputs[0].as_str().with_context(|| format!("{stack} has no output {name}"))?.to_owned())
 }
 
 /// The types of the events that an endpoint was sent as they are, in order.
@@ -334,7 +335,7 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         assert_eq!(labels(&format!("Filtered{index}")), expected, "{policy}");
     }
     let failed = ["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"];
-    let refreshes = output(aws, "tableau-refreshes").await?;
+    let refreshes = output(aws, "tableau-refreshes", "QueueUrl").await?;
     assert_eq!(labels(refreshes.rsplit('/').next().context("a name")?), failed);
 
     let content = ["ViewDeleted", "WorkbookCreated", "WorkbookDeleted"];
@@ -343,13 +344,13 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         Ok((types.len() >= content.len()).then_some(types))
     });
     assert_eq!(sent.await?, content);
-    let function = output(aws, "tableau-content").await?;
+    let function = output(aws, "tableau-content", "FunctionName").await?;
     let policy = aws.json(&["lambda", "get-policy", "--function-name", &function, "--query", "Policy"]).await?;
     let policy: Value = serde_json::from_str(policy.as_str().context("nobody may invoke the function")?)?;
     let statement = &policy["Statement"][0];
     assert_eq!(statement["Principal"], json!({ "Service": "sns.amazonaws.com" }));
     assert_eq!(statement["Condition"], json!({ "ArnLike": { "AWS:SourceArn": events } }));
-    let group = format!("/aws/lambda/{function}");
+    let group = output(aws, "tableau-content", "LogGroupName").await?;
     let printed = eventually("an event at the function", async || {
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
         // There is no log before the first invocation.
@@ -397,7 +398,10 @@ async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow:
     let folder = TempDir::new()?;
     // A cloud that goes by what policies say.
     let (_server, cloud) = Cloud::start(&tools, &http_client()?, folder.path(), &[("AUTH", "true")]).await?;
-    let aws = &cloud.aws;
+    // It takes what comes through here for encrypted, which the queue asks for.
+    let headers = [(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"))];
+    let tls = Gateway::before(&cloud.endpoint, http_client()?, HeaderMap::from_iter(headers)).await?;
+    let aws = &Aws::local(&tools, tls.address.clone(), folder.path());
 
     let mut topics = Vec::new();
     for name in ["ours", "theirs"] {
@@ -408,7 +412,7 @@ async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow:
     let deploy = ["cloudformation", "deploy", "--stack-name", "queue", "--template-file", &template.to_string_lossy()];
     let parameter = format!("EventsTopicArn={}", topics[0]);
     aws.run(&[&deploy[..], &["--parameter-overrides", &parameter]].concat()).await?;
-    let url = output(aws, "queue").await?;
+    let url = output(aws, "queue", "QueueUrl").await?;
     let name = url.rsplit('/').next().context("a name")?;
     let endpoint = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
     let subscribe = ["sns", "subscribe", "--protocol", "sqs", "--notification-endpoint", &endpoint, "--topic-arn"];
@@ -424,5 +428,89 @@ async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow:
     });
     let arrived: Vec<_> = arrived.await?.into_iter().map(|message| message["Body"].clone()).collect();
     assert_eq!(arrived, [topics[0].as_str()]);
+    Ok(())
+}
+
+/// The longest that SQS keeps a message, in seconds.
+const LONGEST_RETENTION: &str = "1209600";
+
+/// What a resource of a stack lacks of what is easily forgotten.
+async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&'static str>> {
+    let refuses_plain_text = |policy: &Value| {
+        let policy: Value = serde_json::from_str(policy.as_str().unwrap_or_default()).unwrap_or_default();
+        policy["Statement"].as_array().into_iter().flatten().any(|statement| {
+            statement["Effect"] == "Deny"
+                && statement["Condition"] == json!({ "Bool": { "aws:SecureTransport": "false" } })
+        })
+    };
+    let checks = match resource_type {
+        "AWS::SQS::Queue" => {
+            let get = ["sqs", "get-queue-attributes", "--queue-url", id, "--attribute-names", "All"];
+            let attributes = aws.json(&[&get[..], &["--query", "Attributes"]].concat()).await?;
+            vec![
+                ("the longest retention", attributes["MessageRetentionPeriod"] == LONGEST_RETENTION),
+                ("encryption", attributes["SqsManagedSseEnabled"] == "true"),
+                ("a policy against plain text", refuses_plain_text(&attributes["Policy"])),
+            ]
+        }
+        "AWS::SNS::Subscription" => {
+            let get = ["sns", "get-subscription-attributes", "--subscription-arn", id, "--query", "Attributes"];
+            vec![("dead letters", aws.json(&get).await?["RedrivePolicy"].is_string())]
+        }
+        "AWS::Logs::LogGroup" => {
+            let get = ["logs", "describe-log-groups", "--log-group-name-prefix", id, "--query", "logGroups[0]"];
+            vec![("retention", aws.json(&get).await?["retentionInDays"].is_u64())]
+        }
+        "AWS::Lambda::Function" => {
+            let get = ["lambda", "get-function-configuration", "--function-name", id, "--query", "LoggingConfig"];
+            let group = aws.json(&get).await?["LogGroup"].as_str().unwrap_or_default().to_owned();
+            let find = ["logs", "describe-log-groups", "--log-group-name-prefix", &group, "--query", "logGroups"];
+            let is_kept_by_a_stack = !aws.json(&find).await?[0]["retentionInDays"].is_null();
+            vec![("a log group of its stack's", is_kept_by_a_stack)]
+        }
+        "AWS::S3::Bucket" => {
+            let get = async |command: &str| aws.json(&["s3api", command, "--bucket", id]).await.unwrap_or_default();
+            let public = get("get-public-access-block").await["PublicAccessBlockConfiguration"].clone();
+            let is_private = public.as_object().is_some_and(|blocks| blocks.values().all(|block| *block == true));
+            vec![
+                ("encryption", !get("get-bucket-encryption").await.is_null()),
+                ("a block of public access", is_private),
+                ("versions", get("get-bucket-versioning").await["Status"] == "Enabled"),
+                ("a policy against plain text", refuses_plain_text(&get("get-bucket-policy").await["Policy"])),
+            ]
+        }
+        _ => Vec::new(),
+    };
+    Ok(checks.into_iter().filter_map(|(what, is_there)| (!is_there).then_some(what)).collect())
+}
+
+#[tokio::test]
+async fn no_template_forgets_dead_letters_retention_encryption_or_plain_text() -> anyhow::Result<()> {
+    let stack = LocalStack::with_default_name().await?;
+    let (aws, workspace) = (&stack.cloud.aws, Workspace::locate()?);
+    let parameter = format!("EventsTopicArn={}", stack.stack.output("EventsTopicArn")?);
+    let examples = ["firehose", "lambda", "sqs"];
+    for example in examples {
+        let template = workspace.file(&format!("infra/examples/{example}-subscriber.yaml"));
+        let deploy = ["cloudformation", "deploy", "--stack-name", example, "--template-file"];
+        let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", &parameter];
+        aws.run(&[&deploy[..], &[&template.to_string_lossy()], &options].concat()).await?;
+    }
+    let (mut checked, mut wrong) = (BTreeSet::new(), Vec::new());
+    for name in [&[stack.stack.name()], &examples[..]].concat() {
+        let query = "StackResources[].[ResourceType, PhysicalResourceId, LogicalResourceId]";
+        let list = ["cloudformation", "describe-stack-resources", "--stack-name", name, "--query", query];
+        let resources: Vec<[String; 3]> = serde_json::from_value(aws.json(&list).await?)?;
+        for [resource_type, id, logical_id] in &resources {
+            checked.insert(format!("{name} {resource_type}"));
+            let lacking = lacks(aws, resource_type, id).await?;
+            wrong.extend(lacking.into_iter().map(|what| format!("{logical_id} of {name} lacks {what}")));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // A queue beside each subscription, which keeps what does not reach it.
+    for example in examples {
+        assert!(checked.contains(&format!("{example} AWS::SQS::Queue")), "{checked:?}");
+    }
     Ok(())
 }
