@@ -48,7 +48,7 @@ pub const ELSEWHERE: [Elsewhere; 10] = [
         "docs/subscribing.md",
         "Slack and Microsoft Teams",
         "aws cloudformation deploy",
-        "no local AWS has Amazon Q; the linter knows the template",
+        "no local AWS has Amazon Q; the linter knows the templates",
     ),
     Elsewhere::new(
         "docs/performance.md",

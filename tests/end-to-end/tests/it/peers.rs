@@ -77,6 +77,14 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_somebody_else_may_hold_already_is_in_a_stack_of_its_own() -> anyhow::Result<()> {
+    // An account has one configuration for a channel of Slack: with a second one the whole stack fails.
+    let template = fs::read_to_string(Workspace::locate()?.file("infra/template.yaml"))?;
+    assert!(!template.contains("AWS::Chatbot::"));
+    Ok(())
+}
+
 /// A message as the receiver makes it of any body.
 fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
     let verified = sample::verified(event, &Keyring::of([7; KEY_BYTES]))?;
