@@ -19,6 +19,7 @@ pub mod replay;
 pub mod sample;
 pub mod service;
 pub mod stack;
+pub mod stack_name;
 pub mod status;
 pub mod steps;
 pub mod target;

@@ -11,15 +11,16 @@ use crate::{
     python::PythonTools,
     service::{http_client, internet_client},
     stack::Stack,
+    stack_name::StackName,
     workspace::Workspace,
 };
 
 /// Which stack, and where. Region, profile and credentials are the AWS CLI's own business.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// Name of the stack.
+    /// Name of the stack: at most 53 characters, and not beginning with aws or ssm.
     #[arg(long, default_value = STACK)]
-    pub stack: String,
+    pub stack: StackName,
     /// Endpoint of a local cloud, as `cargo infra local` tells it. Without, the AWS CLI's own settings count (region,
     /// profile, credentials, AWS_ENDPOINT_URL).
     #[arg(long, value_name = "URL")]
@@ -56,7 +57,7 @@ impl Target {
             None => Aws::installed(folder.path()),
         };
         aws.check().await?;
-        Ok(Way { aws: aws.verbose(verbose), name, _folder: folder })
+        Ok(Way { aws: aws.verbose(verbose), name: name.to_string(), _folder: folder })
     }
 }
 

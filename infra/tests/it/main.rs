@@ -106,6 +106,33 @@ async fn a_region_without_function_urls_is_refused_before_anything_is_built_or_u
 }
 
 #[tokio::test]
+async fn a_stacks_name_that_aws_refuses_is_refused_by_every_command_at_once() -> anyhow::Result<()> {
+    let (long, nowhere) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
+    for command in [
+        &["add-site", "marketing"][..],
+        &["deploy", "--bucket", "b"],
+        &["destroy"],
+        &["reconcile", "plan"],
+        &["replay", "1"],
+        &["status"],
+        &["test"],
+        &["url", "marketing", "WorkbookCreated"],
+    ] {
+        for (name, expected) in [
+            (long.as_str(), "it has 54 characters, and 53 are the most"),
+            ("AwsFanout", "it begins with aws, and SSM stores no parameter under a path that does"),
+            ("ssm-fanout", "it begins with ssm"),
+            ("fan_out", "letters, digits and hyphens only"),
+        ] {
+            let mut infra = infra(&[command, &["--stack", name]].concat());
+            bare(&mut infra, &[], &nowhere)?;
+            said(infra, "").await?.badly(&[expected]).with_context(|| format!("{command:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_proxys_password_is_refused_at_once_and_not_repeated() -> anyhow::Result<()> {
     for address in ["http://fanout:s3cret-of-the-token@proxy.example.com:8080", "https://s3cret-of-the-token@proxy"] {
         let parameter = format!("HttpsProxy={address}");
