@@ -18,13 +18,18 @@ use crate::{
 /// The parameters that the reconciler made. They are of no use without the stack: the signed addresses end with it.
 const MADE_BY_US: [&str; 4] = ["signing-keys", "state", "refreshes", "refreshes-lease"];
 
+/// How the template describes a stack's key. It tells a key that outlived its stack, since the alias ended with that.
+fn description_of_key(stack: &str) -> String {
+    format!("Site entries, signing keys and topics of {stack}")
+}
+
 /// How many parameters one call deletes at most.
 const DELETED_AT_ONCE: usize = 10;
 
 /// Removes our webhooks from Tableau and then deletes the stack. Asks before it does.
 #[derive(Clone, Debug, Args)]
 pub struct Destroy {
-    /// Delete the site entries too, and the key that encrypts them.
+    /// Delete the site entries too, and the keys that encrypt them: the stack's, and those of earlier stacks of its name.
     #[arg(long)]
     delete_parameters: bool,
     /// Delete the stack also if webhooks of ours are left on Tableau.
@@ -48,11 +53,12 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     let way = target.way().await?;
     let Way { aws, name, .. } = &way;
     let title = format!("Look at the stack {name}");
-    let (stack, parameters) = step(&title, look(&way)).await?;
+    let Found { stack, parameters, earlier_keys } = step(&title, look(&way)).await?;
     let stack = stack.with_context(|| {
+        let left = if earlier_keys.is_empty() { "" } else { ". The keys named above can be deleted all the same" };
         format!(
             "there is no stack {name} here, and nothing was done. Name it with --stack; choose the region with \
-             AWS_DEFAULT_REGION and the account with AWS_PROFILE"
+             AWS_DEFAULT_REGION and the account with AWS_PROFILE{left}"
         )
     })?;
     let (deleted, kept): (Vec<_>, Vec<_>) = parameters
@@ -61,7 +67,8 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     // The template keeps the key for the site entries. None was made if the stack never came to be.
     let key = stack.output("KeyId").ok().map(str::to_owned);
     let (deleted_key, kept_key) = if delete_parameters { (key, None) } else { (None, key) };
-    announce(&stack, (&deleted, deleted_key.as_deref()), (&kept, kept_key.as_deref()));
+    let deleted_earlier_keys = if delete_parameters { earlier_keys } else { Vec::new() };
+    announce(&stack, (&deleted, deleted_key.as_deref(), &deleted_earlier_keys), (&kept, kept_key.as_deref()));
     if !yes {
         confirm(name)?;
     }
@@ -74,9 +81,10 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
         let delete = delete_all(aws, &deleted);
         step("Delete the parameters", delete).await.context("the stack is gone; the parameters are not")?;
     }
-    if let Some(key) = &deleted_key {
+    for key in deleted_key.iter().chain(&deleted_earlier_keys) {
         let delete = ["kms", "schedule-key-deletion", "--key-id", key];
-        step("Have the key deleted", aws.run(&delete)).await.context("the stack is gone; its key is not")?;
+        let title = format!("Have the key {key} deleted");
+        step(&title, aws.run(&delete)).await.with_context(|| format!("the stack is gone; the key {key} is not"))?;
     }
     println!("\nThe stack {name} is gone.");
     if !kept.is_empty() {
@@ -91,12 +99,35 @@ fn works(stack: &Stack) -> bool {
         && matches!(stack.condition(), Condition::Whole | Condition::Stuck | Condition::Changing)
 }
 
-/// Looks for the stack, and at the names of its parameters.
-async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
+/// What is there of a stack.
+struct Found {
+    stack: Option<Stack>,
+    /// The names of its parameters.
+    parameters: Vec<String>,
+    /// The keys of earlier stacks of its name.
+    earlier_keys: Vec<String>,
+}
+
+/// Looks for the stack, at the names of its parameters, and for keys of earlier stacks of its name.
+async fn look(way: &Way) -> anyhow::Result<Found> {
     let Way { aws, name, .. } = way;
     show(&aws.place().await?.to_string());
-    let Some(stack) = Stack::find(aws, name).await? else { return Ok((None, Vec::new())) };
-    stack.expect_ours(aws).await?;
+    let stack = Stack::find(aws, name).await?;
+    if let Some(stack) = &stack {
+        stack.expect_ours(aws).await?;
+    }
+    let key = stack.as_ref().and_then(|stack| stack.output("KeyId").ok());
+    let earlier_keys = earlier_keys(aws, name, key).await.unwrap_or_else(|error| {
+        show(&format!("keys of earlier stacks called {name} could not be looked for: {error:#}"));
+        Vec::new()
+    });
+    for key in &earlier_keys {
+        show(&format!(
+            "{key} is the key of an earlier stack called {name}, and costs a dollar a month. When no parameter under \
+             /{name} needs it any more: aws kms schedule-key-deletion --key-id {key}"
+        ));
+    }
+    let Some(stack) = stack else { return Ok(Found { stack, parameters: Vec::new(), earlier_keys }) };
     ensure!(
         !matches!(stack.condition(), Condition::Underway | Condition::Changing),
         "the stack {name} is being changed by somebody: its state is {}. Wait until that is over",
@@ -104,11 +135,33 @@ async fn look(way: &Way) -> anyhow::Result<(Option<Stack>, Vec<String>)> {
     );
     let parameters = parameters_of(aws, name).await?;
     show(&format!("state {}, {} parameters under /{name}", stack.state(), parameters.len()));
-    Ok((Some(stack), parameters))
+    Ok(Found { stack: Some(stack), parameters, earlier_keys })
+}
+
+/// The keys of earlier stacks called `name`, which outlived them, without those that are being deleted already. `key` is
+/// that of the present stack.
+async fn earlier_keys(aws: &Aws, name: &str, key: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let texts = async |command: &[&str]| -> anyhow::Result<Vec<String>> {
+        Ok(serde_json::from_value::<Option<_>>(aws.json(command).await?)?.unwrap_or_default())
+    };
+    let named = texts(&["kms", "list-aliases", "--query", "Aliases[].TargetKeyId"]).await?;
+    let mut keys = texts(&["kms", "list-keys", "--query", "Keys[].KeyId"]).await?;
+    // Only those without an alias: few, and each is a call.
+    keys.retain(|id| Some(id.as_str()) != key && !named.contains(id));
+    let mut earlier = Vec::new();
+    for id in keys {
+        let describe = ["kms", "describe-key", "--key-id", &id, "--query", "KeyMetadata.[Description, KeyState]"];
+        // A key that we may not look at is none of ours.
+        let Ok(described) = aws.json(&describe).await else { continue };
+        if described[0] == description_of_key(name) && described[1] != "PendingDeletion" {
+            earlier.push(id);
+        }
+    }
+    Ok(earlier)
 }
 
 /// Says what will be gone and what stays.
-fn announce(stack: &Stack, deleted: (&[String], Option<&str>), kept: (&[String], Option<&str>)) {
+fn announce(stack: &Stack, deleted: (&[String], Option<&str>, &[String]), kept: (&[String], Option<&str>)) {
     let name = stack.name();
     println!("\nThis removes, for good:");
     if works(stack) {
@@ -117,10 +170,13 @@ fn announce(stack: &Stack, deleted: (&[String], Option<&str>), kept: (&[String],
         println!("  - nothing on Tableau: the stack has no reconciler that could ({})", stack.state());
     }
     println!("  - the stack {name} with its functions, topics, their subscriptions, and the functions' logs");
-    let ((deleted, deleted_key), (kept, kept_key)) = (deleted, kept);
+    let ((deleted, deleted_key, deleted_earlier_keys), (kept, kept_key)) = (deleted, kept);
     deleted.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
-    if let Some(key) = deleted_key {
-        println!("  - the encryption key {key}: unusable at once, deleted by AWS after a waiting period (30 days)");
+    let earlier = deleted_earlier_keys.iter().map(|key| (key.as_str(), " of an earlier stack of this name"));
+    for (key, whose) in deleted_key.map(|key| (key, "")).into_iter().chain(earlier) {
+        println!(
+            "  - the encryption key {key}{whose}: unusable at once, deleted by AWS after a waiting period (30 days)"
+        );
     }
     println!("It keeps:");
     println!("  - the code in the S3 bucket, and the queues and functions of others that subscribed");
@@ -250,4 +306,15 @@ async fn delete_all(aws: &Aws, parameters: &[String]) -> anyhow::Result<()> {
         names.iter().for_each(|name| show(name));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_describes_its_key_as_it_is_looked_for() {
+        let described = format!("Description: !Sub \"{}\"", description_of_key("${AWS::StackName}"));
+        assert!(include_str!("../template.yaml").contains(&described), "{described}");
+    }
 }

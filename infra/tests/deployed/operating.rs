@@ -126,7 +126,40 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     office.add_site(&["--overwrite"]).await?.well(&["  + tableau-fanout-ViewDeleted"])?;
     office.infra(&["destroy", "--yes", "--delete-parameters"]).await?.well(&["is gone."])?;
     assert_eq!(office.webhooks(), ["Theirs"]);
-    nothing_is_left(&office, &[], &["Enabled", "PendingDeletion"]).await
+    nothing_is_left(&office, &[], &["PendingDeletion", "PendingDeletion"]).await
+}
+
+#[tokio::test]
+async fn keys_of_earlier_stacks_of_the_name_are_found_and_those_of_others_are_left_alone() -> anyhow::Result<()> {
+    let office = Office::open().await?;
+    for theirs in ["Site entries, signing keys and topics of tableau-fanout-2", "Something else"] {
+        let create = ["kms", "create-key", "--description", theirs];
+        office.cloud.aws.run(&create).await?;
+    }
+    let mut earlier = Vec::new();
+    for _ in 0..2 {
+        office.deploy(&[]).await?.well(&[])?;
+        let stack = Stack::read(&office.cloud.aws, "tableau-fanout").await?;
+        let delete = |key: &String| format!("aws kms schedule-key-deletion --key-id {key}");
+        let mut expected: Vec<_> = earlier.iter().map(delete).collect();
+        let key = stack.output("KeyId")?.to_owned();
+        expected.push(format!("the encryption key {key}, without which nobody could read the parameters any more"));
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        office.infra(&["destroy", "--yes"]).await?.well(&expected)?;
+        earlier.push(key);
+        // Also when there is no stack any more.
+        let expected: Vec<_> = earlier.iter().map(delete).collect();
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        office.infra(&["destroy", "--yes"]).await?.badly(&[&["there is no stack"][..], &expected].concat())?;
+    }
+    office.deploy(&[]).await?.well(&[])?;
+    let deleted =
+        earlier.iter().map(|key| format!("the encryption key {key} of an earlier stack of this name: unusable"));
+    let deleted: Vec<_> = deleted.collect();
+    let deleted: Vec<_> = deleted.iter().map(String::as_str).collect();
+    office.infra(&["destroy", "--yes", "--delete-parameters"]).await?.well(&deleted)?;
+    nothing_is_left(&office, &[], &["Enabled", "Enabled", "PendingDeletion", "PendingDeletion", "PendingDeletion"])
+        .await
 }
 
 /// Looks for resources of stacks that are gone, for parameters other than these, and for keys in other states.
