@@ -132,6 +132,28 @@ fn the_table_of_events_is_the_catalogue() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_a_fifo_topic_takes_is_said_in_one_place() -> anyhow::Result<()> {
+    let mut texts =
+        vec![("infra/template.yaml".to_owned(), fs::read_to_string(workspace().join("infra/template.yaml"))?)];
+    for document in Document::all()? {
+        let sections = document.sections.iter().map(|section| section.text.as_str());
+        texts.push((document.path.clone(), sections.collect::<Vec<_>>().join("\n")));
+    }
+    let mut said = Vec::new();
+    for (path, text) in texts {
+        // A row of a table, a paragraph, or a parameter of the template.
+        for part in text.split("\n\n").flat_map(|part| part.split("\n| ")).flat_map(|part| part.split("    Type: ")) {
+            let words = part.split_whitespace().collect::<Vec<_>>().join(" ");
+            if words.contains("FIFO topic") && words.contains("a second") {
+                said.push(path.clone());
+            }
+        }
+    }
+    assert_eq!(said, ["docs/capacity-and-cost.md"]);
+    Ok(())
+}
+
+#[test]
 fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
     let document = Document::read("README.md")?;
     let rows = document.section("What a subscriber gets")?.rows();
