@@ -1,14 +1,17 @@
 //! Programs that others wrote: Tableau's own Python client against the simulator, the CloudEvents SDK against our messages,
-//! the linter against the templates.
+//! the linter and the scanner against the templates.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::destination::Destination;
 use infra::{python::PythonTools, sample, workspace::Workspace};
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
     keyring::{KEY_BYTES, Keyring},
     message::Delivery,
@@ -63,17 +66,59 @@ async fn tableaus_own_python_client_takes_the_simulator_for_tableau() -> anyhow:
     Ok(())
 }
 
-#[tokio::test]
-async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
-    let workspace = Workspace::locate()?;
-    let linter = tools(&workspace)?.program("cfn-lint");
+/// The stack's template and the examples.
+fn templates(workspace: &Workspace) -> anyhow::Result<Vec<PathBuf>> {
     let mut templates = vec![workspace.file("infra/template.yaml")];
     for example in fs::read_dir(workspace.file("infra/examples"))? {
         templates.push(example?.path());
     }
+    Ok(templates)
+}
+
+#[tokio::test]
+async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let linter = tools(&workspace)?.program("cfn-lint");
+    let templates = templates(&workspace)?;
     let templates = templates.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>();
     let templates: Vec<_> = templates.iter().map(AsRef::as_ref).collect();
     assert_eq!(printed(&linter, &templates).await?, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_scanner_finds_nothing_in_the_templates_but_what_is_waived_with_a_reason() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let requirements = workspace.file("tests/scanner-requirements.txt");
+    let scanner = PythonTools::install(&workspace, "scanner", &requirements)?.program("checkov");
+    let templates = templates(&workspace)?;
+    // Nobody's settings, and no network.
+    let nowhere = tempfile::TempDir::new()?;
+    let mut scan = Command::new(scanner);
+    scan.args(["--framework", "cloudformation", "--skip-download", "--soft-fail", "--output", "json", "--file"]);
+    scan.args(&templates).current_dir(&nowhere).env("HOME", nowhere.path()).env_remove("BC_API_KEY");
+    let output = scan.output().await?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let checks = |member: &str| report["results"][member].as_array().cloned().unwrap_or_default();
+    let named = |check: &Value| {
+        let text = |member: &str| check[member].as_str().unwrap_or_default();
+        format!("{}, {}: {} ({})", text("file_path"), text("resource"), text("check_name"), text("check_id"))
+    };
+    assert_eq!(checks("failed_checks").iter().map(named).collect::<Vec<_>>(), Vec::<String>::new());
+    let (passed, waived) = (checks("passed_checks"), checks("skipped_checks"));
+    let reason = |check: &Value| check["check_result"]["suppress_comment"].as_str().unwrap_or_default().trim().len();
+    let without_reason: Vec<_> = waived.iter().filter(|check| reason(check) < 20).map(named).collect();
+    assert_eq!(without_reason, Vec::<String>::new());
+    // It passes by what it cannot read, and by waivers of checks that it does not make.
+    let mut waivers = 0;
+    for template in &templates {
+        let name = template.file_name().and_then(|name| name.to_str()).context("a template without a name")?;
+        let is_of_it = |check: &&Value| check["file_path"].as_str().is_some_and(|path| path.ends_with(name));
+        assert!(passed.iter().chain(&waived).any(|check| is_of_it(&check)), "{name} was not read");
+        waivers += fs::read_to_string(template)?.matches("checkov:skip=").count();
+    }
+    assert_eq!(waived.len(), waivers);
     Ok(())
 }
 
