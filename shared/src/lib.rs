@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod alert;
+pub mod escapes;
 pub mod event;
 pub mod invalid;
 pub mod keyring;
