@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use shared::{registration::SiteName, site::SiteEntry, trouble::TroubleKind};
+use shared::{known_secrets::KnownSecrets, registration::SiteName, site::SiteEntry, trouble::TroubleKind};
 use tableau::{Tableau, TableauError};
 use tokio::time::Instant;
 
@@ -125,7 +125,8 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
     let authorities = authorities.as_ref().map(SecretString::expose_secret);
     tableau.trust(authorities).with_context(|| format!("the certificates in {parameter} cannot be used"))?;
     let deadline = Instant::now() + SIGN_IN_TIMEOUT;
-    let mut session = tableau.sign_in(entry, deadline).await.map_err(|error| explained(entry, error))?;
+    let mut session =
+        tableau.sign_in(entry, KnownSecrets::default(), deadline).await.map_err(|error| explained(entry, error))?;
     let webhooks = session.list(|_| false).await;
     let signed_out = session.sign_out().await;
     let webhooks = webhooks.map_err(|error| explained(entry, error))?;

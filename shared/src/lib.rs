@@ -7,6 +7,7 @@ pub mod escapes;
 pub mod event;
 pub mod invalid;
 pub mod keyring;
+pub mod known_secrets;
 pub mod message;
 pub mod notes;
 pub mod notice;

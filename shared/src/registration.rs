@@ -12,6 +12,7 @@ use crate::{
     address,
     event::Event,
     keyring::{Keyring, SIGNATURE_BYTES},
+    known_secrets::KnownSecrets,
 };
 
 /// The most characters a site name has: it is to be read in messages and stands in every registration's address.
@@ -76,14 +77,24 @@ impl Registration {
     /// The address to register with Tableau, signed with the newest key.
     pub fn signed_url(&self, receiver: &ReceiverUrl, keyring: &Keyring) -> RegistrationUrl {
         let Self { site, event } = self;
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(keyring.sign(&self.signed_message()));
+        let signature = written(keyring.sign(&self.signed_message()));
         RegistrationUrl(format!("{}{PATH_ROOT}/{site}/{event}/{signature}", receiver.0))
+    }
+
+    /// What signs its address, or did: one for each key.
+    pub(crate) fn signatures(&self, keyring: &Keyring) -> impl Iterator<Item = String> {
+        keyring.signatures(&self.signed_message()).map(written).collect::<Vec<_>>().into_iter()
     }
 
     fn signed_message(&self) -> String {
         let Self { site, event } = self;
         format!("v1\n{site}\n{event}")
     }
+}
+
+/// A signature as an address has it.
+fn written(signature: [u8; SIGNATURE_BYTES]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(signature)
 }
 
 /// A request's claim to speak for a registration, not yet believed.
@@ -223,12 +234,23 @@ impl RegistrationUrl {
         Self(Url::parse(&url).map_or(url, String::from))
     }
 
-    /// Takes the address out of a text.
+    /// What is secret of a registration's address: its signature. `None` if it is an address of another form.
+    pub(crate) fn signature(&self) -> Option<&str> {
+        let (before, signature) = self.after_host().rsplit_once('/')?;
+        let root = before.rfind(&format!("/{PATH_ROOT}/"))?;
+        Claim::parse(&self.after_host()[root..]).map(|_| signature)
+    }
+
+    /// The text without what is secret of the address, which of one of another form may be all that follows the host.
     pub fn removed_from(&self, text: &str) -> String {
-        // In whatever form the host is quoted, its path is what is secret.
-        let path = Url::parse(&self.0).map_or(String::new(), |url| url.path().to_owned());
-        let forms = [self.0.as_str(), &path].into_iter().filter(|form| form.len() > 1);
-        forms.fold(text.to_owned(), |text, form| text.replace(form, "the webhook's address"))
+        let mut secrets = KnownSecrets::default();
+        secrets.add(self.signature().unwrap_or_else(|| self.after_host()));
+        secrets.redacted(text).into_owned()
+    }
+
+    fn after_host(&self) -> &str {
+        let after_scheme = self.0.split_once("//").map_or(&*self.0, |(_, rest)| rest);
+        after_scheme.find(['/', '?', '#']).map_or("", |start| &after_scheme[start..])
     }
 
     /// The address itself, for the request that registers it.
@@ -387,19 +409,27 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_quotes_an_address_in_any_form_is_freed_of_its_secret() {
-        let url = RegistrationUrl::observed("https://RECEIVER.example:443/hooks/a/B/c2lnbmF0dXJl".to_owned());
-        for text in [
-            "POST https://receiver.example/hooks/a/B/c2lnbmF0dXJl failed",
-            "POST https://RECEIVER.example:443/hooks/a/B/c2lnbmF0dXJl failed",
-            "/hooks/a/B/c2lnbmF0dXJl",
-        ] {
-            let freed = url.removed_from(text);
-            assert!(freed.contains("the webhook's address") && !freed.contains("c2lnbmF0dXJl"), "{freed}");
+    fn what_is_secret_of_an_address_is_taken_out_of_a_text() -> Result<(), Box<dyn std::error::Error>> {
+        let registration = registration("marketing", "ViewDeleted").ok_or("a registration")?;
+        let path = signed_path(&registration, &Keyring::of([7; KEY_BYTES])).ok_or("a path")?;
+        let signature = path.rsplit('/').next().ok_or("a signature")?;
+        for base in ["https://RECEIVER.example:443", "https://receiver.example/prod", "http://127.0.0.1:1/hooks/x"] {
+            let ours = RegistrationUrl::observed(format!("{base}{path}"));
+            assert_eq!(ours.signature(), Some(signature), "{base}");
+            let text = format!("POST https://receiver.example{path} for ViewDeleted of marketing");
+            let freed =
+                "POST https://receiver.example/hooks/marketing/ViewDeleted/[redacted] for ViewDeleted of marketing";
+            assert_eq!(ours.removed_from(&text), freed, "{base}");
         }
-        for odd in ["", "/", "https://receiver.example", "https://receiver.example/", "x"] {
+        let theirs =
+            RegistrationUrl::observed("https://theirs.example/services/T01/c2lnbmF0dXJl?key=0123456789".to_owned());
+        assert_eq!(theirs.signature(), None);
+        let text = "https://THEIRS.example:443/services/T01/c2lnbmF0dXJl?key=0123456789, theirs.example";
+        assert_eq!(theirs.removed_from(text), "https://THEIRS.example:443[redacted], theirs.example");
+        for odd in ["", "/", "https://receiver.example", "https://receiver.example/", "x", "a//b/hooks/a/B/c"] {
             assert_eq!(RegistrationUrl::observed(odd.to_owned()).removed_from("a / b"), "a / b", "{odd}");
         }
+        Ok(())
     }
 
     #[test]

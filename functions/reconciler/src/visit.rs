@@ -6,6 +6,7 @@ use common::with_causes;
 use shared::{
     event::Event,
     keyring::Keyring,
+    known_secrets::KnownSecrets,
     plan::{Change, Plan},
     remembered::{SiteMemory, heard_events},
     site::SiteEntry,
@@ -83,7 +84,8 @@ impl<P: Parameters> Run<'_, P> {
             Action::Destroy => Vec::new(),
             _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
         };
-        match tableau.sign_in(entry, deadline).await {
+        let secrets = KnownSecrets::of_addresses(&entry.name, events.iter().cloned(), keyring);
+        match tableau.sign_in(entry, secrets, deadline).await {
             Ok(mut session) => {
                 let result = match action {
                     Action::Plan => visit.plan(&mut session, desired).await,

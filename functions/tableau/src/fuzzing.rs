@@ -1,13 +1,14 @@
 //! Every reader of what a server answers, in one call, for the fuzz target: they are nobody else's business.
 
 use serde_json::Value;
-use shared::{refresh::RefreshOutcome, sign_in};
+use shared::{known_secrets::KnownSecrets, refresh::RefreshOutcome, sign_in};
 use time::OffsetDateTime;
 use url::Url;
 
 use crate::{
     EndedJob,
     answer::{self, LIST},
+    secrets,
     wire::{self, Job, Listed},
 };
 
@@ -18,14 +19,15 @@ pub fn read(body: &[u8]) {
         assert!(body.len() <= LIST);
         read_text(&String::from_utf8_lossy(&body));
         let _ = wire::read_retry_after(None, OffsetDateTime::UNIX_EPOCH, &body);
-        if let Ok(answer) = answer::parse(&body) {
+        if let Ok(mut answer) = answer::parse(&body) {
+            secrets::hide(&mut answer, &mut KnownSecrets::default());
             read_value(&answer);
         }
     }
 }
 
 fn read_text(text: &str) {
-    let (code, words) = wire::read_error(text);
+    let (code, words) = wire::read_error(text, &KnownSecrets::default());
     assert!(code.is_none_or(|code| code.len() == 6) && words.chars().count() <= 2 * wire::ERROR_CHARACTERS + 2);
     let _ = wire::read_retry_after(Some(text), OffsetDateTime::UNIX_EPOCH, &[]);
     let server: Option<Url> = "https://10ax.online.tableau.com/".parse().ok();

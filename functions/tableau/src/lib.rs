@@ -4,6 +4,7 @@
 pub mod fuzzing;
 
 mod answer;
+mod secrets;
 mod wire;
 
 use std::{
@@ -24,8 +25,9 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
+    known_secrets::KnownSecrets,
     refresh::{EndedJob, Refresh},
-    sign_in::{self, NoPlaceForSignIns},
+    sign_in,
     site::SiteEntry,
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
@@ -116,18 +118,28 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// A call, as errors name it. Its address holds no secret.
-#[derive(Clone, Debug)]
+/// A call, as errors name it: without the secrets that its address may hold where a server named a part of it.
+#[derive(Clone)]
 pub struct Call {
     method: Method,
     url: Url,
-    /// Whether the address is one that a server named: its path and its query may hold secrets.
+    /// The address as it is shown.
+    shown: String,
+    /// Whether the address is one that a server named.
     is_redirected: bool,
 }
 
 impl Call {
-    fn new(method: Method, url: Url) -> Self {
-        Self { method, url, is_redirected: false }
+    fn new(method: Method, url: Url, secrets: &KnownSecrets) -> Self {
+        let shown = secrets.redacted(url.as_str()).into_owned();
+        Self { method, url, shown, is_redirected: false }
+    }
+
+    /// A sign-in that is sent on to there. Path and query may hold secrets that nobody knows.
+    fn redirected(url: Url, secrets: &KnownSecrets) -> Self {
+        let host = url.origin().ascii_serialization();
+        let shown = format!("{}/…/auth/signin", secrets.redacted(&host));
+        Self { method: Method::POST, url, shown, is_redirected: true }
     }
 
     /// Whether making it twice does no harm: all but the making of a webhook, of which there would be two. A sign-in
@@ -148,11 +160,14 @@ impl Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, url, is_redirected } = self;
-        if *is_redirected {
-            return write!(formatter, "{method} {}/…/auth/signin", url.origin().ascii_serialization());
-        }
-        write!(formatter, "{method} {url}")
+        let Self { method, url: _, shown, is_redirected: _ } = self;
+        write!(formatter, "{method} {shown}")
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Call({self})")
     }
 }
 
@@ -193,7 +208,7 @@ pub enum TableauError {
         /// The HTTP status.
         status: StatusCode,
         /// Where to: the host alone.
-        to: NoPlaceForSignIns,
+        to: String,
     },
     /// The server is older than webhooks as we need them.
     #[error("{server} speaks version {version} of the REST API, and webhooks need {OLDEST} or newer")]
@@ -402,6 +417,8 @@ pub struct Session<'a> {
     server: Url,
     version: ApiVersion,
     credentials: Credentials,
+    /// What is hidden in whatever the server says.
+    secrets: KnownSecrets,
     renewed: bool,
     ahead: Option<time::Duration>,
     deadline: Instant,
@@ -418,9 +435,17 @@ struct Answer {
 }
 
 impl Answer {
-    fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>) -> Result<T, TableauError> {
-        let read = answer::parse(&self.body).and_then(|value| read(&value));
-        read.map_err(|what| self.unreadable(what))
+    /// Reads it once known secrets are hidden, and the secrets that it holds are known.
+    fn read<T>(
+        &self,
+        secrets: &mut KnownSecrets,
+        read: impl FnOnce(&Value) -> Result<T, wire::Unreadable>,
+    ) -> Result<T, TableauError> {
+        let value = answer::parse(&self.body).map(|mut value| {
+            secrets::hide(&mut value, secrets);
+            value
+        });
+        value.and_then(|value| read(&value)).map_err(|what| self.unreadable(what))
     }
 
     fn unreadable(&self, what: impl Into<Cow<'static, str>>) -> TableauError {
@@ -471,29 +496,41 @@ impl Tableau {
     }
 
     /// Signs in to a site. A personal access token has one session: this ends any other that was opened with it. No
-    /// call of the session waits for anything past the `deadline`.
+    /// call of the session waits for anything past the `deadline`. Nothing that the server says shows any of the
+    /// `secrets`, the token's, or the session's.
     ///
     /// # Errors
     ///
     /// Tableau refuses, does not answer, or answers something else.
-    pub async fn sign_in<'a>(&'a self, entry: &'a SiteEntry, deadline: Instant) -> Result<Session<'a>, TableauError> {
-        let version = self.version(&entry.server, deadline).await?;
-        let (server, credentials) = self.credentials(entry, version, deadline).await?;
+    pub async fn sign_in<'a>(
+        &'a self,
+        entry: &'a SiteEntry,
+        mut secrets: KnownSecrets,
+        deadline: Instant,
+    ) -> Result<Session<'a>, TableauError> {
+        secrets.add(entry.token_secret.expose_secret());
+        let version = self.version(&entry.server, &mut secrets, deadline).await?;
+        let (server, credentials) = self.credentials(entry, version, &mut secrets, deadline).await?;
         let (renewed, ahead, room) = (false, None, SINGLE);
-        Ok(Session { tableau: self, entry, server, version, credentials, renewed, ahead, deadline, room })
+        Ok(Session { tableau: self, entry, server, version, credentials, secrets, renewed, ahead, deadline, room })
     }
 
     /// The newest version that the server and we know. Asked until it is told.
-    async fn version(&self, server: &Url, deadline: Instant) -> Result<ApiVersion, TableauError> {
+    async fn version(
+        &self,
+        server: &Url,
+        secrets: &mut KnownSecrets,
+        deadline: Instant,
+    ) -> Result<ApiVersion, TableauError> {
         // Nothing that could panic runs under the lock.
         let versions = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(version) = versions().get(server) {
             return Ok(*version);
         }
-        let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]));
+        let call = Call::new(Method::GET, api(server, INFO, &["serverinfo"]), secrets);
         let newest = match self.exchange(&call, None, None, Bounds { deadline, room: SINGLE }).await {
             Ok(Received { status, body, .. }) => {
-                checked(call, status, body, &[]).and_then(|it| it.read(wire::read_version))
+                checked(call, status, body, secrets).and_then(|it| it.read(secrets, wire::read_version))
             }
             Err(error @ TableauError::Unreadable { .. }) => Err(error),
             Err(error) => return Err(error),
@@ -517,26 +554,28 @@ impl Tableau {
         &self,
         entry: &SiteEntry,
         version: ApiVersion,
+        secrets: &mut KnownSecrets,
         deadline: Instant,
     ) -> Result<(Url, Credentials), TableauError> {
-        let secret = entry.token_secret.expose_secret();
-        let body = wire::sign_in(&entry.token_name, secret, &entry.content_url);
-        let mut call = Call::new(Method::POST, api(&entry.server, version, &["auth", "signin"]));
+        let body = wire::sign_in(&entry.token_name, entry.token_secret.expose_secret(), &entry.content_url);
+        let mut call = Call::new(Method::POST, api(&entry.server, version, &["auth", "signin"]), secrets);
         let mut redirects = 0;
         loop {
             let Received { status, location, body: text, .. } =
                 self.exchange(&call, None, Some(&body), Bounds { deadline, room: SINGLE }).await?;
             // Tableau Cloud sends a sign-in to the pod that the site lives on; the POST is repeated there by hand.
             if let Some(location) = location.filter(|_| status.is_redirection() && redirects < MOST_REDIRECTS) {
-                let to = sign_in::redirected(&entry.server, &call.url, &location);
-                let url = to.map_err(|to| TableauError::Redirected { call: Box::new(call.clone()), status, to })?;
-                call = Call { method: Method::POST, url, is_redirected: true };
+                let url = sign_in::redirected(&entry.server, &call.url, &location).map_err(|elsewhere| {
+                    let to = secrets.redacted(&elsewhere.to_string()).into_owned();
+                    TableauError::Redirected { call: Box::new(call.clone()), status, to }
+                })?;
+                call = Call::redirected(url, secrets);
                 redirects += 1;
                 continue;
             }
             let server = root_of(&call.url);
-            let answer = checked(call, status, text, &[secret])?;
-            return Ok((server, answer.read(wire::read_credentials)?));
+            let answer = checked(call, status, text, secrets)?;
+            return Ok((server, answer.read(secrets, wire::read_credentials)?));
         }
     }
 
@@ -683,7 +722,7 @@ impl Session<'_> {
                 Err(error) if number > 1 && error.has_code(NO_SUCH_PAGE) => break,
                 answer => answer?,
             };
-            let JobPage { rows: page, pagination } = answer.read(wire::read_jobs)?;
+            let JobPage { rows: page, pagination } = answer.read(&mut self.secrets, wire::read_jobs)?;
             let page_is_empty = page.is_empty();
             let kept = |row: &Option<Job>| size_of::<Option<Job>>() + row.as_ref().map_or(0, |job| 2 * job.id.len());
             self.keep(&answer, number, page.iter().map(kept))?;
@@ -707,7 +746,7 @@ impl Session<'_> {
         let odd = |reason: String| OddJob { id: job.id.clone(), reason };
         match self.call(Method::GET, &["jobs", &job.id], "", None).await {
             Ok(answer) => {
-                let refresh = answer.read(|value| Ok(wire::read_refresh(value, job)))?;
+                let refresh = answer.read(&mut self.secrets, |value| Ok(wire::read_refresh(value, job)))?;
                 Ok(refresh.map_err(|reason| odd(reason.to_owned())))
             }
             // It is gone by now; or it is of a kind that this server does not show. A page without a code is not
@@ -732,7 +771,7 @@ impl Session<'_> {
         self.room = LIST;
         for number in 1.. {
             let answer = self.call(Method::GET, &["webhooks"], &query, None).await?;
-            let Page { webhooks: page, pagination } = answer.read(wire::read_page)?;
+            let Page { webhooks: page, pagination } = answer.read(&mut self.secrets, wire::read_page)?;
             let page_is_empty = page.is_empty();
             if let Some(odd) = page.iter().filter_map(|row| row.as_ref().err()).find(|odd| may_be_ours(odd)) {
                 let id = odd.id.as_ref().filter(|_| matches!(odd.name, OddName::Text(_)));
@@ -825,7 +864,7 @@ impl Session<'_> {
     /// As for every call.
     pub async fn test(&mut self, id: &str) -> Result<Option<u16>, TableauError> {
         let answer = self.call(Method::GET, &["webhooks", id, "test"], "", None).await?;
-        answer.read(wire::read_test)
+        answer.read(&mut self.secrets, wire::read_test)
     }
 
     /// Ends the session. One that is already gone is as good as ended.
@@ -834,7 +873,8 @@ impl Session<'_> {
     ///
     /// As for every call.
     pub async fn sign_out(mut self) -> Result<(), TableauError> {
-        let call = Call::new(Method::POST, api(&self.server, self.version, &["auth", "signout"]));
+        let url = api(&self.server, self.version, &["auth", "signout"]);
+        let call = Call::new(Method::POST, url, &self.secrets);
         // The last list may have come to no end.
         self.room = SINGLE;
         match self.attempt(call, None, self.deadline).await {
@@ -856,12 +896,13 @@ impl Session<'_> {
             let mut url = api(&self.server, self.version, &path);
             url.set_query(Some(query).filter(|query| !query.is_empty()));
             let deadline = self.deadline.checked_sub(SIGN_OUT_TIME).unwrap_or(self.deadline);
-            let result = self.attempt(Call::new(method.clone(), url), webhook, deadline).await;
+            let call = Call::new(method.clone(), url, &self.secrets);
+            let result = self.attempt(call, webhook, deadline).await;
             match result {
                 Err(error) if error.says_that_session_is_gone() && !self.renewed => {
                     self.renewed = true;
-                    (self.server, self.credentials) =
-                        self.tableau.credentials(self.entry, self.version, deadline).await?;
+                    let Self { tableau, entry, version, secrets, .. } = self;
+                    (self.server, self.credentials) = tableau.credentials(entry, *version, secrets, deadline).await?;
                 }
                 result => return result,
             }
@@ -880,8 +921,7 @@ impl Session<'_> {
         let Received { status, ahead, body, .. } =
             self.tableau.exchange(&call, Some(token), body.as_ref(), bounds).await?;
         self.ahead = ahead.or(self.ahead);
-        let url = webhook.map_or("", |webhook| webhook.url.expose());
-        checked(call, status, body, &[url, token.to_str().unwrap_or_default()])
+        checked(call, status, body, &self.secrets)
     }
 }
 
@@ -907,15 +947,12 @@ fn sorted(rows: Vec<Option<Job>>, counted: usize) -> RefreshJobs {
     jobs
 }
 
-/// Tells success from refusal. An answer may quote what it was sent: none of the secrets gets into the error.
-fn checked(call: Call, status: StatusCode, body: Vec<u8>, secrets: &[&str]) -> Result<Answer, TableauError> {
+/// Tells success from refusal. A server may quote what it was sent: none of the secrets gets into the error.
+fn checked(call: Call, status: StatusCode, body: Vec<u8>, secrets: &KnownSecrets) -> Result<Answer, TableauError> {
     if status.is_success() {
         return Ok(Answer { call, status, body });
     }
-    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let body = secrets.fold(body, |body, secret| body.replace(secret, "[redacted]"));
-    let (code, text) = wire::read_error(&body);
+    let (code, text) = wire::read_error(&String::from_utf8_lossy(&body), secrets);
     Err(TableauError::Refused { call: Box::new(call), status, code, text })
 }
 

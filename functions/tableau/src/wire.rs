@@ -6,6 +6,7 @@ use reqwest::header::HeaderValue;
 use serde_json::{Map, Value, json};
 use shared::{
     event::Event,
+    known_secrets::KnownSecrets,
     notes::Notes,
     refresh::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
     registration::RegistrationUrl,
@@ -454,17 +455,19 @@ pub(crate) const ERROR_CHARACTERS: usize = 200;
 /// What Tableau says of an error: its code, if there is one, and a text for people.
 ///
 /// The body should be JSON and may be XML, an HTML page of something in between, or empty.
-pub(crate) fn read_error(body: &str) -> (Option<String>, String) {
+pub(crate) fn read_error(body: &str, secrets: &KnownSecrets) -> (Option<String>, String) {
+    // Before anything is cut off.
+    let shown = |text: &str| one_line(&secrets.redacted(text));
     if let Ok(answer) = answer::parse(body.as_bytes())
         && let Some((code, error)) = find_error(&answer, ERROR_DEPTH)
     {
-        let text = |member: &str| one_line(error[member].as_str().unwrap_or_default());
+        let text = |member: &str| shown(error[member].as_str().unwrap_or_default());
         return (Some(code), format!("{}: {}", text("summary"), text("detail")));
     }
     let xml_code = body.split_once("<error code=").and_then(|(_, rest)| rest.get(1..)?.split_once(['"', '\'']));
     let code = xml_code.map(|(code, _)| code.to_owned()).filter(|code| is_code(code));
     // Enough to recognise a page by.
-    let text = one_line(body);
+    let text = shown(body);
     (code, if text.is_empty() { "no explanation".to_owned() } else { text })
 }
 
@@ -513,6 +516,10 @@ mod tests {
 
     fn names(answer: &Value) -> Result<Vec<String>, Unreadable> {
         Ok(read_page(answer)?.webhooks.into_iter().flatten().map(|webhook| webhook.name).collect())
+    }
+
+    fn error(body: &str) -> (Option<String>, String) {
+        read_error(body, &KnownSecrets::default())
     }
 
     fn one(webhook: &Value) -> Result<ObservedWebhook, Unreadable> {
@@ -845,7 +852,10 @@ mod tests {
         let webhook = one(&json!({ "id": "1", "name": "n", "isEnabled": false,
             "statusChangeReason": "4 attempts at https://receiver.example/hooks/a/B/c failed",
             "webhook-destination": { "webhook-destination-http": { "url": "https://receiver.example/hooks/a/B/c" } } }))?;
-        assert_eq!(webhook.status_change_reason.as_deref(), Some("4 attempts at the webhook's address failed"));
+        assert_eq!(
+            webhook.status_change_reason.as_deref(),
+            Some("4 attempts at https://receiver.example[redacted] failed")
+        );
         Ok(())
     }
 
@@ -903,19 +913,19 @@ mod tests {
     #[test]
     fn an_error_is_read_from_whatever_the_body_is() {
         let json = r#"{"error":{"summary":"Resource Not Found","detail":"no such site","code":"404000"}}"#;
-        assert_eq!(read_error(json), (Some("404000".to_owned()), "Resource Not Found: no such site".to_owned()));
+        assert_eq!(error(json), (Some("404000".to_owned()), "Resource Not Found: no such site".to_owned()));
         let xml = r#"<tsResponse><error code="401002"><summary>Unauthorized</summary></error></tsResponse>"#;
-        assert_eq!(read_error(xml).0.as_deref(), Some("401002"));
+        assert_eq!(error(xml).0.as_deref(), Some("401002"));
         for json in [
             r#"{"error":{"summary":"S","detail":"D","code":404000}}"#,
             r#"{"error":{"summary":"S","detail":"D","code":" 404000 "}}"#,
             r#"{"tsResponse":{"error":{"summary":"S","detail":"D","code":"404000"}}}"#,
             r#"{"status":500,"errors":[{"code":"x"},{"summary":"S","detail":"D","code":"404000"}]}"#,
         ] {
-            assert_eq!(read_error(json), (Some("404000".to_owned()), "S: D".to_owned()), "{json}");
+            assert_eq!(error(json), (Some("404000".to_owned()), "S: D".to_owned()), "{json}");
         }
         let xml = "<error code='401002'/>";
-        assert_eq!(read_error(xml).0.as_deref(), Some("401002"));
+        assert_eq!(error(xml).0.as_deref(), Some("401002"));
         for other in [
             r#"{"code":12}"#,
             r#"{"error":{"code":"ECONNREFUSED"}}"#,
@@ -924,11 +934,11 @@ mod tests {
             "<error code=é",
             r#"[[[[[{"code":"401002"}]]]]]"#,
         ] {
-            assert_eq!(read_error(other), (None, other.to_owned()), "{other}");
+            assert_eq!(error(other), (None, other.to_owned()), "{other}");
         }
         let long = "ä ".repeat(100_000);
-        assert_eq!(read_error(&long).1.chars().count(), ERROR_CHARACTERS);
-        assert_eq!(read_error("<html>\n  Bad gateway"), (None, "<html> Bad gateway".to_owned()));
-        assert_eq!(read_error(""), (None, "no explanation".to_owned()));
+        assert_eq!(error(&long).1.chars().count(), ERROR_CHARACTERS);
+        assert_eq!(error("<html>\n  Bad gateway"), (None, "<html> Bad gateway".to_owned()));
+        assert_eq!(error(""), (None, "no explanation".to_owned()));
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod delivery;
+pub mod echo;
 pub mod model;
 pub mod server;
 

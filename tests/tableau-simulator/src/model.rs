@@ -9,6 +9,8 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+use crate::echo::Echo;
+
 /// Why Tableau disables a webhook, in its own words.
 const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
 
@@ -19,15 +21,13 @@ pub struct World {
     pub sites: BTreeMap<String, Site>,
     /// The newest version of the REST API that is served, as major and minor number.
     pub newest_version: (u32, u32),
-    /// The token of every session that was ever opened.
-    pub sessions: Vec<String>,
     /// This many calls for the server's own version are answered with 500.
     pub server_info_errors: usize,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { sites: BTreeMap::new(), newest_version: (3, 27), sessions: Vec::new(), server_info_errors: 0 }
+        Self { sites: BTreeMap::new(), newest_version: (3, 27), server_info_errors: 0 }
     }
 }
 
@@ -38,6 +38,8 @@ pub struct Site {
     pub id: String,
     /// The personal access tokens that can sign in to it.
     pub tokens: Vec<AccessToken>,
+    /// The token of every session that was ever opened at it.
+    pub sessions: Vec<String>,
     /// Its webhooks, in the order they were made.
     pub webhooks: Vec<Webhook>,
     /// The extract refreshes that ran.
@@ -200,6 +202,8 @@ pub struct Oddities {
     pub test_body: TestBody,
     /// The result of a test spells its status `statusCode`.
     pub test_status_code: bool,
+    /// A secret that it quotes.
+    pub echo: Option<Echo>,
     /// What it does to whoever lists its webhooks.
     pub hostility: Option<Hostility>,
     /// How its jobs deviate.
@@ -417,6 +421,7 @@ impl World {
         let mut site = Site {
             id: Uuid::new_v4().to_string(),
             tokens: Vec::new(),
+            sessions: Vec::new(),
             webhooks: Vec::new(),
             jobs: Vec::new(),
             schedules: Vec::new(),

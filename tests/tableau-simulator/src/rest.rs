@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    jobs,
+    echo, jobs,
     model::{
         AccessToken, EmptyList, ErrorShape, EventShape, Hostility, Oddities, RetryHint, Site, TestBody, Webhook, World,
         Wrapping,
@@ -64,6 +64,8 @@ pub(crate) struct Refusal {
     code: u32,
     summary: &'static str,
     detail: Cow<'static, str>,
+    /// Whether the detail is on a page, too.
+    is_told_in_html: bool,
     is_html: bool,
     shape: ErrorShape,
     /// When to come again, for the header.
@@ -82,7 +84,12 @@ pub(crate) enum RetryAfter {
 impl Refusal {
     pub(crate) const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
         let (detail, shape) = (Cow::Borrowed(detail), ErrorShape::Usual);
-        Self { status, code, summary, detail, is_html: false, shape, retry_after: None }
+        Self { status, code, summary, detail, is_told_in_html: false, is_html: false, shape, retry_after: None }
+    }
+
+    /// The same with another detail, on a page as well.
+    pub(crate) fn saying(self, detail: String) -> Self {
+        Self { detail: detail.into(), is_told_in_html: true, ..self }
     }
 
     /// The same as an HTML page.
@@ -92,8 +99,10 @@ impl Refusal {
 
     /// The page, if it is one.
     pub(crate) fn html(&self) -> Option<String> {
-        let Self { status, summary, .. } = self;
-        self.is_html.then(|| format!("<!DOCTYPE html>\n<html><body><h1>{status}</h1><p>{summary}</p></body></html>"))
+        let Self { status, summary, detail, .. } = self;
+        let detail = if self.is_told_in_html { format!("<p>{detail}</p>") } else { String::new() };
+        self.is_html
+            .then(|| format!("<!DOCTYPE html>\n<html><body><h1>{status}</h1><p>{summary}</p>{detail}</body></html>"))
     }
 
     /// The body, `None` if it is empty.
@@ -179,6 +188,7 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
     let Oddities { html_errors: is_html, error_shape: shape, wrapping, delay_ms, .. } = site.oddities;
     let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
     let manner = Manner { delay_ms, clock_offset_seconds, wrapping };
+    let result = echo::echoed(site, call, &segments, result);
     let shaped = |refusal: Refusal| Refusal { is_html: refusal.is_html || is_html, shape, ..refusal };
     (result.map_err(shaped), manner)
 }
@@ -234,7 +244,7 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     };
     let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     token.session = Some(session.clone());
-    world.sessions.push(session.clone());
+    site.sessions.push(session.clone());
     let answer = json!({ "credentials": {
         "site": { "id": id, "contentUrl": content_url },
         "user": { "id": Uuid::new_v4().to_string() },

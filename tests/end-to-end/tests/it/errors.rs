@@ -25,7 +25,7 @@ use tracing::{level_filters::LevelFilter, subscriber::NoSubscriber};
 
 /// Everything that anybody logs in this thread, at every level.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -41,6 +41,12 @@ impl io::Write for Log {
 impl Log {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Takes what was logged since the last time.
+    pub(crate) fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -164,7 +170,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
     let world = tableau.simulator.world();
     let addresses = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
     secrets.extend(addresses.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
-    secrets.extend(world.sessions.iter().cloned());
+    secrets.extend(world.sites.values().flat_map(|site| site.sessions.iter().cloned()));
     assert!(secrets.len() > 60, "{} secrets", secrets.len());
     for (number, text) in everything.iter().enumerate() {
         for secret in &secrets {

@@ -3,6 +3,7 @@
 mod actions;
 mod answer_time;
 mod binaries;
+mod echoes;
 mod environment;
 mod errors;
 mod histories;

@@ -20,7 +20,7 @@ use reconciler::{
     request::{Action, Request},
 };
 use serde_json::{Value, json};
-use shared::{event::Event, site::SiteEntry, trouble::TroubleKind};
+use shared::{event::Event, known_secrets::KnownSecrets, site::SiteEntry, trouble::TroubleKind};
 use tableau_simulator::{
     model::{
         AccessToken, EmptyList, ErrorShape, EventShape, Hostility, JobOddities, Oddities, RetryHint, Site, Webhook,
@@ -737,7 +737,8 @@ async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing
     let entry = SiteEntry::parse(&format!("/sites/{SITE}"), &declared.entries[SITE])?;
     let client = tableau::Tableau::new()?;
     let start = Instant::now();
-    let mut session = client.sign_in(&entry, tokio::time::Instant::now() + Duration::from_secs(6)).await?;
+    let mut session =
+        client.sign_in(&entry, KnownSecrets::default(), tokio::time::Instant::now() + Duration::from_secs(6)).await?;
     let error = session.list(|_| false).await.err().context("it has an end")?;
     assert_eq!(error.kind(), TroubleKind::OutOfTime, "{error}");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());

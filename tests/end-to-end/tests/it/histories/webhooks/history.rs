@@ -304,6 +304,7 @@ fn any_oddities() -> impl Strategy<Value = Oddities> {
             test_body,
             test_status_code,
             // Of which each has a test of its own.
+            echo: None,
             hostility: None,
             jobs: JobOddities::default(),
         }

@@ -1,0 +1,226 @@
+//! A Tableau server that quotes the secrets it was sent: in no spelling and at no place does anybody get to see them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use axum::http::StatusCode;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use end_to_end::{
+    declared::{Declared, site},
+    destination::Destination,
+};
+use reconciler::{reconciler::Failure, report::Report, request::Action};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tableau_simulator::{
+    echo::{Echo, EchoPlace, EchoedSecret, Spelling},
+    model::Oddities,
+    server::{Running, Simulator},
+};
+use time::Duration;
+use tracing::{level_filters::LevelFilter, subscriber::NoSubscriber};
+
+use crate::{
+    errors::Log,
+    refreshes::{failed, pass},
+};
+
+/// How many characters of a secret, one after another, may not be seen.
+const PIECE: usize = 8;
+
+/// How long ago a refresh failed: so long that its job is read.
+const JOB_AGE: Duration = Duration::minutes(10);
+
+const SECRETS: [EchoedSecret; 3] = [EchoedSecret::Token, EchoedSecret::Session, EchoedSecret::Address];
+
+const SPELLINGS: [Spelling; 17] = [
+    Spelling::Same,
+    Spelling::Path,
+    Spelling::EscapedSlashes,
+    Spelling::Percent,
+    Spelling::PercentSmall,
+    Spelling::PercentTwice,
+    Spelling::PercentAll,
+    Spelling::Unicode,
+    Spelling::Entities,
+    Spelling::HexEntities,
+    Spelling::Port,
+    Spelling::UpperHost,
+    Spelling::CutStart,
+    Spelling::CutEnd,
+    Spelling::TwoLines,
+    Spelling::Form,
+    Spelling::Upper,
+];
+
+const PLACES: [EchoPlace; 16] = [
+    EchoPlace::SignIn,
+    EchoPlace::SignInPage,
+    EchoPlace::Redirect,
+    EchoPlace::SiteId,
+    EchoPlace::List,
+    EchoPlace::ListPage,
+    EchoPlace::Change,
+    EchoPlace::Test,
+    EchoPlace::WebhookName,
+    EchoPlace::WebhookId,
+    EchoPlace::Reason,
+    EchoPlace::Jobs,
+    EchoPlace::JobPage,
+    EchoPlace::ResourceName,
+    EchoPlace::Notes,
+    EchoPlace::SignOut,
+];
+
+/// A site for each secret in each spelling, by name.
+fn sites() -> impl Iterator<Item = (String, EchoedSecret, Spelling)> {
+    let all = SECRETS.into_iter().flat_map(|secret| SPELLINGS.map(|spelling| (secret, spelling)));
+    all.zip(0..).map(|((secret, spelling), number)| (format!("s{number:02}"), secret, spelling))
+}
+
+/// A secret of the length and the characters that Tableau's have, of its own for each site.
+fn token_secret(site: &str) -> String {
+    let digest = BASE64_STANDARD.encode(Sha256::digest(site));
+    let (name, rest) = digest.split_at(18);
+    format!("{name}+/k==:{}", rest.replace(['+', '/', '='], "x"))
+}
+
+/// What everybody gets to see is compared without white space and backslashes: where lines end, and in which text a text
+/// is written, makes no difference.
+fn bare(text: &str) -> String {
+    text.replace("&amp;", "&").chars().filter(|it| !it.is_whitespace() && *it != '\\').collect()
+}
+
+/// Every piece of a secret, as it is and as the server spells it.
+fn pieces(secret: &str, spelling: Spelling) -> impl Iterator<Item = String> {
+    let pieces = (0..=secret.len() - PIECE).map(|start| &secret[start..start + PIECE]);
+    let spelled = pieces.flat_map(move |piece| [piece.to_owned(), piece.to_lowercase(), spelling.spelled(piece)]);
+    spelled.map(|piece| bare(&piece)).filter(|piece| piece.len() >= PIECE)
+}
+
+/// A text, with every piece of it to be looked up.
+struct Seen(String, HashSet<Vec<u8>>);
+
+impl Seen {
+    fn new(text: &str) -> Self {
+        let text = bare(text);
+        let pieces = text.as_bytes().windows(PIECE).map(<[u8]>::to_vec).collect();
+        Self(text, pieces)
+    }
+
+    /// What there is around a piece of a secret, if there is one.
+    fn around(&self, piece: &str) -> Option<String> {
+        let Self(text, pieces) = self;
+        let at = pieces.contains(piece.as_bytes().get(..PIECE)?).then(|| text.find(piece))??;
+        let before: Vec<_> = text[..at].chars().rev().take(60).collect();
+        Some(before.into_iter().rev().chain(text[at..].chars().take(80)).collect())
+    }
+}
+
+/// Sites that are well, one for each secret and spelling, and what is stored of them.
+async fn well(tableau: &Running) -> anyhow::Result<Declared> {
+    let names: Vec<_> = sites().map(|(name, ..)| name).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut declared = Declared::sites(tableau, &names);
+    declared.recover_hours = "24";
+    declared.events = "ViewDeleted,WorkbookRefreshFailed";
+    for name in &names {
+        let secret = token_secret(name);
+        declared.set(name, "token_secret", json!(secret))?;
+        // Of their own, so that no site waits for another.
+        declared.set(name, "token_name", json!(name))?;
+        site(tableau, name, |site| (site.tokens[0].name, site.tokens[0].secret) = ((*name).to_owned(), secret))?;
+    }
+    declared.apply().await??;
+    pass(tableau, &declared, &names, Duration::minutes(15))?;
+    Ok(declared)
+}
+
+/// Has every site quote its secret at a place. At each there is a webhook to be enabled and one to be made, and a refresh
+/// failed.
+fn quote(tableau: &Running, place: EchoPlace) -> anyhow::Result<()> {
+    for (name, secret, spelling) in sites() {
+        site(tableau, &name, |site| {
+            site.oddities = Oddities {
+                echo: Some(Echo { secret, place, spelling }),
+                // So that there is a second sign-in, which can quote the first session.
+                sessions_gone_after: (secret == EchoedSecret::Session).then_some(0),
+                ..Oddities::default()
+            };
+            site.webhooks.retain(|webhook| webhook.name != "fan-ViewDeleted");
+            site.webhooks.iter_mut().for_each(|webhook| webhook.disable(None));
+            let mut job = failed("j1");
+            (job.started_at, job.ended_at) = (job.started_at - JOB_AGE, job.ended_at - JOB_AGE);
+            site.jobs = vec![job];
+            site.sessions.clear();
+        })?;
+    }
+    Ok(())
+}
+
+fn report_of(result: Result<Report, Failure>) -> anyhow::Result<Report> {
+    match result {
+        Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => Ok(report),
+        Err(failure) => anyhow::bail!("{failure}"),
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_it_is_spelled() -> anyhow::Result<()> {
+    let log = Log::default();
+    let writer = log.clone();
+    // While there is one subscriber only, what other threads log first is taken for something that nobody wants.
+    let _second = tracing::Dispatch::new(NoSubscriber::new());
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+    let declared = well(&tableau).await?;
+    let stored = [declared.stored_told().clone(), declared.stored_refreshes().clone()];
+    let lease = declared.stored_lease().clone();
+    let (mut tried, mut hidden, mut shown) = (0, 0, BTreeMap::<String, Vec<String>>::new());
+    for place in PLACES {
+        [*declared.stored_told(), *declared.stored_refreshes()] = stored.clone();
+        (*declared.stored_lease()).clone_from(&lease);
+        quote(&tableau, place)?;
+        log.take();
+        declared.people.take();
+        let action = if place == EchoPlace::Test { Action::Test } else { Action::Apply };
+        let report = report_of(declared.run(action, None).await?)?;
+        let (alerts, events) = (declared.people.take(), declared.people.events());
+        let is_explained = events.iter().any(|event| event.body.contains("j1"));
+        assert!(is_explained || place != EchoPlace::Notes);
+        let sent = Seen::new(&format!(
+            "{alerts:?} {events:?} {:?} {:?}",
+            *declared.stored_told(),
+            *declared.stored_refreshes()
+        ));
+        let (log, texts) = (log.take(), Seen::new(&format!("{}\n{}", report.text, declared.log().join("\n"))));
+        assert!(log.contains("looked after the site"), "{place:?}");
+        for ((name, secret, spelling), report) in sites().zip(&report.sites) {
+            let of_site = |line: &&str| line.contains(&format!("site={name}}}"));
+            let lines: Vec<_> = log.lines().filter(of_site).collect();
+            let seen = Seen::new(&format!("{} {}", serde_json::to_string(report)?, lines.join("\n")));
+            let secrets: Vec<_> = site(&tableau, &name, |site| match secret {
+                EchoedSecret::Token => vec![site.tokens[0].secret.clone()],
+                EchoedSecret::Session => site.sessions.clone(),
+                EchoedSecret::Address => {
+                    site.webhooks.iter().filter_map(|it| Some(it.url.rsplit_once('/')?.1.to_owned())).collect()
+                }
+            })?;
+            tried += 1;
+            let of_notes = place == EchoPlace::Notes && sent.0.contains("[redacted]");
+            hidden += usize::from(of_notes || seen.0.contains("[redacted]"));
+            let mut pieces = secrets.iter().flat_map(|secret| pieces(secret, spelling));
+            let shows = |piece: String| [&seen, &sent, &texts].iter().find_map(|text| text.around(&piece));
+            if let Some(around) = pieces.find_map(shows) {
+                shown.entry(format!("{place:?}")).or_default().push(format!("{secret:?} {spelling:?}: …{around}…"));
+            }
+        }
+    }
+    let count: usize = shown.values().map(Vec::len).sum();
+    assert!(count == 0, "{count} of {tried} are shown: {shown:#?}");
+    // A host name takes few characters, and of an error the beginning is shown: the others were quoted.
+    assert!(hidden * 20 >= tried * 19, "only {hidden} of {tried} were quoted");
+    Ok(())
+}
