@@ -11,19 +11,22 @@ use tableau::TableauError;
 use crate::{
     config::Config,
     report::{Enabled, NotRecovered, Tested},
+    request::Action,
 };
 
 /// Advice about a site, which names the stack's own parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Advice<'a> {
     pub(crate) config: &'a Config,
+    /// What was asked for.
+    pub(crate) action: Action,
     pub(crate) entry: &'a SiteEntry,
 }
 
 impl Advice<'_> {
     /// An error that concerns the whole site.
     pub(crate) fn on_site(&self, error: &TableauError) -> Trouble {
-        let Self { config, entry } = self;
+        let Self { config, action, entry } = self;
         let SiteEntry { name, token_name, content_url, server, .. } = entry;
         let store = format!("store the entry again: {}", config.store_command(name.as_str()));
         let kind = error.kind();
@@ -62,12 +65,18 @@ impl Advice<'_> {
             TroubleKind::OutOfTime => {
                 return Trouble {
                     detail: Some(with_causes(error)),
-                    ..out_of_time("There was no time left to wait for Tableau: the next run goes on.".to_owned())
+                    ..out_of_time(format!(
+                        "There was no time left to wait for Tableau. {}.",
+                        action.or_again("The next run goes on")
+                    ))
                 };
             }
             TroubleKind::TooManyRequests => (
                 "Tableau asks for patience, for longer than this run may last.".to_owned(),
-                "The next run tries again; if this stays, let the schedule run less often.".to_owned(),
+                format!(
+                    "{}; if this stays, let the schedule run less often.",
+                    action.or_again("The next run tries again")
+                ),
             ),
             TroubleKind::CertificateNotTrusted => {
                 (format!("The certificate of {server} is not trusted."), untrusted(config))
@@ -85,7 +94,7 @@ impl Advice<'_> {
             ),
             _ => (
                 "Tableau did not do what it was asked to.".to_owned(),
-                "The next run tries again; if this stays, look at the server's status.".to_owned(),
+                format!("{}; if this stays, look at the server's status.", action.or_again("The next run tries again")),
             ),
         };
         Trouble { kind, event: None, what, remedy, detail: Some(with_causes(error)) }

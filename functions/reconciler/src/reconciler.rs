@@ -59,6 +59,8 @@ pub enum Failure {
     Parameters(BoxError),
     /// Some sites failed. The others are as declared.
     Sites(Report),
+    /// Every site is as declared, but older signing keys could not be retired.
+    Keys(Report),
     /// Every site is as declared, but people could not be told what they should know.
     Alerts(Report),
     /// Every site is as declared, but refreshes that Tableau did not tell of could not be told of either.
@@ -73,12 +75,24 @@ impl fmt::Display for Failure {
                 let error = with_causes(&**error);
                 write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
             }
-            Self::Sites(report) | Self::Alerts(report) | Self::Refreshes(report) => formatter.write_str(&report.text),
+            Self::Sites(report) | Self::Keys(report) | Self::Alerts(report) | Self::Refreshes(report) => {
+                formatter.write_str(&report.text)
+            }
         }
     }
 }
 
 impl Error for Failure {}
+
+impl Failure {
+    /// What was done all the same, if any site was looked at.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            Self::Request(_) | Self::Parameters(_) => None,
+            Self::Sites(report) | Self::Keys(report) | Self::Alerts(report) | Self::Refreshes(report) => Some(report),
+        }
+    }
+}
 
 // What the runtime logs.
 impl fmt::Debug for Failure {
@@ -93,6 +107,7 @@ impl From<Failure> for Diagnostic {
             Failure::Request(_) => "InvalidRequest",
             Failure::Parameters(_) => "ParametersUnreadable",
             Failure::Sites(_) => "SitesFailed",
+            Failure::Keys(_) => "KeysFailed",
             Failure::Alerts(_) => "AlertsFailed",
             Failure::Refreshes(_) => "RefreshesFailed",
         };
@@ -133,12 +148,7 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
 
     /// Writes one line about a run, with its metrics.
     fn count(&self, action: Action, result: &Result<Report, Failure>, duration: Duration) {
-        let report = match result {
-            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => {
-                Some(report)
-            }
-            Err(Failure::Request(_) | Failure::Parameters(_)) => None,
-        };
+        let report = result.as_ref().map_or_else(Failure::report, Some);
         let sites = report.map_or(&[][..], |report| &report.sites);
         let count = |name, count: &dyn Fn(&SiteReport) -> usize| {
             Metric::count(name, sites.iter().map(count).sum::<usize>().try_into().unwrap_or(u32::MAX))
@@ -159,7 +169,17 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
             Metric::count("Succeeded", result.is_ok().into()),
             Metric { name: "Duration", value: duration.as_secs_f64() * 1000.0, unit: Unit::Milliseconds },
         ];
-        let message = if result.is_ok() { "every site is as declared" } else { "not every site is as declared" };
+        let end = if action == Action::Destroy { "without any webhook of ours" } else { "as declared" };
+        let message = match result.as_ref().err() {
+            None => format!("every site is {end}"),
+            Some(Failure::Request(_) | Failure::Parameters(_)) => "no site was looked at".to_owned(),
+            Some(Failure::Sites(_)) => format!("not every site is {end}"),
+            Some(Failure::Keys(_)) => format!("every site is {end}, but older signing keys could not be retired"),
+            Some(Failure::Alerts(_)) => format!("every site is {end}, but alerts could not be sent"),
+            Some(Failure::Refreshes(_)) => {
+                format!("every site is {end}, but missed refreshes could not all be published")
+            }
+        };
         self.log.line(&message, &json!({ "action": action }), &metrics);
     }
 
@@ -205,20 +225,39 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         let declared: BTreeSet<_> = stored.iter().map(|(parameter, _)| name_of(parameter).to_owned()).collect();
         let mut visited = self.visit(&run, sites, stored).await;
         let refreshes = run.refreshes.take();
+        let has_lease = refreshes.as_ref().is_none_or(Refreshes::has_lease);
         let told_of = self.tell_of_refreshes(refreshes, &declared, &mut visited, deadline).await;
         let mut report = self.report(action, visited);
         let note = begun.as_ref().ok().cloned().flatten();
-        told_of.notes.iter().chain(&note).for_each(|note| report.note(note));
         let not_begun = begun.err().map(|error| format!("what is remembered cannot be used: {}", with_causes(&*error)));
-        if let Some(error) = told_of.error.or(not_begun) {
-            report.note(&format!("Refreshes could not all be told of: {error}. The next run goes on."));
-            report.refreshes_error = Some(error);
+        let not_all_told = told_of.error.or(not_begun);
+        if action == Action::Destroy {
+            // Of refreshes it tells nothing. It deletes what is remembered of them, and its sites are none the worse for
+            // what is left.
+            let is_used = (!has_lease).then(|| "another run uses it, or was cut off a moment ago".to_owned());
+            if let Some(why) = not_all_told.or(is_used) {
+                report.note(&format!("What is remembered of refreshes was not deleted: {why}."));
+            }
+        } else {
+            told_of.notes.iter().chain(&note).for_each(|note| report.note(note));
+            if let Some(error) = not_all_told {
+                report.note(&format!("Refreshes could not all be told of: {error}. The next run goes on."));
+                report.refreshes_error = Some(error);
+            }
         }
         if let Some(distrust) = distrust {
             report.note(&distrust);
         }
         if action == Action::Rotate && !report.failed() {
-            self.retire_keys(run.keyring).await.map_err(Failure::Parameters)?;
+            // What was done is to be reported, and alerts are to be sent, all the same.
+            if let Err(error) = self.retire_keys(run.keyring).await {
+                let error = with_causes(&*error);
+                report.note(&format!(
+                    "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: \
+                     run it again."
+                ));
+                report.keys_error = Some(error);
+            }
         }
         if let Err(error) = self.tell(action, told, &declared, &report).await {
             let next = if is_refused_for_good(&error) { "They are told no more." } else { "The next run tells them." };
@@ -230,11 +269,12 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
             report.note(&format!("People could not be told of refreshes: {error}. They are told no more."));
             report.alerts_error.get_or_insert(error);
         }
-        match (report.failed(), &report.alerts_error, &report.refreshes_error) {
+        match (report.failed(), &report.keys_error, &report.alerts_error, &report.refreshes_error) {
             (true, ..) => Err(Failure::Sites(report)),
-            (false, Some(_), _) => Err(Failure::Alerts(report)),
-            (false, None, Some(_)) => Err(Failure::Refreshes(report)),
-            (false, None, None) => Ok(report),
+            (false, Some(_), ..) => Err(Failure::Keys(report)),
+            (false, None, Some(_), _) => Err(Failure::Alerts(report)),
+            (false, None, None, Some(_)) => Err(Failure::Refreshes(report)),
+            (false, None, None, None) => Ok(report),
         }
     }
 

@@ -187,6 +187,11 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
         Ok(note)
     }
 
+    /// Whether this run may change what is remembered.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Memory> {
         // Nothing that could panic half-way changes it.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -563,7 +568,7 @@ impl<'a, P: Parameters> Refreshes<'a, P> {
             memory.changes += 1;
         }
         if let Err(error) = self.store().await {
-            told.error = Some(format!("it could not be stored what was told: {}", with_causes(&*error)));
+            told.error = Some(format!("the state could not be stored: {}", with_causes(&*error)));
         }
         let forgotten = self.lock().remembered.forgotten();
         if forgotten > 0 {

@@ -26,6 +26,9 @@ pub struct Report {
     pub action: Action,
     /// What was done at each site.
     pub sites: Vec<SiteReport>,
+    /// Why older signing keys could not be retired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_error: Option<String>,
     /// Why people could not be told what they should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alerts_error: Option<String>,
@@ -273,7 +276,7 @@ impl Report {
             (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
             (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
         };
-        Self { action, sites, alerts_error: None, refreshes_error: None, text }
+        Self { action, sites, keys_error: None, alerts_error: None, refreshes_error: None, text }
     }
 
     /// Adds what concerns the run as a whole.

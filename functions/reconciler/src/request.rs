@@ -30,6 +30,16 @@ pub enum Action {
     Destroy,
 }
 
+impl Action {
+    /// What becomes of what a run could not do: its `next` run does it, unless nobody runs this but who asks for it.
+    pub(crate) fn or_again(self, next: &str) -> String {
+        match self {
+            Self::Apply | Self::Rotate => next.to_owned(),
+            Self::Plan | Self::Test | Self::Destroy => "Run this again".to_owned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -66,14 +66,15 @@ impl<P: Parameters> Run<'_, P> {
     pub(crate) async fn visit(&self, entry: &SiteEntry, deadline: Instant) -> SiteReport {
         let Self { config, tableau, action, keyring, deadline: of_run, told: _, refreshes } = self;
         if Instant::now() + SITE_TIME >= *of_run {
-            let what = "Not looked at, since there was no time left: the next run begins with it.";
-            return SiteReport::of_failure(entry.name.as_str(), out_of_time(what.to_owned()));
+            let then = action.or_again("The next run begins with it");
+            let what = format!("Not looked at, since there was no time left. {then}.");
+            return SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
         }
         let Config { name_prefix, receiver, events, .. } = config;
         let events = entry.events.as_ref().unwrap_or(events);
         let mut visit = Visit {
             run: self,
-            advice: Advice { config, entry },
+            advice: Advice { config, action: *action, entry },
             wanted: events,
             memory: None,
             report: SiteReport::new(entry.name.as_str()),
@@ -246,7 +247,8 @@ impl<P: Parameters> Visit<'_, P> {
         for change in changes {
             let name = name_of(&change).to_owned();
             if !self.has_time(CHANGE_TIME) {
-                self.report.errors.push(out_of_time(format!("No time was left for {name}: the next run goes on.")));
+                let then = self.run.action.or_again("The next run goes on");
+                self.report.errors.push(out_of_time(format!("No time was left for {name}. {then}.")));
                 continue;
             }
             if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(&name) {

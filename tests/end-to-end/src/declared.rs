@@ -39,6 +39,10 @@ pub struct Declared {
     pub entries: BTreeMap<String, String>,
     /// The signing keys, as they are stored.
     keyring: Arc<Mutex<Option<SecretString>>>,
+    /// After how many replaced keyrings SSM takes no more; never if not set.
+    pub keyrings_taken: Arc<Mutex<Option<usize>>>,
+    /// Whether SSM takes nothing of what is remembered of refreshes.
+    pub refreshes_are_refused: bool,
     /// What people were told of, as it is stored.
     told: Arc<Mutex<Option<String>>>,
     /// What is remembered of refreshes, as it is stored.
@@ -131,6 +135,8 @@ impl Default for Declared {
         Self {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
+            keyrings_taken: Arc::default(),
+            refreshes_are_refused: false,
             told: Arc::default(),
             refreshes: Arc::default(),
             lease: Arc::default(),
@@ -160,6 +166,11 @@ impl Parameters for Declared {
     }
 
     async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+        match &mut *self.keyrings_taken.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(0) => return Err("SSM is not available".into()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
         *self.stored_keyring() = Some(keyring.to_stored());
         Ok(())
     }
@@ -185,6 +196,9 @@ impl Parameters for Declared {
     }
 
     async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
+        if self.refreshes_are_refused {
+            return Err("SSM is not available".into());
+        }
         *self.stored_refreshes() = Some(refreshes.to_owned());
         Ok(())
     }
@@ -325,12 +339,17 @@ impl Declared {
     ///
     /// There is none.
     pub async fn apply_to_first(&self) -> anyhow::Result<SiteReport> {
-        let report = match self.apply().await? {
-            Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => report,
-            Err(failure) => anyhow::bail!("{failure}"),
-        };
-        report.sites.into_iter().next().ok_or_else(|| anyhow::anyhow!("no site"))
+        report_of(self.apply().await?)?.sites.into_iter().next().ok_or_else(|| anyhow::anyhow!("no site"))
     }
+}
+
+/// The report of a run, failed or not.
+///
+/// # Errors
+///
+/// The run looked at no site.
+pub fn report_of(result: Result<Report, Failure>) -> anyhow::Result<Report> {
+    result.or_else(|failure| failure.report().cloned().ok_or_else(|| anyhow::anyhow!("{failure}")))
 }
 
 /// The token secret of a site. Like Tableau's it holds no word, which would be hidden wherever it occurs.

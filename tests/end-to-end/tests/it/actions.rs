@@ -6,6 +6,7 @@ use end_to_end::{
     declared::{Declared, site},
     destination::Destination,
 };
+use lambda_runtime::Diagnostic;
 use reconciler::{
     reconciler::Failure,
     report::{Outcome, Report},
@@ -13,11 +14,14 @@ use reconciler::{
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
+use shared::{keyring::Keyring, remembered::Lease};
 use tableau_simulator::{
-    model::Webhook,
+    model::{Oddities, Webhook},
     server::{Running, Simulator},
 };
+use time::{Duration, OffsetDateTime};
+
+use crate::refreshes::pass;
 
 /// A Tableau server with two sites, in whose place one destination answers.
 struct Sites {
@@ -221,6 +225,102 @@ async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> 
     sites.declared.entries.insert("finance".to_owned(), secret);
     sites.run(Action::Rotate).await?;
     assert_eq!(sites.keys()?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_alerts_all_the_same() -> anyhow::Result<()>
+{
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.run(Action::Apply).await?;
+    sites.declared.people.take();
+    site(&sites.tableau, "marketing", |site| site.webhooks[0].disable(None))?;
+    *sites.declared.keyrings_taken.lock().expect("no panic") = Some(1);
+    let failure = sites.declared.run(Action::Rotate, None).await?.err().context("it succeeded")?;
+    let (text, kind) = (failure.to_string(), Diagnostic::from(failure).error_type);
+    assert!(text.contains("marketing: 3 moved, 1 enabled"), "{text}");
+    assert!(text.contains("Older signing keys could not be retired: SSM is not available."), "{text}");
+    assert_eq!(kind, "KeysFailed");
+    assert_eq!(sites.declared.people.take_subjects(), ["Tableau marketing: webhook was disabled"]);
+    let line: Value = serde_json::from_str(sites.declared.log().last().context("no line")?)?;
+    assert_eq!((line["WebhooksDisabled"].as_f64(), line["Succeeded"].as_f64()), (Some(1.0), Some(0.0)), "{line}");
+    assert_eq!(line["message"], "every site is as declared, but older signing keys could not be retired");
+    *sites.declared.keyrings_taken.lock().expect("no panic") = None;
+    sites.run(Action::Rotate).await?;
+    assert_eq!(sites.keys()?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    let mut messages = Vec::new();
+    sites.declared.recover_hours = "24";
+    sites.run(Action::Apply).await?;
+    site(&sites.tableau, "marketing", |site| site.webhooks[0].disable(None))?;
+    sites.declared.people.are_unreachable = true;
+    assert!(matches!(sites.declared.apply().await?, Err(Failure::Alerts(_))));
+    sites.declared.people.are_unreachable = false;
+    sites.declared.refreshes_are_refused = true;
+    // What is remembered changes with each run.
+    pass(&sites.tableau, &sites.declared, &[], Duration::minutes(15))?;
+    assert!(matches!(sites.declared.apply().await?, Err(Failure::Refreshes(_))));
+    sites.declared.refreshes_are_refused = false;
+    sites.run(Action::Destroy).await?;
+    for line in sites.declared.log() {
+        let line: Value = serde_json::from_str(&line)?;
+        messages.extend(line["Succeeded"].is_number().then(|| line["message"].as_str().unwrap_or_default().to_owned()));
+    }
+    assert_eq!(
+        messages,
+        [
+            "every site is as declared",
+            "every site is as declared, but alerts could not be sent",
+            "every site is as declared, but missed refreshes could not all be published",
+            "every site is without any webhook of ours",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn destroy_and_what_changes_nothing_promise_nothing_of_later_runs() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.recover_hours = "24";
+    sites.run(Action::Apply).await?;
+    for stored in [None, Some("{".to_owned())] {
+        sites.declared.stored_refreshes().clone_from(&stored);
+        *sites.declared.stored_lease() = None;
+        let destroyed = sites.run(Action::Destroy).await?.text;
+        assert!(!destroyed.contains("failures") && !destroyed.contains("recover"), "{stored:?} {destroyed}");
+        sites.run(Action::Apply).await?;
+    }
+    for action in [Action::Destroy, Action::Plan, Action::Test] {
+        let failure = sites.declared.run_for(std::time::Duration::from_secs(1), action, None).await?;
+        let text = failure.err().context("there was time")?.to_string();
+        assert!(!text.contains("next run") && text.contains("Run this again"), "{action:?} {text}");
+    }
+    site(&sites.tableau, "finance", |site| site.oddities.too_many_requests = 9)?;
+    site(&sites.tableau, "marketing", |site| site.oddities.html_errors = true)?;
+    site(&sites.tableau, "marketing", |site| site.oddities.server_errors = 99)?;
+    for action in [Action::Destroy, Action::Plan, Action::Test] {
+        let text = sites.declared.run(action, None).await?.err().context("it succeeded")?.to_string();
+        assert!(!text.contains("next run"), "{action:?} {text}");
+    }
+    sites.declared.refreshes_are_refused = true;
+    site(&sites.tableau, "finance", |site| site.oddities = Oddities::default())?;
+    let finance = Some(vec!["finance".to_owned()]);
+    let text = sites.declared.run(Action::Destroy, finance.clone()).await??.text;
+    let kept = "What is remembered of refreshes was not deleted: the state could not be stored: SSM is not available.";
+    assert!(text.contains(kept), "{text}");
+    sites.declared.refreshes_are_refused = false;
+    // Another run is at work.
+    *sites.declared.stored_lease() = None;
+    let lease = Lease::until(OffsetDateTime::now_utc() + Duration::minutes(10)).to_stored();
+    *sites.declared.stored_lease() = Some((lease, 77));
+    let text = sites.declared.run(Action::Destroy, finance).await??.text;
+    let kept = "What is remembered of refreshes was not deleted: another run uses it, or was cut off a moment ago.";
+    assert!(text.contains(kept), "{text}");
     Ok(())
 }
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use axum::http::StatusCode;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use end_to_end::{
-    declared::{Declared, site},
+    declared::{Declared, report_of, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, report::Report, request::Action};
+use reconciler::request::Action;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tableau_simulator::{
@@ -155,13 +155,6 @@ fn quote(tableau: &Running, place: EchoPlace) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
-}
-
-fn report_of(result: Result<Report, Failure>) -> anyhow::Result<Report> {
-    match result {
-        Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report)) => Ok(report),
-        Err(failure) => anyhow::bail!("{failure}"),
-    }
 }
 
 #[tokio::test]

@@ -70,10 +70,8 @@ pub(super) type Outcome = Result<Result<Report, Failure>, Done>;
 /// Returns the report of a run, if there is one.
 pub(super) fn report(outcome: &Outcome) -> Option<&Report> {
     match outcome {
-        Ok(Ok(report) | Err(Failure::Sites(report) | Failure::Alerts(report) | Failure::Refreshes(report))) => {
-            Some(report)
-        }
-        Ok(Err(Failure::Request(_) | Failure::Parameters(_))) | Err(_) => None,
+        Ok(result) => result.as_ref().map_or_else(Failure::report, Some),
+        Err(_) => None,
     }
 }
 
