@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, has_code},
-    reconcile::reconciled,
+    reconcile::{RunFailed, reconciled},
     stack::{Stack, read_parameter},
     steps::{show, step},
     target::Target,
@@ -65,12 +65,17 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
     let store = stack.put_site(aws, name.as_str(), &text, overwrite);
     step(&format!("Store the entry {parameter}, encrypted"), store).await?;
     let report = reconciled(aws, &stack, "apply", std::slice::from_ref(&name));
-    step(&format!("Register the webhooks of {name}"), report).await.with_context(|| {
-        format!(
-            "the entry is stored, but its site is not as it should be yet. The schedule tries again; to try now: cargo \
-             infra reconcile apply --site {name}"
-        )
-    })?;
+    if let Err(error) = step(&format!("Register the webhooks of {name}"), report).await {
+        let what = if RunFailed::left_sites_well(&error) {
+            format!("the entry is stored, and the webhooks of {name} are registered")
+        } else {
+            format!(
+                "the entry is stored, but its site is not as it should be yet. The schedule tries again; to try now: \
+                 cargo infra reconcile apply --site {name}"
+            )
+        };
+        return Err(error.context(what));
+    }
     println!("\nFrom now on the schedule looks after {name}. To see an event come through: cargo infra test");
     Ok(())
 }

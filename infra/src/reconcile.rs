@@ -4,6 +4,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use shared::registration::SiteName;
+use thiserror::Error;
 
 use crate::{
     aws::Aws,
@@ -77,14 +78,68 @@ pub async fn reconciled(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteNam
         }
         Answer::Failure { kind, text } => {
             show(&text);
-            match kind.as_str() {
-                "SitesFailed" => bail!("not every site succeeded: what is said above tells what to do"),
-                "AlertsFailed" => bail!("every site succeeded, but people could not be told: see above"),
-                kind => bail!(
+            match RunFailed::of(&kind) {
+                Some(failed) => Err(failed.into()),
+                None => bail!(
                     "the reconciler failed ({kind}): see above, and its log /aws/lambda/{}",
                     stack.output("ReconcilerName")?
                 ),
             }
         }
+    }
+}
+
+/// A run that reported what it did, and did not do all that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RunFailed {
+    /// Some sites failed.
+    #[error("not every site succeeded: what is said above tells what to do")]
+    Sites,
+    /// Older signing keys could not be retired.
+    #[error("every site succeeded, but older signing keys could not be retired: see above")]
+    Keys,
+    /// Alerts could not be sent.
+    #[error("every site succeeded, but people could not be told: see above")]
+    Alerts,
+    /// Missed refreshes could not all be published.
+    #[error("every site succeeded, but missed refreshes could not all be published: see above. The next run goes on")]
+    Refreshes,
+}
+
+impl RunFailed {
+    /// What the reconciler says by a kind of failure, `None` if the run looked at no site.
+    fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "SitesFailed" => Some(Self::Sites),
+            "KeysFailed" => Some(Self::Keys),
+            "AlertsFailed" => Some(Self::Alerts),
+            "RefreshesFailed" => Some(Self::Refreshes),
+            _ => None,
+        }
+    }
+
+    /// Whether an error is of a run after which every site is as it should be.
+    pub fn left_sites_well(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Self>().is_some_and(|failed| *failed != Self::Sites)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn only_a_failure_of_sites_is_called_one() {
+        for (kind, is_of_sites) in
+            [("SitesFailed", true), ("KeysFailed", false), ("AlertsFailed", false), ("RefreshesFailed", false)]
+        {
+            let error = RunFailed::of(kind).context("the reconciler has no such failure").expect(kind);
+            assert_eq!(error.to_string().starts_with("every site succeeded, but"), !is_of_sites, "{kind}");
+            let error = anyhow::Error::new(error).context("this step failed");
+            assert_eq!(RunFailed::left_sites_well(&error), !is_of_sites, "{kind}");
+        }
+        assert_eq!(RunFailed::of("ParametersUnreadable"), None);
     }
 }
