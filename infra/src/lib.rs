@@ -14,6 +14,7 @@ pub mod log;
 pub mod python;
 pub mod queue;
 pub mod reconcile;
+pub mod recovery;
 pub mod regions;
 pub mod replay;
 pub mod sample;

@@ -25,8 +25,9 @@ const MARK: &str = "Tableau Fanout";
 pub struct Stack {
     name: String,
     state: String,
-    settings: BTreeMap<String, String>,
     outputs: BTreeMap<String, String>,
+    /// The values of the template's parameters.
+    settings: BTreeMap<String, String>,
 }
 
 /// What can be done with a stack, by what CloudFormation says of it.

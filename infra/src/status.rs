@@ -11,6 +11,7 @@ use crate::{
     aws::Aws,
     log,
     reconcile::reconciled,
+    recovery,
     stack::Stack,
     steps::{show, step},
     target::Target,
@@ -20,16 +21,22 @@ use crate::{
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
 
 /// What a run's line counts, in the order of interest, and how people call it.
-const COUNTS: [(&str, &str); 6] = [
+const COUNTS: [(&str, &str); 11] = [
     ("SitesFailed", "sites failed"),
     ("WebhooksCreated", "created"),
     ("WebhooksMoved", "moved"),
     ("WebhooksDisabled", "enabled again"),
     ("WebhooksDeleted", "deleted"),
     ("TestsFailed", "tests failed"),
+    ("Recovered", "refreshes recovered"),
+    ("Explained", "failures explained"),
+    ("NotRecovered", "not recovered"),
+    ("RecoveryCapped", "left to the next run"),
+    ("AlertsFailed", "alerts failed"),
 ];
 
-/// Shows the stack, its sites, what the reconciler would change, the alarms, and the last run. Changes nothing.
+/// Shows the stack, its sites, what the reconciler would change, the alarms, the last run, and how the recovery of missed
+/// refreshes is getting on. Changes nothing.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     #[command(flatten)]
@@ -55,9 +62,18 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
     let stack = stack.await?;
     step("Alarms", alarms(aws, &stack)).await?;
     step("Last run that may have changed something", last_run(aws, &stack)).await?;
+    let sites = step("Recovery of missed refreshes", async {
+        let sites = declared(aws, &stack).await?;
+        recovery::lines(aws, &stack, &sites, LOOK_BACK).await?.iter().for_each(|line| show(line));
+        Ok(sites)
+    })
+    .await?;
     // Last, since it is what fails when something is wrong on Tableau.
     step("Sites and their registrations, as the reconciler finds them now", async {
-        entries(aws, &stack).await?;
+        match sites.as_slice() {
+            [] => show("no site is declared: add one with `cargo infra add-site`"),
+            names => show(&format!("declared under {}: {}", stack.output("SitesPath")?, names.join(", "))),
+        }
         reconciled(aws, &stack, "plan", &[]).await
     })
     .await
@@ -108,18 +124,13 @@ fn told(at: OffsetDateTime, run: &Value) -> String {
     format!("{time} {action}: {message} ({} sites{counts}, {:.1} s)", count("Sites"), count("Duration") / 1000.0)
 }
 
-/// The site entries, by name. What they hold is not asked for.
-async fn entries(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
+/// The names of the site entries. What they hold is not asked for.
+async fn declared(aws: &Aws, stack: &Stack) -> anyhow::Result<Vec<String>> {
     let path = stack.output("SitesPath")?;
     let list = ["ssm", "get-parameters-by-path", "--path", path, "--query", "Parameters[].Name"];
     let names = aws.json(&list).await?;
     let names = names.as_array().context("no list of parameters")?.iter().filter_map(Value::as_str);
-    let names: Vec<_> = names.map(|name| name.rsplit('/').next().unwrap_or(name)).collect();
-    match names.as_slice() {
-        [] => show("no site is declared: add one with `cargo infra add-site`"),
-        names => show(&format!("declared under {path}: {}", names.join(", "))),
-    }
-    Ok(())
+    Ok(names.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect())
 }
 
 #[cfg(test)]

@@ -194,6 +194,11 @@ impl SiteMemory {
         self.unread.retain(|unread| !is_one(&unread.job.id));
     }
 
+    /// When webhooks were silent, as far as jobs of that time are still to be told of.
+    pub fn silences(&self) -> &[Silence] {
+        &self.silences
+    }
+
     /// Whether anything was silent of which jobs are still to be told.
     pub fn has_silences(&self) -> bool {
         !self.silences.is_empty()

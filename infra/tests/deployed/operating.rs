@@ -70,6 +70,8 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     hear(office.infra(&["status"]).await?.well(&[
         "state UPDATE_COMPLETE",
         "apply: every site is as declared (1 sites, 2 created, ",
+        "on: looks back 24 h (RecoverHours)",
+        "not recovered in the last 24 h: nothing",
         "declared under /tableau-fanout/sites: marketing",
         "0 changes at 0 of 1 site. Nothing was done.",
     ])?);

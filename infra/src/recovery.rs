@@ -1,0 +1,189 @@
+//! How the recovery of missed refreshes is getting on, in few lines.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+use shared::{event::Event, registration::SiteName, remembered::Remembered};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    aws::{Aws, has_code},
+    log,
+    stack::Stack,
+};
+
+/// The template's parameter that says how far recovery looks back.
+const SETTING: &str = "RecoverHours";
+
+/// How many sites with refreshes that were not recovered are named.
+const MOST_NAMED: usize = 5;
+
+/// Looks at the setting, the stored state, and the log since then. None of them holds a secret.
+///
+/// # Errors
+///
+/// A command fails.
+pub async fn lines(aws: &Aws, stack: &Stack, sites: &[String], look_back: Duration) -> anyhow::Result<Vec<String>> {
+    let hours = stack.setting(SETTING);
+    if hours == Some("0") {
+        return Ok(vec![format!("off ({SETTING} is 0): missed refreshes stay missed, and no failure is explained")]);
+    }
+    let mut lines = Vec::new();
+    lines.extend(hours.map(|hours| format!("on: looks back {hours} h ({SETTING})")));
+    // No secret, so it is not decrypted.
+    let name = stack.parameter("refreshes");
+    let stored = match aws.json(&["ssm", "get-parameter", "--name", &name, "--query", "Parameter.Value"]).await {
+        Err(error) if has_code(&error, "ParameterNotFound") => None,
+        stored => Some(stored?.as_str().unwrap_or_default().to_owned()),
+    };
+    lines.extend(state_lines(stored.as_deref(), sites));
+    let since = OffsetDateTime::now_utc() - look_back;
+    let given_up = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.not_recovered[0].reason = * }").await?;
+    lines.extend(not_recovered_lines(&given_up, look_back));
+    Ok(lines)
+}
+
+/// How far each site has come, and what is still to be made up for.
+fn state_lines(stored: Option<&str>, sites: &[String]) -> Vec<String> {
+    let Some(stored) = stored else {
+        return vec!["nothing is stored yet: recovery begins with the first run".to_owned()];
+    };
+    let Ok(state) = Remembered::parse(stored) else {
+        return vec![
+            "the stored state cannot be read: the next run begins anew, and says what may be missing".to_owned(),
+        ];
+    };
+    let (mut read_until, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
+    for name in sites {
+        let Some(of_site) = name.parse::<SiteName>().ok().and_then(|name| state.site(&name)) else {
+            new.push(name.as_str());
+            continue;
+        };
+        read_until.entry(of_site.read().at()).or_default().push(name);
+        for outage in of_site.silences() {
+            let events: Vec<_> = outage.events.iter().map(Event::as_str).collect();
+            let until = outage.until.map_or("now".to_owned(), written);
+            let from = written(outage.from);
+            lines.push(format!("{name}: {} missed from {from} until {until}, to be recovered", events.join(", ")));
+        }
+        if let count @ 1.. = of_site.unread().len() {
+            lines.push(format!("{name}: jobs that could not be read and are tried again: {count}"));
+        }
+        if let Some(until) = of_site.publishing() {
+            let until = written(until.at());
+            lines.push(format!("{name}: a run was cut off while it published what ended before {until}"));
+        }
+    }
+    let mut all: Vec<_> = read_until
+        .into_iter()
+        .map(|(at, sites)| format!("jobs read until {}: {}", written(at), sites.join(", ")))
+        .collect();
+    if !new.is_empty() {
+        all.push(format!("not read yet: {}", new.join(", ")));
+    }
+    all.extend(lines);
+    all
+}
+
+/// What was given up, by site, the newest first.
+fn not_recovered_lines(lines: &Value, look_back: Duration) -> Vec<String> {
+    let within = format!("in the last {} h", look_back.as_secs() / 3600);
+    let mut given_up: Vec<_> = log::in_json(lines).filter(|(_, line)| line["not_recovered"].is_array()).collect();
+    if given_up.is_empty() {
+        return vec![format!("not recovered {within}: nothing")];
+    }
+    given_up.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let more = given_up.len().saturating_sub(MOST_NAMED);
+    let named = given_up.iter().take(MOST_NAMED).map(|(at, line)| {
+        let items = line["not_recovered"].as_array().map_or(&[][..], Vec::as_slice);
+        let first = &items[0];
+        let which = first["job"].as_str().map_or("refreshes".to_owned(), |job| format!("job {job}"));
+        let reason = first["reason"].as_str().unwrap_or_default();
+        let others = if items.len() > 1 { format!(", and {} more", items.len() - 1) } else { String::new() };
+        let site = line["site"].as_str().unwrap_or_default();
+        format!("not recovered, {} {site}: {which}: {reason}{others}", written(*at))
+    });
+    let mut named: Vec<_> = named.collect();
+    if more > 0 {
+        named.push(format!("not recovered {within}: {more} lines more in the log"));
+    }
+    named
+}
+
+fn written(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+    use shared::{
+        refresh::{EndedJob, RefreshOutcome},
+        remembered::{Cursor, SiteMemory},
+    };
+    use time::{Duration as Time, macros::datetime};
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
+
+    #[test]
+    fn the_state_of_each_site_is_told_in_few_lines() -> anyhow::Result<()> {
+        let wanted: BTreeSet<Event> = ["WorkbookRefreshFailed".parse()?, "WorkbookRefreshSucceeded".parse()?].into();
+        let well = SiteMemory::new(NOW, &wanted);
+        let mut missed = well.clone();
+        missed.look(NOW + Time::minutes(15), &wanted, &BTreeSet::new());
+        let job = EndedJob {
+            id: "j1".to_owned(),
+            outcome: RefreshOutcome::Failed,
+            started_at: None,
+            ended_at: NOW,
+            is_via_bridge: false,
+        };
+        missed.set_aside(job, NOW);
+        missed.begin_publishing(Cursor::until(NOW + Time::minutes(10)));
+        let mut state = Remembered::default();
+        for (name, memory) in [("finance", &well), ("marketing", &missed), ("sales", &well)] {
+            state.remember(&name.parse()?, memory.clone());
+        }
+        let sites = ["finance", "marketing", "new", "sales"].map(str::to_owned);
+        let expected = [
+            "jobs read until 2026-05-21T07:55:00Z: finance, marketing, sales",
+            "not read yet: new",
+            "marketing: WorkbookRefreshFailed, WorkbookRefreshSucceeded missed from 2026-05-21T07:55:00Z until now, to be \
+             recovered",
+            "marketing: jobs that could not be read and are tried again: 1",
+            "marketing: a run was cut off while it published what ended before 2026-05-21T08:10:00Z",
+        ];
+        assert_eq!(state_lines(Some(&state.to_stored()), &sites), expected);
+        let nothing = "nothing is stored yet: recovery begins with the first run";
+        assert_eq!(state_lines(None, &sites), [nothing]);
+        assert!(state_lines(Some("{"), &sites)[0].starts_with("the stored state cannot be read"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_not_recovered_is_named_with_its_reason() {
+        let line = |site: &str, reasons: &[&str]| {
+            let items: Vec<_> = reasons.iter().map(|reason| json!({ "job": "j1", "reason": reason })).collect();
+            json!({ "message": "given up", "site": site, "not_recovered": items }).to_string()
+        };
+        let mut lines = vec![
+            json!([1000, line("finance", &["it is odd", "it is odder"])]),
+            json!([2000, "START"]),
+            json!([3000, json!({ "site": "sales", "not_recovered": [{ "reason": "too long ago" }] }).to_string()]),
+        ];
+        let day = Duration::from_secs(24 * 3600);
+        let expected = [
+            "not recovered, 1970-01-01T00:00:03Z sales: refreshes: too long ago",
+            "not recovered, 1970-01-01T00:00:01Z finance: job j1: it is odd, and 1 more",
+        ];
+        assert_eq!(not_recovered_lines(&json!(lines), day), expected);
+        lines.extend((0..5).map(|at| json!([at, line("marketing", &["it is odd"])])));
+        let told = not_recovered_lines(&json!(lines), day);
+        assert_eq!((told.len(), &*told[5]), (6, "not recovered in the last 24 h: 2 lines more in the log"));
+        assert_eq!(not_recovered_lines(&json!([]), day), ["not recovered in the last 24 h: nothing"]);
+    }
+}
