@@ -17,8 +17,19 @@ const ANSWER_TIMEOUT: &str = "900";
 /// The template with the places of what was uploaded, in the AWS CLI's folder.
 const PACKAGED: &str = "packaged.yaml";
 
-/// What our template says of itself, and no other.
-const MARK: &str = "Tableau Fanout";
+/// The identifier in our template's metadata, which no other has.
+const TEMPLATE_ID: &str = "6f0d2a94-58c1-4b7e-9d36-e1a7c40b83f5";
+
+/// Our template had no identifier once. It had all of these, its resources and what it gives to its functions, as no other
+/// template does.
+const BEFORE_IT_HAD_ONE: [&str; 6] = [
+    "${AWS::StackName}-receiver",
+    "${AWS::StackName}-reconciler",
+    "ReconcilerSchedule",
+    "RECEIVER_URL",
+    "SIGNING_KEYS_PARAMETER",
+    "SITES_PATH",
+];
 
 /// A stack, with its outputs.
 #[derive(Clone, Debug)]
@@ -184,8 +195,7 @@ impl Stack {
     /// It was not, or its template cannot be had.
     pub async fn expect_ours(&self, aws: &Aws) -> anyhow::Result<()> {
         let get = ["cloudformation", "get-template", "--stack-name", &self.name, "--query", "TemplateBody"];
-        let template = aws.run(&get).await?;
-        if !template.contains(MARK) {
+        if !is_our_template(&aws.run(&get).await?) {
             bail!(
                 "the stack {} is none of Tableau Fanout's: nothing was done. Name the right one with --stack",
                 self.name
@@ -298,6 +308,11 @@ impl Stack {
     }
 }
 
+/// Whether a template is ours, in YAML or JSON, by what it is and not by what it says of itself.
+fn is_our_template(template: &str) -> bool {
+    template.contains(TEMPLATE_ID) || BEFORE_IT_HAD_ONE.iter().all(|part| template.contains(part))
+}
+
 /// The names of all parameters of the stack called `name`, in order.
 ///
 /// # Errors
@@ -340,7 +355,26 @@ pub async fn put_secret(aws: &Aws, name: &str, key: &str, value: &SecretString, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn our_template_is_known_and_others_that_name_it_are_not() -> anyhow::Result<()> {
+        let workspace = Workspace::locate()?;
+        let ours = fs::read_to_string(workspace.file("infra/template.yaml"))?;
+        assert!(ours.contains(TEMPLATE_ID) && is_our_template(&ours));
+        // As it was deployed before.
+        assert!(is_our_template(&ours.replace(TEMPLATE_ID, "")));
+        let examples = fs::read_dir(workspace.file("infra/examples"))?.collect::<Result<Vec<_>, _>>()?;
+        let examples = examples.iter().map(|file| fs::read_to_string(file.path())).collect::<Result<Vec<_>, _>>()?;
+        assert!(examples.iter().any(|example| example.contains("Tableau Fanout")));
+        for other in examples.iter().chain([&"Description: Looks after Tableau Fanout".to_owned()]) {
+            assert!(!is_our_template(other), "{other}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn what_can_be_done_follows_from_the_state() {

@@ -443,7 +443,7 @@ async fn a_stack_of_somebody_else_is_left_alone() -> anyhow::Result<()> {
     let office = Office::open().await?;
     let folder = TempDir::new()?;
     let template = folder.path().join("theirs.yaml");
-    fs::write(&template, "Description: Somebody else's\nResources:\n  A:\n    Type: AWS::SNS::Topic\n")?;
+    fs::write(&template, "Description: Subscribes to Tableau Fanout\nResources:\n  A:\n    Type: AWS::SNS::Topic\n")?;
     let body = format!("file://{}", template.display());
     let create = ["cloudformation", "create-stack", "--stack-name", "theirs", "--template-body", &body];
     office.cloud.aws.run(&create).await?;
@@ -466,7 +466,8 @@ async fn a_stack_that_could_not_be_made_says_why_and_how_to_begin_again() -> any
     symlink(built, folder.path().join("target/lambda"))?;
     fs::write(
         &template,
-        "Description: Tableau Fanout, with something that cannot be made\n\
+        "Description: Ours, with something that cannot be made\n\
+         Metadata:\n  TableauFanout:\n    TemplateId: 6f0d2a94-58c1-4b7e-9d36-e1a7c40b83f5\n\
          Parameters:\n  Architecture:\n    Type: String\n  AwsEndpointUrl:\n    Type: String\n\
          Resources:\n  Point:\n    Type: AWS::S3::AccessPoint\n    Properties:\n      Bucket: not-there\n",
     )?;
