@@ -6,7 +6,7 @@
 use std::{borrow::Cow, ops::Range};
 
 /// The most steps; each decodes one kind of escape once. Four times all kinds: deeper nesting is nobody's accident.
-const MAX_STEPS: usize = 12;
+const MAX_STEPS: usize = 16;
 
 /// HTML's names of the ASCII characters that separate, quote or escape. XML has the first five.
 const ENTITIES: [(&str, char); 30] = [
@@ -68,10 +68,10 @@ impl Reading<'_> {
 pub fn readings(text: &str) -> Vec<Reading<'_>> {
     let mut readings = vec![Reading { text: Cow::Borrowed(text), origins: None }];
     let mut unchanged = 0;
-    for kind in [Kind::Backslash, Kind::Entity, Kind::Percent].into_iter().cycle().take(MAX_STEPS) {
+    for kind in Kind::ALL.into_iter().cycle().take(MAX_STEPS) {
         let decoded = readings.last().and_then(|reading| kind.decoded(reading));
         unchanged = if decoded.is_some() { 0 } else { unchanged + 1 };
-        if unchanged == 3 {
+        if unchanged == Kind::ALL.len() {
             break;
         }
         readings.extend(decoded.map(|(text, origins)| Reading { text: Cow::Owned(text), origins: Some(origins) }));
@@ -86,17 +86,22 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
 
 #[derive(Clone, Copy)]
 enum Kind {
+    /// Characters by their number: `\u0026`. Apart from the others, since quotes may be escaped in a text whose other
+    /// signs are.
+    Number,
     Backslash,
     Entity,
     Percent,
 }
 
 impl Kind {
+    const ALL: [Self; 4] = [Self::Number, Self::Entity, Self::Backslash, Self::Percent];
+
     /// A reading's text with the escapes of this kind decoded once, and its origins; `None` if it has none of them.
     fn decoded(self, reading: &Reading<'_>) -> Option<(String, Vec<usize>)> {
         let text = reading.text();
         let sign = match self {
-            Self::Backslash => '\\',
+            Self::Number | Self::Backslash => '\\',
             Self::Entity => '&',
             Self::Percent => '%',
         };
@@ -104,10 +109,20 @@ impl Kind {
         let (mut at, mut has_any) = (0, false);
         while let Some(first) = text[at..].chars().next() {
             let behind = &text[at + first.len_utf8()..];
+            if first == sign && behind.starts_with(sign) && matches!(self, Self::Number) {
+                // What looks like a number behind it is escaped itself.
+                for _ in 0..2 {
+                    decoded.push(first);
+                    origins.push(reading.origin(at..at).start);
+                    at += 1;
+                }
+                continue;
+            }
             let escape = if first != sign {
                 None
             } else {
                 match self {
+                    Self::Number => number_behind(behind),
                     Self::Backslash => backslash(behind),
                     Self::Entity => entity(behind),
                     Self::Percent => percent(behind),
@@ -124,16 +139,10 @@ impl Kind {
     }
 }
 
-/// The character of an escape in JSON, Java, Python or properties, given what stands behind its backslash, and how many
-/// bytes of that belong to it.
-fn backslash(behind: &str) -> Option<(char, usize)> {
-    let first = behind.chars().next()?;
-    match first {
-        'n' => Some(('\n', 1)),
-        'r' => Some(('\r', 1)),
-        't' => Some(('\t', 1)),
-        'b' => Some(('\u{8}', 1)),
-        'f' => Some(('\u{c}', 1)),
+/// The character that is escaped by its number, given what stands behind its backslash, and how many bytes of that belong
+/// to it.
+fn number_behind(behind: &str) -> Option<(char, usize)> {
+    match behind.chars().next()? {
         'x' => Some((char::from_u32(number(behind.get(1..3)?, 16)?)?, 3)),
         'U' => Some((char::from_u32(number(behind.get(1..9)?, 16)?)?, 9)),
         'u' if behind[1..].starts_with('{') => {
@@ -142,9 +151,25 @@ fn backslash(behind: &str) -> Option<(char, usize)> {
         }
         'u' => utf16(behind, 1, "\\u"),
         '0'..='3' => Some((char::from_u32(number(behind.get(..3)?, 8)?)?, 3)),
-        _ if first.is_ascii_punctuation() => Some((first, 1)),
         _ => None,
     }
+}
+
+/// The character of another escape in JSON, Java, Python or properties, likewise.
+fn backslash(behind: &str) -> Option<(char, usize)> {
+    let first = behind.chars().next()?;
+    let character = match first {
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        // Before the sign of another kind of escape it belongs to what that says.
+        '&' | '%' => return None,
+        _ if first.is_ascii_punctuation() => first,
+        _ => return None,
+    };
+    Some((character, 1))
 }
 
 /// The character of an entity, given what stands behind its ampersand, and how many bytes of that belong to it.
