@@ -26,4 +26,4 @@ pub mod trouble;
 pub mod unverified;
 pub mod webhook;
 
-mod secrets;
+mod redaction;

@@ -6,7 +6,7 @@ use std::{fmt, sync::LazyLock};
 use regex_lite::Regex;
 
 use crate::{
-    secrets::redacted,
+    redaction::redacted,
     text::{plain, shortened},
 };
 

@@ -1,0 +1,195 @@
+//! Messages that drivers and tools print, with made-up secrets: every secret must be hidden, and what helps a person must
+//! stay.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*};
+use serde::Deserialize;
+use shared::{escapes::readings, notes::Notes};
+
+use crate::planted::Planted;
+
+/// Messages that others collected.
+const GIVEN: &str = include_str!("redaction/given.jsonl");
+
+/// Our own.
+const CORPUS: &str = include_str!("redaction/corpus.jsonl");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    text: String,
+    hidden: Vec<String>,
+    kept: Vec<String>,
+}
+
+#[expect(clippy::expect_used, reason = "files of ours")]
+fn messages(lines: &str) -> Vec<Message> {
+    lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().expect("JSON")
+}
+
+fn shown(text: &str) -> String {
+    Notes::redacted(text).map(|notes| notes.as_str().to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn no_secret_of_a_message_is_shown_and_no_helpful_word_is_lost() {
+    let mut wrong = Vec::new();
+    for Message { text, hidden, kept } in messages(GIVEN).into_iter().chain(messages(CORPUS)) {
+        let shown = shown(&text);
+        assert!(hidden.iter().chain(&kept).all(|piece| text.contains(piece)), "{text}");
+        let secrets = hidden.iter().filter(|secret| shown.contains(*secret)).map(|secret| format!("shown: {secret}"));
+        let words = kept.iter().filter(|word| !shown.contains(*word)).map(|word| format!("lost: {word}"));
+        let faults: Vec<_> = secrets.chain(words).collect();
+        if !faults.is_empty() {
+            wrong.push(format!("{}\n{text}\n{shown}\n", faults.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} messages\n\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_message_without_secrets_stays_as_it_is() {
+    let messages = messages(CORPUS);
+    let plain = messages.iter().filter(|message| message.hidden.is_empty());
+    assert!(plain.clone().count() >= 50 && messages.len() >= 150);
+    for message in plain {
+        assert_eq!(shown(&message.text), message.text);
+    }
+}
+
+#[test]
+fn hiding_takes_linear_time() {
+    // In shapes that could make a search begin again and again, as many characters take as long in one text as in eight.
+    // What counts is the processor's time: the machine may be slow, or have other things to do.
+    let time = |text: &str, times: usize| {
+        let start = processor_time();
+        for _ in 0..times {
+            shown(text);
+        }
+        processor_time() - start
+    };
+    for piece in PIECES {
+        let text = |characters: usize| piece.repeat(characters / piece.chars().count());
+        let (short, long) = (time(&text(1000), 16), time(&text(8000), 2));
+        assert!(long < 4 * short + Duration::from_millis(20), "{piece}: {short:?} in eight, {long:?} in one");
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a test of ours")]
+/// The time that this thread has had so far. Linux counts it in ticks of some milliseconds.
+fn processor_time() -> Duration {
+    let counts = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    Duration::from_nanos(counts.split(' ').next().and_then(|count| count.parse().ok()).expect("nanoseconds"))
+}
+
+#[test]
+fn the_longest_text_of_the_worst_kind_becomes_short() {
+    for piece in PIECES {
+        let text = piece.repeat(1_000_000 / piece.len());
+        assert!(shown(&text).chars().count() <= 4000, "{piece}");
+    }
+}
+
+/// Pieces that make searches begin.
+const PIECES: [&str; 40] = [
+    "a",
+    " ",
+    "=",
+    ":",
+    "password=",
+    "password='",
+    "password: ",
+    "x=\"",
+    "x=\"b",
+    "user=a;pwd={",
+    "a://",
+    "a://b:c@",
+    "a/b@",
+    "a:b@",
+    "@",
+    "-----BEGIN PRIVATE KEY-----",
+    "eyJ",
+    "eyJ.",
+    "Pwd=a b ",
+    "<key>",
+    "<a b=",
+    "['a', ",
+    "{\"a\":",
+    "((",
+    "[[",
+    "x: y\n",
+    "password\n",
+    "-p ",
+    "--a b ",
+    "Bearer ",
+    "\\",
+    "\\\"",
+    "%25",
+    "&amp;",
+    "\\u{",
+    "identified by ",
+    "1:1234:a:",
+    "a ",
+    "....",
+    "日本語=",
+];
+
+/// Texts of what drivers' messages are made of, in any order.
+fn pieces() -> impl Strategy<Value = String> {
+    let others = [
+        "Pwd",
+        "Token",
+        "user",
+        "UID",
+        ";",
+        ",",
+        "&",
+        "{",
+        "}",
+        "\"",
+        "'",
+        "/",
+        "abc",
+        "Basic ",
+        "YES",
+        "\n",
+        "<password>",
+        "</",
+        "http",
+        "[redacted]",
+        "Authorization",
+        "é",
+        "\\n",
+        "\\u0026",
+        "%3D",
+        "&quot;",
+        "=>",
+        "host",
+        "Q~",
+        "==:",
+    ];
+    let all: Vec<_> = PIECES.into_iter().chain(others).collect();
+    vec(prop::sample::select(all), 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_text_can_be_redacted(text: String, pieces in pieces()) {
+        for text in [text, pieces] {
+            // A secret of one character is replaced by more.
+            prop_assert!(shown(&text).chars().count() <= 11 * text.chars().count());
+        }
+    }
+
+    #[test]
+    fn a_planted_secret_is_never_shown(choices in vec(any::<u8>(), 40..80)) {
+        let Planted { text, secret } = Planted::of(&choices);
+        let shown = shown(&text);
+        for reading in readings(&shown) {
+            prop_assert_eq!(Planted::piece_in(&secret, reading.text()), None, "{}\n{}\n{}", secret, text, shown);
+        }
+    }
+}
