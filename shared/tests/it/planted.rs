@@ -194,13 +194,12 @@ impl Planted {
         Self { text, secret }
     }
 
-    /// The first piece of a secret that a text shows.
+    /// The first piece of a secret that a text shows. A piece of signs alone may stand in any text.
     pub(crate) fn piece_in(secret: &str, text: &str) -> Option<String> {
         let characters: Vec<_> = secret.chars().collect();
-        characters
-            .windows(PIECE)
-            .map(|piece| piece.iter().collect::<String>())
-            .find(|piece| text.contains(piece.as_str()))
+        let pieces =
+            characters.windows(PIECE).filter(|piece| piece.iter().filter(|it| it.is_alphanumeric()).count() > 2);
+        pieces.map(|piece| piece.iter().collect::<String>()).find(|piece| text.contains(piece.as_str()))
     }
 }
 
