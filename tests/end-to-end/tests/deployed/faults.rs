@@ -1,8 +1,9 @@
 //! SNS and SSM at their worst, made by microburst: whatever they do, nothing that Tableau was told is accepted is lost, and
 //! nothing that was not accepted goes without a record.
 
-use std::{collections::BTreeSet, fmt::Write, fs};
+use std::{collections::BTreeSet, fmt::Write, fs, time::Duration};
 
+use anyhow::Context;
 use end_to_end::{declared::site, local_stack::LocalStack};
 use futures_util::future::try_join_all;
 use infra::{
@@ -15,11 +16,15 @@ use shared::{
     record::{DeliveryRecord, Outcome},
     unverified::UnverifiedRecord,
 };
+use tokio::time::timeout;
 
 /// One delivery of each fault comes from each.
 const SITES: [&str; 3] = ["finance", "marketing", "sales"];
 
 const EVENT: &str = "DatasourceRefreshFailed";
+
+/// How long the first delivery may take. It takes seconds.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The fault that new environments of the receiver meet.
 const AT_A_COLD_START: &str = "SSM down at a cold start";
@@ -90,6 +95,15 @@ impl Faulty {
         Ok(Self { stack, rules: format!("{address}/_microburst/rules"), events, alerts, _microburst: microburst })
     }
 
+    /// Delivers until a delivery is accepted: the first request through the proxy may take longer than the receiver waits.
+    async fn warm_up(&self) -> anyhow::Result<()> {
+        let accepted = async {
+            while !self.deliver(SITES[0], "warm-up").await? {}
+            anyhow::Ok(())
+        };
+        timeout(WARM_UP_TIMEOUT, accepted).await.context("nothing gets through the proxy")?
+    }
+
     /// Ends the receiver's environments, so that the next request is a cold start: setting the timeout does, also to what it
     /// was.
     async fn end_environments(&self) -> anyhow::Result<()> {
@@ -146,6 +160,7 @@ fn name(payload: &Value) -> Option<String> {
 async fn what_sns_and_ssm_do_loses_nothing_that_was_accepted_and_leaves_nothing_unrecorded() -> anyhow::Result<()> {
     let faulty = Faulty::start().await?;
     faulty.stack.cloud.apply(&faulty.stack.stack).await?;
+    faulty.warm_up().await?;
     // microburst takes seconds for its first answer.
     faulty.deliver(SITES[0], "first").await?;
     let mut accepted = BTreeSet::new();
