@@ -17,6 +17,7 @@ use crate::{
     aws::{Aws, has_code},
     reconcile::{RunFailed, reconciled},
     stack::{Stack, read_parameter},
+    state_table,
     steps::{show, step},
     target::Target,
 };
@@ -60,7 +61,7 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
     let entry = SiteEntry::parse(&parameter, text.expose_secret()).context("nothing was stored")?;
     if !no_sign_in {
         let title = format!("Sign in to {} as the token {:?}", entry.server, entry.token_name);
-        step(&title, sign_in(aws, &stack, &entry)).await.context("nothing was stored")?;
+        step(&title, sign_in_alone(aws, &stack, &entry)).await.context("nothing was stored")?;
     }
     let store = stack.put_site(aws, name.as_str(), &text, overwrite);
     step(&format!("Store the entry {parameter}, encrypted"), store).await?;
@@ -119,6 +120,16 @@ fn asked(question: &str) -> anyhow::Result<String> {
     let length = io::stdin().read_line(&mut answer)?;
     ensure!(length > 0, "the answer is missing; nothing was stored");
     Ok(answer.trim().to_owned())
+}
+
+/// Signs in while no run of the reconciler uses the token: a token has one session.
+async fn sign_in_alone(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<()> {
+    // A stack of an earlier version has no such table.
+    let Ok(table) = stack.output("StateTableName") else { return sign_in(aws, stack, entry).await };
+    let token = state_table::hold_token(aws, table, entry, 2 * SIGN_IN_TIMEOUT).await?;
+    let result = sign_in(aws, stack, entry).await;
+    let released = state_table::release_token(aws, token).await;
+    result.and(released)
 }
 
 /// Signs in to Tableau and looks at the webhooks, which only an administrator may.

@@ -167,16 +167,14 @@ impl Cloud {
     ///
     /// The template lacks an output.
     pub fn lambda_environment(&self, stack: &Stack) -> anyhow::Result<String> {
-        let [keys, state, refreshes, tableau_ca] =
-            ["signing-keys", "state", "refreshes", "tableau-ca"].map(|parameter| stack.parameter(parameter));
+        let [keys, tableau_ca] = ["signing-keys", "tableau-ca"].map(|parameter| stack.parameter(parameter));
         let ours = [
             ("AWS_ACCESS_KEY_ID", self.account.as_str()),
             ("AWS_ENDPOINT_URL", &self.endpoint),
             ("EVENTS_TOPIC_ARN", stack.output("EventsTopicArn")?),
             ("ALERTS_TOPIC_ARN", stack.output("AlertsTopicArn")?),
             ("SIGNING_KEYS_PARAMETER", &keys),
-            ("STATE_PARAMETER", &state),
-            ("REFRESHES_PARAMETER", &refreshes),
+            ("STATE_TABLE", stack.output("StateTableName")?),
             ("TABLEAU_CA_PARAMETER", &tableau_ca),
             ("RECEIVER_URL", stack.output("ReceiverUrl")?),
             ("SITES_PATH", stack.output("SitesPath")?),

@@ -244,7 +244,7 @@ fn endpoints(region: &str) -> String {
     format!(
         "the reconciler will be in a VPC. From its subnets it has to reach Tableau, and AWS: through a NAT gateway, or through \
          interface endpoints with private DNS names for com.amazonaws.{region}.ssm and com.amazonaws.{region}.sns that let \
-         its security groups in at port 443. It needs no other endpoint"
+         its security groups in at port 443, and a gateway endpoint for com.amazonaws.{region}.dynamodb. It needs no other"
     )
 }
 

@@ -15,7 +15,8 @@ use crate::{
     target::{Target, Way},
 };
 
-/// The parameters that the reconciler made. They are of no use without the stack: the signed addresses end with it.
+/// The parameters that the reconciler makes, and those in which earlier versions kept their state. They are of no use without
+/// the stack: the signed addresses end with it.
 const MADE_BY_US: [&str; 4] = ["signing-keys", "state", "refreshes", "refreshes-lease"];
 
 /// How the template describes a stack's key. It tells a key that outlived its stack, since the alias ended with that.

@@ -21,6 +21,7 @@ pub mod sample;
 pub mod service;
 pub mod stack;
 pub mod stack_name;
+pub mod state_table;
 pub mod status;
 pub mod steps;
 pub mod target;

@@ -104,6 +104,9 @@ pub enum RunFailed {
     /// Missed refreshes could not all be published.
     #[error("every site succeeded, but missed refreshes could not all be published: see above. The next run goes on")]
     Refreshes,
+    /// The state could not be read or stored.
+    #[error("every site succeeded, but the reconciler's state could not be read or stored: see above")]
+    State,
 }
 
 impl RunFailed {
@@ -114,6 +117,7 @@ impl RunFailed {
             "KeysFailed" => Some(Self::Keys),
             "AlertsFailed" => Some(Self::Alerts),
             "RefreshesFailed" => Some(Self::Refreshes),
+            "StateUnavailable" => Some(Self::State),
             _ => None,
         }
     }
@@ -132,9 +136,13 @@ mod tests {
 
     #[test]
     fn only_a_failure_of_sites_is_called_one() {
-        for (kind, is_of_sites) in
-            [("SitesFailed", true), ("KeysFailed", false), ("AlertsFailed", false), ("RefreshesFailed", false)]
-        {
+        for (kind, is_of_sites) in [
+            ("SitesFailed", true),
+            ("KeysFailed", false),
+            ("AlertsFailed", false),
+            ("RefreshesFailed", false),
+            ("StateUnavailable", false),
+        ] {
             let error = RunFailed::of(kind).context("the reconciler has no such failure").expect(kind);
             assert_eq!(error.to_string().starts_with("every site succeeded, but"), !is_of_sites, "{kind}");
             let error = anyhow::Error::new(error).context("this step failed");

@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
-use shared::{event::Event, registration::SiteName, remembered::Remembered};
+use shared::{
+    recovery::RefreshState,
+    state::{SiteState, Timestamp},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    aws::{Aws, has_code},
-    log,
-    stack::Stack,
-};
+use crate::{aws::Aws, log, stack::Stack, state_table};
 
 /// The template's parameter that says how far recovery looks back.
 const SETTING: &str = "RecoverHours";
@@ -30,13 +29,8 @@ pub async fn lines(aws: &Aws, stack: &Stack, sites: &[String], look_back: Durati
     }
     let mut lines = Vec::new();
     lines.extend(hours.map(|hours| format!("on: looks back {hours} h ({SETTING})")));
-    // No secret, so it is not decrypted.
-    let name = stack.parameter("refreshes");
-    let stored = match aws.json(&["ssm", "get-parameter", "--name", &name, "--query", "Parameter.Value"]).await {
-        Err(error) if has_code(&error, "ParameterNotFound") => None,
-        stored => Some(stored?.as_str().unwrap_or_default().to_owned()),
-    };
-    lines.extend(state_lines(stored.as_deref(), sites));
+    let stored = state_table::sites(aws, stack.output("StateTableName")?).await?;
+    lines.extend(state_lines(&stored, sites));
     let since = OffsetDateTime::now_utc() - look_back;
     let given_up = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.not_recovered[0].reason = * }").await?;
     lines.extend(not_recovered_lines(&given_up, look_back));
@@ -44,45 +38,50 @@ pub async fn lines(aws: &Aws, stack: &Stack, sites: &[String], look_back: Durati
 }
 
 /// How far each site has come, and what is still to be made up for.
-fn state_lines(stored: Option<&str>, sites: &[String]) -> Vec<String> {
-    let Some(stored) = stored else {
-        return vec!["nothing is stored yet: recovery begins with the first run".to_owned()];
-    };
-    let Ok(state) = Remembered::parse(stored) else {
-        return vec![
-            "the stored state cannot be read: the next run begins anew, and says what may be missing".to_owned(),
-        ];
-    };
-    let (mut read_until, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
+fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -> Vec<String> {
+    let (mut watermarks, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
     for name in sites {
-        let Some(of_site) = name.parse::<SiteName>().ok().and_then(|name| state.site(&name)) else {
-            new.push(name.as_str());
-            continue;
+        let state = match stored.get(name) {
+            Some(Some(SiteState { refreshes: Some(state), .. })) => state,
+            Some(None) => {
+                lines.push(format!(
+                    "{name}: its state cannot be read: the next run begins anew, and says what may be missing"
+                ));
+                continue;
+            }
+            Some(Some(_)) | None => {
+                new.push(name.as_str());
+                continue;
+            }
         };
-        read_until.entry(of_site.read().at()).or_default().push(name);
-        for outage in of_site.silences() {
-            let events: Vec<_> = outage.events.iter().map(Event::as_str).collect();
-            let until = outage.until.map_or("now".to_owned(), written);
-            let from = written(outage.from);
-            lines.push(format!("{name}: {} missed from {from} until {until}, to be recovered", events.join(", ")));
-        }
-        if let count @ 1.. = of_site.unread().len() {
+        watermarks.entry(state.watermark()).or_default().push(name);
+        lines.extend(outage_lines(name, state));
+        if let count @ 1.. = state.unreadable_count() {
             lines.push(format!("{name}: jobs that could not be read and are tried again: {count}"));
         }
-        if let Some(until) = of_site.publishing() {
-            let until = written(until.at());
-            lines.push(format!("{name}: a run was cut off while it published what ended before {until}"));
-        }
     }
-    let mut all: Vec<_> = read_until
+    let mut all: Vec<_> = watermarks
         .into_iter()
-        .map(|(at, sites)| format!("jobs read until {}: {}", written(at), sites.join(", ")))
+        .map(|(at, sites)| format!("all published of jobs until {}: {}", written(at), sites.join(", ")))
         .collect();
     if !new.is_empty() {
         all.push(format!("not read yet: {}", new.join(", ")));
     }
     all.extend(lines);
     all
+}
+
+/// The outages of a site of which jobs may still be recovered.
+fn outage_lines(name: &str, state: &RefreshState) -> Vec<String> {
+    let mut events = BTreeMap::<_, Vec<&str>>::new();
+    for outage in state.outages() {
+        events.entry((outage.from, outage.until)).or_default().push(outage.event.as_str());
+    }
+    let line = |((from, until), events): ((Timestamp, Option<Timestamp>), Vec<&str>)| {
+        let until = until.map_or("now".to_owned(), |until| written(until.0));
+        format!("{name}: {} missed from {} until {until}, to be recovered", events.join(", "), written(from.0))
+    };
+    events.into_iter().map(line).collect()
 }
 
 /// What was given up, by site, the newest first.
@@ -119,10 +118,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::json;
-    use shared::{
-        refresh::{EndedJob, RefreshOutcome},
-        remembered::{Cursor, SiteMemory},
-    };
+    use shared::{event::Event, recovery::Clock};
     use time::{Duration as Time, macros::datetime};
 
     use super::*;
@@ -132,35 +128,26 @@ mod tests {
     #[test]
     fn the_state_of_each_site_is_told_in_few_lines() -> anyhow::Result<()> {
         let wanted: BTreeSet<Event> = ["WorkbookRefreshFailed".parse()?, "WorkbookRefreshSucceeded".parse()?].into();
-        let well = SiteMemory::new(NOW, &wanted);
+        let clock = Clock { now: NOW, ahead: None };
+        let well = RefreshState::new(clock, &wanted);
         let mut missed = well.clone();
-        missed.look(NOW + Time::minutes(15), &wanted, &BTreeSet::new());
-        let job = EndedJob {
-            id: "j1".to_owned(),
-            outcome: RefreshOutcome::Failed,
-            started_at: None,
-            ended_at: NOW,
-            is_via_bridge: false,
-        };
-        missed.set_aside(job, NOW);
-        missed.begin_publishing(Cursor::until(NOW + Time::minutes(10)));
-        let mut state = Remembered::default();
-        for (name, memory) in [("finance", &well), ("marketing", &missed), ("sales", &well)] {
-            state.remember(&name.parse()?, memory.clone());
-        }
-        let sites = ["finance", "marketing", "new", "sales"].map(str::to_owned);
+        let later = Clock { now: NOW + Time::minutes(15), ahead: None };
+        missed.note_outages(Some(NOW), later, &wanted, &BTreeSet::new(), &wanted);
+        missed.note_unreadable("j1", NOW);
+        let of =
+            |refreshes: &RefreshState| Some(SiteState { refreshes: Some(refreshes.clone()), ..SiteState::default() });
+        let stored = [("finance", of(&well)), ("marketing", of(&missed)), ("odd", None), ("sales", of(&well))];
+        let stored = stored.map(|(name, state)| (name.to_owned(), state)).into();
+        let sites = ["finance", "marketing", "new", "odd", "sales"].map(str::to_owned);
         let expected = [
-            "jobs read until 2026-05-21T07:55:00Z: finance, marketing, sales",
+            "all published of jobs until 2026-05-21T07:55:00Z: finance, marketing, sales",
             "not read yet: new",
             "marketing: WorkbookRefreshFailed, WorkbookRefreshSucceeded missed from 2026-05-21T07:55:00Z until now, to be \
              recovered",
             "marketing: jobs that could not be read and are tried again: 1",
-            "marketing: a run was cut off while it published what ended before 2026-05-21T08:10:00Z",
+            "odd: its state cannot be read: the next run begins anew, and says what may be missing",
         ];
-        assert_eq!(state_lines(Some(&state.to_stored()), &sites), expected);
-        let nothing = "nothing is stored yet: recovery begins with the first run";
-        assert_eq!(state_lines(None, &sites), [nothing]);
-        assert!(state_lines(Some("{"), &sites)[0].starts_with("the stored state cannot be read"));
+        assert_eq!(state_lines(&stored, &sites), expected);
         Ok(())
     }
 

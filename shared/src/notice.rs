@@ -6,8 +6,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     alert::{AlertMessage, Words, told},
+    problems::Place,
     text::{Text, text},
-    told::Place,
     trouble::{Trouble, TroubleKind},
 };
 
@@ -70,18 +70,17 @@ impl Notice {
         }
     }
 
-    /// Webhooks that were disabled and enabled again when people could not be told.
-    pub(crate) fn late(since: OffsetDateTime, places: &BTreeSet<Place>) -> Self {
-        let kind = TroubleKind::WebhookDisabled;
+    /// A problem that began and was over when people could not be alerted.
+    pub(crate) fn late(kind: TroubleKind, since: OffsetDateTime, places: &BTreeSet<Place>) -> Self {
         let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
         let names: Vec<_> = places.iter().map(Place::to_string).collect();
-        let when = told(since).map(|since| format!("by {since} UTC, ")).unwrap_or_default();
-        let what = text!["Tableau had disabled webhooks ", when, "when you could not be told: ", names.join(", "), "."];
+        let when = told(since).map(|since| format!("At {since} UTC")).unwrap_or_else(|| "Before".to_owned());
+        let what = text![when, ", when you could not be alerted, at ", names.join(", "), ": ", kind.headline(), "."];
         Self {
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: what.clone(),
-            paragraphs: vec![what, "They were enabled again. What happened meanwhile is lost.".into()],
-            next: "The reconciler's log of that time has Tableau's reasons.".into(),
+            paragraphs: vec![what, kind.consequence().into()],
+            next: "The reconciler's log of that time has the details.".into(),
             id: format!("{}/late", thread(kind, since)),
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
@@ -89,17 +88,17 @@ impl Notice {
         }
     }
 
-    /// A trouble that is gone, where people were told of it; everywhere without `places`.
+    /// A problem that is over, at places where people know of it; everywhere, if none is named.
     pub(crate) fn solved(
         kind: TroubleKind,
         since: OffsetDateTime,
-        places: Option<&BTreeSet<Place>>,
+        places: &BTreeSet<Place>,
         now: OffsetDateTime,
     ) -> Self {
-        let sites: BTreeSet<_> = places.into_iter().flatten().map(|place| place.site.as_str()).collect();
-        let at = if places.is_some() { heading(&sites) } else { "all sites".to_owned() };
+        let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
+        let at = if places.is_empty() { "all sites".to_owned() } else { heading(&sites) };
         let lasted = told(since).map(|since| format!("It had lasted since {since} UTC.")).unwrap_or_default();
-        let names: Vec<_> = places.into_iter().flatten().map(Place::to_string).collect();
+        let names: Vec<_> = places.iter().map(Place::to_string).collect();
         let names = if names.len() > 1 { format!(" ({})", names.join(", ")) } else { String::new() };
         Self {
             headline: format!("{at}: solved: {}", kind.headline()),
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn a_trouble_that_is_gone_is_told_in_the_thread_of_its_beginning() {
         let place = Place { site: "marketing".to_owned(), event: None };
-        let solved = Notice::solved(TroubleKind::TokenRefused, NOW, Some(&BTreeSet::from([place])), NOW);
+        let solved = Notice::solved(TroubleKind::TokenRefused, NOW, &BTreeSet::from([place]), NOW);
         assert_eq!(solved.thread, new(&["marketing".to_owned()]).thread);
         insta::assert_snapshot!(shown(solved));
     }
@@ -264,7 +263,7 @@ mod tests {
             let kind = TroubleKind::ServerFailed;
             let new = Notice::new(kind, NOW, &troubles.iter().map(|(place, trouble)| (place.clone(), trouble)).collect());
             let places: BTreeSet<_> = troubles.iter().map(|(place, _)| place.clone()).collect();
-            let (late, solved) = (Notice::late(NOW, &places), Notice::solved(kind, NOW, Some(&places), NOW));
+            let (late, solved) = (Notice::late(kind, NOW, &places), Notice::solved(kind, NOW, &places, NOW));
             for notice in [new, late, solved, Notice::test(&report, &report, NOW)] {
                 hostile::assert_safe(&notice.into());
             }

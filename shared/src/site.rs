@@ -32,7 +32,30 @@ pub struct SiteEntry {
 
 const MEMBERS: [&str; 5] = ["server", "site", "token_name", "token_secret", "events"];
 
+/// A stored entry that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEntry {
+    /// The site's name, which may be none that an entry can have.
+    pub site: String,
+    /// Everything that is wrong with it.
+    pub error: Invalid,
+}
+
+/// Returns the name of the site that a parameter declares.
+fn name_of(parameter: &str) -> &str {
+    parameter.rsplit('/').next().unwrap_or_default()
+}
+
 impl SiteEntry {
+    /// Reads the entry stored in the parameter called `parameter`, with the site's name where it cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// As [`SiteEntry::parse`].
+    pub fn read(parameter: &str, text: &str) -> Result<Self, BadEntry> {
+        Self::parse(parameter, text).map_err(|error| BadEntry { site: name_of(parameter).to_owned(), error })
+    }
+
     /// Reads the entry stored in the parameter called `parameter`, which may be a path.
     ///
     /// # Errors
@@ -50,7 +73,7 @@ impl SiteEntry {
             fields.add("its value", "is not a JSON object");
             return fields.finish(None, subject, remedy);
         };
-        let name = parameter.rsplit('/').next().and_then(|name| name.parse::<SiteName>().ok());
+        let name = name_of(parameter).parse::<SiteName>().ok();
         if name.is_none() {
             fields.add(
                 "the parameter's name",

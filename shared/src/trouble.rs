@@ -61,6 +61,8 @@ pub enum TroubleKind {
     SiteNotFound,
     /// The token's owner is no administrator of the site.
     NotAdministrator,
+    /// Another run uses the token.
+    TokenInUse,
     /// The run ended before it was done with the site.
     OutOfTime,
     /// Tableau refused one of our webhooks.
@@ -71,8 +73,10 @@ pub enum TroubleKind {
     WebhookDisabled,
     /// A webhook's test did not reach the receiver.
     TestFailed,
-    /// Refreshes that Tableau did not tell of could not be found out, or not be told of.
+    /// Events of refreshes that Tableau did not deliver could not be recovered, or failures not be explained.
     RefreshesLost,
+    /// Alerts about refreshes could not be sent.
+    AlertsLost,
 }
 
 impl TroubleKind {
@@ -93,12 +97,14 @@ impl TroubleKind {
             Self::TokenShared => "token used by somebody else",
             Self::SiteNotFound => "no such site",
             Self::NotAdministrator => "token without an administrator's rights",
+            Self::TokenInUse => "token used by another run",
             Self::OutOfTime => "no time left",
             Self::WebhookRefused => "webhook refused",
             Self::NotAsDeclared => "webhooks not as declared",
             Self::WebhookDisabled => "webhook was disabled",
             Self::TestFailed => "webhook test failed",
             Self::RefreshesLost => "refreshes may be missing",
+            Self::AlertsLost => "alerts about refreshes were not sent",
         }
     }
 
@@ -110,7 +116,8 @@ impl TroubleKind {
             Self::WebhookDisabled => {
                 "It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost."
             }
-            Self::RefreshesLost => "Nobody tells of them any more.",
+            Self::RefreshesLost => "They are not published any more.",
+            Self::AlertsLost => "The events topic has them.",
             Self::TestFailed => {
                 "Events may not arrive; after four failed attempts at one Tableau disables the webhook."
             }
@@ -118,20 +125,23 @@ impl TroubleKind {
         }
     }
 
-    /// Whether a trouble of this kind hides one of the `other` kind: the visit ended before that could have been met.
-    pub(crate) fn hides(self, other: Self) -> bool {
+    /// Whether a trouble of this kind masks one of the `other` kind: the visit ended before that could have been found.
+    pub(crate) fn masks(self, other: Self) -> bool {
         self <= Self::LAST_TO_END_A_VISIT && self < other
     }
 
-    /// Whether people are told when it is gone. A webhook that was disabled is enabled by the run that finds it, and
-    /// people are told so at once; what is lost stays lost.
-    pub(crate) fn ends_with_a_message(self) -> bool {
-        !matches!(self, Self::WebhookDisabled | Self::RefreshesLost)
+    /// Whether people are alerted when it is over. What is over within the run that finds it is alerted once.
+    pub(crate) fn notifies_when_resolved(self) -> bool {
+        !self.is_momentary()
     }
 
-    /// Whether each run meets it at other sites, so that it is one trouble of the runs and none of the sites. Where the last
-    /// run met it is remembered all the same.
-    pub(crate) fn wanders(self) -> bool {
+    /// Whether the run that finds it also ends it: a disabled webhook is enabled again; what is lost stays lost.
+    pub(crate) fn is_momentary(self) -> bool {
+        matches!(self, Self::WebhookDisabled | Self::RefreshesLost | Self::AlertsLost)
+    }
+
+    /// Whether each run finds it at other sites, so that it is a problem of the runs and not of the sites.
+    pub(crate) fn is_run_wide(self) -> bool {
         self == Self::OutOfTime
     }
 }

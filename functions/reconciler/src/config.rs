@@ -26,18 +26,6 @@ const USUAL_RECOVER_HOURS: u32 = 24;
 /// The most hours that can be asked for: a week of jobs is a long list.
 const MOST_RECOVER_HOURS: u32 = 168;
 
-/// What there is to do about refreshes that Tableau did not tell of.
-#[derive(Clone, Debug)]
-pub struct Recovery {
-    /// Topic for machines.
-    pub events_topic: TopicArn,
-    /// Name of the SSM parameter that holds what is remembered of refreshes. Beside it is another of this name and
-    /// `-lease`.
-    pub parameter: String,
-    /// How long ago a refresh may have ended.
-    pub reach: Duration,
-}
-
 /// What the environment says.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -47,8 +35,8 @@ pub struct Config {
     pub sites_path: String,
     /// Name of the SSM parameter that holds the signing keys.
     pub signing_keys_parameter: String,
-    /// Name of the SSM parameter that holds what people were told of.
-    pub state_parameter: String,
+    /// Name of the DynamoDB table with the state.
+    pub state_table: String,
     /// Name of the SSM parameter that may hold certificates of authorities that Tableau servers are trusted by besides
     /// the public ones. Without it these are all.
     pub tableau_ca_parameter: Option<String>,
@@ -56,8 +44,10 @@ pub struct Config {
     pub alerts_topic: Option<TopicArn>,
     /// Which events people are told of besides the receiver's own alerts.
     pub alert_events: AlertEvents,
-    /// What to do about refreshes that Tableau did not tell of; nothing if it is not there.
-    pub recovery: Option<Recovery>,
+    /// Topic for machines.
+    pub events_topic: TopicArn,
+    /// How long ago a refresh may have ended to be recovered or explained; `None` if none is.
+    pub lookback: Option<time::Duration>,
     /// What the names of our webhooks start with: the stack's name.
     pub name_prefix: NamePrefix,
     /// The events wanted on a site whose entry does not say.
@@ -76,8 +66,7 @@ impl Config {
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
             required("SIGNING_KEYS_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/signing-keys");
-        let state_parameter =
-            required("STATE_PARAMETER", "the name of an SSM parameter, such as /tableau-fanout/state");
+        let state_table = required("STATE_TABLE", "the name of a DynamoDB table, such as tableau-fanout-state");
         let tableau_ca_parameter = fields.optional(
             "TABLEAU_CA_PARAMETER",
             "the name of an SSM parameter, such as /tableau-fanout/tableau-ca",
@@ -105,33 +94,18 @@ impl Config {
             text.parse().ok().filter(|hours: &u32| *hours <= MOST_RECOVER_HOURS)
         });
         let hours = hours.unwrap_or(USUAL_RECOVER_HOURS);
-        let events_topic = fields.optional("EVENTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
-        let parameter = fields.optional(
-            "REFRESHES_PARAMETER",
-            "the name of an SSM parameter, such as /tableau-fanout/refreshes",
-            |text| Some(text.to_owned()),
-        );
-        let recovery = match (events_topic, parameter) {
-            (Some(events_topic), Some(parameter)) => {
-                Some(Recovery { events_topic, parameter, reach: Duration::from_secs(3600) * hours })
-            }
-            (None, None) => None,
-            _ => {
-                fields.add("REFRESHES_PARAMETER", "and EVENTS_TOPIC_ARN go together: expected both or neither");
-                None
-            }
-        };
-        let recovery = recovery.filter(|_| hours > 0);
+        let events_topic = fields.required("EVENTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
         let config = || {
             Some(Self {
                 receiver: receiver?,
                 sites_path: sites_path?,
                 signing_keys_parameter: signing_keys_parameter?,
-                state_parameter: state_parameter?,
+                state_table: state_table?,
                 tableau_ca_parameter,
                 alerts_topic,
                 alert_events: alert_events.unwrap_or_default(),
-                recovery,
+                events_topic: events_topic?,
+                lookback: (hours > 0).then(|| time::Duration::hours(hours.into())),
                 name_prefix: name_prefix?,
                 events: events.unwrap_or_else(Event::default_selection),
             })
@@ -164,7 +138,8 @@ mod tests {
                 "RECEIVER_URL" => "https://receiver.example/",
                 "SITES_PATH" => "/tableau-fanout/sites",
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
-                "STATE_PARAMETER" => "/tableau-fanout/state",
+                "STATE_TABLE" => "tableau-fanout-state",
+                "EVENTS_TOPIC_ARN" => "arn:aws:sns:eu-central-1:123456789012:events",
                 "NAME_PREFIX" => "tableau-fanout",
                 _ => "",
             };
@@ -180,32 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_are_recovered_where_it_is_said_how_and_not_with_no_hours() {
-        const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:events";
-        let reach = |hours: &str, topic: &str| {
-            let config = Config::from_lookup(|name| {
-                let usual = match name {
-                    "RECEIVER_URL" => "https://receiver.example/",
-                    "RECOVER_HOURS" => hours,
-                    "EVENTS_TOPIC_ARN" => topic,
-                    "NAME_PREFIX" => "tableau-fanout",
-                    _ if name.ends_with("_PARAMETER") || name == "SITES_PATH" => "/tableau-fanout/refreshes",
-                    _ => "",
-                };
-                Some(usual.to_owned())
-            });
-            config.map(|config| config.recovery.map(|recovery| recovery.reach.as_secs() / 3600))
-        };
-        assert_eq!((reach("", TOPIC), reach("2", TOPIC), reach("0", TOPIC)), (Ok(Some(24)), Ok(Some(2)), Ok(None)));
-        for (hours, topic) in [("169", TOPIC), ("-1", TOPIC), ("a day", TOPIC), ("24", ""), ("24", "events")] {
-            assert!(reach(hours, topic).is_err(), "{hours} {topic}");
+    fn refreshes_are_recovered_for_so_many_hours_and_with_none_not_at_all() {
+        let lookback =
+            |hours| config(("RECOVER_HOURS", hours)).map(|config| config.lookback.map(|it| it.whole_hours()));
+        assert_eq!((lookback(""), lookback("2"), lookback("0")), (Ok(Some(24)), Ok(Some(2)), Ok(None)));
+        for hours in ["169", "-1", "a day"] {
+            assert!(lookback(hours).is_err(), "{hours}");
         }
     }
 
     #[test]
     fn every_missing_or_invalid_variable_is_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
-        insta::assert_snapshot!(error, @"the reconciler's environment cannot be used: SITES_PATH is missing: expected the SSM path of the site entries, such as /tableau-fanout/sites; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys; STATE_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/state; RECEIVER_URL is missing: expected the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/; NAME_PREFIX is missing: expected the stack's name: letters, digits and hyphens, such as tableau-fanout. Set these variables on the function; infra/template.yaml does.");
+        insta::assert_snapshot!(error, @"the reconciler's environment cannot be used: SITES_PATH is missing: expected the SSM path of the site entries, such as /tableau-fanout/sites; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys; STATE_TABLE is missing: expected the name of a DynamoDB table, such as tableau-fanout-state; RECEIVER_URL is missing: expected the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/; NAME_PREFIX is missing: expected the stack's name: letters, digits and hyphens, such as tableau-fanout; EVENTS_TOPIC_ARN is missing: expected the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-alerts. Set these variables on the function; infra/template.yaml does.");
         for (name, value) in [
             ("RECEIVER_URL", "http://receiver.example/"),
             ("NAME_PREFIX", "a b"),

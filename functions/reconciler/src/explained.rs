@@ -199,6 +199,17 @@ pub(crate) fn lost(not_recovered: &[NotRecovered], stack: &str) -> Option<Troubl
     })
 }
 
+/// Alerts about refreshes that were not accepted, and why.
+pub(crate) fn alerts_lost(error: &str) -> Trouble {
+    Trouble {
+        kind: TroubleKind::AlertsLost,
+        event: None,
+        what: "Alerts about refreshes that failed, or whose events were missed, could not be sent.".to_owned(),
+        remedy: "Look at the reconciler's permissions and at the alerts topic's key.".to_owned(),
+        detail: Some(error.to_owned()),
+    }
+}
+
 /// An entry that cannot be used, and why.
 pub(crate) fn unusable(what: String, remedy: String) -> Trouble {
     Trouble { kind: TroubleKind::EntryUnusable, event: None, what, remedy, detail: None }

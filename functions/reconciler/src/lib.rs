@@ -5,10 +5,12 @@ pub mod parameters;
 pub mod reconciler;
 pub mod report;
 pub mod request;
+pub mod state_table;
 
+mod alerting;
 mod explained;
-mod people;
-mod refreshes;
+mod recovery;
+mod state;
 mod visit;
 mod visits;
 

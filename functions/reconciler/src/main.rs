@@ -9,6 +9,7 @@ use reconciler::{
     config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
     parameters::SsmParameters,
     reconciler::Reconciler,
+    state_table::DynamoTable,
 };
 use tableau::Tableau;
 use tokio::time::Instant;
@@ -27,9 +28,11 @@ async fn main() -> anyhow::Result<()> {
     let parameters = SsmParameters::new(ssm, &config, keyring);
     let sns = aws_sdk_sns::Client::new(&aws.config);
     let alerts = config.alerts_topic.clone().map(|arn| SnsTopic::new(sns.clone(), arn));
-    let events = config.recovery.clone().map(|recovery| SnsTopic::new(sns, recovery.events_topic));
+    let events = SnsTopic::new(sns, config.events_topic.clone());
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws.config);
+    let table = DynamoTable::new(dynamodb, config.state_table.clone());
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
-    let reconciler = Reconciler::new(config, parameters, alerts, events, Tableau::new()?, log);
+    let reconciler = Reconciler::new(config, parameters, table, alerts, events, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // One that was over before we began is none: so `cargo lambda watch` has it.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(USUAL_TIME);

@@ -1,4 +1,4 @@
-//! What the reconciler finds and keeps in SSM.
+//! The parameters in SSM that the reconciler reads and writes.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use aws_sdk_ssm::{
 };
 use common::keyring::{KeyringParameter, REFRESH_INTERVAL};
 use secrecy::{ExposeSecret, SecretString};
-use shared::keyring::Keyring;
+use shared::{
+    keyring::Keyring,
+    site::{BadEntry, SiteEntry},
+};
 use tokio::time::sleep;
 
 use crate::{BoxError, config::Config};
@@ -18,13 +21,10 @@ use crate::{BoxError, config::Config};
 /// everywhere within a second, and clocks that count to sixty differ by less than this.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// How the name of the lease goes on from that of what is remembered of refreshes.
-const LEASE: &str = "-lease";
-
-/// Where site entries, signing keys and the reconciler's own notes are kept.
+/// Storage for site entries, signing keys and certificates.
 pub trait Parameters {
-    /// Every site entry: the name of its parameter and its value, not yet read.
-    fn site_entries(&self) -> impl Future<Output = Result<Vec<(String, SecretString)>, BoxError>> + Send;
+    /// Every site entry, or what is wrong with it.
+    fn site_entries(&self) -> impl Future<Output = Result<Vec<Result<SiteEntry, BadEntry>>, BoxError>> + Send;
 
     /// The signing keys, `None` if there are none yet.
     fn keyring(&self) -> impl Future<Output = Result<Option<Keyring>, BoxError>> + Send;
@@ -41,25 +41,6 @@ pub trait Parameters {
 
     /// Certificates (PEM) of authorities that Tableau servers are trusted by besides the public ones, if there are any.
     fn tableau_ca(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
-
-    /// What people were told of, as it was stored; `None` if nothing was yet.
-    fn told(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
-
-    /// Stores what people were told of.
-    fn store_told(&self, told: &str) -> impl Future<Output = Result<(), BoxError>> + Send;
-
-    /// What is remembered of refreshes, as it was stored; `None` if nothing is.
-    fn refreshes(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
-
-    /// Stores what is remembered of refreshes.
-    fn store_refreshes(&self, refreshes: &str) -> impl Future<Output = Result<(), BoxError>> + Send;
-
-    /// The lease of the run that took it last, as it was stored, with its version, which counts all that were ever
-    /// stored; `None` if there was none.
-    fn refreshes_lease(&self) -> impl Future<Output = Result<Option<(String, i64)>, BoxError>> + Send;
-
-    /// Stores a lease, and returns its version.
-    fn store_refreshes_lease(&self, lease: &str) -> impl Future<Output = Result<i64, BoxError>> + Send;
 }
 
 /// SSM Parameter Store.
@@ -69,9 +50,7 @@ pub struct SsmParameters {
     sites_path: String,
     keyring: KeyringParameter,
     key_alias: String,
-    state: String,
     tableau_ca: Option<String>,
-    refreshes: Option<String>,
 }
 
 impl SsmParameters {
@@ -79,41 +58,8 @@ impl SsmParameters {
     pub fn new(ssm: Client, config: &Config, keyring: KeyringParameter) -> Self {
         // The template gives the stack's key this alias, so that people and functions can name it alike.
         let key_alias = format!("alias/{}", config.name_prefix);
-        let Config { sites_path, state_parameter, tableau_ca_parameter, recovery, .. } = config.clone();
-        Self {
-            ssm,
-            sites_path,
-            keyring,
-            key_alias,
-            state: state_parameter,
-            tableau_ca: tableau_ca_parameter,
-            refreshes: recovery.map(|recovery| recovery.parameter),
-        }
-    }
-
-    /// The name of the parameter that holds what is remembered of refreshes.
-    fn refreshes_name(&self) -> Result<&str, BoxError> {
-        self.refreshes.as_deref().ok_or_else(|| "no parameter is named for refreshes".into())
-    }
-
-    /// The value of a parameter that is no secret, `None` if there is no such parameter.
-    async fn plain(&self, name: &str) -> Result<Option<String>, BoxError> {
-        Ok(self.plain_with_version(name).await?.map(|(value, _)| value))
-    }
-
-    async fn plain_with_version(&self, name: &str) -> Result<Option<(String, i64)>, BoxError> {
-        // Decrypted all the same, should somebody have stored it as a secret.
-        match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
-            Ok(output) => Ok(output.parameter.and_then(|parameter| Some((parameter.value?, parameter.version)))),
-            Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Stores a value that is no secret, and returns its version.
-    async fn put_plain(&self, name: &str, description: &str, value: &str) -> Result<i64, BoxError> {
-        let put = self.ssm.put_parameter().name(name).r#type(ParameterType::String).overwrite(true);
-        Ok(put.description(description).value(value).send().await?.version())
+        let Config { sites_path, tableau_ca_parameter, .. } = config.clone();
+        Self { ssm, sites_path, keyring, key_alias, tableau_ca: tableau_ca_parameter }
     }
 
     fn put_keyring(&self, keyring: &Keyring) -> PutParameterFluentBuilder {
@@ -128,11 +74,15 @@ impl SsmParameters {
 }
 
 impl Parameters for SsmParameters {
-    async fn site_entries(&self) -> Result<Vec<(String, SecretString)>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
         let pages = self.ssm.get_parameters_by_path().path(&self.sites_path).with_decryption(true).into_paginator();
         let pages = pages.send().collect::<Result<Vec<_>, _>>().await?;
         let parameters = pages.into_iter().flat_map(|page| page.parameters.unwrap_or_default());
-        Ok(parameters.filter_map(|parameter| Some((parameter.name?, parameter.value?.into()))).collect())
+        let entries = parameters.filter_map(|parameter| {
+            let value = SecretString::from(parameter.value?);
+            Some(SiteEntry::read(&parameter.name?, value.expose_secret()))
+        });
+        Ok(entries.collect())
     }
 
     async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
@@ -161,34 +111,12 @@ impl Parameters for SsmParameters {
     }
 
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
-        match &self.tableau_ca {
-            Some(name) => self.plain(name).await,
-            None => Ok(None),
+        let Some(name) = &self.tableau_ca else { return Ok(None) };
+        // Decrypted all the same, should somebody have stored it as a secret.
+        match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
+            Ok(output) => Ok(output.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-    }
-
-    async fn told(&self) -> Result<Option<String>, BoxError> {
-        self.plain(&self.state).await
-    }
-
-    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
-        self.put_plain(&self.state, "Which troubles people were told of", told).await.map(drop)
-    }
-
-    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
-        self.plain(self.refreshes_name()?).await
-    }
-
-    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
-        let what = "How far refreshes were told of, and when webhooks were silent";
-        self.put_plain(self.refreshes_name()?, what, refreshes).await.map(drop)
-    }
-
-    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
-        self.plain_with_version(&format!("{}{LEASE}", self.refreshes_name()?)).await
-    }
-
-    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
-        self.put_plain(&format!("{}{LEASE}", self.refreshes_name()?), "Which run may tell of refreshes", lease).await
     }
 }

@@ -1,6 +1,11 @@
 //! A run: what is declared is read, the sites are visited side by side, and people are told what is new.
 
-use std::{collections::BTreeSet, error::Error, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt,
+    time::Duration,
+};
 
 use common::{
     metrics::{Metric, MetricLog, Unit},
@@ -9,44 +14,49 @@ use common::{
 };
 use futures_util::{StreamExt, stream};
 use lambda_runtime::Diagnostic;
-use secrecy::SecretString;
 use serde_json::json;
 use shared::{
     alert::AlertMessage,
     keyring::{KEY_BYTES, Keyring},
     message::EventMessage,
-    told::Told,
+    problems::{Findings, Outcome},
+    site::{BadEntry, SiteEntry},
+    state::{Progress, SiteState},
+    trouble::{Trouble, TroubleKind},
 };
 use tableau::{SITES_AT_ONCE, Tableau};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    BoxError,
+    BoxError, alerting,
     config::Config,
-    explained::{lost, unusable},
+    explained::{alerts_lost, lost, unusable},
     parameters::Parameters,
-    people,
-    refreshes::{self, Refreshes},
-    report::{Report, SiteReport},
+    recovery::{JobBudget, Published, SiteRefreshes, log_given_up},
+    report::{Report, SiteReport, written},
     request::{Action, Request},
-    visit::Run,
-    visits::{Turns, Visits, in_order},
+    state::{State, Stored},
+    state_table::StateTable,
+    visit::{RunContext, SiteOutcome},
+    visits::{Turns, Visits, in_order, site_of},
 };
 
-/// How much time is kept for what comes after the visits: three calls to AWS, each with its retries, and where refreshes
-/// are told of two more and what can be published besides.
-const AFTER_THE_VISITS: Duration = Duration::from_secs(30);
-const AFTER_THE_VISITS_WITH_REFRESHES: Duration = Duration::from_secs(75);
+/// How much time is kept for what comes after the sites: alerts and the state, each with its retries, and where refreshes
+/// are recovered what can be published besides.
+const AFTER_THE_SITES: Duration = Duration::from_secs(30);
+const AFTER_THE_SITES_WITH_REFRESHES: Duration = Duration::from_secs(75);
 
 /// The reconciler: what it is to achieve and what it talks to.
 #[derive(Debug)]
-pub struct Reconciler<P, A> {
+pub struct Reconciler<P, T, A> {
     config: Config,
     parameters: P,
-    /// Where people are told, if anywhere.
+    table: T,
+    /// The topic for people, if there is one.
     alerts: Option<A>,
-    /// Where events are published, if any are.
-    events: Option<A>,
+    /// The topic for machines.
+    events: A,
     tableau: Tableau,
     log: MetricLog,
 }
@@ -63,8 +73,10 @@ pub enum Failure {
     Keys(Report),
     /// Every site is as declared, but people could not be told what they should know.
     Alerts(Report),
-    /// Every site is as declared, but refreshes that Tableau did not tell of could not be told of either.
+    /// Every site is as declared, but missed events or explanations could not be published.
     Refreshes(Report),
+    /// Every site is as declared, but the run could not read its state or not store it.
+    State(Report),
 }
 
 impl fmt::Display for Failure {
@@ -75,9 +87,11 @@ impl fmt::Display for Failure {
                 let error = with_causes(&**error);
                 write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
             }
-            Self::Sites(report) | Self::Keys(report) | Self::Alerts(report) | Self::Refreshes(report) => {
-                formatter.write_str(&report.text)
-            }
+            Self::Sites(report)
+            | Self::Keys(report)
+            | Self::Alerts(report)
+            | Self::Refreshes(report)
+            | Self::State(report) => formatter.write_str(&report.text),
         }
     }
 }
@@ -89,7 +103,11 @@ impl Failure {
     pub fn report(&self) -> Option<&Report> {
         match self {
             Self::Request(_) | Self::Parameters(_) => None,
-            Self::Sites(report) | Self::Keys(report) | Self::Alerts(report) | Self::Refreshes(report) => Some(report),
+            Self::Sites(report)
+            | Self::Keys(report)
+            | Self::Alerts(report)
+            | Self::Refreshes(report)
+            | Self::State(report) => Some(report),
         }
     }
 }
@@ -110,23 +128,24 @@ impl From<Failure> for Diagnostic {
             Failure::Keys(_) => "KeysFailed",
             Failure::Alerts(_) => "AlertsFailed",
             Failure::Refreshes(_) => "RefreshesFailed",
+            Failure::State(_) => "StateUnavailable",
         };
         Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
     }
 }
 
-impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, A> {
-    /// A reconciler for what `config` and `parameters` declare. Without `alerts` people are told nothing, and without
-    /// `events` nothing is told of refreshes.
+impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, T, A> {
+    /// A reconciler for what `config` and `parameters` declare. Without `alerts` nobody is alerted.
     pub fn new(
         config: Config,
         parameters: P,
+        table: T,
         alerts: Option<A>,
-        events: Option<A>,
+        events: A,
         tableau: Tableau,
         log: MetricLog,
     ) -> Self {
-        Self { config, parameters, alerts, events, tableau, log }
+        Self { config, parameters, table, alerts, events, tableau, log }
     }
 
     /// Does what is asked for and reports it. Ends before the `deadline`, with what could not be done in time named.
@@ -179,78 +198,49 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
             Some(Failure::Refreshes(_)) => {
                 format!("every site is {end}, but missed refreshes could not all be published")
             }
+            Some(Failure::State(_)) => format!("every site is {end}, but the state could not be read or stored"),
         };
         self.log.line(&message, &json!({ "action": action }), &metrics);
     }
 
     async fn carry_out(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
-        let Request { action, sites } = request;
+        let (now, Request { action, sites }) = (OffsetDateTime::now_utc(), request);
         if action == Action::Rotate && sites.is_some() {
             return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
         }
-        let stored = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
-        if stored.is_empty() && sites.is_none() {
-            return Ok(self.report(action, Vec::new()));
-        }
-        let told = async {
-            match action {
-                Action::Apply | Action::Rotate => people::told(&self.parameters).await,
-                // These tell people of no trouble.
-                Action::Plan | Action::Test | Action::Destroy => Ok(Told::default()),
-            }
-        };
-        let (distrust, told, keyring) = tokio::join!(self.trust(), told, self.keyring_for(action));
+        let entries = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
+        let (distrust, state, keyring) =
+            tokio::join!(self.trust(), State::read(&self.table), self.keyring_for(action, entries.is_empty()));
         let (distrust, keyring) = (distrust.map_err(Failure::Parameters)?, keyring.map_err(Failure::Parameters)?);
-        let unknown = Told::default();
         let is_change = !matches!(action, Action::Plan | Action::Test);
-        let (mut refreshes, mut begun) = (None, Ok(None));
-        if let Some(recovery) = self.config.recovery.as_ref().filter(|_| is_change && self.events.is_some()) {
-            let time_left = deadline.saturating_duration_since(Instant::now());
-            let (taken, result) = Refreshes::begin(&self.parameters, &self.log, recovery, time_left).await;
-            (refreshes, begun) = (Some(taken), result);
-        }
-        let after_the_visits = match refreshes {
-            Some(_) => AFTER_THE_VISITS_WITH_REFRESHES,
-            None => AFTER_THE_VISITS,
-        };
-        let mut run = Run {
+        let lookback = self.config.lookback.filter(|_| is_change);
+        let after_the_sites = if lookback.is_some() { AFTER_THE_SITES_WITH_REFRESHES } else { AFTER_THE_SITES };
+        let run = RunContext {
             config: &self.config,
             tableau: &self.tableau,
+            log: &self.log,
             action,
-            keyring,
-            told: told.as_ref().unwrap_or(&unknown),
-            refreshes,
-            deadline: deadline.checked_sub(after_the_visits).unwrap_or(deadline),
+            keyring: &keyring,
+            state: &state,
+            lookback,
+            jobs: JobBudget::default(),
+            now,
+            deadline: deadline.checked_sub(after_the_sites).unwrap_or(deadline),
         };
-        let declared: BTreeSet<_> = stored.iter().map(|(parameter, _)| name_of(parameter).to_owned()).collect();
-        let mut visited = self.visit(&run, sites, stored).await;
-        let refreshes = run.refreshes.take();
-        let has_lease = refreshes.as_ref().is_none_or(Refreshes::has_lease);
-        let told_of = self.tell_of_refreshes(refreshes, &declared, &mut visited, deadline).await;
-        let mut report = self.report(action, visited);
-        let note = begun.as_ref().ok().cloned().flatten();
-        let not_begun = begun.err().map(|error| format!("what is remembered cannot be used: {}", with_causes(&*error)));
-        let not_all_told = told_of.error.or(not_begun);
-        if action == Action::Destroy {
-            // Of refreshes it tells nothing. It deletes what is remembered of them, and its sites are none the worse for
-            // what is left.
-            let is_used = (!has_lease).then(|| "another run uses it, or was cut off a moment ago".to_owned());
-            if let Some(why) = not_all_told.or(is_used) {
-                report.note(&format!("What is remembered of refreshes was not deleted: {why}."));
-            }
-        } else {
-            told_of.notes.iter().chain(&note).for_each(|note| report.note(note));
-            if let Some(error) = not_all_told {
-                report.note(&format!("Refreshes could not all be told of: {error}. The next run goes on."));
-                report.refreshes_error = Some(error);
-            }
-        }
-        if let Some(distrust) = distrust {
-            report.note(&distrust);
-        }
+        let declared: BTreeSet<_> = entries.iter().map(|entry| site_of(entry).to_owned()).collect();
+        let mut outcomes = self.run_sites(&run, sites, entries).await;
+        outcomes.sort_by(|a, b| a.report.site.cmp(&b.report.site));
+        let mut ended = self.end(&run, &declared, &mut outcomes, deadline).await;
+        let reports = outcomes.into_iter().map(|outcome| outcome.report).collect();
+        let mut report = self.report(action, reports);
+        ended.notes.extend(distrust);
+        ended.notes.iter().for_each(|note| report.note(note));
+        report.refreshes_error = ended.refreshes_error;
+        report.alerts_error = ended.alerts_error;
+        report.state_error = ended.state_error;
         if action == Action::Rotate && !report.failed() {
             // What was done is to be reported, and alerts are to be sent, all the same.
-            if let Err(error) = self.retire_keys(run.keyring).await {
+            if let Err(error) = self.retire_keys(&keyring).await {
                 let error = with_causes(&*error);
                 report.note(&format!(
                     "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: \
@@ -259,22 +249,22 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
                 report.keys_error = Some(error);
             }
         }
-        if let Err(error) = self.tell(action, told, &declared, &report).await {
-            let next = if is_refused_for_good(&error) { "They are told no more." } else { "The next run tells them." };
+        if action == Action::Test
+            && let Some(alerts) = &self.alerts
+            && let Err(error) = alerting::send_test(alerts, &report).await
+        {
             let error = with_causes(&*error);
-            report.note(&format!("People could not be told: {error}. {next}"));
+            report.note(&format!("The alert about the test could not be sent: {error}."));
             report.alerts_error = Some(error);
         }
-        if let Some(error) = told_of.alerts_error {
-            report.note(&format!("People could not be told of refreshes: {error}. They are told no more."));
-            report.alerts_error.get_or_insert(error);
-        }
-        match (report.failed(), &report.keys_error, &report.alerts_error, &report.refreshes_error) {
+        match (report.failed(), &report.keys_error, &report.alerts_error, &report.refreshes_error, &report.state_error)
+        {
             (true, ..) => Err(Failure::Sites(report)),
             (false, Some(_), ..) => Err(Failure::Keys(report)),
-            (false, None, Some(_), _) => Err(Failure::Alerts(report)),
-            (false, None, None, Some(_)) => Err(Failure::Refreshes(report)),
-            (false, None, None, None) => Ok(report),
+            (false, None, Some(_), ..) => Err(Failure::Alerts(report)),
+            (false, None, None, Some(_), _) => Err(Failure::Refreshes(report)),
+            (false, None, None, None, Some(_)) => Err(Failure::State(report)),
+            (false, None, None, None, None) => Ok(report),
         }
     }
 
@@ -290,23 +280,153 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         report
     }
 
-    /// Tells of refreshes, as far as the visits found any to tell of.
-    async fn tell_of_refreshes(
+    /// Publishes what is due, sends alerts, and then stores the state: what was not accepted is left to the next run.
+    async fn end(
         &self,
-        refreshes: Option<Refreshes<'_, P>>,
+        run: &RunContext<'_, T>,
         declared: &BTreeSet<String>,
-        visited: &mut [SiteReport],
+        outcomes: &mut [SiteOutcome],
         deadline: Instant,
-    ) -> refreshes::Told {
-        let (Some(refreshes), Some(events)) = (refreshes, &self.events) else { return refreshes::Told::default() };
-        let declared = declared.iter().filter_map(|site| site.parse().ok()).collect();
-        let alerts = self.alerts.as_ref().map(|alerts| (alerts, &self.config.alert_events));
-        let told = refreshes.tell(events, alerts, &declared, visited, deadline).await;
-        for report in visited {
-            let advice = lost(&report.not_recovered, self.config.name_prefix.to_string().as_str());
-            report.warnings.extend(advice);
+    ) -> Ended {
+        let mut ended = Ended::default();
+        if matches!(run.action, Action::Plan | Action::Test) {
+            return ended;
         }
-        told
+        // Of a site whose webhooks were deleted nobody asks what was known.
+        if run.action != Action::Destroy {
+            ended.state_error = self.note_state(run, &mut ended.notes);
+        }
+        let mut published = Published::default();
+        for SiteOutcome { report, refreshes, .. } in outcomes.iter_mut() {
+            if let Some(refreshes) = refreshes {
+                refreshes.publish(&self.events, report, &mut published, deadline).await;
+            }
+        }
+        ended.refreshes_error = published.error.clone();
+        if let Some(error) = &published.error {
+            ended.notes.push(format!("Not all that is due of refreshes was published: {error}. The next run goes on."));
+        }
+        let mut states = BTreeMap::new();
+        for SiteOutcome { report, refreshes, stored, .. } in outcomes.iter_mut() {
+            let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
+            // What was found before the repair is in the log already.
+            log_given_up(&self.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
+            report.warnings.extend(lost(&report.not_recovered, &self.config.name_prefix.to_string()));
+            let content = SiteState { refreshes, ..stored.content.clone() };
+            states.insert(report.site.clone(), Stored { content, ..stored.clone() });
+        }
+        self.alert_of_refreshes(&published, outcomes, &mut ended).await;
+        let problems = self.alert_of_problems(run, declared, outcomes, &mut ended).await;
+        let after = declared.iter().map(|site| {
+            let mut stored = states.remove(site).unwrap_or_else(|| run.state.site(site));
+            stored.content.problems = problems.sites.get(site).cloned().unwrap_or_default();
+            (site.clone(), stored)
+        });
+        let mut run_state = run.state.run.content.clone();
+        run_state.problems = problems.run;
+        let progress = declared.iter().filter_map(|site| {
+            let outcome = outcomes.iter().find(|outcome| outcome.report.site == *site);
+            Some((site.parse().ok()?, outcome.map_or(Progress::Left, |outcome| outcome.progress)))
+        });
+        run_state.note_progress(&progress.collect(), run.now);
+        let (lost, error) = run.state.store(after.collect(), Some(run_state)).await;
+        if !lost.is_empty() {
+            ended.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));
+        }
+        if let Some(error) = error {
+            if run.action == Action::Destroy {
+                ended.notes.push(format!("The state was not deleted: {error}."));
+            } else if run.state.error.is_none() {
+                ended.notes.push(format!(
+                    "The state could not be stored: {error}. The next run may repeat what this one did."
+                ));
+                ended.state_error = Some(error);
+            }
+        }
+        ended
+    }
+
+    /// Says what is not known of earlier runs. Returns it if that is a failure of this one.
+    fn note_state(&self, run: &RunContext<'_, T>, notes: &mut Vec<String>) -> Option<String> {
+        let state = run.state;
+        if let Some(error) = &state.error {
+            notes.push(format!(
+                "The state cannot be read: {error}. Webhooks are kept all the same; no problem is alerted, and no refresh \
+                 recovered or explained."
+            ));
+            return Some(error.clone());
+        }
+        let is_first = state.run.version.is_none();
+        if is_first && run.lookback.is_some() {
+            notes.push(
+                "There is no state yet, since this is the first run or it was lost: this run recovers no refresh, and \
+                 failures from now on are explained."
+                    .to_owned(),
+            );
+        }
+        let mut invalid = state.invalid.clone();
+        invalid.extend((!is_first && !state.run.is_known).then(|| "the runs".to_owned()));
+        if invalid.is_empty() {
+            return None;
+        }
+        let error = format!("the state of {} is of another format, or was changed by hand", invalid.join(", "));
+        notes.push(format!(
+            "It is not known what earlier runs found there and how far they recovered refreshes: {error}. It is replaced."
+        ));
+        Some(error)
+    }
+
+    /// Sends alerts about what was published of refreshes.
+    async fn alert_of_refreshes(&self, published: &Published, outcomes: &mut [SiteOutcome], ended: &mut Ended) {
+        let Some(alerts) = &self.alerts else { return };
+        let errors = published.alert(alerts, &self.config.alert_events).await;
+        let Some(error) = errors.first().map(|error| with_causes(&**error)) else { return };
+        ended.notes.push(format!("Alerts about refreshes could not be sent: {error}."));
+        ended.alerts_error = Some(error.clone());
+        let sites: BTreeSet<_> = published.sites().into_iter().map(ToString::to_string).collect();
+        for SiteOutcome { report, .. } in outcomes.iter_mut().filter(|outcome| sites.contains(&outcome.report.site)) {
+            report.warnings.push(alerts_lost(&error));
+        }
+    }
+
+    /// Sends alerts about problems that began or are over. Returns the problems to store.
+    async fn alert_of_problems(
+        &self,
+        run: &RunContext<'_, T>,
+        declared: &BTreeSet<String>,
+        outcomes: &[SiteOutcome],
+        ended: &mut Ended,
+    ) -> Outcome {
+        let before: BTreeMap<_, _> =
+            declared.iter().map(|site| (site.as_str(), run.state.site(site).content.problems)).collect();
+        if run.state.error.is_some() || run.action == Action::Destroy {
+            let sites = before.into_iter().map(|(site, problems)| (site.to_owned(), problems)).collect();
+            return Outcome { sites, run: run.state.run.content.problems.clone(), alerts: Vec::new() };
+        }
+        let is_checked = |outcome: &&SiteOutcome| matches!(outcome.progress, Progress::Checked | Progress::Visited);
+        // A site that somebody asked for by name and that is declared nowhere is in nobody's care.
+        let is_declared = |(site, _): &(&str, &Trouble)| declared.contains(*site);
+        let is_found = |(_, problem): &(&str, &Trouble)| problem.kind != TroubleKind::TokenInUse;
+        let found = Findings {
+            before: before.iter().map(|(site, problems)| (*site, problems)).collect(),
+            run_before: run.state.run.content.problems.clone(),
+            checked: outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str()).collect(),
+            found: (outcomes.iter().flat_map(|outcome| outcome.report.troubles()))
+                .filter(is_declared)
+                .filter(is_found)
+                .collect(),
+        };
+        let mut outcome = Outcome::of(&found, OffsetDateTime::now_utc());
+        if let Some(alerts) = &self.alerts
+            && let Err(error) = alerting::send(alerts, &mut outcome).await
+        {
+            let next =
+                if is_refused_for_good(&error) { "They are not sent again." } else { "The next run sends them." };
+            let error = with_causes(&*error);
+            ended.notes.push(format!("Alerts could not be sent: {error}. {next}"));
+            ended.alerts_error = Some(error);
+        }
+        outcome
     }
 
     /// Trusts the servers that the stack is to trust. What is wrong with the certificates is returned: it hinders only
@@ -320,27 +440,12 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
         Ok(Some(what))
     }
 
-    /// Tells people what they should know after a run.
-    async fn tell(
-        &self,
-        action: Action,
-        told: Result<Told, BoxError>,
-        declared: &BTreeSet<String>,
-        report: &Report,
-    ) -> Result<(), BoxError> {
-        let Some(alerts) = &self.alerts else { return Ok(()) };
-        match action {
-            // Who asks for these reads the report.
-            Action::Plan | Action::Destroy => Ok(()),
-            Action::Apply | Action::Rotate => {
-                people::tell_troubles(&self.parameters, alerts, told?, declared, report).await
-            }
-            Action::Test => people::tell_test(alerts, report).await,
+    /// The signing keys to work with: those that are stored, made or renewed as the action has it. Without any site there is
+    /// nothing to sign.
+    async fn keyring_for(&self, action: Action, is_unused: bool) -> Result<Keyring, BoxError> {
+        if is_unused {
+            return Ok(Keyring::of(random_key()?));
         }
-    }
-
-    /// The signing keys to work with: those that are stored, made or renewed as the action has it.
-    async fn keyring_for(&self, action: Action) -> Result<Keyring, BoxError> {
         let stored = self.parameters.keyring().await?;
         match (stored, action) {
             (Some(keyring), Action::Rotate) => {
@@ -366,58 +471,103 @@ impl<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, 
     }
 
     /// Retires old keys after every site was moved to the newest. The one before it stays for what is under way.
-    async fn retire_keys(&self, keyring: Keyring) -> Result<(), BoxError> {
+    async fn retire_keys(&self, keyring: &Keyring) -> Result<(), BoxError> {
         // Another rotation may have begun since, whose key is not to be lost.
-        if self.stored_keyring().await? == keyring {
-            self.parameters.replace_keyring(&keyring.without_retired()).await?;
+        let stored = self.stored_keyring().await?;
+        if stored == *keyring {
+            self.parameters.replace_keyring(&stored.without_retired()).await?;
         }
         Ok(())
     }
 
-    /// Visits the sites that are asked for.
-    async fn visit(
+    /// Runs the sites that are asked for.
+    async fn run_sites(
         &self,
-        run: &Run<'_, P>,
+        run: &RunContext<'_, T>,
         sites: Option<Vec<String>>,
-        stored: Vec<(String, SecretString)>,
-    ) -> Vec<SiteReport> {
-        let Visits { by_token, unusable: reports } = Visits::new(stored);
+        entries: Vec<Result<SiteEntry, BadEntry>>,
+    ) -> Vec<SiteOutcome> {
+        let Visits { by_token, unusable: reports } = Visits::new(entries, &self.config);
         let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
-        let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site));
+        let unchanged = |report: SiteReport| {
+            let stored = run.state.site(&report.site);
+            SiteOutcome::unchanged(report, Progress::Visited, stored)
+        };
+        let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site)).map(unchanged);
         let chosen = by_token.into_values().map(|entries| {
             let chosen = entries.into_iter().filter(|entry| is_chosen(entry.name.as_str()));
             chosen.collect::<Vec<_>>()
         });
-        let tokens = in_order(chosen.filter(|entries| !entries.is_empty()).collect(), run.told);
+        let tokens = in_order(chosen.filter(|entries| !entries.is_empty()).collect(), &run.state.run.content);
         // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
         let turns = Turns::new(run.deadline, tokens.iter().map(Vec::len).sum());
-        let visits = stream::iter(tokens).map(async |entries| {
-            let mut reports = Vec::new();
-            for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
-                reports.push(run.visit(entry, turns.begin(left)).await);
-            }
-            reports
-        });
-        let visited = visits.buffer_unordered(SITES_AT_ONCE).collect::<Vec<_>>().await;
-        let mut reports: Vec<_> = visited.into_iter().flatten().chain(unusable_entries).collect();
+        let running = stream::iter(tokens).map(async |entries| run_token(run, entries, &turns).await);
+        let outcomes = running.buffer_unordered(SITES_AT_ONCE).collect::<Vec<_>>().await;
+        let mut outcomes: Vec<_> = outcomes.into_iter().flatten().chain(unusable_entries).collect();
         for name in sites.iter().flatten() {
-            if reports.iter().all(|report| report.site != *name) {
+            if outcomes.iter().all(|outcome| outcome.report.site != *name) {
                 let what = format!("There is no site entry {}/{name}.", self.config.sites_path);
                 let remedy = format!("To add one: {}", self.config.store_command(name));
-                reports.push(SiteReport::of_failure(name, unusable(what, remedy)));
+                outcomes.push(unchanged(SiteReport::of_failure(name, unusable(what, remedy))));
             }
         }
-        reports
+        outcomes
     }
+}
+
+/// What came of the end of a run.
+#[derive(Debug, Default)]
+struct Ended {
+    notes: Vec<String>,
+    /// Why events could not be published.
+    refreshes_error: Option<String>,
+    /// Why people could not be alerted.
+    alerts_error: Option<String>,
+    /// Why the state could not be read or stored.
+    state_error: Option<String>,
+}
+
+/// Runs the sites of one token, one after another, since a token has one session.
+async fn run_token<T: StateTable>(run: &RunContext<'_, T>, entries: Vec<SiteEntry>, turns: &Turns) -> Vec<SiteOutcome> {
+    let Some(first) = entries.first() else { return Vec::new() };
+    let time_left = run.deadline.saturating_duration_since(Instant::now());
+    let held = run.state.hold_token(first, OffsetDateTime::now_utc(), time_left).await;
+    let mut outcomes = Vec::new();
+    for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
+        let deadline = turns.begin(left);
+        outcomes.push(match &held {
+            Ok(_) => run.site(entry, deadline).await,
+            Err(until) => left_to_another_run(run, entry, *until),
+        });
+    }
+    if let Ok(token) = held {
+        run.state.release_token(token).await;
+    }
+    outcomes
+}
+
+/// The outcome of a site whose token another run uses. That run does what the schedule asks for; what a person asks for has
+/// to be asked for again.
+fn left_to_another_run<T: StateTable>(
+    run: &RunContext<'_, T>,
+    entry: &SiteEntry,
+    until: Option<OffsetDateTime>,
+) -> SiteOutcome {
+    let until = until.map(|until| format!(", until {} at the latest", written(until))).unwrap_or_default();
+    let what = format!("Another run uses the token {:?}{until}: the site is left to it.", entry.token_name);
+    let site = entry.name.as_str();
+    let report = if run.action == Action::Apply {
+        SiteReport { notes: vec![what], ..SiteReport::new(site) }
+    } else {
+        let remedy = "Ask for this again when the other run has ended.".to_owned();
+        let problem = Trouble { kind: TroubleKind::TokenInUse, event: None, what, remedy, detail: None };
+        SiteReport::of_failure(site, problem)
+    };
+    SiteOutcome::unchanged(report, Progress::Left, run.state.site(site))
 }
 
 fn random_key() -> Result<[u8; KEY_BYTES], BoxError> {
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key)?;
     Ok(key)
-}
-
-/// Our name for the site that a parameter declares.
-pub(crate) fn name_of(parameter: &str) -> &str {
-    parameter.rsplit('/').next().unwrap_or_default()
 }

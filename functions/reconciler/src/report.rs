@@ -10,7 +10,7 @@ use shared::{
     event::Event,
     refresh::{Refresh, RefreshedResource},
     text::plain,
-    trouble::{Trouble, TroubleKind},
+    trouble::Trouble,
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
 
@@ -32,9 +32,12 @@ pub struct Report {
     /// Why people could not be told what they should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alerts_error: Option<String>,
-    /// Why refreshes could not be told of, or not all.
+    /// Why missed events or explanations could not be published, or not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refreshes_error: Option<String>,
+    /// Why the state could not be read or stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
     /// The same for people.
     pub text: String,
 }
@@ -75,9 +78,6 @@ pub struct SiteReport {
     pub warnings: Vec<Trouble>,
     /// What went wrong. A site with errors is not as declared.
     pub errors: Vec<Trouble>,
-    /// Whether the site was looked at: without time left it is not.
-    #[serde(skip)]
-    pub was_visited: bool,
 }
 
 /// A webhook that was enabled again.
@@ -162,6 +162,11 @@ impl Explained {
 }
 
 impl NotRecovered {
+    /// Whether it was found after the repair.
+    pub(crate) fn is_new(&self) -> bool {
+        self.job.is_some() || self.events.is_empty()
+    }
+
     /// One job.
     pub(crate) fn job(id: &str, reason: impl Into<String>) -> Self {
         Self { job: Some(id.to_owned()), events: BTreeSet::new(), from: None, until: None, reason: reason.into() }
@@ -172,7 +177,7 @@ fn named(RefreshedResource { kind, luid, name }: &RefreshedResource) -> String {
     format!("{} {:?}", kind.as_str(), name.as_ref().unwrap_or(luid))
 }
 
-fn written(at: OffsetDateTime) -> String {
+pub(crate) fn written(at: OffsetDateTime) -> String {
     at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default()
 }
 
@@ -276,7 +281,7 @@ impl Report {
             (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
             (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
         };
-        Self { action, sites, keys_error: None, alerts_error: None, refreshes_error: None, text }
+        Self { action, sites, keys_error: None, alerts_error: None, refreshes_error: None, state_error: None, text }
     }
 
     /// Adds what concerns the run as a whole.
@@ -294,12 +299,12 @@ impl Report {
 impl SiteReport {
     /// A report on a site at which nothing was done yet.
     pub fn new(site: impl Into<String>) -> Self {
-        Self { site: site.into(), was_visited: true, ..Self::default() }
+        Self { site: site.into(), ..Self::default() }
     }
 
     /// A report on a site that could not even be looked at.
     pub fn of_failure(site: impl Into<String>, error: Trouble) -> Self {
-        Self { was_visited: error.kind != TroubleKind::OutOfTime, errors: vec![error], ..Self::new(site) }
+        Self { errors: vec![error], ..Self::new(site) }
     }
 
     /// Adds webhooks that are not ours, some of which cannot be read.
@@ -351,7 +356,6 @@ impl SiteReport {
             notes,
             warnings: _,
             errors,
-            was_visited: _,
         } = self;
         let done = |done, to_do| if action == Action::Plan { to_do } else { done };
         // Names and reasons come from Tableau, and a report is printed on terminals: none begins a line of its own.

@@ -2,28 +2,30 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use common::with_causes;
+use common::{metrics::MetricLog, with_causes};
 use shared::{
     event::Event,
     keyring::Keyring,
     known_secrets::KnownSecrets,
     plan::{Change, Plan},
-    remembered::{SiteMemory, heard_events},
+    recovery::{Clock, RefreshState, healthy_events, refresh_events},
     site::SiteEntry,
-    told::Told,
+    state::{Progress, SiteState},
     trouble::TroubleKind,
     webhook::{DesiredWebhook, ObservedWebhook},
 };
 use tableau::{Session, Tableau, TableauError, Webhooks};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
     config::Config,
     explained::{Advice, out_of_time},
-    parameters::Parameters,
-    refreshes::{Look, Refreshes},
-    report::{Enabled, Outcome, SiteReport, Tested},
+    recovery::{JobBudget, SiteRefreshes, log_given_up},
+    report::{Enabled, NotRecovered, Outcome, SiteReport, Tested},
     request::Action,
+    state::{State, Stored},
+    state_table::StateTable,
 };
 
 /// How much time there must be left for a site to be looked at: signing in, listing and signing out, with Tableau as slow
@@ -33,79 +35,107 @@ const SITE_TIME: Duration = Duration::from_secs(60);
 /// How much time there must be left for a change or a test: itself, listing again and signing out.
 const CHANGE_TIME: Duration = Duration::from_secs(45);
 
-/// What is the same for all sites of a run.
+/// Context of a run: the same for all its sites.
 #[derive(Debug)]
-pub(crate) struct Run<'a, P> {
+pub(crate) struct RunContext<'a, T> {
     pub(crate) config: &'a Config,
     pub(crate) tableau: &'a Tableau,
+    pub(crate) log: &'a MetricLog,
     pub(crate) action: Action,
-    pub(crate) keyring: Keyring,
-    /// What people were told of before the run.
-    pub(crate) told: &'a Told,
-    /// What is known and done of refreshes, unless that is switched off or not asked for.
-    pub(crate) refreshes: Option<Refreshes<'a, P>>,
-    /// When all visits must have ended.
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) state: &'a State<'a, T>,
+    /// How long ago a refresh may have ended to be recovered or explained; `None` if none is.
+    pub(crate) lookback: Option<time::Duration>,
+    pub(crate) jobs: JobBudget,
+    /// When the run began.
+    pub(crate) now: OffsetDateTime,
+    /// When the run of each site must have ended.
     pub(crate) deadline: Instant,
 }
 
-/// A visit, and what came of it so far.
-struct Visit<'a, P> {
-    run: &'a Run<'a, P>,
+/// What came of one site.
+#[derive(Debug)]
+pub(crate) struct SiteOutcome {
+    pub(crate) report: SiteReport,
+    pub(crate) progress: Progress,
+    /// The state as it is stored at this moment.
+    pub(crate) stored: Stored<SiteState>,
+    /// What is due of its refreshes, and their state from now on; `None` if there is none.
+    pub(crate) refreshes: Option<SiteRefreshes>,
+}
+
+/// The run of one site, and what came of it so far.
+struct SiteRun<'a, T> {
+    run: &'a RunContext<'a, T>,
     advice: Advice<'a>,
     wanted: &'a BTreeSet<Event>,
-    /// What is remembered of the site's refreshes, once that is known.
-    memory: Option<SiteMemory>,
+    stored: Stored<SiteState>,
+    /// The state of its refreshes, if they are recovered and it has one.
+    refreshes: Option<RefreshState>,
+    progress: Progress,
     report: SiteReport,
-    /// When the visit must have ended.
+    /// When the run of the site must have ended.
     deadline: Instant,
 }
 
-impl<P: Parameters> Run<'_, P> {
+impl SiteOutcome {
+    /// An outcome of which nothing but the report is new.
+    pub(crate) fn unchanged(report: SiteReport, progress: Progress, stored: Stored<SiteState>) -> Self {
+        let refreshes = stored.content.refreshes.clone().map(SiteRefreshes::unread);
+        Self { report, progress, stored, refreshes }
+    }
+}
+
+impl<T: StateTable> RunContext<'_, T> {
     /// Does at one site what was asked for, until the `deadline` of its turn.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
-    pub(crate) async fn visit(&self, entry: &SiteEntry, deadline: Instant) -> SiteReport {
-        let Self { config, tableau, action, keyring, deadline: of_run, told: _, refreshes } = self;
-        if Instant::now() + SITE_TIME >= *of_run {
+    pub(crate) async fn site(&self, entry: &SiteEntry, deadline: Instant) -> SiteOutcome {
+        let Self { config, tableau, action, keyring, .. } = self;
+        let stored = self.state.site(entry.name.as_str());
+        if Instant::now() + SITE_TIME >= self.deadline {
             let then = action.or_again("The next run begins with it");
             let what = format!("Not looked at, since there was no time left. {then}.");
-            return SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
+            let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
+            return SiteOutcome::unchanged(report, Progress::OutOfTime, stored);
         }
         let Config { name_prefix, receiver, events, .. } = config;
         let events = entry.events.as_ref().unwrap_or(events);
-        let mut visit = Visit {
+        let mut site = SiteRun {
             run: self,
             advice: Advice { config, action: *action, entry },
             wanted: events,
-            memory: None,
+            refreshes: stored.content.refreshes.clone().filter(|_| self.lookback.is_some()),
+            stored,
+            progress: Progress::Visited,
             report: SiteReport::new(entry.name.as_str()),
             deadline,
         };
-        visit.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
+        site.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
         let desired = match action {
             Action::Destroy => Vec::new(),
             _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
         };
+        let mut refreshes = None;
         let secrets = KnownSecrets::of_addresses(&entry.name, events.iter().cloned(), keyring);
         match tableau.sign_in(entry, secrets, deadline).await {
             Ok(mut session) => {
                 let result = match action {
-                    Action::Plan => visit.plan(&mut session, desired).await,
-                    Action::Apply | Action::Rotate | Action::Destroy => visit.converge(&mut session, desired).await,
-                    Action::Test => visit.test_all(&mut session).await,
+                    Action::Plan => site.plan(&mut session, desired).await,
+                    Action::Apply | Action::Rotate | Action::Destroy => site.converge(&mut session, desired).await,
+                    Action::Test => site.test_all(&mut session).await,
                 };
-                match (result, refreshes) {
-                    (Ok(()), Some(refreshes)) => visit.read_jobs(&mut session, refreshes).await,
-                    (Ok(()), None) => {}
-                    (Err(error), _) => visit.report.errors.push(visit.advice.on_site(&error)),
+                match result {
+                    Ok(()) => refreshes = site.read_jobs(&mut session).await,
+                    Err(error) => site.report.errors.push(site.advice.on_site(&error)),
                 }
                 if let Err(error) = session.sign_out().await {
                     let error = with_causes(&error);
                     tracing::warn!(error, "the session could not be ended; it ends by itself or at the next sign-in");
                 }
             }
-            Err(error) => visit.report.errors.push(visit.advice.on_site(&error)),
+            Err(error) => site.report.errors.push(site.advice.on_site(&error)),
         }
-        let Visit { report, .. } = visit;
+        let SiteRun { report, progress, stored, refreshes: unread, .. } = site;
         tracing::info!(
             updated = report.updated.len(),
             enabled = report.enabled.len(),
@@ -115,13 +145,13 @@ impl<P: Parameters> Run<'_, P> {
             foreign = report.foreign.len(),
             tests = report.tests.len(),
             errors = report.errors.len(),
-            "looked after the site"
+            "ended the run of the site"
         );
-        report
+        SiteOutcome { report, progress, stored, refreshes: refreshes.or(unread.map(SiteRefreshes::unread)) }
     }
 }
 
-impl<P: Parameters> Visit<'_, P> {
+impl<T: StateTable> SiteRun<'_, T> {
     fn has_time(&self, needed: Duration) -> bool {
         Instant::now() + needed < self.deadline
     }
@@ -147,7 +177,8 @@ impl<P: Parameters> Visit<'_, P> {
     async fn converge(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
         let prefix = &self.run.config.name_prefix;
         let Webhooks { readable: mut observed, odd } = self.list(session).await?;
-        self.look(session, &observed).await;
+        self.progress = Progress::Checked;
+        self.note_outages(session, &observed).await;
         let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
         self.report.unchanged = unchanged;
         self.report.add_foreign(foreign, odd);
@@ -183,53 +214,97 @@ impl<P: Parameters> Visit<'_, P> {
             }
             break;
         }
-        self.look_again(session, &observed);
+        self.note_repaired(session, &observed);
         // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
         // could show. So too where the last test failed, until one succeeds.
-        let SiteReport { site, updated, created, unchanged, enabled, .. } = &self.report;
-        let test_failed = self.run.told.knows(TroubleKind::TestFailed, site);
+        let SiteReport { updated, created, unchanged, enabled, .. } = &self.report;
+        let test_failed = self.stored.content.problems.keys().any(|problem| problem.kind == TroubleKind::TestFailed);
         let new = updated.iter().chain(created).chain(unchanged.iter().filter(|_| test_failed)).take(1);
         let to_test: BTreeSet<_> = enabled.iter().map(|Enabled { name, .. }| name).chain(new).cloned().collect();
         self.test(session, observed, &to_test).await;
         Ok(())
     }
 
-    /// Takes note of which webhooks are silent, before anything is repaired.
-    async fn look(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
-        let Config { name_prefix, receiver, .. } = self.run.config;
-        // What is deleted on purpose is not missed.
-        let Some(refreshes) = self.run.refreshes.as_ref().filter(|_| self.run.action != Action::Destroy) else {
-            return;
-        };
-        let site = &self.advice.entry.name;
-        let heard = heard_events(site, observed, receiver, &self.run.keyring);
-        let owned = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
-        let look = Look { site, wanted: self.wanted, heard: &heard, owned: &owned, ahead: session.ahead() };
-        self.memory = refreshes.look(look, &mut self.report).await;
+    /// Whether refreshes of the site are recovered and explained. Webhooks deleted on purpose are not missed.
+    fn is_recovered(&self) -> bool {
+        self.run.lookback.is_some() && self.run.action != Action::Destroy
     }
 
-    /// Takes note of which webhooks are silent still.
-    fn look_again(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
-        let Config { receiver, .. } = self.run.config;
-        let Some(refreshes) = self.run.refreshes.as_ref().filter(|_| self.run.action != Action::Destroy) else {
-            return;
-        };
-        let site = &self.advice.entry.name;
-        let heard = heard_events(site, observed, receiver, &self.run.keyring);
-        self.memory = refreshes.look_again(self.wanted, &heard, session.ahead(), self.memory.take());
-    }
-
-    /// Reads what jobs tell of refreshes, after everything else.
-    async fn read_jobs(&mut self, session: &mut Session<'_>, refreshes: &Refreshes<'_, P>) {
-        let site = &self.advice.entry.name;
-        if self.run.action == Action::Destroy {
-            refreshes.forget(site);
+    /// Notes which webhooks are down, and stores what is new of it before anything is repaired: afterwards nothing would
+    /// show it any more.
+    async fn note_outages(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
+        if !self.is_recovered() {
             return;
         }
-        let (Some(memory), true) = (self.memory.take(), self.has_time(CHANGE_TIME)) else { return };
-        let deadline = self.deadline;
+        let Self { run, wanted, stored, refreshes, report, advice, .. } = self;
+        let Config { name_prefix, receiver, .. } = run.config;
+        let site = &advice.entry.name;
+        let healthy = healthy_events(site, observed, receiver, run.keyring);
+        let clock = Clock { now: run.now, ahead: session.ahead() };
+        let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
+        let Some(state) = refreshes else {
+            let is_down = |event: &Event| owned.contains(event) && !healthy.contains(event);
+            let events: BTreeSet<_> = refresh_events(wanted).into_iter().filter(is_down).collect();
+            if !events.is_empty() {
+                let reason = "there is no state of this site, so that it is not known since when they were down";
+                let not_recovered =
+                    NotRecovered { job: None, events, from: None, until: Some(run.now), reason: reason.to_owned() };
+                log_given_up(run.log, site.as_str(), [&not_recovered]);
+                report.not_recovered.push(not_recovered);
+            }
+            // Otherwise that is said of all sites.
+            if run.state.run.is_known {
+                report.notes.push("It is new, or its state was lost: its refreshes count from now on.".to_owned());
+            }
+            return;
+        };
+        let outages = state.note_outages(run.state.run.content.checked(site), clock, wanted, &healthy, &owned);
+        if outages.is_empty() {
+            return;
+        }
+        let content = SiteState { refreshes: Some(state.clone()), ..stored.content.clone() };
+        match run.state.checkpoint(site.as_str(), &content, &mut stored.version).await {
+            Ok(()) => stored.content = content,
+            Err(error) => {
+                let not_recovered = NotRecovered {
+                    job: None,
+                    events: outages.iter().map(|outage| outage.event.clone()).collect(),
+                    from: outages.iter().map(|outage| outage.from.0).min(),
+                    until: Some(OffsetDateTime::now_utc()),
+                    reason: format!("it could not be stored that they were down: {}", with_causes(&*error)),
+                };
+                log_given_up(run.log, site.as_str(), [&not_recovered]);
+                report.not_recovered.push(not_recovered);
+            }
+        }
+    }
+
+    /// Notes which webhooks work after the repair.
+    fn note_repaired(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
+        if !self.is_recovered() || self.run.state.error.is_some() {
+            return;
+        }
+        let Config { receiver, .. } = self.run.config;
+        let healthy = healthy_events(&self.advice.entry.name, observed, receiver, self.run.keyring);
+        let started = Clock { now: self.run.now, ahead: session.ahead() };
+        let state = self.refreshes.get_or_insert_with(|| RefreshState::new(started, &healthy));
+        let clock = Clock { now: OffsetDateTime::now_utc(), ..started };
+        state.note_repaired(clock, self.wanted, &healthy);
+    }
+
+    /// Reads the site's jobs, after everything else.
+    async fn read_jobs(&mut self, session: &mut Session<'_>) -> Option<SiteRefreshes> {
+        if self.run.action == Action::Destroy {
+            self.refreshes = None;
+        }
+        if !self.is_recovered() || !self.has_time(CHANGE_TIME) || self.run.state.error.is_some() {
+            return None;
+        }
+        let (state, deadline) = (self.refreshes.clone()?, self.deadline);
+        let times = (self.run.now, self.run.lookback?);
         let has_time = || Instant::now() + CHANGE_TIME < deadline;
-        refreshes.read(session, site, self.wanted, memory, &mut self.report, has_time).await;
+        let report = (&mut self.report, &self.run.jobs);
+        Some(SiteRefreshes::read(session, state, times, self.wanted, report, has_time).await)
     }
 
     /// Carries changes out, as far as there is time. Returns those without a good answer, with what went wrong if they were

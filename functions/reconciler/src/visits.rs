@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
-use shared::{site::SiteEntry, told::Told, trouble::TroubleKind};
+use shared::{
+    site::{BadEntry, SiteEntry},
+    state::RunState,
+};
 use tableau::SITES_AT_ONCE;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::{explained::unusable, reconciler::name_of, report::SiteReport};
+use crate::{config::Config, explained::unusable, report::SiteReport};
 
 /// Which sites are to be visited, and in whose company.
 pub(crate) struct Visits {
@@ -23,18 +25,17 @@ pub(crate) struct Visits {
 }
 
 impl Visits {
-    pub(crate) fn new(mut stored: Vec<(String, SecretString)>) -> Self {
+    pub(crate) fn new(mut entries: Vec<Result<SiteEntry, BadEntry>>, config: &Config) -> Self {
         // Sorted, so that of two entries for one Tableau site it is always the same that counts.
-        stored.sort_by(|(a, _), (b, _)| a.cmp(b));
+        entries.sort_by(|a, b| site_of(a).cmp(site_of(b)));
         let mut visits = Self { by_token: BTreeMap::new(), unusable: Vec::new() };
         let mut declared_by = BTreeMap::new();
-        for (parameter, value) in stored {
-            let entry = match SiteEntry::parse(&parameter, value.expose_secret()) {
+        for entry in entries {
+            let entry = match entry {
                 Ok(entry) => entry,
-                Err(error) => {
-                    visits
-                        .unusable
-                        .push(SiteReport::of_failure(name_of(&parameter), unusable(error.to_string(), String::new())));
+                Err(BadEntry { site, error }) => {
+                    let problem = unusable(error.to_string(), String::new());
+                    visits.unusable.push(SiteReport::of_failure(site, problem));
                     continue;
                 }
             };
@@ -44,10 +45,14 @@ impl Visits {
                     visits.by_token.entry((entry.server.clone(), entry.token_name.clone())).or_default().push(entry);
                 }
                 Entry::Occupied(first) => {
-                    let what =
-                        format!("The entry {parameter} declares the same Tableau site as the entry {}.", first.get());
-                    let trouble = unusable(what, "Delete one of the two.".to_owned());
-                    visits.unusable.push(SiteReport::of_failure(entry.name.as_str(), trouble));
+                    let what = format!(
+                        "The entry {}/{} declares the same Tableau site as the entry {}.",
+                        config.sites_path,
+                        entry.name,
+                        first.get()
+                    );
+                    let problem = unusable(what, "Delete one of the two.".to_owned());
+                    visits.unusable.push(SiteReport::of_failure(entry.name.as_str(), problem));
                 }
             }
         }
@@ -55,11 +60,19 @@ impl Visits {
     }
 }
 
+/// Returns the name of the site that an entry declares.
+pub(crate) fn site_of(entry: &Result<SiteEntry, BadEntry>) -> &str {
+    match entry {
+        Ok(entry) => entry.name.as_str(),
+        Err(bad) => &bad.site,
+    }
+}
+
 /// Puts the sites of each token, and the tokens, into the order of a run: first those to which no run has come for the
 /// longest time, and otherwise any, so that whoever is left out is not always the same.
-pub(crate) fn in_order(mut tokens: Vec<Vec<SiteEntry>>, told: &Told) -> Vec<Vec<SiteEntry>> {
+pub(crate) fn in_order(mut tokens: Vec<Vec<SiteEntry>>, state: &RunState) -> Vec<Vec<SiteEntry>> {
     let place = |entry: &SiteEntry| {
-        let since = told.since(TroubleKind::OutOfTime, entry.name.as_str());
+        let since = state.late(&entry.name);
         (since.is_none(), since, getrandom::u32().unwrap_or_default())
     };
     for sites in &mut tokens {
@@ -110,7 +123,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::json;
-    use shared::{told::Findings, trouble::Trouble};
+    use shared::state::Progress;
     use time::macros::datetime;
 
     use super::*;
@@ -126,23 +139,16 @@ mod tests {
 
     #[test]
     fn whoever_the_last_run_had_no_time_for_comes_first_among_its_token_and_among_all() {
-        let late = Trouble {
-            kind: TroubleKind::OutOfTime,
-            event: None,
-            what: String::new(),
-            remedy: String::new(),
-            detail: None,
-        };
-        let found = Findings {
-            declared: ["a", "b", "c", "d", "e"].into(),
-            visited: ["a", "b", "d"].into(),
-            troubles: vec![("c", &late), ("e", &late)],
-        };
-        let (told, _) = Told::default().after(&found, datetime!(2026-05-21 08:00:00 UTC));
+        let progress = ["a", "b", "c", "d", "e"].into_iter().map(|name| {
+            let progress = if ["c", "e"].contains(&name) { Progress::OutOfTime } else { Progress::Checked };
+            (name.parse().expect("a name"), progress)
+        });
+        let mut state = RunState::default();
+        state.note_progress(&progress.collect(), datetime!(2026-05-21 08:00:00 UTC));
         let mut orders = BTreeSet::new();
         for _ in 0..100 {
             let tokens = [&["a"][..], &["b", "c"], &["d"], &["e"]].map(entries);
-            let order = in_order(tokens.into(), &told);
+            let order = in_order(tokens.into(), &state);
             let names: Vec<_> = order.iter().flatten().map(|entry| entry.name.to_string()).collect();
             let place = |name: &str| names.iter().position(|it| it == name);
             assert!(place("c") < place("b"), "{names:?}");

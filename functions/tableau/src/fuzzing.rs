@@ -50,7 +50,7 @@ fn read_value(answer: &Value) {
         ended_at: OffsetDateTime::UNIX_EPOCH,
     };
     let _ = wire::read_refresh(answer, &sample);
-    for Job { ended, .. } in wire::read_jobs(answer).map(|page| page.rows).unwrap_or_default().into_iter().flatten() {
+    for Job { ended, .. } in wire::read_jobs(answer).map(|page| page.rows).unwrap_or_default() {
         if let Ok(Listed::Ended(job)) = ended {
             let _ = wire::read_refresh(answer, &job);
         }

@@ -374,8 +374,6 @@ pub struct RefreshJobs {
     pub odd: Vec<OddJob>,
     /// How many jobs of other types there were, which were not asked for.
     pub others: usize,
-    /// How many rows of the list have no identifier.
-    pub nameless: usize,
     /// How many rows the list has, each job counted once.
     pub listed: usize,
     /// How many jobs Tableau counts, which can be more than it lists.
@@ -724,7 +722,7 @@ impl Session<'_> {
             };
             let JobPage { rows: page, pagination } = answer.read(&mut self.secrets, wire::read_jobs)?;
             let page_is_empty = page.is_empty();
-            let kept = |row: &Option<Job>| size_of::<Option<Job>>() + row.as_ref().map_or(0, |job| 2 * job.id.len());
+            let kept = |job: &Job| size_of::<Job>() + 2 * job.id.len();
             self.keep(&answer, number, page.iter().map(kept))?;
             rows.extend(page);
             let Some(Pagination { total, .. }) = pagination else { break };
@@ -926,13 +924,9 @@ impl Session<'_> {
 }
 
 /// Sorts the rows of a list of jobs. A page may repeat what was on the one before it.
-fn sorted(rows: Vec<Option<Job>>, counted: usize) -> RefreshJobs {
+fn sorted(rows: Vec<Job>, counted: usize) -> RefreshJobs {
     let (mut jobs, mut seen) = (RefreshJobs { counted, ..RefreshJobs::default() }, HashSet::new());
-    for row in rows {
-        let Some(Job { id, ended }) = row else {
-            jobs.nameless += 1;
-            continue;
-        };
+    for Job { id, ended } in rows {
         if !seen.insert(id.clone()) {
             continue;
         }
@@ -943,7 +937,7 @@ fn sorted(rows: Vec<Option<Job>>, counted: usize) -> RefreshJobs {
             Err(reason) => jobs.odd.push(OddJob { id, reason: reason.to_owned() }),
         }
     }
-    jobs.listed = seen.len() + jobs.nameless;
+    jobs.listed = seen.len();
     jobs
 }
 

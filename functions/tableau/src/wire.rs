@@ -1,6 +1,9 @@
 //! Tableau's JSON: what is written and, in every shape it has been seen in, what is read.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use reqwest::header::HeaderValue;
 use serde_json::{Map, Value, json};
@@ -43,8 +46,7 @@ pub(crate) struct Page {
 /// One page of a list of jobs.
 #[derive(Debug)]
 pub(crate) struct JobPage {
-    /// `None` for each that has no identifier.
-    pub(crate) rows: Vec<Option<Job>>,
+    pub(crate) rows: Vec<Job>,
     pub(crate) pagination: Option<Pagination>,
 }
 
@@ -164,13 +166,18 @@ impl List {
     }
 }
 
-/// Reads a row of a list of jobs; `None` if it has no identifier.
-fn read_job(job: &Value) -> Option<Job> {
+/// Reads a row of a list of jobs.
+fn read_job(job: &Value) -> Job {
     let text = |member: &str| job[member].as_str().filter(|text| !text.is_empty());
     let is_short = |id: &&str| {
         id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
     };
-    let id = text("id").filter(is_short)?;
+    let Some(id) = text("id").filter(is_short) else {
+        // So that it can be told from others, and is named once.
+        let mut hasher = DefaultHasher::new();
+        job.to_string().hash(&mut hasher);
+        return Job { id: format!("unnamed-{:016x}", hasher.finish()), ended: Err("its row has no identifier") };
+    };
     let ended = || {
         // Which was not asked for.
         if text("jobType").is_some_and(|kind| !REFRESHES.contains(&kind)) {
@@ -189,7 +196,7 @@ fn read_job(job: &Value) -> Option<Job> {
         let is_via_bridge = text("jobType").is_some_and(|kind| kind.ends_with("_via_bridge"));
         Ok(Listed::Ended(EndedJob { id: id.to_owned(), outcome, started_at, ended_at, is_via_bridge }))
     };
-    Some(Job { id: id.to_owned(), ended: ended() })
+    Job { id: id.to_owned(), ended: ended() }
 }
 
 fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
@@ -623,14 +630,14 @@ mod tests {
 
     fn ended(change: &Value) -> Result<Result<Listed, Odd>, Unreadable> {
         let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": [listed(change)] } }))?;
-        page.rows.into_iter().flatten().next().map(|job| job.ended).ok_or("none")
+        page.rows.into_iter().next().map(|job| job.ended).ok_or("none")
     }
 
     #[test]
     fn a_list_of_jobs_is_read_in_every_shape_and_nothing_else_is_taken_for_one() {
         let ids = |answer: &Value| {
             let page = read_jobs(answer)?;
-            Ok::<_, Unreadable>(page.rows.into_iter().flatten().map(|job| job.id).collect::<Vec<_>>())
+            Ok::<_, Unreadable>(page.rows.into_iter().map(|job| job.id).collect::<Vec<_>>())
         };
         for answer in [
             json!({ "backgroundJobs": {} }),
@@ -677,8 +684,9 @@ mod tests {
         ] {
             let jobs = [listed(&json!({})), odd.clone(), listed(&json!({ "id": "j3" }))];
             let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": jobs } }))?;
-            let ids: Vec<_> = page.rows.into_iter().map(|row| row.map(|job| job.id)).collect();
-            assert_eq!(ids, [Some("j1".to_owned()), None, Some("j3".to_owned())], "{odd}");
+            let [first, odd_row, last] = &page.rows[..] else { panic!("{odd}") };
+            assert_eq!((&*first.id, &*last.id), ("j1", "j3"), "{odd}");
+            assert!(odd_row.id.starts_with("unnamed-") && odd_row.ended.is_err(), "{odd_row:?}");
         }
         Ok(())
     }

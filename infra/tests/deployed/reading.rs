@@ -119,7 +119,7 @@ async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Resul
     reader.paste(&last.concat(), "").await?.well(&["PendingDeletion"])?;
     let left = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
     let left = office.aws(left).await?;
-    let kept = ["refreshes", "refreshes-lease", "signing-keys", "tableau-ca"];
+    let kept = ["signing-keys", "tableau-ca"];
     assert_eq!(left, json!(kept.map(|parameter| format!("/tableau-fanout/{parameter}"))));
     Ok(())
 }

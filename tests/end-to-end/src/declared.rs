@@ -17,14 +17,22 @@ use reconciler::{
     reconciler::{Failure, Reconciler},
     report::{Report, SiteReport},
     request::{Action, Request},
+    state_table::{Item, StateTable, WriteError},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
+use shared::{
+    alert::AlertMessage,
+    keyring::Keyring,
+    message::EventMessage,
+    site::{BadEntry, SiteEntry},
+};
 use strict_sns::publish::{Delivery, Publish};
 use tableau::Tableau;
 use tableau_simulator::{model::Site, server::Running};
 use tokio::time::Instant;
+
+use crate::aging::age;
 
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
@@ -39,16 +47,10 @@ pub struct Declared {
     pub entries: BTreeMap<String, String>,
     /// The signing keys, as they are stored.
     keyring: Arc<Mutex<Option<SecretString>>>,
+    /// The reconciler's state.
+    pub table: Table,
     /// After how many replaced keyrings SSM takes no more; never if not set.
     pub keyrings_taken: Arc<Mutex<Option<usize>>>,
-    /// Whether SSM takes nothing of what is remembered of refreshes.
-    pub refreshes_are_refused: bool,
-    /// What people were told of, as it is stored.
-    told: Arc<Mutex<Option<String>>>,
-    /// What is remembered of refreshes, as it is stored.
-    refreshes: Arc<Mutex<Option<String>>>,
-    /// The lease of the run that told of refreshes last, with its version.
-    lease: Arc<Mutex<Option<(String, i64)>>>,
     /// The topics for people and for machines.
     pub people: People,
     /// The lines with metrics that the runs wrote.
@@ -130,16 +132,77 @@ impl Topic<EventMessage> for People {
     }
 }
 
+/// A table as DynamoDB has it: a write whose condition does not hold changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    items: Arc<Mutex<BTreeMap<String, Item>>>,
+    /// Why no call succeeds; all do if not set.
+    pub error: Arc<Mutex<Option<String>>>,
+}
+
+impl Table {
+    /// The items by their keys.
+    pub fn items(&self) -> MutexGuard<'_, BTreeMap<String, Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The content of an item, `Value::Null` if there is none.
+    pub fn content(&self, key: &str) -> Value {
+        self.items().get(key).map(|item| item.content.clone()).unwrap_or_default()
+    }
+
+    /// Makes every item older by a time.
+    pub fn age(&self, time: time::Duration) {
+        self.items().values_mut().for_each(|item| age(&mut item.content, time));
+    }
+
+    fn check(&self) -> Result<(), BoxError> {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Changes an item if it still has a version.
+    fn change(&self, key: &str, version: Option<u64>, item: Option<Item>) -> Result<(), WriteError> {
+        self.check().map_err(WriteError::Failed)?;
+        let mut items = self.items();
+        if items.get(key).and_then(|item| item.version) != version {
+            return Err(WriteError::Conflict);
+        }
+        match item {
+            Some(item) => items.insert(key.to_owned(), item),
+            None => items.remove(key),
+        };
+        Ok(())
+    }
+}
+
+impl StateTable for Table {
+    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+        self.check()?;
+        Ok(self.items().values().cloned().collect())
+    }
+
+    async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
+        let next = Some(version.unwrap_or_default() + 1);
+        let item = Item { key: key.to_owned(), version: next, content: content.clone() };
+        self.change(key, version, Some(item))
+    }
+
+    async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
+        if !self.items().contains_key(key) {
+            return self.check().map_err(WriteError::Failed);
+        }
+        self.change(key, version, None)
+    }
+}
+
 impl Default for Declared {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
+            table: Table::default(),
             keyrings_taken: Arc::default(),
-            refreshes_are_refused: false,
-            told: Arc::default(),
-            refreshes: Arc::default(),
-            lease: Arc::default(),
             recover_hours: "0",
             people: People::default(),
             tableau_ca: None,
@@ -151,9 +214,9 @@ impl Default for Declared {
 }
 
 impl Parameters for Declared {
-    async fn site_entries(&self) -> Result<Vec<(String, SecretString)>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
         let entries = self.entries.iter();
-        Ok(entries.map(|(name, value)| (format!("{SITES_PATH}/{name}"), value.as_str().into())).collect())
+        Ok(entries.map(|(name, value)| SiteEntry::read(&format!("{SITES_PATH}/{name}"), value)).collect())
     }
 
     async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
@@ -181,38 +244,6 @@ impl Parameters for Declared {
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
         Ok(self.tableau_ca.clone())
     }
-
-    async fn told(&self) -> Result<Option<String>, BoxError> {
-        Ok(self.stored_told().clone())
-    }
-
-    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
-        *self.stored_told() = Some(told.to_owned());
-        Ok(())
-    }
-
-    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
-        Ok(self.stored_refreshes().clone())
-    }
-
-    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
-        if self.refreshes_are_refused {
-            return Err("SSM is not available".into());
-        }
-        *self.stored_refreshes() = Some(refreshes.to_owned());
-        Ok(())
-    }
-
-    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
-        Ok(self.stored_lease().clone())
-    }
-
-    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
-        let mut stored = self.stored_lease();
-        let version = stored.as_ref().map_or(0, |(_, version)| *version) + 1;
-        *stored = Some((lease.to_owned(), version));
-        Ok(version)
-    }
 }
 
 impl Declared {
@@ -231,21 +262,6 @@ impl Declared {
     /// The lines with metrics that the runs wrote.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What people were told of, as it is stored.
-    pub fn stored_told(&self) -> MutexGuard<'_, Option<String>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is remembered of refreshes, as it is stored.
-    pub fn stored_refreshes(&self) -> MutexGuard<'_, Option<String>> {
-        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The lease of the run that told of refreshes last, as it is stored, with its version.
-    pub fn stored_lease(&self) -> MutexGuard<'_, Option<(String, i64)>> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signing keys, as they are stored.
@@ -295,31 +311,32 @@ impl Declared {
         action: Action,
         sites: Option<Vec<String>>,
     ) -> anyhow::Result<Result<Report, Failure>> {
-        let reconciler = self.reconciler(self.clone(), self.people.clone())?;
+        let reconciler = self.reconciler(self.clone(), self.table.clone(), self.people.clone())?;
         Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
     }
 
-    /// A reconciler with the settings of this declaration, which may keep its parameters elsewhere and tell others.
+    /// A reconciler with the settings of this declaration, which may keep its parameters and state elsewhere, and publish
+    /// elsewhere.
     ///
     /// # Errors
     ///
     /// The harness is wrong.
-    pub fn reconciler<P: Parameters, A: Topic<AlertMessage> + Topic<EventMessage> + Clone>(
+    pub fn reconciler<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage> + Clone>(
         &self,
         parameters: P,
+        table: T,
         people: A,
-    ) -> anyhow::Result<Reconciler<P, A>> {
+    ) -> anyhow::Result<Reconciler<P, T, A>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
                 "RECEIVER_URL" => RECEIVER_URL,
                 "SITES_PATH" => SITES_PATH,
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
-                "STATE_PARAMETER" => "/tableau-fanout/state",
+                "STATE_TABLE" => "tableau-fanout-state",
                 "TABLEAU_CA_PARAMETER" => "/tableau-fanout/tableau-ca",
                 "NAME_PREFIX" => "fan",
                 "EVENTS" => self.events,
                 "ALERT_EVENTS" => self.alert_events,
-                "REFRESHES_PARAMETER" => "/tableau-fanout/refreshes",
                 "EVENTS_TOPIC_ARN" => "arn:aws:sns:us-east-1:000000000000:fan-events",
                 "RECOVER_HOURS" => self.recover_hours,
                 _ => return None,
@@ -330,7 +347,7 @@ impl Declared {
         let log = MetricLog::new("tableau-fanout-reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        Ok(Reconciler::new(config, parameters, Some(people.clone()), Some(people), Tableau::new()?, log))
+        Ok(Reconciler::new(config, parameters, table, Some(people.clone()), people, Tableau::new()?, log))
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

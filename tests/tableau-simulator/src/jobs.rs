@@ -173,7 +173,10 @@ fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value 
         item["endedAt"] = json!(written(job.ended_at, clock));
     }
     if oddities.row.is_some() {
-        item.as_object_mut().map(|item| item.remove("id"));
+        // Without the times either, which tests move into the past.
+        for member in ["id", "createdAt", "startedAt", "endedAt"] {
+            item.as_object_mut().map(|item| item.remove(member));
+        }
     }
     item
 }

@@ -3,17 +3,13 @@
 use std::time::Duration as StdDuration;
 
 use anyhow::Context;
-use end_to_end::{aging::aged, declared::site, local_stack::LocalStack};
-use infra::{
-    aws::has_code,
-    stack::{Stack, read_parameter},
-    workspace::Workspace,
-};
+use end_to_end::{aging::age, declared::site, local_stack::LocalStack};
+use infra::{aws::has_code, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
     keyring::{KEY_BYTES, Keyring},
-    remembered::SETTLED,
+    recovery::SETTLED,
 };
 use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime};
@@ -299,11 +295,15 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
     let failed = stack.cloud.subscribe_queue(&stack.stack, "failed", &json!({ "action": ["refresh-failed"] })).await?;
     let alerts = stack.stack.output("AlertsTopicArn")?;
     let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({})).await?;
-    // What that run remembers is older now: jobs have ended since that the next run may already publish.
-    let parameter = stack.stack.parameter("refreshes");
-    let stored = read_parameter(&stack.cloud.aws, &parameter).await?.context("nothing is remembered")?;
-    let older = aged(stored.expose_secret(), Duration::minutes(2))?;
-    stack.cloud.aws.run(&["ssm", "put-parameter", "--overwrite", "--name", &parameter, "--value", &older]).await?;
+    // That run is a while ago now: jobs have ended since whose events the next run may already recover.
+    let table = stack.stack.output("StateTableName")?;
+    let stored = stack.cloud.aws.json(&["dynamodb", "scan", "--table-name", table]).await?;
+    for item in stored["Items"].as_array().context("no items")? {
+        let mut older = item.clone();
+        age(&mut older, Duration::minutes(10));
+        let put = ["dynamodb", "put-item", "--table-name", table, "--item", &older.to_string()];
+        stack.cloud.aws.run(&put).await?;
+    }
     let ended_at = OffsetDateTime::now_utc() - SETTLED - Duration::minutes(1);
     site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].disable(None);

@@ -1,5 +1,7 @@
 //! What the reconciler can be asked for besides putting things right.
 
+use std::sync::PoisonError;
+
 use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::{
@@ -14,14 +16,13 @@ use reconciler::{
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::{keyring::Keyring, remembered::Lease};
+use shared::keyring::Keyring;
 use tableau_simulator::{
     model::{Oddities, Webhook},
     server::{Running, Simulator},
 };
-use time::{Duration, OffsetDateTime};
 
-use crate::refreshes::pass;
+use crate::refreshes::failed;
 
 /// A Tableau server with two sites, in whose place one destination answers.
 struct Sites {
@@ -228,6 +229,16 @@ async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Sets how many more events SNS takes.
+fn take_events(declared: &Declared, count: Option<usize>) {
+    *declared.people.events_taken.lock().unwrap_or_else(PoisonError::into_inner) = count;
+}
+
+/// Sets why no call to the table succeeds.
+fn fail_table(declared: &Declared, error: Option<&str>) {
+    *declared.table.error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(str::to_owned);
+}
+
 #[tokio::test]
 async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_alerts_all_the_same() -> anyhow::Result<()>
 {
@@ -261,11 +272,13 @@ async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> 
     sites.declared.people.are_unreachable = true;
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Alerts(_))));
     sites.declared.people.are_unreachable = false;
-    sites.declared.refreshes_are_refused = true;
-    // What is remembered changes with each run.
-    pass(&sites.tableau, &sites.declared, &[], Duration::minutes(15))?;
+    site(&sites.tableau, "marketing", |site| site.jobs.push(failed("j1")))?;
+    take_events(&sites.declared, Some(0));
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Refreshes(_))));
-    sites.declared.refreshes_are_refused = false;
+    take_events(&sites.declared, None);
+    fail_table(&sites.declared, Some("ThrottlingException"));
+    assert!(matches!(sites.declared.apply().await?, Err(Failure::State(_))));
+    fail_table(&sites.declared, None);
     sites.run(Action::Destroy).await?;
     for line in sites.declared.log() {
         let line: Value = serde_json::from_str(&line)?;
@@ -277,6 +290,7 @@ async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> 
             "every site is as declared",
             "every site is as declared, but alerts could not be sent",
             "every site is as declared, but missed refreshes could not all be published",
+            "every site is as declared, but the state could not be read or stored",
             "every site is without any webhook of ours",
         ]
     );
@@ -288,11 +302,14 @@ async fn destroy_and_what_changes_nothing_promise_nothing_of_later_runs() -> any
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.recover_hours = "24";
     sites.run(Action::Apply).await?;
-    for stored in [None, Some("{".to_owned())] {
-        sites.declared.stored_refreshes().clone_from(&stored);
-        *sites.declared.stored_lease() = None;
+    for is_lost in [true, false] {
+        if is_lost {
+            sites.declared.table.items().clear();
+        } else {
+            sites.declared.table.items().values_mut().for_each(|item| item.content = json!({}));
+        }
         let destroyed = sites.run(Action::Destroy).await?.text;
-        assert!(!destroyed.contains("failures") && !destroyed.contains("recover"), "{stored:?} {destroyed}");
+        assert!(!destroyed.contains("failures") && !destroyed.contains("recover"), "{is_lost} {destroyed}");
         sites.run(Action::Apply).await?;
     }
     for action in [Action::Destroy, Action::Plan, Action::Test] {
@@ -307,20 +324,10 @@ async fn destroy_and_what_changes_nothing_promise_nothing_of_later_runs() -> any
         let text = sites.declared.run(action, None).await?.err().context("it succeeded")?.to_string();
         assert!(!text.contains("next run"), "{action:?} {text}");
     }
-    sites.declared.refreshes_are_refused = true;
+    fail_table(&sites.declared, Some("ThrottlingException"));
     site(&sites.tableau, "finance", |site| site.oddities = Oddities::default())?;
-    let finance = Some(vec!["finance".to_owned()]);
-    let text = sites.declared.run(Action::Destroy, finance.clone()).await??.text;
-    let kept = "What is remembered of refreshes was not deleted: the state could not be stored: SSM is not available.";
-    assert!(text.contains(kept), "{text}");
-    sites.declared.refreshes_are_refused = false;
-    // Another run is at work.
-    *sites.declared.stored_lease() = None;
-    let lease = Lease::until(OffsetDateTime::now_utc() + Duration::minutes(10)).to_stored();
-    *sites.declared.stored_lease() = Some((lease, 77));
-    let text = sites.declared.run(Action::Destroy, finance).await??.text;
-    let kept = "What is remembered of refreshes was not deleted: another run uses it, or was cut off a moment ago.";
-    assert!(text.contains(kept), "{text}");
+    let text = sites.declared.run(Action::Destroy, Some(vec!["finance".to_owned()])).await??.text;
+    assert!(text.contains("The state was not deleted: ThrottlingException."), "{text}");
     Ok(())
 }
 

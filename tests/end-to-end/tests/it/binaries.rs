@@ -32,15 +32,18 @@ use tempfile::TempDir;
 use tls::{Authority, Proxy};
 use tokio::time::{sleep, timeout};
 
+/// The table with the reconciler's state.
+pub(crate) const TABLE: &str = "tableau-fanout-state";
+
 /// What every scheduled run is asked for.
-fn apply() -> Value {
+pub(crate) fn apply() -> Value {
     json!({ "action": "apply" })
 }
 
 /// A cloud without a stack, a Tableau server, and something that answers in the receiver's place.
-struct World {
-    cloud: Cloud,
-    tableau: Running,
+pub(crate) struct World {
+    pub(crate) cloud: Cloud,
+    pub(crate) tableau: Running,
     http: Client,
     tools: PythonTools,
     binary: PathBuf,
@@ -50,7 +53,7 @@ struct World {
 }
 
 impl World {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let (tools, folder) = (PythonTools::for_local_stack(&workspace)?, test_folder(&workspace)?);
         functions::build(&workspace).await?;
@@ -59,21 +62,37 @@ impl World {
         let (_server, cloud) = Cloud::start(&tools, &http, folder.path(), &[]).await?;
         let _destination = Destination::answering(StatusCode::OK).await?;
         let tableau = Simulator::start(Some(_destination.address.clone())).await?;
-        Ok(Self { cloud, tableau, http, tools, binary, _destination, _server, folder })
+        let table = json!({ "TableName": TABLE, "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }],
+            "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }] });
+        let world = Self { cloud, tableau, http, tools, binary, _destination, _server, folder };
+        world.dynamodb("CreateTable", &table).await?;
+        Ok(world)
+    }
+
+    /// Calls DynamoDB.
+    pub(crate) async fn dynamodb(&self, operation: &str, request: &Value) -> anyhow::Result<Value> {
+        let call =
+            self.http.post(&self.cloud.endpoint).header("x-amz-target", format!("DynamoDB_20120810.{operation}"));
+        let call = call.header("content-type", "application/x-amz-json-1.0").body(request.to_string());
+        Ok(call.send().await?.error_for_status()?.json().await?)
     }
 
     /// Starts the reconciler with more variables.
-    async fn reconciler(&self, more: &[(&str, &str)]) -> anyhow::Result<Environment> {
-        let variables = [
+    pub(crate) async fn reconciler(&self, more: &[(&str, &str)]) -> anyhow::Result<Environment> {
+        let usual = [
             ("AWS_ENDPOINT_URL", self.cloud.endpoint.as_str()),
             ("RECEIVER_URL", RECEIVER_URL),
             ("SITES_PATH", "/tableau-fanout/sites"),
             ("SIGNING_KEYS_PARAMETER", "/tableau-fanout/signing-keys"),
-            ("STATE_PARAMETER", "/tableau-fanout/state"),
+            ("STATE_TABLE", TABLE),
+            ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:tableau-fanout-events"),
+            ("RECOVER_HOURS", "0"),
             ("TABLEAU_CA_PARAMETER", "/tableau-fanout/tableau-ca"),
             ("NAME_PREFIX", "tableau-fanout"),
         ];
-        let (variables, log) = ([&variables, more].concat(), self.folder.path().join("reconciler.log"));
+        // What is said last holds.
+        let (variables, log) = ([&usual, more].concat(), self.folder.path().join("reconciler.log"));
         Environment::start(&self.tools, &self.binary, &variables, &log, USUAL_TIME).await
     }
 
@@ -88,7 +107,7 @@ impl World {
     }
 
     /// Makes a site on Tableau, and declares it at a server's address.
-    async fn declare(&self, name: &str, server: &str, events: &[&str]) -> anyhow::Result<()> {
+    pub(crate) async fn declare(&self, name: &str, server: &str, events: &[&str]) -> anyhow::Result<()> {
         let secret = secret_of(name);
         self.tableau.simulator.world().add_site(name, name, &secret);
         let entry = json!({ "server": server, "site": name, "token_name": name, "token_secret": secret,

@@ -169,12 +169,10 @@ async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_i
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let declared = well(&tableau).await?;
-    let stored = [declared.stored_told().clone(), declared.stored_refreshes().clone()];
-    let lease = declared.stored_lease().clone();
+    let stored = declared.table.items().clone();
     let (mut tried, mut hidden, mut shown) = (0, 0, BTreeMap::<String, Vec<String>>::new());
     for place in PLACES {
-        [*declared.stored_told(), *declared.stored_refreshes()] = stored.clone();
-        (*declared.stored_lease()).clone_from(&lease);
+        (*declared.table.items()).clone_from(&stored);
         quote(&tableau, place)?;
         log.take();
         declared.people.take();
@@ -183,13 +181,9 @@ async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_i
         let (alerts, events) = (declared.people.take(), declared.people.events());
         let is_explained = events.iter().any(|event| event.body.contains("j1"));
         assert!(is_explained || place != EchoPlace::Notes);
-        let sent = Seen::new(&format!(
-            "{alerts:?} {events:?} {:?} {:?}",
-            *declared.stored_told(),
-            *declared.stored_refreshes()
-        ));
+        let sent = Seen::new(&format!("{alerts:?} {events:?} {:?}", declared.table.items()));
         let (log, texts) = (log.take(), Seen::new(&format!("{}\n{}", report.text, declared.log().join("\n"))));
-        assert!(log.contains("looked after the site"), "{place:?}");
+        assert!(log.contains("ended the run of the site"), "{place:?}");
         for ((name, secret, spelling), report) in sites().zip(&report.sites) {
             let of_site = |line: &&str| line.contains(&format!("site={name}}}"));
             let lines: Vec<_> = log.lines().filter(of_site).collect();

@@ -127,7 +127,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
     }
     declared.apply().await??;
     declared.people.take();
-    declared.stored_told().take();
+    declared.table.items().clear();
     break_them(&tableau, &old, &mut declared, &untrusted)?;
 
     let sites: Vec<_> = declared.entries.keys().cloned().chain(["nowhere".to_owned()]).collect();
@@ -158,7 +158,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
         // And what Lambda is told.
         format!("{text} {debugged} {:?}", Diagnostic::from(failure)),
         format!("{told:?}"),
-        format!("{:?}", declared.stored_told()),
+        format!("{:?}", declared.table.items()),
         declared.log().join("\n"),
         log.text(),
     ];
@@ -180,7 +180,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
         }
     }
     // The search can fail: what is no secret is found.
-    assert!(everything[4].contains("looked after the site") && everything[4].contains("DEBUG"));
+    assert!(everything[4].contains("ended the run of the site") && everything[4].contains("DEBUG"));
     serving.abort();
     Ok(())
 }

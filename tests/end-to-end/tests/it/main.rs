@@ -7,6 +7,7 @@ mod echoes;
 mod environment;
 mod errors;
 mod histories;
+mod killed;
 mod odd_jobs;
 mod peers;
 mod people;

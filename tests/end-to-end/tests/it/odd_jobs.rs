@@ -109,7 +109,7 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
     let only = || JobOddities { only: Some(ODD.to_owned()), ..JobOddities::default() };
     let row = |row| JobOddities { row: Some(row), ..only() };
     let detail = |detail| JobOddities { detail: Some(detail), ..only() };
-    let unlisted = "rows without an id in Tableau's list of jobs: 1";
+    let unlisted = "its row has no identifier";
     let cases = [
         (row(OddRow::WithoutId), unlisted),
         (row(OddRow::Null), unlisted),
@@ -193,7 +193,7 @@ async fn an_odd_row_is_named_though_sns_stops_the_run_half_way() -> anyhow::Resu
     for line in given_up(&sites.declared.log())? {
         named.push(line["reason"].clone());
     }
-    assert_eq!(named, ["rows without an id in Tableau's list of jobs: 1"]);
+    assert_eq!(named, ["its row has no identifier"]);
     assert_eq!(sites.published(), both(&["j1", "j2"]));
     Ok(())
 }

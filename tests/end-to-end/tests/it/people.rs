@@ -39,6 +39,11 @@ impl Sites {
         Ok(self.declared.people.take_subjects())
     }
 
+    /// Replaces the stored state by that of others.
+    fn know_problems_of(&self, others: &Self) {
+        *self.declared.table.items() = others.declared.table.items().clone();
+    }
+
     fn disable(&self, name: &str) -> anyhow::Result<()> {
         site(&self.tableau, name, |site| {
             site.webhooks[0].is_enabled = false;
@@ -106,11 +111,11 @@ async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> 
     let mut working = Sites::start(StatusCode::OK).await?;
     working.declared.apply().await??;
     let before = tests(&working)?;
-    *working.declared.stored_told() = failing.declared.stored_told().clone();
+    working.know_problems_of(&failing);
     assert_eq!(working.told(Action::Apply).await?, ["Tableau finance, marketing: solved: webhook test failed"]);
     assert_eq!(tests(&working)?, before + 1);
     // A visit that does not get as far solves nothing.
-    *working.declared.stored_told() = failing.declared.stored_told().clone();
+    working.know_problems_of(&failing);
     for name in ["finance", "marketing"] {
         working.declared.set(name, "token_secret", json!("wrong"))?;
     }
@@ -143,7 +148,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
     let Err(failure @ Failure::Alerts(_)) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
     let text = failure.to_string();
     let last = text.lines().last().context("no text")?;
-    assert_eq!(last, "People could not be told: SNS is not available. The next run tells them.");
+    assert_eq!(last, "Alerts could not be sent: SNS is not available. The next run sends them.");
     let line: Value = serde_json::from_str(sites.declared.log().last().context("no line")?)?;
     assert_eq!((line["Succeeded"].as_f64(), line["AlertsFailed"].as_f64()), (Some(0.0), Some(1.0)), "{line}");
     sites.declared.set("finance", "token_secret", json!("wrong"))?;
@@ -169,22 +174,24 @@ async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> a
     let text = failure.to_string();
     let last = text.lines().last().context("no text")?;
     let reason = "the message is refused for good: InvalidParameterException: Invalid parameter: Message";
-    assert_eq!(last, format!("People could not be told: {reason}. They are told no more."));
+    assert_eq!(last, format!("Alerts could not be sent: {reason}. They are not sent again."));
     assert_eq!(sites.declared.people.take_subjects(), ["Tableau finance: token refused"]);
     for _ in 0..2 {
         assert_eq!(sites.told(Action::Apply).await?, NOTHING);
     }
     let Err(failure) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
-    assert!(!failure.to_string().contains("People could not be told"), "{failure}");
+    assert!(!failure.to_string().contains("Alerts could not be sent"), "{failure}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_lost_or_unreadable_memory_means_that_people_are_told_again() -> anyhow::Result<()> {
+async fn lost_or_unreadable_state_means_that_people_are_alerted_again() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.set("marketing", "server", json!("http://127.0.0.1:1"))?;
-    for stored in [None, Some("{}"), Some("half a")] {
-        *sites.declared.stored_told() = stored.map(str::to_owned);
+    for content in [json!({}), json!({ "format": 1, "problems": 1 }), json!(null)] {
+        for item in sites.declared.table.items().values_mut() {
+            item.content = content.clone();
+        }
         assert_eq!(sites.told(Action::Apply).await?, ["Tableau marketing: server not reachable"]);
         assert_eq!(sites.told(Action::Apply).await?, NOTHING);
     }

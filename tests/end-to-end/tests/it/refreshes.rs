@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use axum::http::StatusCode;
 use end_to_end::{
-    aging::aged,
-    declared::{Declared, site},
+    declared::{Declared, Table, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, report::SiteReport, request::Action};
-use serde_json::Value;
-use shared::{message::EventMessage, remembered::SETTLED};
+use reconciler::{reconciler::Failure, report::SiteReport, request::Action, state_table::Item};
+use serde_json::{Value, json};
+use shared::{
+    message::EventMessage,
+    site::SiteEntry,
+    state::{Timestamp, TokenHold, to_item, token_key},
+    trouble::TroubleKind,
+};
 use tableau_simulator::{
     model::{Job, JobOddities, RefreshKind, RefreshOutcome},
     server::{Running, Simulator},
@@ -29,16 +33,7 @@ struct Refreshes {
 
 /// Lets time pass: everything that is stored, and every job, is so much older.
 pub(super) fn pass(tableau: &Running, declared: &Declared, sites: &[&str], time: Duration) -> anyhow::Result<()> {
-    if let Some(stored) = &mut *declared.stored_refreshes()
-        && let Ok(older) = aged(stored, time)
-    {
-        *stored = older;
-    }
-    if let Some((lease, _)) = &mut *declared.stored_lease()
-        && let Ok(older) = aged(lease, time)
-    {
-        *lease = older;
-    }
+    declared.table.age(time);
     for name in sites {
         site(tableau, name, |site| {
             for job in &mut site.jobs {
@@ -214,11 +209,9 @@ async fn an_unchanged_run_costs_one_call_more_and_none_where_it_is_switched_off(
     assert_eq!(refreshes.calls()?, with);
     refreshes.declared.recover_hours = "0";
     refreshes.pass(15)?;
-    let (stored, lease) = (refreshes.declared.stored_refreshes().clone(), refreshes.declared.stored_lease().clone());
     refreshes.apply().await?;
     assert_eq!(refreshes.calls()?, without);
-    let after = (refreshes.declared.stored_refreshes().clone(), refreshes.declared.stored_lease().clone());
-    assert_eq!(after, (stored, lease));
+    assert_eq!(refreshes.declared.table.content("site#marketing"), json!({ "format": 1 }));
     // Nor where nobody wants to hear of refreshes, or asks only what would be done.
     refreshes.declared.recover_hours = "24";
     refreshes.declared.run(Action::Plan, None).await??;
@@ -234,15 +227,18 @@ async fn a_failure_whose_webhook_works_is_explained_in_the_thread_of_its_alert_a
 {
     let refreshes = Refreshes::start().await?;
     refreshes.fail("j1")?;
-    // What is young is left to the next run.
-    let report = refreshes.apply().await?;
-    assert_eq!(report.explained, []);
-    refreshes.pass(15)?;
     refreshes.declared.people.take();
+    // A moment later.
     let report = refreshes.apply().await?;
     assert_eq!((report.recovered.len(), report.explained.len()), (0, 1));
     assert_eq!(refreshes.calls()?.iter().filter(|call| call.contains("/jobs")).count(), 2);
     let alerts = refreshes.declared.people.take();
+    for _ in 0..6 {
+        refreshes.pass(15)?;
+        let report = refreshes.apply().await?;
+        assert_eq!((report.recovered.len(), report.explained.len()), (0, 0));
+        assert_eq!(refreshes.calls()?.iter().filter(|call| call.contains("/jobs")).count(), 1);
+    }
     let texts: Value = serde_json::from_str(&alerts.first().context("no alert")?.body)?;
     let card: Value = serde_json::from_str(texts["https"].as_str().context("no card")?)?;
     assert!(card["content"]["description"].as_str().is_some_and(|text| text.contains("Login failed")), "{card:#}");
@@ -309,7 +305,7 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
     for offset in [-7200, -90, -20, 20, 90, 7200] {
         let refreshes = Refreshes::start().await?;
         // From its first run on the server's clock was as it is.
-        *refreshes.declared.stored_refreshes() = None;
+        refreshes.declared.table.items().clear();
         refreshes.odd(JobOddities { clock_offset_seconds: offset, ..JobOddities::default() })?;
         refreshes.apply().await?;
         refreshes.pass(15)?;
@@ -357,8 +353,11 @@ async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Resul
     assert_eq!(counts, [(200, 200, 250), (200, 200, 50), (50, 50, 0), (0, 0, 0)]);
     let told: BTreeSet<_> = refreshes.told().into_iter().collect();
     assert_eq!(told.len(), 2 * JOBS);
-    let stored = refreshes.declared.stored_refreshes().clone().context("nothing is stored")?;
-    assert!(stored.len() < 1000, "{stored}");
+    // The identifiers of an hour, which leave with it.
+    refreshes.pass(60)?;
+    refreshes.apply().await?;
+    let stored = refreshes.declared.table.content("site#marketing").to_string();
+    assert!(stored.len() < 500, "{stored}");
     Ok(())
 }
 
@@ -374,8 +373,7 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
     }
     let Err(failure @ Failure::Refreshes(_)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
     let text = failure.to_string();
-    assert!(text.contains("not recovered: job j1: SNS may not have taken its RefreshFailureExplained"), "{text}");
-    assert!(text.contains("1 refresh is left to the next run"), "{text}");
+    assert!(text.contains("2 refreshes are left to the next run") && !text.contains("not recovered"), "{text}");
     if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
         *taken = None;
     }
@@ -383,35 +381,87 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
     refreshes.apply().await?;
     let told = [
         "RefreshFailureExplained luid-of-j0",
+        "RefreshFailureExplained luid-of-j1",
         "RefreshFailureExplained luid-of-j2",
         "WorkbookRefreshFailed luid-of-j0",
+        "WorkbookRefreshFailed luid-of-j1",
+        // Again, and with the same identifier.
         "WorkbookRefreshFailed luid-of-j1",
         "WorkbookRefreshFailed luid-of-j2",
     ];
     assert_eq!(refreshes.told(), told);
+    let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
+    assert_eq!(ids.len(), told.len() - 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_remembered_can_be_lost_or_unreadable_and_the_report_says_so() -> anyhow::Result<()> {
-    for (stored, said) in [
-        (None, "Nothing is remembered of refreshes, since this is the first run or it was lost"),
-        (Some("{}"), "What is remembered of refreshes cannot be read"),
+async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow::Result<()> {
+    let lost: fn(&Table) = |table| table.items().clear();
+    let changed: fn(&Table) = |table| {
+        if let Some(item) = table.items().get_mut("site#marketing") {
+            item.content = json!({ "format": 1, "problems": "none" });
+        }
+    };
+    for (change, said) in [
+        (lost, "There is no state yet, since this is the first run or it was lost"),
+        (changed, "the state of marketing is of another format, or was changed by hand"),
     ] {
         let refreshes = Refreshes::start().await?;
         refreshes.disable()?;
         refreshes.fail("j1")?;
         refreshes.pass(10)?;
-        *refreshes.declared.stored_refreshes() = stored.map(str::to_owned);
-        let report = refreshes.declared.apply().await??;
+        change(&refreshes.declared.table);
+        let report = match refreshes.declared.apply().await? {
+            Ok(report) | Err(Failure::State(report)) => report,
+            Err(failure) => anyhow::bail!("{failure}"),
+        };
         assert!(report.text.contains(said), "{}", report.text);
-        // That it was silent is seen, but not since when.
-        assert!(report.sites[0].not_recovered[0].to_string().contains("nothing is remembered of this site"));
+        assert_eq!(report.sites[0].enabled.len(), 1);
+        // That it was down is seen, but not since when.
+        let not_recovered = report.sites[0].not_recovered[0].to_string();
+        assert!(not_recovered.contains("there is no state of this site"), "{not_recovered}");
         refreshes.fail("j2")?;
         refreshes.pass(15)?;
-        refreshes.apply().await?;
+        refreshes.declared.apply().await??;
         assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j2"]);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with_a_reason_of_its_own()
+-> anyhow::Result<()> {
+    let mut refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    refreshes.fail("j1")?;
+    refreshes.pass(10)?;
+    refreshes.declared.people.take();
+    let secret = refreshes.declared.entries[SITE].clone();
+    for _ in 0..2 {
+        if let Ok(mut error) = refreshes.declared.table.error.lock() {
+            *error = Some("ThrottlingException: Rate exceeded".to_owned());
+        }
+        let Err(Failure::State(report)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
+        assert!(
+            report.text.contains("The state cannot be read: ThrottlingException: Rate exceeded."),
+            "{}",
+            report.text
+        );
+        assert_eq!(report.sites[0].explained, []);
+    }
+    let healthy = site(&refreshes.tableau, SITE, |site| site.webhooks.iter().all(|webhook| webhook.is_enabled))?;
+    assert!(healthy && refreshes.told().is_empty());
+    // What is known from before is not forgotten.
+    refreshes.declared.set(SITE, "token_secret", json!("wrong"))?;
+    assert!(matches!(refreshes.declared.apply().await?, Err(Failure::Sites(_))));
+    assert_eq!(refreshes.declared.people.take_subjects(), [""; 0]);
+    refreshes.declared.entries.insert(SITE.to_owned(), secret);
+    if let Ok(mut error) = refreshes.declared.table.error.lock() {
+        *error = None;
+    }
+    refreshes.declared.apply().await??;
+    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
     Ok(())
 }
 
@@ -440,21 +490,27 @@ async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow:
 }
 
 #[tokio::test]
-async fn while_another_run_may_still_tell_a_run_tells_of_nothing_and_names_what_it_repairs() -> anyhow::Result<()> {
+async fn a_site_whose_token_another_run_uses_is_left_to_it_until_that_run_must_have_ended() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
+    let tokens = refreshes.declared.table.items().keys().filter(|key| key.starts_with("token#")).count();
+    assert_eq!(tokens, 0, "a run releases its tokens");
     // A run that was cut off right after it had begun.
-    let now = OffsetDateTime::now_utc();
-    let lease = shared::remembered::Lease::until(now + Duration::minutes(6)).to_stored();
-    *refreshes.declared.stored_lease() = Some((lease, 7));
+    let until = OffsetDateTime::now_utc() + Duration::minutes(6);
+    let hold = TokenHold { holder: "another".to_owned(), until: Timestamp(until.truncate_to_second()) };
+    let key = token_key(&SiteEntry::parse(SITE, &refreshes.declared.entries[SITE])?);
+    let item = Item { key: key.clone(), version: Some(1), content: to_item(&hold) };
+    refreshes.declared.table.items().insert(key, item);
     refreshes.disable()?;
     refreshes.fail("j1")?;
-    let report = refreshes.declared.apply().await??;
-    assert!(report.text.contains("Another run tells of refreshes"), "{}", report.text);
-    assert_eq!(report.sites[0].enabled.len(), 1);
-    assert!(report.sites[0].not_recovered[0].to_string().starts_with("not recovered: WorkbookRefreshFailed from "));
-    // When that lease is over the failure is explained, if not recovered any more.
-    refreshes.pass(SETTLED.whole_minutes() + 2)?;
-    refreshes.apply().await?;
-    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
+    let report = refreshes.apply().await?;
+    assert!(report.notes[0].starts_with("Another run uses the token \"fanout\", until 2"), "{report:?}");
+    assert_eq!((refreshes.calls()?.len(), report.enabled.len(), report.errors.len()), (0, 0, 0));
+    let Err(Failure::Sites(report)) = refreshes.declared.run(Action::Rotate, None).await? else {
+        anyhow::bail!("a rotation that moved nothing succeeded")
+    };
+    assert_eq!(report.sites[0].errors[0].kind, TroubleKind::TokenInUse);
+    refreshes.pass(7)?;
+    let report = refreshes.apply().await?;
+    assert_eq!((report.updated.len(), report.recovered.len(), report.explained.len()), (2, 1, 1));
     Ok(())
 }

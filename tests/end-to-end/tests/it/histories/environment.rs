@@ -36,13 +36,13 @@ use super::{
 pub(super) struct Environment {
     pub(super) tableau: Arc<Running>,
     pub(super) recorder: Recorder,
-    reconciler: Reconciler<Recorder, Recorder>,
+    reconciler: Reconciler<Recorder, Recorder, Recorder>,
 }
 
 impl Environment {
     pub(super) fn new(tableau: Arc<Running>, declared: Declared) -> anyhow::Result<Self> {
         let recorder = Recorder::default();
-        let reconciler = declared.reconciler(recorder.clone(), recorder.clone())?;
+        let reconciler = declared.reconciler(recorder.clone(), recorder.clone(), recorder.clone())?;
         *recorder.declared() = declared;
         Ok(Self { tableau, recorder, reconciler })
     }

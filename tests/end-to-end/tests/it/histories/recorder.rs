@@ -4,9 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::topic::Topic;
 use end_to_end::declared::Declared;
-use reconciler::{BoxError, parameters::Parameters};
-use secrecy::SecretString;
-use shared::{alert::AlertMessage, keyring::Keyring, message::EventMessage};
+use reconciler::{
+    BoxError,
+    parameters::Parameters,
+    state_table::{Item, StateTable, WriteError},
+};
+use serde_json::Value;
+use shared::{
+    alert::AlertMessage,
+    keyring::Keyring,
+    message::EventMessage,
+    site::{BadEntry, SiteEntry},
+};
 use tokio::task::yield_now;
 
 /// Replaces the minute that receivers need to learn a new key. Longer than another run takes from reading keys to storing
@@ -44,7 +53,7 @@ impl Recorder {
 }
 
 impl Parameters for Recorder {
-    async fn site_entries(&self) -> Result<Vec<(String, SecretString)>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
         self.record("read entries", self.current().site_entries()).await
     }
 
@@ -72,29 +81,25 @@ impl Parameters for Recorder {
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
         self.record("read CA certificates", self.current().tableau_ca()).await
     }
+}
 
-    async fn told(&self) -> Result<Option<String>, BoxError> {
-        self.record("read alert state", self.current().told()).await
+impl StateTable for Recorder {
+    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+        self.record("read state", self.current().table.read()).await
     }
 
-    async fn store_told(&self, told: &str) -> Result<(), BoxError> {
-        self.record("store alert state", self.current().store_told(told)).await
+    async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
+        let name = match key.split('#').next() {
+            Some("site") => "store site",
+            Some("token") => "hold token",
+            _ => "store run",
+        };
+        self.record(name, self.current().table.write(key, content, version)).await
     }
 
-    async fn refreshes(&self) -> Result<Option<String>, BoxError> {
-        self.record("read refreshes", self.current().refreshes()).await
-    }
-
-    async fn store_refreshes(&self, refreshes: &str) -> Result<(), BoxError> {
-        self.record("store refreshes", self.current().store_refreshes(refreshes)).await
-    }
-
-    async fn refreshes_lease(&self) -> Result<Option<(String, i64)>, BoxError> {
-        self.record("read lease", self.current().refreshes_lease()).await
-    }
-
-    async fn store_refreshes_lease(&self, lease: &str) -> Result<i64, BoxError> {
-        self.record("store lease", self.current().store_refreshes_lease(lease)).await
+    async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
+        let name = if key.starts_with("token#") { "release token" } else { "delete site" };
+        self.record(name, self.current().table.delete(key, version)).await
     }
 }
 

@@ -80,8 +80,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         // A run first reads and stores parameters, then works on the sites, and then publishes.
         let done = prop_oneof![1 => 0_usize..12, 4 => 12_usize..45];
         let any = (done, 0_usize..5).prop_map(|(done, polls)| Crash { of: None, done, polls });
-        let of =
-            select(&["publish event", "store refreshes", "store lease", "publish alert", "PUT ", "POST sites"][..]);
+        let of = select(
+            &["publish event", "store site", "store run", "hold token", "publish alert", "PUT ", "POST sites"][..],
+        );
         let late = (of, 1_usize..4, 0_usize..3).prop_map(|(of, done, polls)| Crash { of: Some(of), done, polls });
         option::weighted(0.5, prop_oneof![any, late])
     };

@@ -85,6 +85,10 @@ pub(super) struct Execution<'a> {
 impl Execution<'_> {
     async fn step(&mut self, step: &Step) -> anyhow::Result<()> {
         let count = self.sites.count();
+        if !matches!(step, Step::Run(..)) {
+            // Between two steps the token of a run that was cut off becomes free again.
+            self.sites.environment.recorder.declared().table.age(Duration::from_secs(600).try_into()?);
+        }
         match step {
             Step::Declare(site, entry) => self.declare(site % count, entry.clone()),
             Step::Drift(site, drift) => self.drift(site % count, drift)?,
@@ -224,6 +228,7 @@ impl Execution<'_> {
         for site in 0..self.sites.count() {
             self.fault(site, &Fault::Over)?;
         }
+        self.sites.environment.recorder.declared().table.age(Duration::from_secs(600).try_into()?);
         if !self.quiet_run().await.context("in the first quiet run")? {
             self.tally.add("histories that needed a second quiet run", 1);
             ensure!(self.quiet_run().await.context("in the second quiet run")?, "two quiet runs were not enough");
@@ -236,9 +241,9 @@ impl Execution<'_> {
             if self.is_processed(&QUIET_RUN, site) {
                 ensure!(after.calls == CALLS_OF_NO_CHANGE, "the last run called {name}: {:?}", after.calls);
                 // Every alert was followed by one that its problem is resolved.
-                let state = self.sites.environment.recorder.declared().stored_told().clone().unwrap_or_default();
-                let is_open = state.contains(&format!("\"{}", self.sites.names[site]));
-                ensure!(!is_open, "an alert of {name} is still open: {state}");
+                let key = format!("site#{}", self.sites.names[site]);
+                let state = self.sites.environment.recorder.declared().table.content(&key);
+                ensure!(state.get("problems").is_none(), "an alert of {name} is still open: {state}");
             }
         }
         Ok(())

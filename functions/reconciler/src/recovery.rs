@@ -1,0 +1,319 @@
+//! Recovers missed refresh events and explains failures: reads a site's jobs, and publishes what is due.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use common::{
+    metrics::MetricLog,
+    topic::{Topic, is_refused_for_good},
+    with_causes,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use shared::{
+    alert::{AlertEvents, AlertMessage},
+    event::Event,
+    message::EventMessage,
+    recovery::{Clock, DueJob, Handled, RefreshState, Window, is_failure},
+    refresh::{EXPLAINED, EndedJob, Refresh},
+    refresh_alert::{explained_alerts, recovered_alert},
+    registration::{Registration, SiteName},
+};
+use tableau::{OddJob, RefreshJobs, Session, WhichJobs};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::report::{Explained, NotRecovered, Recovered, SiteReport};
+
+/// The most jobs of a site that a run reads in full. With a run every quarter of an hour that stays below the 20,000 job
+/// queries that Tableau Cloud allows a site each day.
+const MAX_JOBS_OF_A_SITE: usize = 200;
+
+/// The most jobs that a run reads in full: of 10 KB each they take 4 MB of memory, and the messages about them fit into the
+/// time after the visits.
+const MAX_JOBS: usize = 400;
+
+/// After how many jobs in a row that cannot be read no other is tried: then it is the server that fails.
+const MAX_FAILURES_IN_A_ROW: usize = 3;
+
+/// How much time there must be left to publish one more job: itself, alerts, and storing what was done.
+const PUBLISH_TIME: Duration = Duration::from_secs(40);
+
+/// How many more jobs a run may read in full.
+#[derive(Debug)]
+pub(crate) struct JobBudget(AtomicUsize);
+
+/// How far a run came with the refreshes of a site.
+#[derive(Debug)]
+pub(crate) struct SiteRefreshes {
+    pub(crate) state: RefreshState,
+    site_luid: String,
+    wanted: BTreeSet<Event>,
+    /// What was listed, if a list was read.
+    listing: Option<Listing>,
+    /// What is to be published, in the order of the jobs' ends.
+    due: Vec<DueJob>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    window: Window,
+    /// The end of each job.
+    ends: BTreeMap<String, OffsetDateTime>,
+    /// The jobs of which something may be due.
+    candidates: Vec<EndedJob>,
+}
+
+/// What was published of all sites.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    recovered: Vec<(Registration, Refresh)>,
+    explained: Vec<(SiteName, Refresh)>,
+    /// Why SNS takes nothing more.
+    pub(crate) error: Option<String>,
+}
+
+impl Default for JobBudget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(MAX_JOBS))
+    }
+}
+
+impl JobBudget {
+    fn take(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+/// Logs what is given up. A run that is cut off has no other report.
+pub(crate) fn log_given_up<'a>(log: &MetricLog, site: &str, given_up: impl IntoIterator<Item = &'a NotRecovered>) {
+    let given_up: Vec<_> = given_up.into_iter().collect();
+    if !given_up.is_empty() {
+        let message = "refreshes that may be missing on the events topic were given up";
+        log.line(&message, &json!({ "site": site, "not_recovered": given_up }), &[]);
+    }
+}
+
+impl SiteRefreshes {
+    /// State of a site whose jobs were not read.
+    pub(crate) fn unread(state: RefreshState) -> Self {
+        Self { state, site_luid: String::new(), wanted: BTreeSet::new(), listing: None, due: Vec::new() }
+    }
+
+    /// Reads the jobs of a site as far as something may be due. What goes wrong is a note of the report: the next run reads
+    /// them again.
+    pub(crate) async fn read(
+        session: &mut Session<'_>,
+        state: RefreshState,
+        (now, lookback): (OffsetDateTime, time::Duration),
+        wanted: &BTreeSet<Event>,
+        (report, budget): (&mut SiteReport, &JobBudget),
+        has_time: impl Fn() -> bool,
+    ) -> Self {
+        let clock = Clock { now, ahead: session.ahead() };
+        let site_luid = session.site_luid().to_owned();
+        let mut refreshes = Self { state, site_luid, wanted: wanted.clone(), listing: None, due: Vec::new() };
+        let has_outages = !refreshes.state.outages().is_empty();
+        let is_needed = has_outages || wanted.iter().any(is_failure);
+        let (window, expired) = refreshes.state.window(clock, lookback);
+        if !is_needed {
+            refreshes.state.skip(window);
+            return refreshes;
+        }
+        report.not_recovered.extend(expired.map(|(from, until)| NotRecovered {
+            job: None,
+            events: BTreeSet::new(),
+            from: Some(from),
+            until: Some(until),
+            reason: "it is longer ago than RECOVER_HOURS".to_owned(),
+        }));
+        let which = if has_outages { WhichJobs::All } else { WhichJobs::Failed };
+        match session.refresh_jobs(window.from, window.until, which).await {
+            Ok(jobs) => refreshes.read_jobs(session, jobs, window, now, (report, budget), has_time).await,
+            Err(error) => {
+                report.notes.push(format!("Its jobs could not be read: {}. The next run does.", with_causes(&error)));
+            }
+        }
+        refreshes
+    }
+
+    /// Reads listed jobs in full, one after another, and last those that could not be read before.
+    async fn read_jobs(
+        &mut self,
+        session: &mut Session<'_>,
+        jobs: RefreshJobs,
+        window: Window,
+        now: OffsetDateTime,
+        (report, budget): (&mut SiteReport, &JobBudget),
+        has_time: impl Fn() -> bool,
+    ) {
+        let RefreshJobs { ended, odd, others, listed, counted } = jobs;
+        if others > 0 {
+            report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
+        }
+        if counted > listed {
+            tracing::warn!(counted, listed, "Tableau counts more refreshes than it lists");
+            report.notes.push(format!("Tableau counts {counted} of its refreshes in this time and lists {listed}."));
+        }
+        // Without a time an odd one stays in the window for as long as it is listed.
+        let ends = ended.iter().map(|job| (job.id.clone(), job.ended_at));
+        let ends = ends.chain(odd.iter().map(|odd| (odd.id.clone(), window.until))).collect();
+        for OddJob { id, reason } in odd {
+            if !self.state.is_handled(&id) {
+                self.give_up(&id, reason, report);
+            }
+        }
+        let mut candidates: Vec<_> =
+            ended.into_iter().filter(|job| self.state.may_be_due(job, window, &self.wanted)).collect();
+        let order = |job: &EndedJob| (self.state.is_unreadable(&job.id), job.ended_at, job.id.clone());
+        candidates.sort_by_cached_key(order);
+        let mut failures_in_a_row = 0;
+        for (number, job) in candidates.iter().enumerate() {
+            let may_go_on = number < MAX_JOBS_OF_A_SITE && failures_in_a_row < MAX_FAILURES_IN_A_ROW && has_time();
+            if !may_go_on || !budget.take() {
+                report.refreshes_left = candidates.len() - number;
+                break;
+            }
+            match session.refresh(job).await {
+                Ok(Ok(refresh)) => {
+                    failures_in_a_row = 0;
+                    let due = self.state.due(refresh, window, &self.wanted);
+                    if due.is_empty() {
+                        self.state.note_handled(&job.id, due.handled);
+                    } else {
+                        self.due.push(due);
+                    }
+                }
+                Ok(Err(OddJob { id, reason })) => {
+                    failures_in_a_row = 0;
+                    self.give_up(&id, reason, report);
+                }
+                Err(error) if error.concerns_the_site() => {
+                    let error = with_causes(&error);
+                    report.notes.push(format!("Job {} could not be read: {error}. The next run reads it.", job.id));
+                    report.refreshes_left = candidates.len() - number;
+                    break;
+                }
+                Err(error) => {
+                    failures_in_a_row += 1;
+                    let error = with_causes(&error);
+                    if self.state.note_unreadable(&job.id, now) {
+                        self.give_up(&job.id, format!("it could not be read for an hour: {error}"), report);
+                    } else {
+                        let note = format!("Job {} could not be read: {error}. It is tried again for an hour.", job.id);
+                        report.notes.push(note);
+                    }
+                }
+            }
+        }
+        self.due.sort_by(|a, b| (a.refresh.ended_at, &a.refresh.job_id).cmp(&(b.refresh.ended_at, &b.refresh.job_id)));
+        self.listing = Some(Listing { window, ends, candidates });
+    }
+
+    fn give_up(&mut self, job_id: &str, reason: impl Into<String>, report: &mut SiteReport) {
+        self.state.note_handled(job_id, Handled::Done);
+        report.not_recovered.push(NotRecovered::job(job_id, reason));
+    }
+
+    /// Publishes what is due, as long as SNS takes it and there is time, and notes each job that was published whole.
+    pub(crate) async fn publish(
+        &mut self,
+        topic: &impl Topic<EventMessage>,
+        report: &mut SiteReport,
+        published: &mut Published,
+        deadline: Instant,
+    ) {
+        let Ok(site) = report.site.parse::<SiteName>() else { return };
+        for DueJob { refresh, recover, explain, handled } in std::mem::take(&mut self.due) {
+            if published.error.is_some() || Instant::now() + PUBLISH_TIME >= deadline {
+                report.refreshes_left += 1;
+                continue;
+            }
+            let mut refused = Vec::new();
+            let explanation = explain.then(|| (EXPLAINED, None, refresh.explained_event(&site, &self.site_luid)));
+            let recovered = recover.iter().map(|(event, at)| {
+                let registration = Registration { site: site.clone(), event: event.clone() };
+                let message = refresh.recovered_event(&registration, &self.site_luid);
+                (event.as_str(), Some((registration, *at)), message)
+            });
+            for (name, recovered, message) in recovered.chain(explanation) {
+                let result = match message {
+                    Some(message) => topic.publish(message).await,
+                    None => {
+                        refused.push(format!("SNS takes no {name} of it"));
+                        continue;
+                    }
+                };
+                match (result, recovered) {
+                    (Ok(()), Some((registration, at))) => {
+                        report.recovered.push(Recovered::of(&refresh, &registration.event, at));
+                        published.recovered.push((registration, refresh.clone()));
+                    }
+                    (Ok(()), None) => {
+                        report.explained.push(Explained::of(&refresh));
+                        published.explained.push((site.clone(), refresh.clone()));
+                    }
+                    // That would be so in every run, and is no reason to keep anything else.
+                    (Err(error), _) if is_refused_for_good(&error) => {
+                        refused.push(format!("SNS refuses its {name}: {}", with_causes(&*error)));
+                    }
+                    (Err(error), _) => {
+                        let error = with_causes(&*error);
+                        published.error = Some(format!("SNS did not take the {name} of a job: {error}"));
+                        break;
+                    }
+                }
+            }
+            if published.error.is_some() {
+                // The next run publishes all of it: an event that SNS has already keeps its identifier.
+                report.refreshes_left += 1;
+            } else if refused.is_empty() {
+                self.state.note_handled(&refresh.job_id, handled);
+            } else {
+                self.give_up(&refresh.job_id, refused.join("; "), report);
+            }
+        }
+    }
+
+    /// Returns the state to store, after everything was published that could be.
+    pub(crate) fn into_state(mut self, report: &mut SiteReport) -> RefreshState {
+        let Some(Listing { window, ends, candidates }) = self.listing else { return self.state };
+        let left = candidates.iter().filter(|job| self.state.may_be_due(job, window, &self.wanted));
+        let left = left.map(|job| job.ended_at).min();
+        if let Some(until) = self.state.advance(window, left, &ends) {
+            report.not_recovered.push(NotRecovered {
+                job: None,
+                events: BTreeSet::new(),
+                from: left,
+                until: Some(until),
+                reason: "there were more jobs in an hour than can be stored".to_owned(),
+            });
+        }
+        self.state
+    }
+}
+
+impl Published {
+    /// Sends alerts about it.
+    pub(crate) async fn alert(&self, topic: &impl Topic<AlertMessage>, wanted: &AlertEvents) -> Vec<common::BoxError> {
+        let recovered = self.recovered.iter().filter(|(registration, _)| wanted.contains(&registration.event));
+        let recovered: Vec<_> = recovered.map(|(registration, refresh)| (registration.clone(), refresh)).collect();
+        let is_wanted = |(_, refresh): &&(SiteName, Refresh)| {
+            refresh.events().any(|(event, _)| is_failure(&event) && wanted.contains(&event))
+        };
+        let explained: Vec<_> =
+            self.explained.iter().filter(is_wanted).map(|(site, refresh)| (site, refresh)).collect();
+        let alerts = recovered_alert(&recovered).into_iter().chain(explained_alerts(&explained));
+        // All are tried, whatever becomes of the others.
+        join_all(alerts.map(|alert| topic.publish(alert))).await.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// The sites of which anything was published.
+    pub(crate) fn sites(&self) -> BTreeSet<&SiteName> {
+        let recovered = self.recovered.iter().map(|(registration, _)| &registration.site);
+        recovered.chain(self.explained.iter().map(|(site, _)| site)).collect()
+    }
+}

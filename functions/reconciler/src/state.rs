@@ -1,0 +1,219 @@
+//! State as a run finds it, and what it stores at its end.
+
+use std::collections::BTreeMap;
+
+use common::with_causes;
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+use shared::{
+    site::SiteEntry,
+    state::{
+        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_PREFIX, Timestamp, TokenHold, read_item, site_key, to_item,
+        token_key,
+    },
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    BoxError,
+    state_table::{Item, StateTable, WriteError},
+};
+
+/// How many items are written at once.
+const WRITES_AT_ONCE: usize = 16;
+
+/// How much longer than a run may last it holds a token: clocks differ, and Lambda takes a moment to end a run.
+const HOLD_SLACK: time::Duration = time::Duration::minutes(1);
+
+/// An item as it was read, with the version that a write replaces.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<T> {
+    pub(crate) version: Option<u64>,
+    /// The default if there is none, or if it could not be read.
+    pub(crate) content: T,
+    /// Whether the content is what an earlier run stored.
+    pub(crate) is_known: bool,
+}
+
+impl<T: Default> Default for Stored<T> {
+    fn default() -> Self {
+        Self { version: None, content: T::default(), is_known: false }
+    }
+}
+
+/// All state.
+#[derive(Debug)]
+pub(crate) struct State<'a, T> {
+    table: &'a T,
+    /// Why the table cannot be used. Then nothing is known, and nothing is stored.
+    pub(crate) error: Option<String>,
+    sites: BTreeMap<String, Stored<SiteState>>,
+    /// The sites whose items could not be read.
+    pub(crate) invalid: Vec<String>,
+    pub(crate) run: Stored<RunState>,
+    tokens: BTreeMap<String, Stored<Option<TokenHold>>>,
+    /// This run, as it holds tokens.
+    holder: String,
+}
+
+/// A token that this run may use, until it is released.
+#[derive(Debug)]
+pub(crate) struct HeldToken {
+    /// The key and version of its item; `None` if the table cannot be used.
+    item: Option<(String, u64)>,
+}
+
+impl<'a, T: StateTable> State<'a, T> {
+    /// Reads the table.
+    pub(crate) async fn read(table: &'a T) -> Self {
+        let (items, error) = match table.read().await {
+            Ok(items) => (items, None),
+            Err(error) => (Vec::new(), Some(with_causes(&*error))),
+        };
+        let mut state = Self {
+            table,
+            error,
+            sites: BTreeMap::new(),
+            invalid: Vec::new(),
+            run: Stored::default(),
+            tokens: BTreeMap::new(),
+            holder: Uuid::new_v4().to_string(),
+        };
+        for Item { key, version, content } in items {
+            if key == RUN_KEY {
+                let content = read_item(&content);
+                state.run = Stored { version, is_known: content.is_ok(), content: content.unwrap_or_default() };
+            } else if let Some(site) = key.strip_prefix(SITE_PREFIX) {
+                let content = read_item(&content);
+                if content.is_err() {
+                    state.invalid.push(site.to_owned());
+                }
+                let stored = Stored { version, is_known: content.is_ok(), content: content.unwrap_or_default() };
+                state.sites.insert(site.to_owned(), stored);
+            } else if key.starts_with(TOKEN_PREFIX) {
+                let hold = read_item(&content).ok();
+                state.tokens.insert(key, Stored { version, is_known: hold.is_some(), content: hold });
+            }
+        }
+        state
+    }
+
+    /// Returns the state of a site.
+    pub(crate) fn site(&self, site: &str) -> Stored<SiteState> {
+        self.sites.get(site).cloned().unwrap_or_default()
+    }
+
+    /// Takes the right to use the token of an entry until the run has ended, for which it has so much time.
+    ///
+    /// # Errors
+    ///
+    /// Another run uses it, perhaps until a time that is known.
+    pub(crate) async fn hold_token(
+        &self,
+        entry: &SiteEntry,
+        now: OffsetDateTime,
+        time_left: std::time::Duration,
+    ) -> Result<HeldToken, Option<OffsetDateTime>> {
+        if self.error.is_some() {
+            return Ok(HeldToken { item: None });
+        }
+        let key = token_key(entry);
+        let before = self.tokens.get(&key);
+        let held_until = before.and_then(|stored| stored.content.as_ref()).map(|hold| hold.until.0);
+        if let Some(until) = held_until.filter(|until| *until > now) {
+            return Err(Some(until));
+        }
+        let until = Timestamp((now + time_left + HOLD_SLACK).truncate_to_second());
+        let hold = TokenHold { holder: self.holder.clone(), until };
+        let version = before.and_then(|stored| stored.version);
+        match self.table.write(&key, &to_item(&hold), version).await {
+            Ok(()) => Ok(HeldToken { item: Some((key, version.unwrap_or_default() + 1)) }),
+            Err(WriteError::Conflict) => Err(None),
+            Err(WriteError::Failed(error)) => {
+                let error = &*error as &(dyn std::error::Error + 'static);
+                tracing::warn!(error, "the use of a token could not be stored; it is used all the same");
+                Ok(HeldToken { item: None })
+            }
+        }
+    }
+
+    /// Lets other runs use a token.
+    pub(crate) async fn release_token(&self, HeldToken { item }: HeldToken) {
+        let Some((key, version)) = item else { return };
+        if let Err(error) = self.table.delete(&key, Some(version)).await {
+            let error = &error as &(dyn std::error::Error + 'static);
+            tracing::warn!(error, "a token could not be released; other runs wait until this one must have ended");
+        }
+    }
+
+    /// Stores the state of a site before the run has ended, and keeps the version for the end.
+    pub(crate) async fn checkpoint(
+        &self,
+        site: &str,
+        content: &SiteState,
+        version: &mut Option<u64>,
+    ) -> Result<(), BoxError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone().into());
+        }
+        self.table.write(&site_key(site), &to_item(content), *version).await?;
+        *version = Some(version.unwrap_or_default() + 1);
+        Ok(())
+    }
+
+    /// Stores what is different at the end, and deletes the items of sites that are no longer declared. `after` holds each
+    /// declared site with the version that its item has now. Returns what went wrong: races that another run won, and
+    /// failures.
+    pub(crate) async fn store(
+        &self,
+        after: Vec<(String, Stored<SiteState>)>,
+        run: Option<RunState>,
+    ) -> (Vec<String>, Option<String>) {
+        if self.error.is_some() {
+            return (Vec::new(), self.error.clone());
+        }
+        let gone = self.sites.iter().filter(|(site, _)| after.iter().all(|(other, _)| other != *site));
+        let gone: Vec<_> = gone.map(|(site, stored)| (site.clone(), stored.version)).collect();
+        let changed = after.into_iter().filter(|(site, stored)| {
+            let before = self.site(site);
+            // What was stored meanwhile is not what was read.
+            let is_same = before.is_known && before.version == stored.version;
+            let is_nothing = before.version.is_none() && stored.content == SiteState::default();
+            !is_nothing && (!is_same || stored.content.differs_from(&before.content))
+        });
+        let writes = changed.map(|(site, stored)| (site_key(&site), stored.version, Some(to_item(&stored.content))));
+        let deletes = gone.into_iter().map(|(site, version)| (site_key(&site), version, None));
+        let sites = writes.chain(deletes).collect();
+        // After the sites: until their state is stored it must not count that they were checked.
+        let run = run.filter(|run| !self.run.is_known || *run != self.run.content);
+        let run = run.map(|run| (RUN_KEY.to_owned(), self.run.version, Some(to_item(&run))));
+        let (mut lost, mut error) = (Vec::new(), None);
+        for writes in [sites, run.into_iter().collect()] {
+            for (key, written) in self.write_all(writes).await {
+                match written {
+                    Ok(()) => {}
+                    Err(WriteError::Conflict) => lost.push(key),
+                    Err(WriteError::Failed(failed)) => error = Some(with_causes(&*failed)),
+                }
+            }
+        }
+        lost.sort();
+        (lost, error)
+    }
+
+    /// Writes items, or deletes those without a content, some at a time.
+    async fn write_all(
+        &self,
+        writes: Vec<(String, Option<u64>, Option<Value>)>,
+    ) -> Vec<(String, Result<(), WriteError>)> {
+        let written = stream::iter(writes).map(async |(key, version, content)| {
+            let written = match content {
+                Some(content) => self.table.write(&key, &content, version).await,
+                None => self.table.delete(&key, version).await,
+            };
+            (key, written)
+        });
+        written.buffer_unordered(WRITES_AT_ONCE).collect().await
+    }
+}

@@ -1,0 +1,146 @@
+//! The DynamoDB table with the reconciler's state. Each write is conditional on the version that was read, so that of two
+//! runs one gives way.
+
+use std::{collections::HashMap, error::Error, fmt};
+
+use aws_sdk_dynamodb::{Client, error::SdkError, operation::put_item::PutItemError, types::AttributeValue};
+use common::with_causes;
+use serde_json::Value;
+
+use crate::BoxError;
+
+/// The attribute with an item's key.
+const KEY: &str = "pk";
+
+/// The attribute with an item's version, which each write increases by one.
+const VERSION: &str = "version";
+
+/// An item of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its key, such as `site#marketing`.
+    pub key: String,
+    /// Its version; `None` if somebody stored it without one.
+    pub version: Option<u64>,
+    /// Its other attributes, as a JSON object.
+    pub content: Value,
+}
+
+/// An item was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// Another run wrote it since it was read.
+    Conflict,
+    /// The table did not take it.
+    Failed(BoxError),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => formatter.write_str("another run wrote it meanwhile"),
+            Self::Failed(error) => formatter.write_str(&with_causes(&**error)),
+        }
+    }
+}
+
+impl Error for WriteError {}
+
+/// Storage for the reconciler's state.
+pub trait StateTable {
+    /// Reads every item, as it is at this moment.
+    fn read(&self) -> impl Future<Output = Result<Vec<Item>, BoxError>> + Send;
+
+    /// Writes an item in place of the `version` that was read; `None` if there was none.
+    fn write(
+        &self,
+        key: &str,
+        content: &Value,
+        version: Option<u64>,
+    ) -> impl Future<Output = Result<(), WriteError>> + Send;
+
+    /// Deletes an item of which the `version` was read. One that is gone is as good as deleted.
+    fn delete(&self, key: &str, version: Option<u64>) -> impl Future<Output = Result<(), WriteError>> + Send;
+}
+
+/// A table of DynamoDB.
+#[derive(Clone, Debug)]
+pub struct DynamoTable {
+    client: Client,
+    name: String,
+}
+
+impl DynamoTable {
+    /// The table of this name.
+    pub fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+}
+
+impl StateTable for DynamoTable {
+    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+        // Consistent: a run goes by what the one before it stored a moment ago.
+        let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
+        let items = pages.collect::<Result<Vec<_>, _>>().await?;
+        Ok(items.into_iter().map(item_of).collect())
+    }
+
+    async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
+        let item = attributes_of(key, content, version).map_err(WriteError::Failed)?;
+        let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let put = match version {
+            Some(version) => put
+                .condition_expression("#version = :version")
+                .expression_attribute_names("#version", VERSION)
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
+            None => put
+                .condition_expression("attribute_not_exists(#version)")
+                .expression_attribute_names("#version", VERSION),
+        };
+        put.send().await.map(drop).map_err(|error| match &error {
+            SdkError::ServiceError(service)
+                if matches!(service.err(), PutItemError::ConditionalCheckFailedException(_)) =>
+            {
+                WriteError::Conflict
+            }
+            _ => WriteError::Failed(error.into()),
+        })
+    }
+
+    async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
+        let delete = self.client.delete_item().table_name(&self.name).key(KEY, AttributeValue::S(key.to_owned()));
+        let delete = match version {
+            Some(version) => delete
+                .condition_expression("attribute_not_exists(#version) OR #version = :version")
+                .expression_attribute_names("#version", VERSION)
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
+            None => delete
+                .condition_expression("attribute_not_exists(#version)")
+                .expression_attribute_names("#version", VERSION),
+        };
+        delete.send().await.map(drop).map_err(|error| {
+            let is_conflict =
+                error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception());
+            if is_conflict { WriteError::Conflict } else { WriteError::Failed(error.into()) }
+        })
+    }
+}
+
+/// Reads an item's attributes. One with attributes that the reconciler never stores has no content.
+fn item_of(mut attributes: HashMap<String, AttributeValue>) -> Item {
+    let key = attributes.remove(KEY).and_then(|key| key.as_s().ok().cloned()).unwrap_or_default();
+    let version = attributes.remove(VERSION).and_then(|version| version.as_n().ok()?.parse().ok());
+    Item { key, version, content: serde_dynamo::from_item(attributes).unwrap_or_default() }
+}
+
+/// Returns the attributes of an item that is written in place of a version.
+fn attributes_of(
+    key: &str,
+    content: &Value,
+    version: Option<u64>,
+) -> Result<HashMap<String, AttributeValue>, BoxError> {
+    let mut attributes: HashMap<_, _> = serde_dynamo::to_item(content)?;
+    attributes.insert(KEY.to_owned(), AttributeValue::S(key.to_owned()));
+    attributes.insert(VERSION.to_owned(), AttributeValue::N((version.unwrap_or_default() + 1).to_string()));
+    Ok(attributes)
+}

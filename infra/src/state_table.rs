@@ -1,0 +1,135 @@
+//! The table with the reconciler's state, by the AWS CLI.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+use shared::{
+    site::SiteEntry,
+    state::{SITE_PREFIX, SiteState, Timestamp, TokenHold, read_item, to_item, token_key},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{Instant, sleep};
+
+use crate::aws::{Aws, has_code};
+
+/// How long a token may be in use until that is an error. A run takes seconds.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether the token is free.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A token that no run of the reconciler uses until it is released.
+#[derive(Debug)]
+pub struct HeldToken {
+    table: String,
+    key: String,
+    version: String,
+}
+
+/// Reads the state of every site, `None` where it cannot be read.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn sites(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, Option<SiteState>>> {
+    let stored = aws.json(&["dynamodb", "scan", "--table-name", table, "--consistent-read"]).await?;
+    let items = stored["Items"].as_array().context("no list of items")?;
+    let sites = items.iter().filter_map(|item| {
+        let mut members: Map<_, _> =
+            item.as_object()?.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+        let site = members.remove("pk")?.as_str()?.strip_prefix(SITE_PREFIX)?.to_owned();
+        members.remove("version");
+        Some((site, read_item(&members.into()).ok()))
+    });
+    Ok(sites.collect())
+}
+
+/// Waits until no run uses an entry's token, and keeps runs from it for so long at most: a second sign-in would end their
+/// session.
+///
+/// # Errors
+///
+/// It stays in use, or the command fails.
+pub async fn hold_token(aws: &Aws, table: &str, entry: &SiteEntry, time: Duration) -> anyhow::Result<HeldToken> {
+    let deadline = Instant::now() + TOKEN_TIMEOUT;
+    let key = token_key(entry);
+    loop {
+        let now = OffsetDateTime::now_utc();
+        // Like no other that this item ever has.
+        let version = (now.unix_timestamp_nanos() / 1_000_000).to_string();
+        let until = Timestamp((now + time).truncate_to_second());
+        let hold = to_item(&TokenHold { holder: "cargo infra".to_owned(), until });
+        let mut item: Map<_, _> =
+            hold.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), typed(value))).collect();
+        item.insert("pk".to_owned(), json!({ "S": key }));
+        item.insert("version".to_owned(), json!({ "N": version }));
+        let (item, now) =
+            (Value::Object(item).to_string(), json!({ ":now": { "S": now.format(&Rfc3339)? } }).to_string());
+        let put = ["dynamodb", "put-item", "--table-name", table, "--item", &item];
+        let free = ["--condition-expression", "attribute_not_exists(pk) OR #until < :now"];
+        let names = ["--expression-attribute-names", r##"{"#until":"until"}"##, "--expression-attribute-values", &now];
+        match aws.run(&[&put[..], &free, &names].concat()).await {
+            Ok(_) => return Ok(HeldToken { table: table.to_owned(), key, version }),
+            Err(error) if !has_code(&error, "ConditionalCheckFailedException") => return Err(error),
+            Err(_) if Instant::now() > deadline => bail!(
+                "the reconciler uses the token {:?}, or was cut off while it did. Try again in a few minutes",
+                entry.token_name
+            ),
+            Err(_) => sleep(POLL_INTERVAL).await,
+        }
+    }
+}
+
+/// Lets runs use a token again.
+///
+/// # Errors
+///
+/// The command fails. Then they wait until its time is over.
+pub async fn release_token(aws: &Aws, HeldToken { table, key, version }: HeldToken) -> anyhow::Result<()> {
+    let (key, value) = (json!({ "pk": { "S": key } }).to_string(), json!({ ":own": { "N": version } }).to_string());
+    let delete = ["dynamodb", "delete-item", "--table-name", &table, "--key", &key];
+    let own = ["--condition-expression", "version = :own", "--expression-attribute-values", &value];
+    aws.run(&[&delete[..], &own].concat()).await.map(drop)
+}
+
+/// A value as DynamoDB writes it, with its type; of the types that the state has.
+fn typed(value: &Value) -> Value {
+    match value {
+        Value::String(text) => json!({ "S": text }),
+        Value::Number(number) => json!({ "N": number.to_string() }),
+        Value::Array(values) => json!({ "L": values.iter().map(typed).collect::<Vec<_>>() }),
+        Value::Object(members) => {
+            let members: Map<_, _> = members.iter().map(|(name, value)| (name.clone(), typed(value))).collect();
+            json!({ "M": members })
+        }
+        Value::Bool(value) => json!({ "BOOL": value }),
+        Value::Null => json!({ "NULL": true }),
+    }
+}
+
+/// The value of one that DynamoDB wrote with its type, `Value::Null` for a type that the state never has.
+fn plain(value: &Value) -> Value {
+    let Some((kind, value)) = value.as_object().and_then(|value| value.iter().next()) else { return Value::Null };
+    match (kind.as_str(), value) {
+        ("S" | "BOOL", value) => value.clone(),
+        ("N", Value::String(number)) => serde_json::from_str(number).unwrap_or_default(),
+        ("L", Value::Array(values)) => values.iter().map(plain).collect(),
+        ("M", Value::Object(members)) => {
+            members.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<Map<_, _>>().into()
+        }
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_the_same_with_its_type_and_without() {
+        let value = json!({ "a": "b", "c": [1, { "d": null }, true], "e": {} });
+        assert_eq!(plain(&typed(&value)), value);
+        assert_eq!(plain(&json!({ "B": "AA==" })), Value::Null);
+    }
+}
