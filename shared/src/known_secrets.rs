@@ -18,7 +18,7 @@ const MAX_LEARNED_BYTES: usize = 16 * 1024;
 /// What stands in a secret's place.
 const HIDDEN: &str = "[redacted]";
 
-/// Secrets, kept as all their pieces of [`PIECE`] bytes.
+/// Secrets, kept as all their pieces of 8 bytes.
 ///
 /// A piece is found whatever its letters' case, however it is escaped ([`readings`]), and across line ends.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The reconciler's own binary with SSM on ministack: trust, proxies, memory.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -8,15 +9,17 @@ use std::{
 use anyhow::Context;
 use axum::{http::StatusCode, serve::Listener};
 use end_to_end::{
-    declared::{RECEIVER_URL, secret_of},
+    declared::{RECEIVER_URL, secret_of, site},
     destination::Destination,
     lambda::Environment,
     local_stack::test_folder,
 };
+use futures_util::future::try_join_all;
 use infra::{
     cloud::Cloud,
     functions,
     python::PythonTools,
+    queue,
     service::{Service, http_client},
     workspace::Workspace,
 };
@@ -32,8 +35,13 @@ use tempfile::TempDir;
 use tls::{Authority, Proxy};
 use tokio::time::{sleep, timeout};
 
+use crate::refreshes::failed;
+
 /// The table with the reconciler's state.
 pub(crate) const TABLE: &str = "tableau-fanout-state";
+
+/// How long the events of all runs may take to the queue.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What every scheduled run is asked for.
 pub(crate) fn apply() -> Value {
@@ -216,6 +224,69 @@ async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
         // The function has 256 MiB. What a site takes must not add up.
         assert!(peak < 64 * 1024, "{peak} KiB");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_runs_at_the_same_moment_end_no_session_of_each_other_and_publish_each_event_with_one_identifier()
+-> anyhow::Result<()> {
+    const ROUNDS: usize = 10;
+    const SITES: [&str; 2] = ["finance", "marketing"];
+    let world = World::start().await?;
+    let topics = ["events", "alerts"].map(async |name| {
+        let topic = world.cloud.aws.json(&["sns", "create-topic", "--name", name]).await?;
+        let topic = topic["TopicArn"].as_str().context("no topic")?.to_owned();
+        let queue = queue::create(&world.cloud.aws, name).await?;
+        queue::subscribe(&world.cloud.aws, &queue, &topic, &json!({ "RawMessageDelivery": "true" })).await?;
+        anyhow::Ok((topic, queue))
+    });
+    let [(events, events_queue), (alerts, alerts_queue)] =
+        <[_; 2]>::try_from(try_join_all(topics).await?).ok().context("two topics")?;
+    for name in SITES {
+        world.declare(name, &format!("http://{}", world.tableau.address), &["WorkbookRefreshFailed"]).await?;
+        // One token for both, and time enough for the other run to come between.
+        site(&world.tableau, name, |site| {
+            (site.tokens[0].name, site.tokens[0].secret) = ("shared".to_owned(), secret_of("shared"));
+            site.oddities.delay_ms = 5;
+        })?;
+        let server = format!("http://{}", world.tableau.address);
+        let entry = json!({ "server": server, "site": name, "token_name": "shared", "token_secret": secret_of("shared"),
+            "events": ["WorkbookRefreshFailed"] });
+        world.put(&format!("sites/{name}"), &entry.to_string()).await?;
+    }
+    let variables =
+        [("EVENTS_TOPIC_ARN", events.as_str()), ("ALERTS_TOPIC_ARN", alerts.as_str()), ("RECOVER_HOURS", "24")];
+    let (one, other) = (world.reconciler(&variables).await?, world.reconciler(&variables).await?);
+    one.invoke("first", apply()).await?;
+    let mut left = 0;
+    for round in 0..ROUNDS {
+        for name in SITES {
+            site(&world.tableau, name, |site| site.jobs.push(failed(&format!("{name}-{round}"))))?;
+        }
+        let id = format!("{round}");
+        let (one, other) = tokio::join!(one.invoke(&id, apply()), other.invoke(&id, apply()));
+        for answer in [one?, other?] {
+            let text = answer["text"].as_str().with_context(|| format!("it failed: {answer}"))?;
+            left += text.matches("Another run uses the token").count();
+        }
+    }
+    let mut ids = BTreeMap::new();
+    let arrived = async {
+        while ids.len() < ROUNDS * SITES.len() {
+            for message in queue::receive(&world.cloud.aws, &events_queue).await? {
+                let event: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
+                let known = ids.entry(event["subject"].to_string()).or_insert_with(|| event["id"].clone());
+                anyhow::ensure!(*known == event["id"], "two identifiers: {event}");
+            }
+        }
+        anyhow::Ok(())
+    };
+    timeout(ARRIVAL_TIMEOUT, arrived).await.context("not all events arrived")??;
+    let alerts = queue::receive(&world.cloud.aws, &alerts_queue).await?;
+    let about_tokens: Vec<_> = alerts.iter().filter(|alert| alert.to_string().contains("token")).collect();
+    anyhow::ensure!(about_tokens.is_empty(), "{about_tokens:?}");
+    anyhow::ensure!(left > 0, "the runs never met");
+    println!("{left} of {} sites were left to the other run", 2 * ROUNDS * SITES.len());
     Ok(())
 }
 

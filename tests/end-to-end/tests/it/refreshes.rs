@@ -396,6 +396,35 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
 }
 
 #[tokio::test]
+async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
+    const RUNS: usize = 10;
+    let refreshes = Refreshes::start().await?;
+    refreshes.disable()?;
+    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+        *taken = Some(0);
+    }
+    let mut expected = Vec::new();
+    for run in 0..RUNS {
+        let id = format!("j{run}");
+        refreshes.fail(&id)?;
+        expected.push(format!("RefreshFailureExplained luid-of-{id}"));
+        refreshes.pass(10)?;
+        let Err(Failure::Refreshes(report)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
+        assert_eq!((report.sites[0].refreshes_left, &report.sites[0].not_recovered), (run + 1, &vec![]));
+        // The next one ends when the webhook has been repaired for a while.
+        refreshes.pass(5)?;
+    }
+    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+        *taken = None;
+    }
+    refreshes.declared.apply().await??;
+    // The webhook was repaired by the first run.
+    expected.push("WorkbookRefreshFailed luid-of-j0".to_owned());
+    assert_eq!(refreshes.told(), expected);
+    Ok(())
+}
+
+#[tokio::test]
 async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow::Result<()> {
     let lost: fn(&Table) = |table| table.items().clear();
     let changed: fn(&Table) = |table| {
