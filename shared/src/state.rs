@@ -16,9 +16,6 @@ use crate::{problems::Problems, recovery::RefreshState, registration::SiteName, 
 /// The only format of the items so far. An item of another format is not read.
 const FORMAT: u32 = 1;
 
-/// The most bytes of an item. DynamoDB takes 400 KB; the rest is for how it counts names and numbers.
-pub const MAX_ITEM_BYTES: usize = 256 * 1024;
-
 /// The key of the item for the runs.
 pub const RUN_KEY: &str = "run";
 

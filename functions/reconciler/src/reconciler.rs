@@ -329,7 +329,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             Some((site.parse().ok()?, outcome.map_or(Progress::Left, |outcome| outcome.progress)))
         });
         run_state.note_progress(&progress.collect(), run.now);
-        let (lost, error) = run.state.store(after.collect(), Some(run_state)).await;
+        let (lost, error) = run.state.store(after.collect(), run_state).await;
         if !lost.is_empty() {
             ended.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use common::with_causes;
 use futures_util::{StreamExt, stream};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::{
     site::SiteEntry,
@@ -42,6 +43,13 @@ impl<T: Default> Default for Stored<T> {
     }
 }
 
+impl<T: Default + DeserializeOwned> Stored<T> {
+    fn read(version: Option<u64>, content: &Value) -> Self {
+        let content = read_item(content);
+        Self { version, is_known: content.is_ok(), content: content.unwrap_or_default() }
+    }
+}
+
 /// All state.
 #[derive(Debug)]
 pub(crate) struct State<'a, T> {
@@ -52,7 +60,8 @@ pub(crate) struct State<'a, T> {
     /// The sites whose items could not be read.
     pub(crate) invalid: Vec<String>,
     pub(crate) run: Stored<RunState>,
-    tokens: BTreeMap<String, Stored<Option<TokenHold>>>,
+    /// The version of each token's item, and who holds it, if that can be read.
+    tokens: BTreeMap<String, (Option<u64>, Option<TokenHold>)>,
     /// This run, as it holds tokens.
     holder: String,
 }
@@ -82,18 +91,15 @@ impl<'a, T: StateTable> State<'a, T> {
         };
         for Item { key, version, content } in items {
             if key == RUN_KEY {
-                let content = read_item(&content);
-                state.run = Stored { version, is_known: content.is_ok(), content: content.unwrap_or_default() };
+                state.run = Stored::read(version, &content);
             } else if let Some(site) = key.strip_prefix(SITE_PREFIX) {
-                let content = read_item(&content);
-                if content.is_err() {
+                let stored = Stored::read(version, &content);
+                if !stored.is_known {
                     state.invalid.push(site.to_owned());
                 }
-                let stored = Stored { version, is_known: content.is_ok(), content: content.unwrap_or_default() };
                 state.sites.insert(site.to_owned(), stored);
             } else if key.starts_with(TOKEN_PREFIX) {
-                let hold = read_item(&content).ok();
-                state.tokens.insert(key, Stored { version, is_known: hold.is_some(), content: hold });
+                state.tokens.insert(key, (version, read_item(&content).ok()));
             }
         }
         state
@@ -119,14 +125,13 @@ impl<'a, T: StateTable> State<'a, T> {
             return Ok(HeldToken { item: None });
         }
         let key = token_key(entry);
-        let before = self.tokens.get(&key);
-        let held_until = before.and_then(|stored| stored.content.as_ref()).map(|hold| hold.until.0);
+        let (version, hold) = self.tokens.get(&key).cloned().unwrap_or_default();
+        let held_until = hold.map(|hold| hold.until.0);
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Err(Some(until));
         }
         let until = Timestamp((now + time_left + HOLD_SLACK).truncate_to_second());
         let hold = TokenHold { holder: self.holder.clone(), until };
-        let version = before.and_then(|stored| stored.version);
         match self.table.write(&key, &to_item(&hold), version).await {
             Ok(()) => Ok(HeldToken { item: Some((key, version.unwrap_or_default() + 1)) }),
             Err(WriteError::Conflict) => Err(None),
@@ -168,7 +173,7 @@ impl<'a, T: StateTable> State<'a, T> {
     pub(crate) async fn store(
         &self,
         after: Vec<(String, Stored<SiteState>)>,
-        run: Option<RunState>,
+        run: RunState,
     ) -> (Vec<String>, Option<String>) {
         if self.error.is_some() {
             return (Vec::new(), self.error.clone());
@@ -186,8 +191,8 @@ impl<'a, T: StateTable> State<'a, T> {
         let deletes = gone.into_iter().map(|(site, version)| (site_key(&site), version, None));
         let sites = writes.chain(deletes).collect();
         // After the sites: until their state is stored it must not count that they were checked.
-        let run = run.filter(|run| !self.run.is_known || *run != self.run.content);
-        let run = run.map(|run| (RUN_KEY.to_owned(), self.run.version, Some(to_item(&run))));
+        let run_differs = !self.run.is_known || run != self.run.content;
+        let run = run_differs.then(|| (RUN_KEY.to_owned(), self.run.version, Some(to_item(&run))));
         let (mut lost, mut error) = (Vec::new(), None);
         for writes in [sites, run.into_iter().collect()] {
             for (key, written) in self.write_all(writes).await {

@@ -3,7 +3,12 @@
 
 use std::{collections::HashMap, error::Error, fmt};
 
-use aws_sdk_dynamodb::{Client, error::SdkError, operation::put_item::PutItemError, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{delete_item::DeleteItemError, put_item::PutItemError},
+    types::AttributeValue,
+};
 use common::with_causes;
 use serde_json::Value;
 
@@ -14,6 +19,12 @@ const KEY: &str = "pk";
 
 /// The attribute with an item's version, which each write increases by one.
 const VERSION: &str = "version";
+
+/// The condition that an item has the version that was read.
+const IS_VERSION: &str = "#version = :version";
+
+/// The condition that an item has no version: there is none, or somebody stored it without.
+const HAS_NONE: &str = "attribute_not_exists(#version)";
 
 /// An item of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,41 +99,32 @@ impl StateTable for DynamoTable {
     async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
         let item = attributes_of(key, content, version).map_err(WriteError::Failed)?;
         let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
-        let put = match version {
-            Some(version) => put
-                .condition_expression("#version = :version")
-                .expression_attribute_names("#version", VERSION)
-                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
-            None => put
-                .condition_expression("attribute_not_exists(#version)")
-                .expression_attribute_names("#version", VERSION),
-        };
-        put.send().await.map(drop).map_err(|error| match &error {
-            SdkError::ServiceError(service)
-                if matches!(service.err(), PutItemError::ConditionalCheckFailedException(_)) =>
-            {
-                WriteError::Conflict
-            }
-            _ => WriteError::Failed(error.into()),
-        })
+        let condition = if version.is_some() { IS_VERSION } else { HAS_NONE };
+        let put = put.condition_expression(condition).expression_attribute_names("#version", VERSION);
+        let put = put.set_expression_attribute_values(values_of(version)).send().await;
+        put.map(drop).map_err(|error| refusal(error, PutItemError::is_conditional_check_failed_exception))
     }
 
     async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
         let delete = self.client.delete_item().table_name(&self.name).key(KEY, AttributeValue::S(key.to_owned()));
-        let delete = match version {
-            Some(version) => delete
-                .condition_expression("attribute_not_exists(#version) OR #version = :version")
-                .expression_attribute_names("#version", VERSION)
-                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
-            None => delete
-                .condition_expression("attribute_not_exists(#version)")
-                .expression_attribute_names("#version", VERSION),
-        };
-        delete.send().await.map(drop).map_err(|error| {
-            let is_conflict =
-                error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception());
-            if is_conflict { WriteError::Conflict } else { WriteError::Failed(error.into()) }
-        })
+        let condition = if version.is_some() { format!("{HAS_NONE} OR {IS_VERSION}") } else { HAS_NONE.to_owned() };
+        let delete = delete.condition_expression(condition).expression_attribute_names("#version", VERSION);
+        let delete = delete.set_expression_attribute_values(values_of(version)).send().await;
+        delete.map(drop).map_err(|error| refusal(error, DeleteItemError::is_conditional_check_failed_exception))
+    }
+}
+
+/// Returns the values that [`IS_VERSION`] names.
+fn values_of(version: Option<u64>) -> Option<HashMap<String, AttributeValue>> {
+    version.map(|version| HashMap::from([(":version".to_owned(), AttributeValue::N(version.to_string()))]))
+}
+
+/// Tells a race that another run won from every other failure.
+fn refusal<E: Error + Send + Sync + 'static>(error: SdkError<E>, is_conflict: impl Fn(&E) -> bool) -> WriteError {
+    if error.as_service_error().is_some_and(is_conflict) {
+        WriteError::Conflict
+    } else {
+        WriteError::Failed(error.into())
     }
 }
 

@@ -11,6 +11,7 @@ use shared::{
     event::Event,
     known_secrets::KnownSecrets,
     notes::Notes,
+    recovery::MAX_ID_BYTES,
     refresh::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
     registration::RegistrationUrl,
     webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
@@ -25,9 +26,6 @@ use crate::{ApiVersion, answer};
 /// What the jobs of extract refreshes are called, full and incremental.
 pub(crate) const REFRESHES: [&str; 4] =
     ["refresh_extracts", "increment_extracts", "refresh_extracts_via_bridge", "increment_extracts_via_bridge"];
-
-/// The most bytes of a job's identifier, which is stored in little room. Tableau's have 36.
-const MAX_ID_BYTES: usize = 64;
 
 /// The most notes of a job that are read, and the most bytes of each; more than is kept of them all.
 const MAX_NOTES: usize = 100;
