@@ -99,7 +99,7 @@ pub enum RunFailed {
     #[error("every site succeeded, but older signing keys could not be retired: see above")]
     Keys,
     /// Alerts could not be sent.
-    #[error("every site succeeded, but people could not be told: see above")]
+    #[error("every site succeeded, but alerts could not be sent: see above")]
     Alerts,
     /// Missed refreshes could not all be published.
     #[error("every site succeeded, but missed refreshes could not all be published: see above. The next run goes on")]
