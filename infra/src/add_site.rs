@@ -9,7 +9,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use shared::{known_secrets::KnownSecrets, registration::SiteName, site::SiteEntry, trouble::TroubleKind};
+use shared::{
+    problems::ProblemKind, redaction::known_secrets::KnownSecrets, registration::site_name::SiteName,
+    sites::entry::SiteEntry,
+};
 use tableau::{Tableau, TableauError};
 use tokio::time::Instant;
 
@@ -158,29 +161,29 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
 fn explained(entry: &SiteEntry, error: TableauError) -> anyhow::Error {
     let SiteEntry { server, content_url, token_name, .. } = entry;
     let remedy = match error.kind() {
-        TroubleKind::TokenRefused => format!(
+        ProblemKind::TokenRefused => format!(
             "Tableau refused the token {token_name:?}: its name or secret is wrong, it was revoked or has expired, or \
              it is for another site than {content_url:?}. Tableau does not tell which"
         ),
-        TroubleKind::TokenShared => {
+        ProblemKind::TokenShared => {
             format!("somebody else uses the token {token_name:?} right now: make one for this purpose only")
         }
-        TroubleKind::NotAdministrator => {
+        ProblemKind::NotAdministrator => {
             format!("the owner of the token {token_name:?} is no administrator of the site: make a token as one")
         }
-        TroubleKind::SiteNotFound => {
+        ProblemKind::SiteNotFound => {
             format!("there is no site {content_url:?}: what follows /site/ in a browser's address is wanted")
         }
-        TroubleKind::ServerUnreachable | TroubleKind::CertificateNotTrusted => format!(
+        ProblemKind::ServerUnreachable | ProblemKind::CertificateNotTrusted => format!(
             "{server} cannot be reached from here. If only the reconciler reaches it, add --no-sign-in; if an authority \
              of your own signed its certificate, store that first (README.md, \"A Tableau Server behind a firewall\")"
         ),
-        TroubleKind::ServerTooOld => "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned(),
-        TroubleKind::SignInRedirected => format!(
+        ProblemKind::ServerTooOld => "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned(),
+        ProblemKind::SignInRedirected => format!(
             "{server} sends sign-ins elsewhere, where no token is sent: have whatever guards the server let calls to \
              /api/ through, or give the address at which Tableau itself answers"
         ),
-        TroubleKind::TooManyRequests => "Tableau asks for patience: try again later".to_owned(),
+        ProblemKind::TooManyRequests => "Tableau asks for patience: try again later".to_owned(),
         _ => "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned(),
     };
     anyhow::Error::new(error).context(remedy)

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use reqwest::Client;
 use serde_json::{Value, json};
-use shared::alert::AlertMessage;
+use shared::alerts::message::AlertMessage;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use shared::registration::SiteName;
+use shared::registration::site_name::SiteName;
 use thiserror::Error;
 
 use crate::{

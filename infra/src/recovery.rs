@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
-use shared::{
-    recovery::RefreshState,
-    state::{SiteState, Timestamp},
-};
+use shared::{refreshes::state::RefreshState, state::SiteState, timestamp::Timestamp};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{aws::Aws, log, stack::Stack, state_table};
@@ -62,7 +59,7 @@ fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -
     }
     let mut all: Vec<_> = watermarks
         .into_iter()
-        .map(|(at, sites)| format!("all published of jobs until {}: {}", written(at), sites.join(", ")))
+        .map(|(at, sites)| format!("all published of jobs until {}: {}", format_time(at), sites.join(", ")))
         .collect();
     if !new.is_empty() {
         all.push(format!("not read yet: {}", new.join(", ")));
@@ -78,8 +75,8 @@ fn outage_lines(name: &str, state: &RefreshState) -> Vec<String> {
         events.entry((outage.from, outage.until)).or_default().push(outage.event.as_str());
     }
     let line = |((from, until), events): ((Timestamp, Option<Timestamp>), Vec<&str>)| {
-        let until = until.map_or("now".to_owned(), |until| written(until.0));
-        format!("{name}: {} missed from {} until {until}, to be recovered", events.join(", "), written(from.0))
+        let until = until.map_or("now".to_owned(), |until| format_time(until.0));
+        format!("{name}: {} missed from {} until {until}, to be recovered", events.join(", "), format_time(from.0))
     };
     events.into_iter().map(line).collect()
 }
@@ -100,7 +97,7 @@ fn not_recovered_lines(lines: &Value, look_back: Duration) -> Vec<String> {
         let reason = first["reason"].as_str().unwrap_or_default();
         let others = if items.len() > 1 { format!(", and {} more", items.len() - 1) } else { String::new() };
         let site = line["site"].as_str().unwrap_or_default();
-        format!("not recovered, {} {site}: {which}: {reason}{others}", written(*at))
+        format!("not recovered, {} {site}: {which}: {reason}{others}", format_time(*at))
     });
     let mut named: Vec<_> = named.collect();
     if more > 0 {
@@ -109,7 +106,7 @@ fn not_recovered_lines(lines: &Value, look_back: Duration) -> Vec<String> {
     named
 }
 
-fn written(at: OffsetDateTime) -> String {
+fn format_time(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
@@ -118,7 +115,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::json;
-    use shared::{event::Event, recovery::Clock};
+    use shared::{events::catalogue::Event, refreshes::window::Clock};
     use time::{Duration as Time, macros::datetime};
 
     use super::*;

@@ -10,11 +10,17 @@ use clap::Args;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use shared::{
-    keyring::Keyring,
-    message::{Delivery, EventId, TEST},
-    record::{DeliveryRecord, EventRecord, Outcome},
-    registration::{ReceiverUrl, Registration, RegistrationUrl, Verified},
-    unverified::UnverifiedRecord,
+    events::{
+        delivery::{Delivery, TEST},
+        delivery_log::{DeliveryRecord, EventRecord, Outcome},
+        id::EventId,
+        unverified::UnverifiedRecord,
+    },
+    registration::{
+        claim::{Registration, Verified},
+        keyring::Keyring,
+        signed_url::{ReceiverUrl, RegistrationUrl},
+    },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -120,7 +126,7 @@ impl Log {
     }
 
     /// Verifies what could not be verified when it came, and adds it to what was not published. Returns how many
-    /// deliveries are genuine, each counted once, and how many requests are not.
+    /// deliveries are genuine, each pluralize once, and how many requests are not.
     fn verify(&mut self, keyring: &Keyring) -> (usize, usize) {
         let (mut genuine, mut rejected) = (BTreeSet::new(), 0);
         for (at, record) in std::mem::take(&mut self.unverified) {
@@ -164,16 +170,20 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
             0
         }
         (false, true) => {
-            println!("\n{} to be published; nothing was done.", counted(missing.len()));
+            println!("\n{} to be published; nothing was done.", pluralize(missing.len()));
             0
         }
         (false, false) => {
             let refused = step("Send them to the receiver", send_all(aws, &http, &stack, &missing)).await?;
-            println!("\n{} published.", counted(missing.len() - refused));
+            println!("\n{} published.", pluralize(missing.len() - refused));
             refused
         }
     };
-    ensure!(refused == 0, "{} not published: run this command again when SNS and SSM are available", counted(refused));
+    ensure!(
+        refused == 0,
+        "{} not published: run this command again when SNS and SSM are available",
+        pluralize(refused)
+    );
     ensure!(unreadable == 0, "{unreadable} records of events that were not published cannot be read by this release");
     Ok(())
 }
@@ -192,10 +202,10 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     let mut log = Log::default();
     let lost = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
     log.read(&log::lines(aws, function, since, lost).await?);
-    show(&format!("{} undelivered at first", counted(log.lost.len())));
+    show(&format!("{} undelivered at first", pluralize(log.lost.len())));
     if !log.unverified.is_empty() {
         let (genuine, rejected) = log.verify(&stack.keyring(aws).await?);
-        show(&format!("{} unverified at first", counted(genuine)));
+        show(&format!("{} unverified at first", pluralize(genuine)));
         if rejected > 0 {
             let (requests, their) =
                 if rejected == 1 { ("request", "its signature") } else { ("requests", "their signatures") };
@@ -211,9 +221,9 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     let missing = lost.into_values().filter(|lost| !published.contains(&lost.id));
     let (tests, mut missing): (Vec<_>, Vec<_>) = missing.partition(|lost| lost.event_type == TEST);
     missing.sort_by_key(|lost| (lost.at, lost.id));
-    show(&format!("{} published since", counted(total - missing.len() - tests.len())));
+    show(&format!("{} published since", pluralize(total - missing.len() - tests.len())));
     if !tests.is_empty() {
-        show(&format!("{} left out: Tableau's test calls are made again, not replayed", counted(tests.len())));
+        show(&format!("{} left out: Tableau's test calls are made again, not replayed", pluralize(tests.len())));
     }
     missing.iter().for_each(|lost| show(&shown(lost)));
     Ok(Found { missing, unreadable })
@@ -261,7 +271,7 @@ fn shown(lost: &Lost) -> String {
     format!("{time} {site} {event_type}{luid} (id {id})")
 }
 
-fn counted(events: usize) -> String {
+fn pluralize(events: usize) -> String {
     format!("{events} event{}", if events == 1 { "" } else { "s" })
 }
 
@@ -269,7 +279,7 @@ fn counted(events: usize) -> String {
 mod tests {
     use anyhow::Context;
     use serde_json::json;
-    use shared::{keyring::KEY_BYTES, registration::Claim};
+    use shared::registration::{claim::Claim, keyring::KEY_BYTES};
 
     use super::*;
 

@@ -4,10 +4,13 @@ use std::fs;
 
 use anyhow::Context;
 use shared::{
-    alert::{AlertEvents, AlertMessage},
-    keyring::Keyring,
-    message::Delivery,
-    registration::{Claim, ReceiverUrl, Registration, RegistrationUrl, Verified},
+    alerts::{message::AlertMessage, selection::AlertEvents},
+    events::delivery::Delivery,
+    registration::{
+        claim::{Claim, Registration, Verified},
+        keyring::Keyring,
+        signed_url::{ReceiverUrl, RegistrationUrl},
+    },
 };
 
 use crate::workspace::Workspace;
@@ -43,7 +46,7 @@ fn registration(event: &str) -> anyhow::Result<Registration> {
 pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
     let verified = verified(event, keyring)?;
     let delivery = Delivery::read(&verified, body.as_bytes());
-    let alert = delivery.alert(delivery.id(""), &AlertEvents::default());
+    let alert = AlertMessage::of_delivery(&delivery, delivery.id(""), &AlertEvents::default());
     alert.with_context(|| format!("nobody is told of {event}"))
 }
 

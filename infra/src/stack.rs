@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use shared::{keyring::Keyring, registration::SiteName};
+use shared::registration::{keyring::Keyring, site_name::SiteName};
 use tokio::fs;
 
 use crate::aws::{Aws, Input, has_code};

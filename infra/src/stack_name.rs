@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use shared::webhook::NamePrefix;
+use shared::sites::webhook::NamePrefix;
 use thiserror::Error;
 
 /// The most characters of a function's name.

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use shared::{
-    site::SiteEntry,
-    state::{SITE_PREFIX, SiteState, Timestamp, TokenHold, read_item, to_item, token_key},
+    sites::entry::SiteEntry,
+    state::{SITE_PREFIX, SiteState, TokenHold, read_item, to_item, token_key},
+    timestamp::Timestamp,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep};

@@ -24,14 +24,14 @@ const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
 const COUNTS: [(&str, &str); 11] = [
     ("SitesFailed", "sites failed"),
     ("WebhooksCreated", "created"),
-    ("WebhooksMoved", "moved"),
+    ("WebhooksUpdated", "moved"),
     ("WebhooksDisabled", "enabled again"),
     ("WebhooksDeleted", "deleted"),
     ("TestsFailed", "tests failed"),
     ("Recovered", "refreshes recovered"),
     ("Explained", "failures explained"),
     ("NotRecovered", "not recovered"),
-    ("RecoveryCapped", "left to the next run"),
+    ("RecoveryPending", "left to the next run"),
     ("AlertsFailed", "alerts failed"),
 ];
 
@@ -103,7 +103,7 @@ async fn last_run(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
     let since = OffsetDateTime::now_utc() - LOOK_BACK;
     let lines = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.Succeeded = * }").await?;
     match newest_run(&lines) {
-        Some((at, run)) => show(&told(at, &run)),
+        Some((at, run)) => show(&format_time(at, &run)),
         None => show(&format!("there was none in the last {} h", LOOK_BACK.as_secs() / 3600)),
     }
     Ok(())
@@ -114,7 +114,7 @@ fn newest_run(lines: &Value) -> Option<(OffsetDateTime, Value)> {
     log::in_json(lines).filter(|(_, run)| run["Succeeded"].is_number()).max_by_key(|(at, _)| *at)
 }
 
-fn told(at: OffsetDateTime, run: &Value) -> String {
+fn format_time(at: OffsetDateTime, run: &Value) -> String {
     let count = |name: &str| run[name].as_f64().unwrap_or_default();
     let time = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
     let counts = COUNTS.iter().filter(|(name, _)| count(name) > 0.0);
@@ -151,7 +151,7 @@ mod tests {
         ]);
         let (at, run) = newest_run(&lines).expect("a run");
         assert_eq!(
-            told(at, &run),
+            format_time(at, &run),
             "1970-01-01T00:00:01Z apply: not every site is as declared (3 sites, 1 sites failed, 2 enabled again, 2.3 s)"
         );
         assert!(newest_run(&json!([])).is_none());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
-use shared::message::TEST;
+use shared::events::delivery::TEST;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 

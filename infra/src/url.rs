@@ -3,8 +3,8 @@
 use anyhow::Context;
 use clap::Args;
 use shared::{
-    event::Event,
-    registration::{ReceiverUrl, Registration, SiteName},
+    events::catalogue::Event,
+    registration::{claim::Registration, signed_url::ReceiverUrl, site_name::SiteName},
 };
 
 use crate::target::Target;

@@ -1,30 +1,20 @@
-//! Models and pure rules of Tableau Fanout. No I/O, no clock, no AWS SDK: what a byte means is
-//! decided here, who fetched it is decided in `functions`.
+//! Models and pure rules of Tableau Fanout: no I/O, no clock, no AWS SDK.
+//!
+//! - [`registration`]: the signed URL of a webhook, by which a request is verified.
+//! - [`events`]: from a verified delivery to the message on the events topic.
+//! - [`sites`]: what is declared for a site, what Tableau has, and the plan between them.
+//! - [`refreshes`]: what Tableau's jobs say about refreshes, and how far they were processed.
+//! - [`problems`] and [`alerts`]: what is wrong with a site, and the messages about it.
+//! - [`state`]: the items that the reconciler stores between runs.
+//! - [`redaction`] and [`settings`]: hiding secrets, and reading configuration.
 
-pub mod address;
-pub mod alert;
-pub mod escapes;
-pub mod event;
-pub mod invalid;
-pub mod keyring;
-pub mod known_secrets;
-pub mod message;
-pub mod notes;
-pub mod notice;
-pub mod payload;
-pub mod plan;
+pub mod alerts;
+pub mod events;
 pub mod problems;
-pub mod record;
-pub mod recovery;
-pub mod refresh;
-pub mod refresh_alert;
+pub mod redaction;
+pub mod refreshes;
 pub mod registration;
-pub mod sign_in;
-pub mod site;
+pub mod settings;
+pub mod sites;
 pub mod state;
-pub mod text;
-pub mod trouble;
-pub mod unverified;
-pub mod webhook;
-
-mod redaction;
+pub mod timestamp;

@@ -8,6 +8,8 @@
 //! In doubt more is hidden than is secret. Takes linear time.
 
 mod commands;
+pub mod escapes;
+pub mod known_secrets;
 mod markup;
 mod names;
 mod phrases;
@@ -18,7 +20,7 @@ mod values;
 
 use std::ops::Range;
 
-use crate::escapes::readings;
+use crate::redaction::escapes::readings;
 
 /// What stands where a secret was.
 const HIDDEN: &str = "[redacted]";

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use time::{OffsetDateTime, serde::rfc3339};
+use time::OffsetDateTime;
 
-use crate::{problems::Problems, recovery::RefreshState, registration::SiteName, site::SiteEntry};
+use crate::{
+    alerts::state::Problems, refreshes::state::RefreshState, registration::site_name::SiteName,
+    sites::entry::SiteEntry, timestamp::Timestamp,
+};
 
 /// The only format of the items so far. An item of another format is not read.
 const FORMAT: u32 = 1;
@@ -24,11 +27,6 @@ pub const SITE_PREFIX: &str = "site#";
 
 /// The beginning of the keys of tokens' items.
 pub const TOKEN_PREFIX: &str = "token#";
-
-/// A point in time, stored as RFC 3339.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(#[serde(with = "rfc3339")] pub OffsetDateTime);
 
 /// State of one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +64,7 @@ pub enum Progress {
     /// It listed the webhooks.
     Checked,
     /// It tried.
-    Visited,
+    Attempted,
     /// It had no time for it.
     OutOfTime,
     /// It was not to, or another run does.
@@ -172,7 +170,7 @@ impl RunState {
             .filter_map(|(site, progress)| {
                 let late = self.late.get(site).copied();
                 let late = match progress {
-                    Progress::Checked | Progress::Visited => None,
+                    Progress::Checked | Progress::Attempted => None,
                     Progress::OutOfTime => late.or(Some(now)),
                     Progress::Left => late,
                 };
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn one_time_stands_for_all_sites_that_were_checked_together() {
-        use Progress::{Checked, Left, OutOfTime, Visited};
+        use Progress::{Attempted, Checked, Left, OutOfTime};
 
         let [first, second, third] = [
             datetime!(2026-05-21 08:00:00 UTC),
@@ -221,11 +219,11 @@ mod tests {
         let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<SiteName>().expect("a name"));
         let progress = |of_each: [Progress; 3]| [&a, &b, &c].map(Clone::clone).into_iter().zip(of_each).collect();
         let mut state = RunState::default();
-        state.note_progress(&progress([Checked, Checked, Visited]), first);
+        state.note_progress(&progress([Checked, Checked, Attempted]), first);
         assert_eq!(to_item(&state), json!({ "format": 1, "checked": "2026-05-21T08:00:00Z", "others": { "c": null } }));
         state.note_progress(&progress([Checked, OutOfTime, Left]), second);
         assert_eq!([&a, &b, &c].map(|site| state.checked(site)), [Some(second), Some(first), None]);
-        state.note_progress(&progress([Left, OutOfTime, Visited]), third);
+        state.note_progress(&progress([Left, OutOfTime, Attempted]), third);
         assert_eq!([&a, &b, &c].map(|site| state.late(site)), [None, Some(second), None]);
         state.note_progress(&progress([Checked, Checked, Checked]), third);
         assert_eq!(to_item(&state), json!({ "format": 1, "checked": "2026-05-21T08:30:00Z" }));

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use common::topic::TopicArn;
+use lambda_support::topic::TopicArn;
 use shared::{
-    alert::AlertEvents,
-    invalid::{Fields, Invalid},
+    alerts::selection::AlertEvents,
+    settings::{Fields, Invalid},
 };
 
 /// How long after its invocation a request waits for AWS, whatever it is waiting for. Tableau reads an answer for 3 s

@@ -6,20 +6,20 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use lambda_support::{
+    error_chain,
     keyring::{KeyringParameter, REFRESH_INTERVAL},
-    with_causes,
 };
-use shared::{
+use shared::registration::{
+    claim::{Claim, Verified},
     keyring::Keyring,
-    registration::{Claim, Verified},
 };
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
 };
 
-use crate::{BoxError, config::START_TIMEOUT, journal::Journal};
+use crate::{BoxError, config::START_TIMEOUT, delivery_log::DeliveryLog};
 
 /// The pause after the first read that brought no keyring (SSM was unavailable, or the reconciler has not made one yet):
 /// short, since every authentic delivery waits for it. It doubles with each such read up to [`REFRESH_INTERVAL`], so that
@@ -90,7 +90,7 @@ impl<S: KeyringSource> KeyringCache<S> {
     }
 
     /// Verifies a claim. One that none of the keys signed may be signed with a newer key, so the keyring is read again if
-    /// it is time to; the journal counts that.
+    /// it is time to; the delivery log counts that.
     ///
     /// # Errors
     ///
@@ -99,14 +99,14 @@ impl<S: KeyringSource> KeyringCache<S> {
         &self,
         claim: &Claim,
         deadline: Instant,
-        journal: &Journal,
+        delivery_log: &DeliveryLog,
     ) -> Result<Option<Verified>, KeyringUnavailable> {
         if let Some(verified) = self.state().verify(claim) {
             return Ok(Some(verified));
         }
         let _refreshing = timeout_at(deadline, self.refreshing.lock()).await.map_err(|_| KeyringUnavailable)?;
         if self.state().may_read() {
-            self.refresh(deadline, journal).await;
+            self.refresh(deadline, delivery_log).await;
         }
         let state = self.state();
         match state.verify(claim) {
@@ -116,16 +116,16 @@ impl<S: KeyringSource> KeyringCache<S> {
     }
 
     /// Reads the keyring again.
-    async fn refresh(&self, deadline: Instant, journal: &Journal) {
+    async fn refresh(&self, deadline: Instant, delivery_log: &DeliveryLog) {
         let started_at = Instant::now();
         let read = read(&self.source, deadline).await;
-        let error = read.as_ref().err().map(|error| with_causes(&**error));
+        let error = read.as_ref().err().map(|error| error_chain(&**error));
         // Nothing that could panic half-way changes it.
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = state.last_read;
         state.update(read);
         state.schedule(started_at);
-        journal.keyring_read(error, state.last_read != before);
+        delivery_log.keyring_read(error, state.last_read != before);
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

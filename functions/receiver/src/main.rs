@@ -3,12 +3,12 @@
 use std::{convert::Infallible, env, sync::Arc};
 
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
-use common::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn};
+use lambda_support::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use receiver::{
     config::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Config, RETRY_PAUSE},
+    delivery_log::DeliveryLog,
     function_url::{FunctionUrlRequest, into_answer},
-    journal::Journal,
     keyring_cache::KeyringCache,
     receiver::Receiver,
 };
@@ -31,8 +31,8 @@ async fn main() -> anyhow::Result<()> {
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
     // Lambda gives a start a whole processor, and an event just its share.
     let (keyring, ()) = tokio::join!(KeyringCache::load(parameter), aws.connect_to_sns());
-    let journal = Journal::new(MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
-    let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, journal));
+    let delivery_log = DeliveryLog::new(MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
+    let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, delivery_log));
     let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {
         let receiver = receiver.clone();
         async move { Ok::<_, Infallible>(into_answer(receiver.handle(payload.into_request(context)).await)) }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use common::{topic::Topic, with_causes};
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
@@ -10,18 +9,23 @@ use lambda_http::{
         header::{ALLOW, CONTENT_TYPE},
     },
 };
+use lambda_support::{error_chain, topic::Topic};
 use shared::{
-    alert::{AlertEvents, AlertMessage},
-    message::{Delivery, EventId, EventMessage},
-    record::{DeliveryRecord, Outcome},
-    registration::{Claim, Verified},
+    alerts::{message::AlertMessage, selection::AlertEvents},
+    events::{
+        cloud_event::EventMessage,
+        delivery::Delivery,
+        delivery_log::{DeliveryRecord, Outcome},
+        id::EventId,
+    },
+    registration::claim::{Claim, Verified},
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     BoxError,
     config::AWS_TIMEOUT,
-    journal::Journal,
+    delivery_log::DeliveryLog,
     keyring_cache::{KeyringCache, KeyringSource, KeyringUnavailable},
     recently_published::RecentlyPublished,
 };
@@ -32,7 +36,7 @@ pub struct Receiver<S, E, A> {
     keyring: KeyringCache<S>,
     events: Remembering<E>,
     alerts: Option<Alerts<A>>,
-    journal: Journal,
+    delivery_log: DeliveryLog,
 }
 
 /// What people are told, and where.
@@ -83,9 +87,15 @@ impl<T> Remembering<T> {
 
 impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<S, E, A> {
     /// A receiver that has published nothing yet. Without a topic for `alerts` people are told nothing.
-    pub fn new(keyring: KeyringCache<S>, events: E, alerts: Option<A>, wanted: AlertEvents, journal: Journal) -> Self {
+    pub fn new(
+        keyring: KeyringCache<S>,
+        events: E,
+        alerts: Option<A>,
+        wanted: AlertEvents,
+        delivery_log: DeliveryLog,
+    ) -> Self {
         let alerts = alerts.map(|topic| Alerts { topic: Remembering::new(topic), wanted });
-        Self { keyring, events: Remembering::new(events), alerts, journal }
+        Self { keyring, events: Remembering::new(events), alerts, delivery_log }
     }
 
     /// Answers a request. A caller who cannot sign learns nothing but 404, whatever else the request carries.
@@ -96,28 +106,28 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let deadline = Instant::now() + AWS_TIMEOUT;
         // As sent: a normalised path could make a registration out of something that is none.
         let Some(claim) = Claim::parse(request.raw_http_path()) else {
-            self.journal.rejected();
+            self.delivery_log.rejected();
             return empty(StatusCode::NOT_FOUND);
         };
-        let verified = match self.keyring.verify(&claim, deadline, &self.journal).await {
+        let verified = match self.keyring.verify(&claim, deadline, &self.delivery_log).await {
             Ok(Some(verified)) => verified,
             Ok(None) => {
-                self.journal.rejected();
+                self.delivery_log.rejected();
                 return empty(StatusCode::NOT_FOUND);
             }
             Err(KeyringUnavailable) => {
                 let delivered = (request.method() == Method::POST).then_some(&request.body()[..]);
-                self.journal.unverified(&claim, delivered);
+                self.delivery_log.unverified(&claim, delivered);
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
             }
         };
         if request.method() != Method::POST {
-            self.journal.rejected();
+            self.delivery_log.rejected();
             let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        self.journal.log_turned_away();
+        self.delivery_log.log_turned_away();
         let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str()).unwrap_or_default();
         let (outcome, id) = self.deliver(&verified, request.body(), request_id, deadline).await;
         match outcome {
@@ -142,7 +152,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let (outcome, errors) = self.publish(&delivery, id, deadline).await;
         let published = matches!(outcome, Outcome::Published | Outcome::Undelivered);
         let record = DeliveryRecord::of(&delivery, id, outcome, errors);
-        self.journal.delivery(&record, published.then(|| start.elapsed()));
+        self.delivery_log.delivery(&record, published.then(|| start.elapsed()));
         (outcome, id)
     }
 
@@ -160,7 +170,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let alert = async {
             match &self.alerts {
                 Some(Alerts { topic, wanted }) if !topic.published.contains(id) => {
-                    topic.publish(id, delivery.alert(id, wanted), deadline).await
+                    topic.publish(id, AlertMessage::of_delivery(&delivery, id, wanted), deadline).await
                 }
                 Some(_) | None => Ok(Publication::NotNeeded),
             }
@@ -169,7 +179,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let is_new = [&event, &alert].into_iter().flatten().any(|publication| *publication == Publication::New);
         let results = [("events", event), ("alerts", alert)].into_iter();
         let errors: BTreeMap<_, _> =
-            results.filter_map(|(topic, result)| Some((topic.to_owned(), with_causes(&*result.err()?)))).collect();
+            results.filter_map(|(topic, result)| Some((topic.to_owned(), error_chain(&*result.err()?)))).collect();
         let outcome = match (errors.is_empty(), is_new) {
             (false, _) => Outcome::Undelivered,
             (true, true) => Outcome::Published,

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use shared::message::EventId;
+use shared::events::id::EventId;
 
 /// How many events are remembered: Tableau repeats within minutes, and an environment publishes far fewer than this
 /// in that time. 16 bytes each.

@@ -1,11 +1,11 @@
 //! Sends alerts: when a problem begins, when it is over, and how a test went that somebody asked for.
 
-use common::{
+use futures_util::future::join_all;
+use lambda_support::{
     BoxError,
     topic::{Topic, is_refused_for_good},
 };
-use futures_util::future::join_all;
-use shared::{alert::AlertMessage, notice::Notice, problems::Outcome};
+use shared::alerts::{message::AlertMessage, notification::Notification, state::Outcome};
 use time::OffsetDateTime;
 
 use crate::report::Report;
@@ -19,7 +19,7 @@ use crate::report::Report;
 pub(crate) async fn send(topic: &impl Topic<AlertMessage>, outcome: &mut Outcome) -> Result<(), BoxError> {
     let alerts = std::mem::take(&mut outcome.alerts);
     // All are tried, whatever becomes of the others.
-    let sent = join_all(alerts.iter().map(|alert| topic.publish(alert.notice.clone().into()))).await;
+    let sent = join_all(alerts.iter().map(|alert| topic.publish(alert.notification.clone().into()))).await;
     let mut first = None;
     for (alert, result) in alerts.iter().zip(sent) {
         let Err(error) = result else { continue };
@@ -42,6 +42,6 @@ pub(crate) async fn send(topic: &impl Topic<AlertMessage>, outcome: &mut Outcome
 /// SNS failed.
 pub(crate) async fn send_test(topic: &impl Topic<AlertMessage>, report: &Report) -> Result<(), BoxError> {
     let outcome = report.text.lines().last().unwrap_or_default();
-    let notice = Notice::test(outcome.trim_end_matches('.'), &report.text, OffsetDateTime::now_utc());
-    topic.publish(notice.into()).await
+    let notification = Notification::test(outcome.trim_end_matches('.'), &report.text, OffsetDateTime::now_utc());
+    topic.publish(notification.into()).await
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use common::topic::TopicArn;
+use lambda_support::topic::TopicArn;
 use shared::{
-    alert::AlertEvents,
-    event::Event,
-    invalid::{Fields, Invalid},
-    registration::ReceiverUrl,
-    webhook::NamePrefix,
+    alerts::selection::AlertEvents,
+    events::catalogue::Event,
+    registration::signed_url::ReceiverUrl,
+    settings::{Fields, Invalid},
+    sites::webhook::NamePrefix,
 };
 
 /// How long a connection to AWS may take: within a region it takes milliseconds.
@@ -18,7 +18,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a run may last where nobody says: the function's timeout in the template.
-pub const USUAL_TIME: Duration = Duration::from_secs(300);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long ago a refresh may have ended to be told of, if nobody says: a night's and a day's work.
 const USUAL_RECOVER_HOURS: u32 = 24;

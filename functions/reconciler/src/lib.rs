@@ -8,10 +8,10 @@ pub mod request;
 pub mod state_table;
 
 mod alerting;
-mod explained;
 mod recovery;
+mod remedies;
+mod site_run;
 mod state;
-mod visit;
-mod visits;
+mod token_groups;
 
-pub use common::BoxError;
+pub use lambda_support::BoxError;

@@ -3,10 +3,10 @@
 use std::{env, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
-use common::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use lambda_runtime::{LambdaEvent, run, service_fn};
+use lambda_support::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use reconciler::{
-    config::{CONNECT_TIMEOUT, Config, OPERATION_TIMEOUT, USUAL_TIME},
+    config::{CONNECT_TIMEOUT, Config, DEFAULT_TIMEOUT, OPERATION_TIMEOUT},
     parameters::SsmParameters,
     reconciler::Reconciler,
     state_table::DynamoTable,
@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let reconciler = Reconciler::new(config, parameters, table, alerts, events, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // One that was over before we began is none: so `cargo lambda watch` has it.
-        let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(USUAL_TIME);
+        let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(DEFAULT_TIMEOUT);
         reconciler.run(payload, Instant::now() + left).await
     });
     run(handler).await.map_err(anyhow::Error::from_boxed)

@@ -7,11 +7,11 @@ use aws_sdk_ssm::{
     operation::{get_parameter::GetParameterError, put_parameter::builders::PutParameterFluentBuilder},
     types::ParameterType,
 };
-use common::keyring::{KeyringParameter, REFRESH_INTERVAL};
+use lambda_support::keyring::{KeyringParameter, REFRESH_INTERVAL};
 use secrecy::{ExposeSecret, SecretString};
 use shared::{
-    keyring::Keyring,
-    site::{BadEntry, SiteEntry},
+    registration::keyring::Keyring,
+    sites::entry::{BadEntry, SiteEntry},
 };
 use tokio::time::sleep;
 

@@ -7,22 +7,24 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    metrics::{Metric, MetricLog, Unit},
-    topic::{Topic, is_refused_for_good},
-    with_causes,
-};
 use futures_util::{StreamExt, stream};
 use lambda_runtime::Diagnostic;
+use lambda_support::{
+    error_chain,
+    metrics::{Metric, MetricLog, Unit},
+    topic::{Topic, is_refused_for_good},
+};
 use serde_json::json;
 use shared::{
-    alert::AlertMessage,
-    keyring::{KEY_BYTES, Keyring},
-    message::EventMessage,
-    problems::{Findings, Outcome},
-    site::{BadEntry, SiteEntry},
+    alerts::{
+        message::AlertMessage,
+        state::{Findings, Outcome},
+    },
+    events::cloud_event::EventMessage,
+    problems::{Problem, ProblemKind},
+    registration::keyring::{KEY_BYTES, Keyring},
+    sites::entry::{BadEntry, SiteEntry},
     state::{Progress, SiteState},
-    trouble::{Trouble, TroubleKind},
 };
 use tableau::{SITES_AT_ONCE, Tableau};
 use time::OffsetDateTime;
@@ -31,15 +33,15 @@ use tokio::time::Instant;
 use crate::{
     BoxError, alerting,
     config::Config,
-    explained::{alerts_lost, lost, unusable},
     parameters::Parameters,
     recovery::{JobBudget, Published, SiteRefreshes, log_given_up},
-    report::{Report, SiteReport, written},
+    remedies::{alerts_lost, lost, unusable},
+    report::{Report, SiteReport, format_time},
     request::{Action, Request},
+    site_run::{RunContext, SiteOutcome},
     state::{State, Stored},
     state_table::StateTable,
-    visit::{RunContext, SiteOutcome},
-    visits::{Turns, Visits, in_order, site_of},
+    token_groups::{TokenGroups, Turns, in_order, site_of},
 };
 
 /// How much time is kept for what comes after the sites: alerts and the state, each with its retries, and where refreshes
@@ -84,7 +86,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Request(what) => formatter.write_str(what),
             Self::Parameters(error) => {
-                let error = with_causes(&**error);
+                let error = error_chain(&**error);
                 write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
             }
             Self::Sites(report)
@@ -174,14 +176,14 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         };
         let metrics = [
             count("WebhooksCreated", &|site| site.created.len()),
-            count("WebhooksMoved", &|site| site.updated.len()),
+            count("WebhooksUpdated", &|site| site.updated.len()),
             count("WebhooksDisabled", &|site| site.enabled.len()),
             count("WebhooksDeleted", &|site| site.deleted.len() + site.surplus.len()),
             count("TestsFailed", &|site| site.tests.iter().filter(|test| !test.succeeded()).count()),
             count("Recovered", &|site| site.recovered.len()),
             count("Explained", &|site| site.explained.len()),
             count("NotRecovered", &|site| site.not_recovered.len()),
-            count("RecoveryCapped", &|site| site.refreshes_left),
+            count("RecoveryPending", &|site| site.refreshes_left),
             count("Sites", &|_| 1),
             count("SitesFailed", &|site| site.failed().into()),
             Metric::count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
@@ -241,7 +243,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         if action == Action::Rotate && !report.failed() {
             // What was done is to be reported, and alerts are to be sent, all the same.
             if let Err(error) = self.retire_keys(&keyring).await {
-                let error = with_causes(&*error);
+                let error = error_chain(&*error);
                 report.note(&format!(
                     "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: \
                      run it again."
@@ -253,7 +255,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             && let Some(alerts) = &self.alerts
             && let Err(error) = alerting::send_test(alerts, &report).await
         {
-            let error = with_causes(&*error);
+            let error = error_chain(&*error);
             report.note(&format!("The alert about the test could not be sent: {error}."));
             report.alerts_error = Some(error);
         }
@@ -380,7 +382,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
     async fn alert_of_refreshes(&self, published: &Published, outcomes: &mut [SiteOutcome], ended: &mut Ended) {
         let Some(alerts) = &self.alerts else { return };
         let errors = published.alert(alerts, &self.config.alert_events).await;
-        let Some(error) = errors.first().map(|error| with_causes(&**error)) else { return };
+        let Some(error) = errors.first().map(|error| error_chain(&**error)) else { return };
         ended.notes.push(format!("Alerts about refreshes could not be sent: {error}."));
         ended.alerts_error = Some(error.clone());
         let sites: BTreeSet<_> = published.sites().into_iter().map(ToString::to_string).collect();
@@ -403,15 +405,15 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             let sites = before.into_iter().map(|(site, problems)| (site.to_owned(), problems)).collect();
             return Outcome { sites, run: run.state.run.content.problems.clone(), alerts: Vec::new() };
         }
-        let is_checked = |outcome: &&SiteOutcome| matches!(outcome.progress, Progress::Checked | Progress::Visited);
+        let is_checked = |outcome: &&SiteOutcome| matches!(outcome.progress, Progress::Checked | Progress::Attempted);
         // A site that somebody asked for by name and that is declared nowhere is in nobody's care.
-        let is_declared = |(site, _): &(&str, &Trouble)| declared.contains(*site);
-        let is_found = |(_, problem): &(&str, &Trouble)| problem.kind != TroubleKind::TokenInUse;
+        let is_declared = |(site, _): &(&str, &Problem)| declared.contains(*site);
+        let is_found = |(_, problem): &(&str, &Problem)| problem.kind != ProblemKind::TokenInUse;
         let found = Findings {
             before: before.iter().map(|(site, problems)| (*site, problems)).collect(),
             run_before: run.state.run.content.problems.clone(),
             checked: outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str()).collect(),
-            found: (outcomes.iter().flat_map(|outcome| outcome.report.troubles()))
+            found: (outcomes.iter().flat_map(|outcome| outcome.report.problems()))
                 .filter(is_declared)
                 .filter(is_found)
                 .collect(),
@@ -422,7 +424,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         {
             let next =
                 if is_refused_for_good(&error) { "They are not sent again." } else { "The next run sends them." };
-            let error = with_causes(&*error);
+            let error = error_chain(&*error);
             ended.notes.push(format!("Alerts could not be sent: {error}. {next}"));
             ended.alerts_error = Some(error);
         }
@@ -435,7 +437,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         let certificates = self.parameters.tableau_ca().await?;
         let Err(error) = self.tableau.trust(certificates.as_deref()) else { return Ok(None) };
         let parameter = self.config.tableau_ca_parameter.as_deref().unwrap_or_default();
-        let what = format!("The certificates in {parameter} are not used: {}.", with_causes(&error));
+        let what = format!("The certificates in {parameter} are not used: {}.", error_chain(&error));
         tracing::warn!("{what}");
         Ok(Some(what))
     }
@@ -487,11 +489,11 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         sites: Option<Vec<String>>,
         entries: Vec<Result<SiteEntry, BadEntry>>,
     ) -> Vec<SiteOutcome> {
-        let Visits { by_token, unusable: reports } = Visits::new(entries, &self.config);
+        let TokenGroups { by_token, unusable: reports } = TokenGroups::new(entries, &self.config);
         let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
         let unchanged = |report: SiteReport| {
             let stored = run.state.site(&report.site);
-            SiteOutcome::unchanged(report, Progress::Visited, stored)
+            SiteOutcome::unchanged(report, Progress::Attempted, stored)
         };
         let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site)).map(unchanged);
         let chosen = by_token.into_values().map(|entries| {
@@ -553,14 +555,14 @@ fn left_to_another_run<T: StateTable>(
     entry: &SiteEntry,
     until: Option<OffsetDateTime>,
 ) -> SiteOutcome {
-    let until = until.map(|until| format!(", until {} at the latest", written(until))).unwrap_or_default();
+    let until = until.map(|until| format!(", until {} at the latest", format_time(until))).unwrap_or_default();
     let what = format!("Another run uses the token {:?}{until}: the site is left to it.", entry.token_name);
     let site = entry.name.as_str();
     let report = if run.action == Action::Apply {
         SiteReport { notes: vec![what], ..SiteReport::new(site) }
     } else {
         let remedy = "Ask for this again when the other run has ended.".to_owned();
-        let problem = Trouble { kind: TroubleKind::TokenInUse, event: None, what, remedy, detail: None };
+        let problem = Problem { kind: ProblemKind::TokenInUse, event: None, what, remedy, detail: None };
         SiteReport::of_failure(site, problem)
     };
     SiteOutcome::unchanged(report, Progress::Left, run.state.site(site))

@@ -6,21 +6,27 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use futures_util::future::join_all;
+use lambda_support::{
+    error_chain,
     metrics::MetricLog,
     topic::{Topic, is_refused_for_good},
-    with_causes,
 };
-use futures_util::future::join_all;
 use serde_json::json;
 use shared::{
-    alert::{AlertEvents, AlertMessage},
-    event::Event,
-    message::EventMessage,
-    recovery::{Clock, DueJob, Handled, RefreshState, Window, is_failure},
-    refresh::{EXPLAINED, EndedJob, Refresh},
-    refresh_alert::{explained_alerts, recovered_alert},
-    registration::{Registration, SiteName},
+    alerts::{
+        message::AlertMessage,
+        refresh_alert::{explained_alerts, recovered_alert},
+        selection::AlertEvents,
+    },
+    events::{catalogue::Event, cloud_event::EventMessage},
+    refreshes::{
+        health::is_failure,
+        job::{EXPLAINED, EndedJob, Refresh},
+        state::{DueJob, Handled, RefreshState},
+        window::{Clock, Window},
+    },
+    registration::{claim::Registration, site_name::SiteName},
 };
 use tableau::{OddJob, RefreshJobs, Session, WhichJobs};
 use time::OffsetDateTime;
@@ -134,7 +140,7 @@ impl SiteRefreshes {
         match session.refresh_jobs(window.from, window.until, which).await {
             Ok(jobs) => refreshes.read_jobs(session, jobs, window, now, (report, budget), has_time).await,
             Err(error) => {
-                report.notes.push(format!("Its jobs could not be read: {}. The next run does.", with_causes(&error)));
+                report.notes.push(format!("Its jobs could not be read: {}. The next run does.", error_chain(&error)));
             }
         }
         refreshes
@@ -150,13 +156,13 @@ impl SiteRefreshes {
         (report, budget): (&mut SiteReport, &JobBudget),
         has_time: impl Fn() -> bool,
     ) {
-        let RefreshJobs { ended, odd, others, listed, counted } = jobs;
+        let RefreshJobs { ended, odd, others, listed, pluralize } = jobs;
         if others > 0 {
             report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
-        if counted > listed {
-            tracing::warn!(counted, listed, "Tableau counts more refreshes than it lists");
-            report.notes.push(format!("Tableau counts {counted} of its refreshes in this time and lists {listed}."));
+        if pluralize > listed {
+            tracing::warn!(pluralize, listed, "Tableau counts more refreshes than it lists");
+            report.notes.push(format!("Tableau counts {pluralize} of its refreshes in this time and lists {listed}."));
         }
         // Without a time an odd one stays in the window for as long as it is listed.
         let ends = ended.iter().map(|job| (job.id.clone(), job.ended_at));
@@ -192,14 +198,14 @@ impl SiteRefreshes {
                     self.give_up(&id, reason, report);
                 }
                 Err(error) if error.concerns_the_site() => {
-                    let error = with_causes(&error);
+                    let error = error_chain(&error);
                     report.notes.push(format!("Job {} could not be read: {error}. The next run reads it.", job.id));
                     report.refreshes_left = candidates.len() - number;
                     break;
                 }
                 Err(error) => {
                     failures_in_a_row += 1;
-                    let error = with_causes(&error);
+                    let error = error_chain(&error);
                     if self.state.note_unreadable(&job.id, now) {
                         self.give_up(&job.id, format!("it could not be read for an hour: {error}"), report);
                     } else {
@@ -258,10 +264,10 @@ impl SiteRefreshes {
                     }
                     // That would be so in every run, and is no reason to keep anything else.
                     (Err(error), _) if is_refused_for_good(&error) => {
-                        refused.push(format!("SNS refuses its {name}: {}", with_causes(&*error)));
+                        refused.push(format!("SNS refuses its {name}: {}", error_chain(&*error)));
                     }
                     (Err(error), _) => {
-                        let error = with_causes(&*error);
+                        let error = error_chain(&*error);
                         published.error = Some(format!("SNS did not take the {name} of a job: {error}"));
                         break;
                     }
@@ -298,7 +304,11 @@ impl SiteRefreshes {
 
 impl Published {
     /// Sends alerts about it.
-    pub(crate) async fn alert(&self, topic: &impl Topic<AlertMessage>, wanted: &AlertEvents) -> Vec<common::BoxError> {
+    pub(crate) async fn alert(
+        &self,
+        topic: &impl Topic<AlertMessage>,
+        wanted: &AlertEvents,
+    ) -> Vec<lambda_support::BoxError> {
         let recovered = self.recovered.iter().filter(|(registration, _)| wanted.contains(&registration.event));
         let recovered: Vec<_> = recovered.map(|(registration, refresh)| (registration.clone(), refresh)).collect();
         let is_wanted = |(_, refresh): &&(SiteName, Refresh)| {

@@ -7,10 +7,10 @@ use std::{
 
 use serde::Serialize;
 use shared::{
-    event::Event,
-    refresh::{Refresh, RefreshedResource},
-    text::plain,
-    trouble::Trouble,
+    alerts::text::plain,
+    events::catalogue::Event,
+    problems::Problem,
+    refreshes::job::{Refresh, RefreshedResource},
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
 
@@ -74,10 +74,10 @@ pub struct SiteReport {
     pub refreshes_left: usize,
     /// What is worth knowing and no error.
     pub notes: Vec<String>,
-    /// What was in trouble, or is, at a site that is as declared all the same.
-    pub warnings: Vec<Trouble>,
+    /// What was wrong, or is, at a site that is as declared all the same.
+    pub warnings: Vec<Problem>,
     /// What went wrong. A site with errors is not as declared.
-    pub errors: Vec<Trouble>,
+    pub errors: Vec<Problem>,
 }
 
 /// A webhook that was enabled again.
@@ -177,7 +177,7 @@ fn named(RefreshedResource { kind, luid, name }: &RefreshedResource) -> String {
     format!("{} {:?}", kind.as_str(), name.as_ref().unwrap_or(luid))
 }
 
-pub(crate) fn written(at: OffsetDateTime) -> String {
+pub(crate) fn format_time(at: OffsetDateTime) -> String {
     at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default()
 }
 
@@ -188,14 +188,14 @@ fn is_zero(count: &usize) -> bool {
 impl fmt::Display for Recovered {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { event, job, resource, at } = self;
-        write!(formatter, "{event} of the {resource} at {}: recovered from job {job}", written(*at))
+        write!(formatter, "{event} of the {resource} at {}: recovered from job {job}", format_time(*at))
     }
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { job, resource, at } = self;
-        write!(formatter, "why the refresh of the {resource} failed at {}: told from job {job}", written(*at))
+        write!(formatter, "why the refresh of the {resource} failed at {}: told from job {job}", format_time(*at))
     }
 }
 
@@ -208,8 +208,8 @@ impl fmt::Display for NotRecovered {
             None if events.is_empty() => formatter.write_str("refreshes")?,
             None => formatter.write_str(&events.iter().map(Event::as_str).collect::<Vec<_>>().join(", "))?,
         }
-        from.map_or(Ok(()), |from| write!(formatter, " from {}", written(from)))?;
-        until.map_or(Ok(()), |until| write!(formatter, " until {}", written(until)))?;
+        from.map_or(Ok(()), |from| write!(formatter, " from {}", format_time(from)))?;
+        until.map_or(Ok(()), |until| write!(formatter, " until {}", format_time(until)))?;
         write!(formatter, ": {reason}")
     }
 }
@@ -261,13 +261,13 @@ impl Report {
         // Writing to a text cannot fail.
         let _ = sites.iter().try_for_each(|site| site.write(&mut text, action));
         let failed = sites.iter().filter(|site| site.failed()).count();
-        let all = |one, many| counted(sites.len(), one, many);
+        let all = |one, many| pluralize(sites.len(), one, many);
         let _ = match (sites.len(), failed, action) {
             (0, _, _) => write!(text, "Nothing to do: there is no site entry under {sites_path}."),
             (_, 0, Action::Plan) => {
                 let changes = sites.iter().map(SiteReport::changes).sum();
                 let changing = sites.iter().filter(|site| site.changes() > 0).count();
-                let changes = counted(changes, "change", "changes");
+                let changes = pluralize(changes, "change", "changes");
                 write!(text, "{changes} at {changing} of {}. Nothing was done.", all("site", "sites"))
             }
             (_, 0, Action::Apply) => write!(text, "{} as declared.", all("site is", "sites are")),
@@ -276,7 +276,7 @@ impl Report {
             }
             (_, 0, Action::Test) => {
                 let tests = sites.iter().map(|site| site.tests.len()).sum();
-                write!(text, "{} taken by the receiver.", counted(tests, "test was", "tests were"))
+                write!(text, "{} taken by the receiver.", pluralize(tests, "test was", "tests were"))
             }
             (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
             (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
@@ -303,7 +303,7 @@ impl SiteReport {
     }
 
     /// A report on a site that could not even be looked at.
-    pub fn of_failure(site: impl Into<String>, error: Trouble) -> Self {
+    pub fn of_failure(site: impl Into<String>, error: Problem) -> Self {
         Self { errors: vec![error], ..Self::new(site) }
     }
 
@@ -324,9 +324,9 @@ impl SiteReport {
         !self.errors.is_empty()
     }
 
-    /// All that is or was in trouble, with the site's name.
-    pub fn troubles(&self) -> impl Iterator<Item = (&str, &Trouble)> {
-        self.errors.iter().chain(&self.warnings).map(|trouble| (self.site.as_str(), trouble))
+    /// All that is or was wrong, with the site's name.
+    pub fn problems(&self) -> impl Iterator<Item = (&str, &Problem)> {
+        self.errors.iter().chain(&self.warnings).map(|problem| (self.site.as_str(), problem))
     }
 
     /// How many webhooks were changed, or would be.
@@ -389,7 +389,7 @@ impl SiteReport {
         explained.iter().for_each(|refresh| line("< ", refresh));
         not_recovered.iter().for_each(|refreshes| line("", refreshes));
         if *refreshes_left > 0 {
-            let left = counted(*refreshes_left, "refresh is", "refreshes are");
+            let left = pluralize(*refreshes_left, "refresh is", "refreshes are");
             line("", &format_args!("{left} left to the next run"));
         }
         notes.iter().for_each(|note| line("", note));
@@ -399,6 +399,6 @@ impl SiteReport {
     }
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
+fn pluralize(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use common::with_causes;
 use futures_util::{StreamExt, stream};
+use lambda_support::error_chain;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::{
-    site::SiteEntry,
+    sites::entry::SiteEntry,
     state::{
-        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_PREFIX, Timestamp, TokenHold, read_item, site_key, to_item,
-        token_key,
+        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_PREFIX, TokenHold, read_item, site_key, to_item, token_key,
     },
+    timestamp::Timestamp,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -78,7 +78,7 @@ impl<'a, T: StateTable> State<'a, T> {
     pub(crate) async fn read(table: &'a T) -> Self {
         let (items, error) = match table.read().await {
             Ok(items) => (items, None),
-            Err(error) => (Vec::new(), Some(with_causes(&*error))),
+            Err(error) => (Vec::new(), Some(error_chain(&*error))),
         };
         let mut state = Self {
             table,
@@ -199,7 +199,7 @@ impl<'a, T: StateTable> State<'a, T> {
                 match written {
                     Ok(()) => {}
                     Err(WriteError::Conflict) => lost.push(key),
-                    Err(WriteError::Failed(failed)) => error = Some(with_causes(&*failed)),
+                    Err(WriteError::Failed(failed)) => error = Some(error_chain(&*failed)),
                 }
             }
         }

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, put_item::PutItemError},
     types::AttributeValue,
 };
-use common::with_causes;
+use lambda_support::error_chain;
 use serde_json::Value;
 
 use crate::BoxError;
@@ -50,7 +50,7 @@ impl fmt::Display for WriteError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Conflict => formatter.write_str("another run wrote it meanwhile"),
-            Self::Failed(error) => formatter.write_str(&with_causes(&**error)),
+            Self::Failed(error) => formatter.write_str(&error_chain(&**error)),
         }
     }
 }

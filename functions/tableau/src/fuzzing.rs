@@ -1,7 +1,7 @@
 //! Every reader of what a server answers, in one call, for the fuzz target: they are nobody else's business.
 
 use serde_json::Value;
-use shared::{known_secrets::KnownSecrets, refresh::RefreshOutcome, sign_in};
+use shared::{redaction::known_secrets::KnownSecrets, refreshes::job::RefreshOutcome, sites::sign_in};
 use time::OffsetDateTime;
 use url::Url;
 

@@ -25,12 +25,14 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use shared::{
-    known_secrets::KnownSecrets,
-    refresh::{EndedJob, Refresh},
-    sign_in,
-    site::SiteEntry,
-    trouble::TroubleKind,
-    webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
+    problems::ProblemKind,
+    redaction::known_secrets::KnownSecrets,
+    refreshes::job::{EndedJob, Refresh},
+    sites::{
+        entry::SiteEntry,
+        sign_in,
+        webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
+    },
 };
 use time::{
     OffsetDateTime, UtcOffset,
@@ -78,7 +80,7 @@ const UNTOLD_WAIT: Duration = Duration::from_secs(15);
 /// How far a server's clock can be off. A time that is further off is none.
 const MOST_AHEAD: time::Duration = time::Duration::days(366);
 
-/// Named so that a Tableau administrator finds us in the server's logs.
+/// DisplayName so that a Tableau administrator finds us in the server's logs.
 const USER_AGENT: &str = concat!("tableau-fanout/", env!("CARGO_PKG_VERSION"));
 
 /// How often a sign-in is sent on to another pod before that is taken for a loop.
@@ -269,25 +271,25 @@ impl TableauError {
         }
     }
 
-    /// What kind of trouble it means for the site.
-    pub fn kind(&self) -> TroubleKind {
+    /// What kind of problem it means for the site.
+    pub fn kind(&self) -> ProblemKind {
         match (self, self.code()) {
-            (_, Some(TOKEN_REFUSED)) => TroubleKind::TokenRefused,
-            (_, Some(SESSION_GONE)) => TroubleKind::TokenShared,
-            (_, Some(NOT_AN_ADMINISTRATOR)) => TroubleKind::NotAdministrator,
-            (_, Some(NO_SUCH_SITE)) => TroubleKind::SiteNotFound,
-            (Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }, _) => TroubleKind::TooManyRequests,
+            (_, Some(TOKEN_REFUSED)) => ProblemKind::TokenRefused,
+            (_, Some(SESSION_GONE)) => ProblemKind::TokenShared,
+            (_, Some(NOT_AN_ADMINISTRATOR)) => ProblemKind::NotAdministrator,
+            (_, Some(NO_SUCH_SITE)) => ProblemKind::SiteNotFound,
+            (Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }, _) => ProblemKind::TooManyRequests,
             // Without a code that is known.
             (Self::Refused { status: StatusCode::UNAUTHORIZED, call, .. }, _) if call.is_sign_in() => {
-                TroubleKind::TokenRefused
+                ProblemKind::TokenRefused
             }
-            (Self::Refused { status: StatusCode::UNAUTHORIZED, .. }, _) => TroubleKind::TokenShared,
-            (Self::NoAnswer { source, .. }, _) if is_about_trust(source) => TroubleKind::CertificateNotTrusted,
-            (Self::NoAnswer { .. }, _) => TroubleKind::ServerUnreachable,
-            (Self::OutOfTime { .. }, _) => TroubleKind::OutOfTime,
-            (Self::Redirected { .. }, _) => TroubleKind::SignInRedirected,
-            (Self::TooOld { .. }, _) => TroubleKind::ServerTooOld,
-            (Self::Refused { .. } | Self::Unreadable { .. }, _) => TroubleKind::ServerFailed,
+            (Self::Refused { status: StatusCode::UNAUTHORIZED, .. }, _) => ProblemKind::TokenShared,
+            (Self::NoAnswer { source, .. }, _) if is_about_trust(source) => ProblemKind::CertificateNotTrusted,
+            (Self::NoAnswer { .. }, _) => ProblemKind::ServerUnreachable,
+            (Self::OutOfTime { .. }, _) => ProblemKind::OutOfTime,
+            (Self::Redirected { .. }, _) => ProblemKind::SignInRedirected,
+            (Self::TooOld { .. }, _) => ProblemKind::ServerTooOld,
+            (Self::Refused { .. } | Self::Unreadable { .. }, _) => ProblemKind::ServerFailed,
         }
     }
 
@@ -374,10 +376,10 @@ pub struct RefreshJobs {
     pub odd: Vec<OddJob>,
     /// How many jobs of other types there were, which were not asked for.
     pub others: usize,
-    /// How many rows the list has, each job counted once.
+    /// How many rows the list has, each job pluralize once.
     pub listed: usize,
     /// How many jobs Tableau counts, which can be more than it lists.
-    pub counted: usize,
+    pub pluralize: usize,
 }
 
 /// A job that nothing can be told of.
@@ -590,10 +592,10 @@ impl Tableau {
         loop {
             let result = self.attempt(call, token, body, bounds).await;
             let longer = 2_u32.pow(attempt - 1);
-            let backoff = || call.is_repeatable().then(|| shortened(FIRST_BACKOFF * longer));
+            let backoff = || call.is_repeatable().then(|| truncate(FIRST_BACKOFF * longer));
             let wait = match &result {
                 Ok(Received { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) => {
-                    let wait = retry_after.unwrap_or_else(|| shortened(UNTOLD_WAIT * longer));
+                    let wait = retry_after.unwrap_or_else(|| truncate(UNTOLD_WAIT * longer));
                     Some(wait).filter(|_| call.is_worth_waiting_for())
                 }
                 Ok(Received { status, .. }) if status.is_server_error() => backoff(),
@@ -675,7 +677,7 @@ fn client(authorities: Vec<Certificate>) -> reqwest::Result<Client> {
 }
 
 /// A wait, shorter by up to a half.
-fn shortened(wait: Duration) -> Duration {
+fn truncate(wait: Duration) -> Duration {
     // Without randomness all waits are the same, which is still a wait.
     let chance = getrandom::u32().unwrap_or_default();
     wait - wait.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0)
@@ -712,7 +714,7 @@ impl Session<'_> {
             REFRESHES.join(",")
         );
         self.room = LIST;
-        let (mut rows, mut counted) = (Vec::new(), 0);
+        let (mut rows, mut pluralize) = (Vec::new(), 0);
         for number in 1.. {
             let query = format!("{filter}&pageSize={JOBS_ON_A_PAGE}&pageNumber={number}");
             let answer = match self.call(Method::GET, &["jobs"], &query, None).await {
@@ -726,13 +728,13 @@ impl Session<'_> {
             self.keep(&answer, number, page.iter().map(kept))?;
             rows.extend(page);
             let Some(Pagination { total, .. }) = pagination else { break };
-            counted = total;
+            pluralize = total;
             if page_is_empty || rows.len() >= total {
                 break;
             }
         }
         self.room = SINGLE;
-        Ok(sorted(rows, counted))
+        Ok(sorted(rows, pluralize))
     }
 
     /// Reads what a job says in full. What cannot be told of is odd, and no error.
@@ -924,8 +926,8 @@ impl Session<'_> {
 }
 
 /// Sorts the rows of a list of jobs. A page may repeat what was on the one before it.
-fn sorted(rows: Vec<Job>, counted: usize) -> RefreshJobs {
-    let (mut jobs, mut seen) = (RefreshJobs { counted, ..RefreshJobs::default() }, HashSet::new());
+fn sorted(rows: Vec<Job>, pluralize: usize) -> RefreshJobs {
+    let (mut jobs, mut seen) = (RefreshJobs { pluralize, ..RefreshJobs::default() }, HashSet::new());
     for Job { id, ended } in rows {
         if !seen.insert(id.clone()) {
             continue;

@@ -1,7 +1,7 @@
 //! What a server quotes of the secrets that it was sent: taken out of each answer before anybody reads it.
 
 use serde_json::Value;
-use shared::{known_secrets::KnownSecrets, registration::RegistrationUrl};
+use shared::{redaction::known_secrets::KnownSecrets, registration::signed_url::RegistrationUrl};
 
 /// How much is left of a text. Nobody reads more of one ([`crate::wire`]), and all its readings are in memory at once, which
 /// is more than a hundred times as much.

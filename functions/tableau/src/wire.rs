@@ -8,13 +8,15 @@ use std::{
 use reqwest::header::HeaderValue;
 use serde_json::{Map, Value, json};
 use shared::{
-    event::Event,
-    known_secrets::KnownSecrets,
-    notes::Notes,
-    recovery::MAX_ID_BYTES,
-    refresh::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
-    registration::RegistrationUrl,
-    webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
+    events::catalogue::Event,
+    redaction::known_secrets::KnownSecrets,
+    refreshes::{
+        job::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+        notes::Notes,
+        state::MAX_ID_BYTES,
+    },
+    registration::signed_url::RegistrationUrl,
+    sites::webhook::{DesiredWebhook, ObservedWebhook, OddName, OddWebhook},
 };
 use time::{
     OffsetDateTime, UtcOffset,
@@ -321,7 +323,10 @@ fn read_webhook(webhook: &Value) -> Result<ObservedWebhook, OddWebhook> {
         None => source.and_then(|element| Event::from_source_element(element)),
     };
     // Tableau's reason may quote the address, which is a secret and would be shown to people.
-    let without_address = |reason: String| url.as_ref().map_or(reason.clone(), |url| url.removed_from(&reason));
+    let without_address = |reason: String| match &url {
+        Some(url) => KnownSecrets::of_address(url).redacted(&reason).into_owned(),
+        None => reason,
+    };
     let status_change_reason = text("statusChangeReason").map(without_address);
     let updated_at = text("updatedAt");
     Ok(ObservedWebhook { id: id.unwrap_or_default(), name, event, url, is_enabled, status_change_reason, updated_at })
@@ -401,7 +406,7 @@ pub(crate) fn read_retry_after(header: Option<&str>, now: OffsetDateTime, body: 
 /// How far into an answer it is looked for a wait.
 const LONGEST_WORDS: usize = 4096;
 
-/// Words before a time to wait, and words that may stand between them and it.
+/// AlertContent before a time to wait, and words that may stand between them and it.
 const WAITING: [&str; 5] = ["retry", "again", "wait", "after", "retryafter"];
 const BETWEEN: [&str; 11] = ["in", "for", "at", "least", "about", "another", "the", "next", "until", "of", "minimum"];
 

@@ -10,13 +10,13 @@ pub(crate) const SECRET: &str = "s3cret-of-the-token";
 
 /// What a command said.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Envelope {
     pub(crate) success: bool,
     pub(crate) printed: String,
     pub(crate) warned: String,
 }
 
-impl Said {
+impl Envelope {
     /// Everything.
     pub(crate) fn all(&self) -> String {
         format!("{}{}", self.printed, self.warned)
@@ -50,13 +50,13 @@ pub(crate) fn infra(arguments: &[&str]) -> Command {
 }
 
 /// Runs a command, and makes sure that it says no secret.
-pub(crate) async fn said(mut command: Command, input: &str) -> anyhow::Result<Said> {
+pub(crate) async fn said(mut command: Command, input: &str) -> anyhow::Result<Envelope> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     // A command that reads nothing may have ended.
     let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes()).await;
     let output = child.wait_with_output().await?;
-    let said = Said {
+    let said = Envelope {
         success: output.status.success(),
         printed: String::from_utf8(output.stdout)?,
         warned: String::from_utf8(output.stderr)?,

@@ -16,7 +16,7 @@ use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::command::{SECRET, Said, infra, said};
+use crate::command::{Envelope, SECRET, infra, said};
 
 /// Runs a command in a terminal.
 const TERMINAL: &str = include_str!("terminal.py");
@@ -64,12 +64,12 @@ impl Office {
     }
 
     /// Runs a command at the local cloud.
-    pub(crate) async fn infra(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+    pub(crate) async fn infra(&self, arguments: &[&str]) -> anyhow::Result<Envelope> {
         self.infra_with(arguments, "").await
     }
 
     /// The same with something on standard input.
-    pub(crate) async fn infra_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<Said> {
+    pub(crate) async fn infra_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<Envelope> {
         let mut infra = infra(arguments);
         infra.args(["--endpoint-url", &self.cloud.endpoint]);
         said(infra, input).await
@@ -77,7 +77,11 @@ impl Office {
 
     /// Runs a command at the local cloud in a terminal, and answers its questions, each answer with
     /// whether it is hidden.
-    pub(crate) async fn infra_asks(&self, arguments: &[&str], answers: &[(&str, &str, bool)]) -> anyhow::Result<Said> {
+    pub(crate) async fn infra_asks(
+        &self,
+        arguments: &[&str],
+        answers: &[(&str, &str, bool)],
+    ) -> anyhow::Result<Envelope> {
         let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
         terminal.args(["-c", TERMINAL, &json!(answers).to_string(), env!("CARGO_BIN_EXE_infra")]);
         terminal.args(arguments).args(["--endpoint-url", &self.cloud.endpoint]).kill_on_drop(true);
@@ -95,14 +99,14 @@ impl Office {
     }
 
     /// Deploys what is built.
-    pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Said> {
+    pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Envelope> {
         let template = self.packages.template.to_str().context("a path")?;
         let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()?];
         self.infra(&[&deploy[..], options].concat()).await
     }
 
     /// Declares the site as `marketing`.
-    pub(crate) async fn add_site(&self, options: &[&str]) -> anyhow::Result<Said> {
+    pub(crate) async fn add_site(&self, options: &[&str]) -> anyhow::Result<Envelope> {
         self.infra_with(&[&["add-site", "marketing"], options].concat(), &self.entry().to_string()).await
     }
 

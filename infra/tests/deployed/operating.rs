@@ -14,13 +14,13 @@ use nix::{
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use tableau_simulator::model::Webhook;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{
-    command::{SECRET, Said, bare, infra, said},
+    command::{Envelope, SECRET, bare, infra, said},
     office::{CONTENT_URL, Office, architecture},
 };
 
@@ -40,7 +40,7 @@ fn foreign() -> anyhow::Result<Webhook> {
 async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() -> anyhow::Result<()> {
     let office = Office::open().await?;
     let mut heard = String::new();
-    let mut hear = |said: Said| heard.push_str(&said.all());
+    let mut hear = |said: Envelope| heard.push_str(&said.all());
     office.tableau.simulator.world().sites.values_mut().for_each(|site| site.webhooks.extend(foreign().ok()));
 
     hear(office.deploy(&[]).await?.well(&[

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    command::{Said, bare, said},
+    command::{Envelope, bare, said},
     office::{Office, architecture},
 };
 
@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// Runs commands as a person pastes them, with something on standard input for the first that reads it.
-    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Said> {
+    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Envelope> {
         let key = match Stack::read(&self.office.cloud.aws, "tableau-fanout").await {
             Ok(stack) => stack.output("KeyId")?.to_owned(),
             Err(_) => String::new(),

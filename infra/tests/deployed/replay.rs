@@ -12,7 +12,7 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Value, json};
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::registration::keyring::{KEY_BYTES, Keyring};
 use tempfile::TempDir;
 use tokio::process::Command;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
 use serde::Deserialize;
-use shared::{escapes::readings, notes::Notes};
+use shared::{redaction::escapes::readings, refreshes::notes::Notes};
 
 use crate::planted::Planted;
 

@@ -76,7 +76,7 @@ async fn latency(bench: &Bench, candidates: &Candidates, rounds: usize, events: 
     for (trust, title) in [(Trust::One, "one authority"), (Trust::Bundle, "all public authorities besides")] {
         let all = candidates.all();
         let mut measured = vec![Vec::new(); all.len()];
-        // The first round brings files into memory and is not counted.
+        // The first round brings files into memory and is not pluralize.
         for round in 0..=rounds {
             for (candidate, measured) in all.iter().zip(&mut measured) {
                 let result = bench.round(candidate, trust, events).await;
@@ -129,8 +129,8 @@ async fn instructions(bench: &Bench, candidates: &Candidates) -> anyhow::Result<
     let mut rows = Vec::new();
     for candidate in candidates.all() {
         for (trust, stores) in [(Trust::One, "one"), (Trust::Bundle, "all")] {
-            let counted = bench.instructions(candidate, trust).await?;
-            let [start, first, event] = [counted.start, counted.first, counted.event].map(millions);
+            let pluralize = bench.instructions(candidate, trust).await?;
+            let [start, first, event] = [pluralize.start, pluralize.first, pluralize.event].map(millions);
             rows.push(vec![candidate.name.to_owned(), stores.to_owned(), start, first, event]);
         }
     }

@@ -15,7 +15,7 @@ use axum::{Json, Router, body::Bytes, http::StatusCode, serve::Listener};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::registration::keyring::{KEY_BYTES, Keyring};
 use tls::Authority;
 use tokio::{task::JoinHandle, time::sleep};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;

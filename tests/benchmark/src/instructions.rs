@@ -1,4 +1,4 @@
-//! Instructions, counted by an emulator: the figure that a busy machine does not touch.
+//! Instructions, pluralize by an emulator: the figure that a busy machine does not touch.
 
 use std::{env, fs, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{candidate::Candidate, cloud::Trust, round::Bench, runtime_api::RuntimeApi};
 
-/// How many events are counted at once.
+/// How many events are pluralize at once.
 const EVENTS: usize = 50;
 
 /// How many instructions it takes.
@@ -20,7 +20,7 @@ pub struct Instructions {
     pub event: u64,
 }
 
-/// Whether they can be counted here.
+/// Whether they can be pluralize here.
 pub fn can_be_counted() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
@@ -53,18 +53,18 @@ impl Bench {
         variables.extend(env::var_os("PATH").map(|path| ("PATH", path)));
         let mut command = emulated.command(&variables, &log)?;
         let mut child = command.spawn().context("cannot start valgrind")?;
-        let counted = async {
+        let pluralize = async {
             api.first_poll().await?;
             for number in 0..events {
                 api.send(self.event(number))?.answer().await?;
             }
             anyhow::Ok(())
         };
-        let counted = counted.await;
-        // Asked to end, it tells what it counted.
+        let pluralize = pluralize.await;
+        // Asked to end, it tells what it pluralize.
         let asked = Command::new("kill").arg(child.id().to_string()).status()?;
         child.wait()?;
-        counted?;
+        pluralize?;
         ensure!(asked.success(), "{} ended by itself", candidate.name);
         let told = fs::read_to_string(&log)?;
         let count = told.lines().find_map(|line| line.split_once("I   refs:")).context("no count")?.1;

@@ -10,12 +10,14 @@ use anyhow::Context;
 use documents::{Document, Walk, elsewhere::ELSEWHERE, workspace};
 use serde_json::Value;
 use shared::{
-    event::Event,
-    keyring::{KEY_BYTES, Keyring},
-    message::Delivery,
-    registration::{Claim, ReceiverUrl, Registration},
-    site::SiteEntry,
-    trouble::TroubleKind,
+    events::{catalogue::Event, delivery::Delivery},
+    problems::ProblemKind,
+    registration::{
+        claim::{Claim, Registration},
+        keyring::{KEY_BYTES, Keyring},
+        signed_url::ReceiverUrl,
+    },
+    sites::entry::SiteEntry,
 };
 
 /// Where tests are, and code with tests in it.
@@ -199,9 +201,9 @@ fn the_site_entry_that_is_shown_is_one() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every kind of trouble. The derived code, which cannot forget one, names them when it is given another.
-fn kinds_of_trouble() -> anyhow::Result<Vec<TroubleKind>> {
-    let refused = serde_json::from_str::<TroubleKind>(r#""none of them""#).err().context("it is a kind")?.to_string();
+/// Every kind of problem. The derived code, which cannot forget one, names them when it is given another.
+fn kinds_of_trouble() -> anyhow::Result<Vec<ProblemKind>> {
+    let refused = serde_json::from_str::<ProblemKind>(r#""none of them""#).err().context("it is a kind")?.to_string();
     let (_, names) = refused.split_once("expected one of ").context("no names")?;
     let names = names.split('`').skip(1).step_by(2);
     names.map(|name| Ok(serde_json::from_str(&format!("{name:?}"))?)).collect()
@@ -212,7 +214,7 @@ fn every_trouble_that_people_are_told_of_is_explained_and_no_other() -> anyhow::
     let document = Document::read("docs/operations.md")?;
     let rows = document.section("What the reconciler tells people")?.rows();
     let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
-    let headlines: Vec<_> = kinds_of_trouble()?.into_iter().map(TroubleKind::headline).collect();
+    let headlines: Vec<_> = kinds_of_trouble()?.into_iter().map(ProblemKind::headline).collect();
     assert_eq!(explained, headlines, "the first column, in the order in which a visit to a site meets them");
     Ok(())
 }

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use lambda_support::{
     metrics::MetricLog,
     topic::{RefusedForGood, Topic},
 };
 use reconciler::{
     BoxError,
-    config::{Config, USUAL_TIME},
+    config::{Config, DEFAULT_TIMEOUT},
     parameters::Parameters,
     reconciler::{Failure, Reconciler},
     report::{Report, SiteReport},
@@ -22,10 +22,10 @@ use reconciler::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use shared::{
-    alert::AlertMessage,
-    keyring::Keyring,
-    message::EventMessage,
-    site::{BadEntry, SiteEntry},
+    alerts::message::AlertMessage,
+    events::cloud_event::EventMessage,
+    registration::keyring::Keyring,
+    sites::entry::{BadEntry, SiteEntry},
 };
 use strict_sns::publish::{Delivery, Publish};
 use tableau::Tableau;
@@ -297,7 +297,7 @@ impl Declared {
     ///
     /// The harness is wrong. A failed run is a result here.
     pub async fn run(&self, action: Action, sites: Option<Vec<String>>) -> anyhow::Result<Result<Report, Failure>> {
-        self.run_for(USUAL_TIME, action, sites).await
+        self.run_for(DEFAULT_TIMEOUT, action, sites).await
     }
 
     /// Runs the reconciler with less time, or more.

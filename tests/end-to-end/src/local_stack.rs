@@ -20,7 +20,7 @@ use infra::{
 };
 use reqwest::Client;
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
+use shared::registration::keyring::Keyring;
 use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shared::{escapes::readings, notes::Notes};
+use shared::{redaction::escapes::readings, refreshes::notes::Notes};
 
 #[path = "../../../shared/tests/it/planted.rs"]
 mod planted;

@@ -10,10 +10,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json, value::RawValue};
-use shared::{
-    keyring::{KEY_BYTES, Keyring},
-    unverified::UnverifiedRecord,
-};
+use shared::{events::unverified::UnverifiedRecord, registration::keyring::{KEY_BYTES, Keyring}};
 
 #[expect(dead_code, reason = "the receiver's own tests use the rest")]
 #[path = "../../../functions/receiver/tests/it/doubles.rs"]

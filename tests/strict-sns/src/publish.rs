@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shared::{alert::AlertMessage, message::EventMessage};
+use shared::{alerts::message::AlertMessage, events::cloud_event::EventMessage};
 use url::form_urlencoded;
 
 /// The most bytes of a message with its attributes.

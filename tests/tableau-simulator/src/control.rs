@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post, put},
 };
 use serde::{Deserialize, Serialize};
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use time::{OffsetDateTime, serde::rfc3339};
 use uuid::Uuid;
 

@@ -73,9 +73,9 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     let is_missing = site.oddities.last_page_missing && page * size >= total;
     let jobs = jobs.into_iter().skip((page - 1) * size).take(if is_missing { 0 } else { size });
     let items = jobs.map(|job| written_in_list(job, &site.oddities.jobs.of(job), clock)).collect();
-    let counted = total + site.oddities.jobs.not_listed;
+    let pluralize = total + site.oddities.jobs.not_listed;
     let pagination = json!({
-        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": counted.to_string(),
+        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": pluralize.to_string(),
     });
     let mut answer = Map::from_iter([("pagination".to_owned(), pagination)]);
     write_list(&mut answer, ["backgroundJobs", "backgroundJob"], items, &site.oddities);
@@ -99,7 +99,7 @@ pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
         Some(OddDetail::Null) => return Ok(Reply::Body(200, json!({ "job": null }))),
         Some(OddDetail::Broken) => return Ok(Reply::Broken),
     }
-    let at = |at: OffsetDateTime| written(at, Duration::seconds(clock_offset_seconds));
+    let at = |at: OffsetDateTime| format_time(at, Duration::seconds(clock_offset_seconds));
     let mut refresh = Map::new();
     if !without_resource {
         let kind = match job.kind {
@@ -165,12 +165,12 @@ fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value 
         "status": status(job),
         "jobType": oddities.job_type.as_deref().unwrap_or(job_type(job)),
         "priority": "50",
-        "createdAt": written(job.started_at, clock),
-        "startedAt": written(job.started_at, clock),
+        "createdAt": format_time(job.started_at, clock),
+        "startedAt": format_time(job.started_at, clock),
         "title": job.name,
     });
     if !oddities.without_end {
-        item["endedAt"] = json!(written(job.ended_at, clock));
+        item["endedAt"] = json!(format_time(job.ended_at, clock));
     }
     if oddities.row.is_some() {
         // Without the times either, which tests move into the past.
@@ -199,7 +199,7 @@ fn job_type(job: &Job) -> &'static str {
 }
 
 /// A time by the server's clock, as it writes it: to the second.
-fn written(at: OffsetDateTime, clock: Duration) -> String {
+fn format_time(at: OffsetDateTime, clock: Duration) -> String {
     by_server_clock(at, clock).format(&Rfc3339).unwrap_or_default()
 }
 

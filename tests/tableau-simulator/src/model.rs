@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
@@ -216,7 +216,7 @@ pub struct Oddities {
 pub struct JobOddities {
     /// This many calls for jobs are answered with 429, the wait told in the text alone.
     pub too_many_requests: usize,
-    /// This many more jobs are counted in `totalAvailable` than are on the pages.
+    /// This many more jobs are pluralize in `totalAvailable` than are on the pages.
     pub not_listed: usize,
     /// A page after the last is empty, and no error.
     pub pages_go_on: bool,

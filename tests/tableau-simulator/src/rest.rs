@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

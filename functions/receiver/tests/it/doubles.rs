@@ -5,21 +5,24 @@ use std::{
     time::Duration,
 };
 
-use common::{metrics::MetricLog, topic::Topic};
 use lambda_http::Context;
+use lambda_support::{metrics::MetricLog, topic::Topic};
 use receiver::{
     BoxError,
+    delivery_log::DeliveryLog,
     function_url::{FunctionUrlRequest, into_answer},
-    journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
 };
 use serde_json::{Value, json};
 use shared::{
-    alert::{AlertEvents, AlertMessage},
-    keyring::{KEY_BYTES, Keyring},
-    message::EventMessage,
-    registration::{ReceiverUrl, Registration},
+    alerts::{message::AlertMessage, selection::AlertEvents},
+    events::cloud_event::EventMessage,
+    registration::{
+        claim::Registration,
+        keyring::{KEY_BYTES, Keyring},
+        signed_url::ReceiverUrl,
+    },
 };
 use strict_sns::publish::Publish;
 use tokio::time::sleep;
@@ -176,11 +179,12 @@ impl Harness {
         let keyring = KeyringCache::load(parameter.clone()).await;
         let log = Arc::<Mutex<Vec<Value>>>::default();
         let write = log.clone();
-        let journal = Journal::new(MetricLog::new("receiver".to_owned(), move |line| {
+        let delivery_log = DeliveryLog::new(MetricLog::new("receiver".to_owned(), move |line| {
             let line = serde_json::from_str(line).expect("a line is JSON");
             write.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }));
-        let receiver = Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default(), journal);
+        let receiver =
+            Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default(), delivery_log);
         Self { parameter, topic, alerts, log, receiver }
     }
 

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use shared::record::DeliveryRecord;
+use shared::events::delivery_log::DeliveryRecord;
 
 use crate::doubles::{Harness, KEY, Stored, path};
 

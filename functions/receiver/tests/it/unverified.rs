@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::{
-    keyring::{KEY_BYTES, Keyring},
-    unverified::{MINUTE_BYTES, UnverifiedRecord},
+    events::unverified::{MINUTE_BYTES, UnverifiedRecord},
+    registration::keyring::{KEY_BYTES, Keyring},
 };
 
 use crate::doubles::{Answer, Harness, KEY, Stored, event, path};

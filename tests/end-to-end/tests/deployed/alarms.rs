@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::Context;
 use axum::http::StatusCode;
-use common::{metrics::MetricLog, topic::Topic};
 use end_to_end::{
     cloudwatch::{Alarm, Metric, Metrics, State},
     declared::{Declared, site},
@@ -19,17 +18,18 @@ use end_to_end::{
     local_stack::LocalStack,
 };
 use infra::{cloud::STACK, sample, workspace::Workspace};
+use lambda_support::{metrics::MetricLog, topic::Topic};
 use receiver::{
     BoxError,
+    delivery_log::DeliveryLog,
     function_url::FunctionUrlRequest,
-    journal::Journal,
     keyring_cache::{KeyringCache, KeyringSource},
     receiver::Receiver,
 };
 use serde_json::{Value, json};
 use shared::{
-    alert::AlertEvents,
-    keyring::{KEY_BYTES, Keyring},
+    alerts::selection::AlertEvents,
+    registration::keyring::{KEY_BYTES, Keyring},
 };
 use strict_sns::publish::Publish;
 use tableau_simulator::server::{Running, Simulator};
@@ -129,12 +129,12 @@ impl Receiving {
     async fn start(are_readable: bool, sns_accepts: bool) -> anyhow::Result<Self> {
         let log = Arc::<Mutex<Vec<String>>>::default();
         let written = log.clone();
-        let journal = Journal::new(MetricLog::new(RECEIVER.to_owned(), move |line| {
+        let delivery_log = DeliveryLog::new(MetricLog::new(RECEIVER.to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         }));
         let keys = KeyringCache::load(Keys { are_readable }).await;
         let topic = || Sink { accepts: sns_accepts };
-        let receiver = Receiver::new(keys, topic(), Some(topic()), AlertEvents::default(), journal);
+        let receiver = Receiver::new(keys, topic(), Some(topic()), AlertEvents::default(), delivery_log);
         let event = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, &keyring())?)?;
         Ok(Self { receiver, log, event })
     }
@@ -254,8 +254,8 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     let receiving = Receiving::start(true, true).await?;
     let strangers = receiving.strangers(200).await?;
     days.push(("a stranger tries two hundred addresses", with(&strangers, NOON..NOON + 1)?, &[]));
-    let lasting = with(&strangers, NOON..NOON + 15)?;
-    days.push(("… every minute, for a quarter of an hour", lasting, &["receiver-many-strangers"]));
+    let format_duration = with(&strangers, NOON..NOON + 15)?;
+    days.push(("… every minute, for a quarter of an hour", format_duration, &["receiver-many-strangers"]));
 
     for (what, metric, value, expected) in [
         ("an invocation of the receiver fails", "Errors", 1.0, &["receiver-errors"][..]),

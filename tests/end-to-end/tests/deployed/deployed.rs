@@ -8,8 +8,8 @@ use infra::{aws::has_code, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
-    keyring::{KEY_BYTES, Keyring},
-    recovery::SETTLED,
+    refreshes::window::SETTLED,
+    registration::keyring::{KEY_BYTES, Keyring},
 };
 use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime};

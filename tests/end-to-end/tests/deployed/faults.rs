@@ -12,8 +12,8 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Value, json};
-use shared::{
-    record::{DeliveryRecord, Outcome},
+use shared::events::{
+    delivery_log::{DeliveryRecord, Outcome},
     unverified::UnverifiedRecord,
 };
 use tokio::time::timeout;

@@ -16,7 +16,7 @@ use infra::{
     stack::Stack,
     workspace::Workspace,
 };
-use reconciler::config::USUAL_TIME;
+use reconciler::config::DEFAULT_TIMEOUT;
 use serde_json::{Value, json};
 use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
@@ -363,7 +363,7 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     guarded.declare("local", &secret_of("local")).await?;
     guarded.declare("marketing", "wrong").await?;
     let people = guarded.subscribe(stack.output("AlertsTopicArn")?, "people").await?;
-    let environment = guarded.function("tableau-webhook-reconciler", &widened, USUAL_TIME).await?;
+    let environment = guarded.function("tableau-webhook-reconciler", &widened, DEFAULT_TIMEOUT).await?;
     let answer = environment.invoke("apply", json!({ "action": "apply" })).await?;
     let report = answer["errorMessage"].as_str().with_context(|| format!("nothing was wrong: {answer}"))?;
     for expected in ["local: 1 created", "Tableau refused the token", "1 of 2 sites failed."] {

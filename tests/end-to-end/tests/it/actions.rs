@@ -16,7 +16,7 @@ use reconciler::{
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::keyring::Keyring;
+use shared::registration::keyring::Keyring;
 use tableau_simulator::{
     model::{Oddities, Webhook},
     server::{Running, Simulator},
@@ -132,7 +132,7 @@ async fn each_run_that_may_change_something_is_counted() -> anyhow::Result<()> {
         sites.declared.log().iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
     let names = [
         "WebhooksCreated",
-        "WebhooksMoved",
+        "WebhooksUpdated",
         "WebhooksDisabled",
         "WebhooksDeleted",
         "Sites",

@@ -25,9 +25,11 @@ use futures_util::{future::try_join_all, stream};
 use infra::{functions, workspace::Workspace};
 use serde_json::{Value, json};
 use shared::{
-    keyring::{KEY_BYTES, Keyring},
-    record::{DeliveryRecord, Outcome},
-    unverified::UnverifiedRecord,
+    events::{
+        delivery_log::{DeliveryRecord, Outcome},
+        unverified::UnverifiedRecord,
+    },
+    registration::keyring::{KEY_BYTES, Keyring},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -205,7 +207,7 @@ async fn meet(fault: Fault, call: Call) -> anyhow::Result<Answered> {
     let variables =
         [("AWS_ENDPOINT_URL_SSM", ssm.as_str()), ("ALERTS_TOPIC_ARN", ALERTS_TOPIC), ("ALERT_EVENTS", "all")];
     let receiver = Receiver::start_built(&sns, &variables).await?;
-    // The start is not counted.
+    // The start is not pluralize.
     receiver.environment.started().await?;
     let mut signed_with = keyring();
     if starts_well {

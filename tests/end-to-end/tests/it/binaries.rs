@@ -23,10 +23,10 @@ use infra::{
     service::{Service, http_client},
     workspace::Workspace,
 };
-use reconciler::config::USUAL_TIME;
+use reconciler::config::DEFAULT_TIMEOUT;
 use reqwest::Client;
 use serde_json::{Value, json};
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use tableau_simulator::{
     model::Hostility,
     server::{Running, Simulator},
@@ -101,7 +101,7 @@ impl World {
         ];
         // What is said last holds.
         let (variables, log) = ([&usual, more].concat(), self.folder.path().join("reconciler.log"));
-        Environment::start(&self.tools, &self.binary, &variables, &log, USUAL_TIME).await
+        Environment::start(&self.tools, &self.binary, &variables, &log, DEFAULT_TIMEOUT).await
     }
 
     /// Stores a parameter.

@@ -18,7 +18,7 @@ use end_to_end::{lambda::Environment, local_stack::test_folder};
 use infra::{functions, python::PythonTools, sample, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::keyring::{KEY_BYTES, Keyring};
+use shared::registration::keyring::{KEY_BYTES, Keyring};
 use tempfile::TempDir;
 use tls::Authority;
 use tokio::{

@@ -1,4 +1,4 @@
-//! Every trouble that a site can be in, told in full: in the report, to people, and in the log, with no secret in any.
+//! Every problem that a site can be in, told in full: in the report, to people, and in the log, with no secret in any.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use lambda_runtime::Diagnostic;
 use reconciler::{reconciler::Failure, request::Action};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use shared::keyring::Keyring;
+use shared::registration::keyring::Keyring;
 use tableau_simulator::{
     model::Oddities,
     server::{Running, Simulator},

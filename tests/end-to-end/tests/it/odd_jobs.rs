@@ -9,7 +9,7 @@ use end_to_end::{
 use futures_util::future::{join_all, try_join_all};
 use reconciler::report::SiteReport;
 use serde_json::Value;
-use shared::message::EventMessage;
+use shared::events::cloud_event::EventMessage;
 use tableau_simulator::{
     model::{Job, JobOddities, NotesShape, OddDetail, OddRow, Oddities, RefreshKind, RefreshOutcome},
     server::{Running, Simulator},

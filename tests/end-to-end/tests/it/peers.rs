@@ -13,11 +13,15 @@ use infra::{python::PythonTools, sample, workspace::Workspace};
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use shared::{
-    keyring::{KEY_BYTES, Keyring},
-    message::Delivery,
-    notes::Notes,
-    refresh::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
-    registration::Registration,
+    events::delivery::Delivery,
+    refreshes::{
+        job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+        notes::Notes,
+    },
+    registration::{
+        claim::Registration,
+        keyring::{KEY_BYTES, Keyring},
+    },
 };
 use tableau_simulator::{
     model::{Oddities, TestBody},

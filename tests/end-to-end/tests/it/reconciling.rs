@@ -15,12 +15,14 @@ use end_to_end::{
     destination::Destination,
 };
 use reconciler::{
-    config::USUAL_TIME,
+    config::DEFAULT_TIMEOUT,
     reconciler::Failure,
     request::{Action, Request},
 };
 use serde_json::{Value, json};
-use shared::{event::Event, known_secrets::KnownSecrets, site::SiteEntry, trouble::TroubleKind};
+use shared::{
+    events::catalogue::Event, problems::ProblemKind, redaction::known_secrets::KnownSecrets, sites::entry::SiteEntry,
+};
 use tableau_simulator::{
     model::{
         AccessToken, EmptyList, ErrorShape, EventShape, Hostility, JobOddities, Oddities, RetryHint, Site, Webhook,
@@ -167,7 +169,7 @@ async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() ->
         site(&tableau, SITE, |site| site.oddities.sign_in_moved_to = Some(location.clone()))?;
         let report = declared.apply_to_first().await?;
         let [error] = &report.errors[..] else { anyhow::bail!("{location}: {report:?}") };
-        assert_eq!(error.kind, TroubleKind::SignInRedirected, "{location}: {error}");
+        assert_eq!(error.kind, ProblemKind::SignInRedirected, "{location}: {error}");
         assert_eq!(
             error.what,
             format!("The server sends sign-ins to {shown}: personal access tokens do not go through it."),
@@ -215,14 +217,14 @@ async fn a_refusal_without_a_code_is_told_by_its_status() -> anyhow::Result<()> 
         })?;
         let report = declared.apply_to_first().await?;
         let kinds: Vec<_> = report.errors.iter().map(|error| error.kind).collect();
-        assert_eq!(kinds, [TroubleKind::TokenShared], "{oddities:?}");
+        assert_eq!(kinds, [ProblemKind::TokenShared], "{oddities:?}");
         site(&tableau, SITE, |site| {
             site.oddities = oddities.clone();
             site.tokens.clear();
         })?;
         let report = declared.apply_to_first().await?;
         let kinds: Vec<_> = report.errors.iter().map(|error| error.kind).collect();
-        assert_eq!(kinds, [TroubleKind::TokenRefused], "{oddities:?}");
+        assert_eq!(kinds, [ProblemKind::TokenRefused], "{oddities:?}");
     }
     Ok(())
 }
@@ -246,7 +248,7 @@ async fn a_server_that_does_not_tell_its_version_once_is_asked_again_by_the_next
     tableau.simulator.world().server_info_errors = 3;
     for spoken in ["3.9", "3.27", "3.27"] {
         let request = Request { action: Action::Apply, sites: None };
-        let run = reconciler.run(request, tokio::time::Instant::now() + USUAL_TIME).await;
+        let run = reconciler.run(request, tokio::time::Instant::now() + DEFAULT_TIMEOUT).await;
         let error = run.err().context("the run succeeded")?.to_string();
         assert!(error.contains(&format!("/api/{spoken}/sites/")), "{spoken}: {error}");
     }
@@ -740,7 +742,7 @@ async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing
     let mut session =
         client.sign_in(&entry, KnownSecrets::default(), tokio::time::Instant::now() + Duration::from_secs(6)).await?;
     let error = session.list(|_| false).await.err().context("it has an end")?;
-    assert_eq!(error.kind(), TroubleKind::OutOfTime, "{error}");
+    assert_eq!(error.kind(), ProblemKind::OutOfTime, "{error}");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     session.sign_out().await?;
     assert!(!site(&tableau, SITE, |site| site.has_session())?);

@@ -11,10 +11,11 @@ use end_to_end::{
 use reconciler::{reconciler::Failure, report::SiteReport, request::Action, state_table::Item};
 use serde_json::{Value, json};
 use shared::{
-    message::EventMessage,
-    site::SiteEntry,
-    state::{Timestamp, TokenHold, to_item, token_key},
-    trouble::TroubleKind,
+    events::cloud_event::EventMessage,
+    problems::ProblemKind,
+    sites::entry::SiteEntry,
+    state::{TokenHold, to_item, token_key},
+    timestamp::Timestamp,
 };
 use tableau_simulator::{
     model::{Job, JobOddities, RefreshKind, RefreshOutcome},
@@ -105,7 +106,7 @@ impl Refreshes {
     }
 
     /// What machines got, as event and resource, sorted.
-    fn told(&self) -> Vec<String> {
+    fn format_time(&self) -> Vec<String> {
         let of = |name: &str, event: &EventMessage| event.attributes.get(name).cloned().unwrap_or_default();
         let told = self.declared.people.events();
         let mut told: Vec<_> =
@@ -146,7 +147,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         "WorkbookRefreshFailed luid-of-j2",
         "WorkbookRefreshFailed luid-of-j3",
     ];
-    assert_eq!(refreshes.told(), told);
+    assert_eq!(refreshes.format_time(), told);
     let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
     assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
     let subjects = refreshes.declared.people.take_subjects();
@@ -164,7 +165,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         let report = refreshes.apply().await?;
         assert_eq!((report.recovered, report.explained, report.not_recovered), (vec![], vec![], vec![]));
     }
-    assert_eq!(refreshes.told(), told);
+    assert_eq!(refreshes.format_time(), told);
     Ok(())
 }
 
@@ -281,7 +282,7 @@ async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::R
         refreshes.pass(10)?;
         refreshes.odd(oddities)?;
         let report = refreshes.apply().await?;
-        assert_eq!(refreshes.told(), [""; 0]);
+        assert_eq!(refreshes.format_time(), [""; 0]);
         assert!(report.not_recovered.len() == 1 && report.not_recovered[0].to_string().contains(reason), "{report:?}");
         assert!(
             refreshes
@@ -325,10 +326,10 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
         // The first was missed; the second ended after the repair, and with a slow clock in the margin before it at most.
         assert!((1..=2).contains(&told), "{offset}: {told}");
         let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
-        assert_eq!(ids.len(), refreshes.told().len());
-        assert!(refreshes.told().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
+        assert_eq!(ids.len(), refreshes.format_time().len());
+        assert!(refreshes.format_time().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
         assert_eq!(
-            refreshes.told().iter().filter(|it| it.starts_with("RefreshFailureExplained")).count(),
+            refreshes.format_time().iter().filter(|it| it.starts_with("RefreshFailureExplained")).count(),
             2,
             "{offset}"
         );
@@ -351,7 +352,7 @@ async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Resul
         refreshes.pass(15)?;
     }
     assert_eq!(counts, [(200, 200, 250), (200, 200, 50), (50, 50, 0), (0, 0, 0)]);
-    let told: BTreeSet<_> = refreshes.told().into_iter().collect();
+    let told: BTreeSet<_> = refreshes.format_time().into_iter().collect();
     assert_eq!(told.len(), 2 * JOBS);
     // The identifiers of an hour, which leave with it.
     refreshes.pass(60)?;
@@ -389,7 +390,7 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
         "WorkbookRefreshFailed luid-of-j1",
         "WorkbookRefreshFailed luid-of-j2",
     ];
-    assert_eq!(refreshes.told(), told);
+    assert_eq!(refreshes.format_time(), told);
     let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), told.len() - 1);
     Ok(())
@@ -420,7 +421,7 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
     refreshes.declared.apply().await??;
     // The webhook was repaired by the first run.
     expected.push("WorkbookRefreshFailed luid-of-j0".to_owned());
-    assert_eq!(refreshes.told(), expected);
+    assert_eq!(refreshes.format_time(), expected);
     Ok(())
 }
 
@@ -453,7 +454,7 @@ async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow
         refreshes.fail("j2")?;
         refreshes.pass(15)?;
         refreshes.declared.apply().await??;
-        assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j2"]);
+        assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j2"]);
     }
     Ok(())
 }
@@ -480,7 +481,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
         assert_eq!(report.sites[0].explained, []);
     }
     let healthy = site(&refreshes.tableau, SITE, |site| site.webhooks.iter().all(|webhook| webhook.is_enabled))?;
-    assert!(healthy && refreshes.told().is_empty());
+    assert!(healthy && refreshes.format_time().is_empty());
     // What is known from before is not forgotten.
     refreshes.declared.set(SITE, "token_secret", json!("wrong"))?;
     assert!(matches!(refreshes.declared.apply().await?, Err(Failure::Sites(_))));
@@ -490,7 +491,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
         *error = None;
     }
     refreshes.declared.apply().await??;
-    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j1"]);
+    assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j1"]);
     Ok(())
 }
 
@@ -504,7 +505,7 @@ async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow:
     refreshes.pass(10)?;
     let report = refreshes.apply().await?;
     assert!(report.not_recovered[0].to_string().ends_with("it is longer ago than RECOVER_HOURS"), "{report:?}");
-    assert_eq!(refreshes.told(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
+    assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
 
     refreshes.pass(30)?;
     refreshes.apply().await?;
@@ -537,7 +538,7 @@ async fn a_site_whose_token_another_run_uses_is_left_to_it_until_that_run_must_h
     let Err(Failure::Sites(report)) = refreshes.declared.run(Action::Rotate, None).await? else {
         anyhow::bail!("a rotation that moved nothing succeeded")
     };
-    assert_eq!(report.sites[0].errors[0].kind, TroubleKind::TokenInUse);
+    assert_eq!(report.sites[0].errors[0].kind, ProblemKind::TokenInUse);
     refreshes.pass(7)?;
     let report = refreshes.apply().await?;
     assert_eq!((report.updated.len(), report.recovered.len(), report.explained.len()), (2, 1, 1));

@@ -5,7 +5,7 @@ use std::env;
 
 use aws_sdk_sns::types::MessageAttributeValue;
 use aws_smithy_types::timeout::TimeoutConfig;
-use common::aws::Aws;
+use lambda_support::aws::Aws;
 use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
 
 const ATTRIBUTES: [(&str, &str); 8] = [

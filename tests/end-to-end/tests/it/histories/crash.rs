@@ -7,7 +7,7 @@ use std::{fmt, future::poll_fn, mem, pin::pin, task::Poll};
 /// A run yields before and after each thing it does, so the numbers together reach every point between two of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crash {
-    /// What is counted: all that is done, or only what begins with this text.
+    /// What is pluralize: all that is done, or only what begins with this text.
     pub(super) of: Option<&'static str>,
     /// How much was done before.
     pub(super) done: usize,

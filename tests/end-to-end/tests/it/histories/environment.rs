@@ -12,9 +12,11 @@ use reconciler::{
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
-    event::Event,
-    keyring::Keyring,
-    registration::{Claim, Verified},
+    events::catalogue::Event,
+    registration::{
+        claim::{Claim, Verified},
+        keyring::Keyring,
+    },
 };
 use tableau_simulator::{
     model::{Oddities, Site, Webhook},

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::topic::Topic;
 use end_to_end::declared::Declared;
+use lambda_support::topic::Topic;
 use reconciler::{
     BoxError,
     parameters::Parameters,
@@ -11,10 +11,10 @@ use reconciler::{
 };
 use serde_json::Value;
 use shared::{
-    alert::AlertMessage,
-    keyring::Keyring,
-    message::EventMessage,
-    site::{BadEntry, SiteEntry},
+    alerts::message::AlertMessage,
+    events::cloud_event::EventMessage,
+    registration::keyring::Keyring,
+    sites::entry::{BadEntry, SiteEntry},
 };
 use tokio::task::yield_now;
 

@@ -13,14 +13,13 @@ use anyhow::{Context, ensure};
 use end_to_end::declared::Declared;
 use proptest::strategy::Strategy;
 use reconciler::{
-    config::USUAL_TIME,
+    config::DEFAULT_TIMEOUT,
     request::{Action, Request},
 };
 use serde_json::json;
 use shared::{
-    event::Event,
-    message::EventMessage,
-    recovery::SETTLED,
+    events::{catalogue::Event, cloud_event::EventMessage},
+    refreshes::window::SETTLED,
     state::{SiteState, read_item, site_key},
 };
 use tableau_simulator::{
@@ -248,7 +247,7 @@ impl Execution<'_> {
     async fn run(&mut self, crash: Option<Crash>, other: Option<Option<Crash>>) -> anyhow::Result<()> {
         let invocation = |crash| {
             let request = Request { action: Action::Apply, sites: None };
-            Invocation { request, time: USUAL_TIME, crash }
+            Invocation { request, time: DEFAULT_TIMEOUT, crash }
         };
         let outcomes = self.sites.run(invocation(crash), other.map(invocation), &mut self.tally).await?;
         self.note_unknown(&outcomes)?;

@@ -5,9 +5,8 @@ use end_to_end::declared::{RECEIVER_URL, secret_of};
 use reconciler::request::Action;
 use secrecy::ExposeSecret;
 use shared::{
-    event::Event,
-    keyring::Keyring,
-    registration::{ReceiverUrl, Registration, SiteName},
+    events::catalogue::Event,
+    registration::{claim::Registration, keyring::Keyring, signed_url::ReceiverUrl, site_name::SiteName},
 };
 use tableau_simulator::model::Webhook;
 

@@ -6,11 +6,11 @@ use anyhow::{Context, ensure};
 use end_to_end::declared::{Declared, secret_of};
 use proptest::strategy::Strategy;
 use reconciler::{
-    config::USUAL_TIME,
+    config::DEFAULT_TIMEOUT,
     request::{Action, Request},
 };
 use serde_json::json;
-use shared::event::Event;
+use shared::events::catalogue::Event;
 use tableau_simulator::{
     model::{Oddities, Webhook},
     server::Running,
@@ -203,7 +203,7 @@ impl Execution<'_> {
     fn invocation(&self, run: &Run) -> Invocation {
         let Run { action, site, is_short, crash } = *run;
         let sites = site.map(|site| vec![self.sites.names[site % self.sites.count()].clone()]);
-        let time = if is_short { SHORT_TIME } else { USUAL_TIME };
+        let time = if is_short { SHORT_TIME } else { DEFAULT_TIMEOUT };
         Invocation { request: Request { action, sites }, time, crash }
     }
 

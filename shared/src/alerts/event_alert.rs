@@ -1,0 +1,227 @@
+//! Alerts about events.
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    alerts::{
+        message::{AlertContent, AlertMessage, thread},
+        phrasing::{DisplayName, format_time},
+        selection::AlertEvents,
+        text::text,
+    },
+    events::{catalogue::Event, delivery::Delivery, id::EventId, payload::Payload},
+    registration::claim::Registration,
+};
+
+impl AlertMessage {
+    /// The alert about a delivery, if its event is a selected one.
+    pub fn of_delivery(delivery: &Delivery<'_>, id: EventId, selected: &AlertEvents) -> Option<Self> {
+        let registration = delivery.registration();
+        let payload = delivery.event_payload().filter(|_| selected.contains(&registration.event))?;
+        Some(Self::about(registration, payload, id))
+    }
+
+    /// What to tell people about an event.
+    pub(crate) fn about(registration: &Registration, payload: &Payload<'_>, id: EventId) -> Self {
+        let Registration { site, event } = registration;
+        let (site_name, event_name) = (site.to_string(), event.to_string());
+        let Phrasing { headline, before, after, next } = Phrasing::of(event);
+        let named = DisplayName::of(
+            event.resource_type().unwrap_or("resource"),
+            payload.resource_name.as_deref(),
+            payload.resource_luid.as_deref(),
+        );
+        let at = payload.created_at.as_deref().and_then(utc);
+        let when = at.map(|at| format!(" on {at} UTC")).unwrap_or_default();
+        let short = text!["Tableau ", site_name.clone(), ": ", headline.clone(), ": ", named.bare()];
+        let sentence =
+            text![before, named.in_sentence(), after, " on the Tableau site ", site_name.clone(), when.clone(), "."];
+        let words = AlertContent {
+            subject: short.clone(),
+            email: text![
+                sentence.clone(),
+                "\n\n",
+                next,
+                "\n\nEvent ",
+                event_name.clone(),
+                ", id ",
+                id.to_string(),
+                "."
+            ],
+            sms: text![short, when],
+            id: id.to_string(),
+            title: text![headline, ": ", named.bare()],
+            description: sentence.clone(),
+            next: next.into(),
+            keywords: vec![site_name, event_name.clone()],
+            thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
+            summary: sentence,
+            event_type: event_name,
+            related: payload.resource_luid.clone(),
+        };
+        words.into()
+    }
+}
+
+/// How an event is told.
+struct Phrasing {
+    /// A few words.
+    headline: String,
+    /// What stands before the thing's name in a sentence.
+    before: String,
+    /// What stands after it.
+    after: String,
+    /// What to look at next.
+    next: &'static str,
+}
+
+impl Phrasing {
+    fn of(event: &Event) -> Self {
+        let kind = event.resource_type().unwrap_or("resource");
+        let happened =
+            |headline: &str, verb: &str| (format!("{kind} {headline}"), format!("The {kind} "), format!(" {verb}"));
+        let refresh = |outcome: &str| {
+            (format!("{kind} refresh {outcome}"), format!("The extract refresh of the {kind} "), format!(" {outcome}"))
+        };
+        let (headline, before, after) = match event.action() {
+            Some("refresh-failed") => refresh("failed"),
+            Some("refresh-started") => refresh("started"),
+            Some("refresh-succeeded") => refresh("succeeded"),
+            Some("promoted") => happened("promoted", "was made an administrator"),
+            Some("demoted") => happened("demoted", "is no longer an administrator"),
+            Some(action) => happened(action, &format!("was {action}")),
+            None => (event.to_string(), format!("Tableau reported the event {event} for "), String::new()),
+        };
+        // The name a label's event comes with is that of the thing it labels.
+        let before = if kind == "label" { "A label of ".to_owned() } else { before };
+        let next = match event.action() {
+            Some("refresh-failed") => "The Jobs page of the site shows why: open the site in Tableau and choose Jobs.",
+            Some("promoted" | "demoted") => "The Users page of the site shows who administers it.",
+            _ => "Nothing needs to be done unless this is a surprise.",
+        };
+        Self { headline, before, after, next }
+    }
+}
+
+/// A timestamp of Tableau's as a person writes it, in UTC; `None` if it is none.
+fn utc(text: &str) -> Option<String> {
+    format_time(OffsetDateTime::parse(text, &Rfc3339).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{alerts::hostile, events::delivery::Delivery};
+
+    fn alert(event: &str, payload: &Value) -> AlertMessage {
+        let registration =
+            Registration { site: "marketing".parse().expect("a site"), event: event.parse().expect("an event") };
+        let verified = registration.clone().verified_in_tests();
+        let body = payload.to_string();
+        let id = Delivery::read(&verified, body.as_bytes()).id("request");
+        AlertMessage::about(&registration, &Payload::parse(body.as_bytes()).expect("an object"), id)
+    }
+
+    fn texts(alert: &AlertMessage) -> Value {
+        serde_json::from_str(&alert.body).expect("JSON")
+    }
+
+    fn card(alert: &AlertMessage) -> Value {
+        serde_json::from_str(texts(alert)["https"].as_str().expect("a text")).expect("JSON")
+    }
+
+    fn failed(name: &str) -> Value {
+        json!({ "resource_name": name, "resource_luid": "99", "created_at": "2026-05-21T10:00:00.5+02:00" })
+    }
+
+    #[test]
+    fn a_failed_refresh_reads_well_at_seven_in_the_morning() {
+        let alert = alert("DatasourceRefreshFailed", &failed("Umsätze \"Nord\" 📈"));
+        let texts = texts(&alert);
+        let shown = format!(
+            "{}\n---\n{}\n---\n{}\n---\n{:#}",
+            alert.subject,
+            texts["email"].as_str().expect("a text"),
+            texts["sms"].as_str().expect("a text"),
+            card(&alert)
+        );
+        insta::assert_snapshot!(shown);
+        assert_eq!(texts["default"], texts["email"]);
+    }
+
+    #[test]
+    fn every_event_can_be_told() {
+        let told = Event::catalogue().map(|event| {
+            let alert = alert(event.as_str(), &failed("Sales"));
+            let sms = texts(&alert)["sms"].as_str().expect("a text").to_owned();
+            format!("{}\n  {sms}", card(&alert)["metadata"]["summary"].as_str().expect("a text"))
+        });
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn what_tableau_did_not_tell_is_not_invented() {
+        let nameless = alert("WorkbookRefreshFailed", &json!({ "resource_luid": "99", "created_at": "yesterday" }));
+        assert_eq!(
+            card(&nameless)["metadata"]["summary"],
+            "The extract refresh of the workbook with the id 99 failed on the Tableau site marketing."
+        );
+        let nothing = alert("FlowRunFailed", &json!({}));
+        assert_eq!(
+            card(&nothing)["metadata"]["summary"],
+            "Tableau reported the event FlowRunFailed for (resource without a name) on the Tableau site marketing."
+        );
+        assert_eq!(card(&nothing)["metadata"]["threadId"], "marketing/FlowRunFailed");
+    }
+
+    #[test]
+    fn a_name_becomes_no_markup_and_no_mention_anywhere_on_a_card() {
+        let card = card(&alert("ViewDeleted", &failed("`*a*` <!channel> [x](https://evil.example) _b_ R&D")));
+        let (content, metadata) = (&card["content"], &card["metadata"]);
+        insta::assert_snapshot!(content["title"].as_str().expect("a text"), @"view deleted: '∗a∗' ‹!channel› ［x］(https://evil.example) ＿b＿ R＆D");
+        insta::assert_snapshot!(content["description"].as_str().expect("a text"), @"The view `'*a*' ‹!channel› [x](https://evil.example) _b_ R＆D` was deleted on the Tableau site marketing on 2026-05-21 at 08:00 UTC.");
+        insta::assert_snapshot!(metadata["summary"].as_str().expect("a text"), @r#"The view "'∗a∗' ‹!channel› ［x］(https://evil.example) ＿b＿ R＆D" was deleted on the Tableau site marketing on 2026-05-21 at 08:00 UTC."#);
+    }
+
+    #[test]
+    fn what_is_endless_is_shortened_everywhere() {
+        let endless = "9".repeat(100_000);
+        let alert = alert("WorkbookRefreshFailed", &json!({ "resource_name": endless, "resource_luid": endless }));
+        assert!(alert.body.len() < 4 * 1024, "{} bytes", alert.body.len());
+    }
+
+    #[test]
+    fn alert_events_that_nobody_knows_are_named() {
+        let unknown = |text: &str| {
+            let events = AlertEvents::parse(text).expect("names");
+            events.unknown().map(Event::to_string).collect::<Vec<_>>()
+        };
+        let misspelt = unknown("ViewDeleted,WorkbookRefreshFaild,none");
+        assert_eq!(misspelt, ["WorkbookRefreshFaild", "none"]);
+        assert!(unknown("all").is_empty() && unknown("NONE").is_empty() && unknown("ViewDeleted").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_payload_says_no_alert_about_it_has_markup_or_is_refused(
+            name in hostile::any_text(),
+            luid in hostile::any_text(),
+            time in hostile::any_text(),
+            event in prop_oneof![
+                sample::select(Event::catalogue().map(|event| event.to_string()).collect::<Vec<_>>()),
+                "[A-Za-z]{1,300}".prop_map(String::from),
+            ],
+            has_name: bool,
+        ) {
+            let mut payload = json!({ "resource_luid": luid, "created_at": time });
+            if has_name {
+                payload["resource_name"] = json!(name);
+            }
+            let AlertMessage { subject, body } = alert(&event, &payload);
+            hostile::assert_safe(&subject, &body);
+        }
+    }
+}

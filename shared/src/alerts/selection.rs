@@ -1,0 +1,76 @@
+//! Which events are alerts as well.
+
+use std::collections::BTreeSet;
+
+use crate::events::catalogue::{Event, InvalidEvent};
+
+/// The events that people want to hear of at once, unless they say otherwise.
+const DEFAULT: [&str; 2] = ["DatasourceRefreshFailed", "WorkbookRefreshFailed"];
+
+/// Which events are alerts as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertEvents {
+    /// Every event, also one that this release does not know.
+    All,
+    /// These.
+    These(BTreeSet<Event>),
+}
+
+impl AlertEvents {
+    /// Reads what people write in a variable: `all` or `none` in any case, or names separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// An item that is empty or not an event name.
+    pub fn parse(text: &str) -> Result<Self, InvalidEvent> {
+        match text.trim() {
+            all if all.eq_ignore_ascii_case("all") => Ok(Self::All),
+            none if none.eq_ignore_ascii_case("none") => Ok(Self::These(BTreeSet::new())),
+            names => Event::parse_list(names).map(Self::These),
+        }
+    }
+
+    /// Whether the event is one of them.
+    pub fn contains(&self, event: &Event) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(events) => events.contains(event),
+        }
+    }
+
+    /// Returns the events among them that this release does not know: of tomorrow, or misspelt.
+    pub fn unknown(&self) -> impl Iterator<Item = &Event> {
+        let events = match self {
+            Self::All => None,
+            Self::These(events) => Some(events),
+        };
+        events.into_iter().flatten().filter(|event| !event.is_known())
+    }
+}
+
+impl Default for AlertEvents {
+    fn default() -> Self {
+        Self::These(DEFAULT.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alert_events_are_two_unless_people_say_otherwise() {
+        let event = |name: &str| name.parse::<Event>().expect("an event");
+        let default = AlertEvents::default();
+        assert!(default.contains(&event("DatasourceRefreshFailed")) && !default.contains(&event("WorkbookCreated")));
+        for all in ["all", " All", "ALL"] {
+            assert_eq!(AlertEvents::parse(all), Ok(AlertEvents::All), "{all:?}");
+        }
+        assert!(AlertEvents::All.contains(&event("FlowRunFailed")));
+        for none in ["none", "None ", "NONE"] {
+            assert_eq!(AlertEvents::parse(none), Ok(AlertEvents::These(BTreeSet::new())), "{none:?}");
+        }
+        assert!(AlertEvents::parse("ViewDeleted").is_ok_and(|events| events.contains(&event("ViewDeleted"))));
+        assert!(AlertEvents::parse("View-Deleted").is_err());
+    }
+}

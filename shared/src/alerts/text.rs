@@ -1,0 +1,285 @@
+//! Texts for people: our own words beside what others wrote, made safe for each place that they go to.
+//!
+//! Names, notes and error messages come from Tableau, and anybody who may name a workbook writes them. `Text` keeps them
+//! apart from our own words, and its renderings are the only way to a subject, an e-mail, a text message or a card. So
+//! nothing gets there that could be a mention, a link or another markup, or turn the direction of the text around it.
+
+/// The most characters of a name inside a sentence. Somebody typed it, and it may be a novel.
+pub(crate) const NAME_CHARACTERS: usize = 80;
+
+/// The most bytes of an e-mail as JSON. SNS takes 256 KiB with the other texts, and this one is in there twice.
+const MAIL_BYTES: usize = 100 * 1024;
+
+/// A text in parts. Only a literal of ours is taken as it stands; every `String` counts as somebody else's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Text(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Our own words, with their line breaks.
+    Own(&'static str),
+    /// A text in the flow of a sentence.
+    Foreign(String),
+    /// A name, in quotation marks, or on a card in a code span.
+    Name(String),
+    /// A text that somebody may want to copy: on a card a code span.
+    Verbatim(String),
+}
+
+/// Where a text goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Plain text with line breaks.
+    Mail,
+    /// Plain text on one line.
+    Line,
+    /// One line of a card, where a program may look for markup.
+    Title,
+    /// The markdown of a card.
+    Markdown,
+}
+
+/// Puts a text together of literals, `String`s and other texts.
+macro_rules! text {
+    ($($part:expr),* $(,)?) => { $crate::alerts::text::Text::default()$(.and($part))* };
+}
+
+pub(crate) use text;
+
+impl From<&'static str> for Text {
+    fn from(own: &'static str) -> Self {
+        Self(vec![Part::Own(own)])
+    }
+}
+
+impl From<String> for Text {
+    fn from(foreign: String) -> Self {
+        Self(vec![Part::Foreign(foreign)])
+    }
+}
+
+impl Text {
+    /// A name that is set off from the words around it.
+    pub(crate) fn name(name: String) -> Self {
+        Self(vec![Part::Name(name)])
+    }
+
+    /// A text that stands as it is: an error, a reason.
+    pub(crate) fn verbatim(text: String) -> Self {
+        Self(vec![Part::Verbatim(text)])
+    }
+
+    /// The text with more after it.
+    pub(crate) fn and(mut self, more: impl Into<Self>) -> Self {
+        self.0.extend(more.into().0);
+        self
+    }
+
+    /// Texts with a separator between them.
+    pub(crate) fn joined(texts: impl IntoIterator<Item = Self>, separator: &'static str) -> Self {
+        let joined = texts.into_iter().reduce(|all, text| all.and(separator).and(text));
+        joined.unwrap_or_default()
+    }
+
+    /// Whether nothing of it can be seen.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|part| Place::Line.shown(part).1.trim().is_empty())
+    }
+
+    /// As an e-mail has it.
+    pub(crate) fn mail(&self) -> String {
+        self.rendered(Place::Mail, MAIL_BYTES, "…", json_bytes)
+    }
+
+    /// As a text message has it.
+    pub(crate) fn line(&self, characters: usize) -> String {
+        self.rendered(Place::Line, characters, "…", |_| 1)
+    }
+
+    /// As the subject of an e-mail has it: in printable ASCII, with a question mark for every other character.
+    pub(crate) fn subject(&self, characters: usize) -> String {
+        let ascii = |character: char| if (' '..='~').contains(&character) { character } else { '?' };
+        self.rendered(Place::Line, characters, "...", |_| 1).chars().map(ascii).collect()
+    }
+
+    /// As a card's title and its other single lines have it.
+    pub(crate) fn title(&self, characters: usize) -> String {
+        self.rendered(Place::Title, characters, "…", |_| 1)
+    }
+
+    /// As the markdown of a card has it.
+    pub(crate) fn markdown(&self, characters: usize) -> String {
+        self.rendered(Place::Markdown, characters, "…", |_| 1)
+    }
+
+    /// The text at a place, cut to a size. A part that is cut keeps what closes it.
+    fn rendered(&self, place: Place, most: usize, ellipsis: &str, size: impl Fn(char) -> usize) -> String {
+        let sized = |text: &str| text.chars().map(&size).sum::<usize>();
+        let parts: Vec<_> = self.0.iter().map(|part| place.shown(part)).collect();
+        let whole: String = parts.iter().flat_map(|(mark, text)| [*mark, text, *mark]).collect();
+        if sized(&whole) <= most {
+            return whole.trim().to_owned();
+        }
+        let (mut cut, mut left) = (String::new(), most - sized(ellipsis));
+        for (mark, text) in parts {
+            let marks = 2 * sized(mark);
+            let Some(room) = left.checked_sub(marks) else { break };
+            let fits = text.char_indices().scan(0, |used, (at, character)| {
+                *used += size(character);
+                (*used <= room).then_some(at + character.len_utf8())
+            });
+            let end = fits.last().unwrap_or(0);
+            let is_whole = end == text.len();
+            // An underscore at the end of what is left of a word could be markup.
+            let kept = if is_whole { &text[..] } else { text[..end].trim_end_matches('_') };
+            if kept.is_empty() && !is_whole {
+                break;
+            }
+            left -= marks + sized(kept);
+            cut.extend([mark, kept, mark]);
+            if !is_whole {
+                break;
+            }
+        }
+        format!("{}{ellipsis}", cut.trim())
+    }
+}
+
+impl Place {
+    /// A part as it is shown here, and what stands before and after it.
+    fn shown(self, part: &Part) -> (&'static str, String) {
+        let set_off = |mark, text: String| (if text.is_empty() { "" } else { mark }, text);
+        match (part, self) {
+            (Part::Own(own), Self::Mail | Self::Markdown) => ("", (*own).to_owned()),
+            (Part::Own(own), Self::Line | Self::Title) => ("", own.replace('\n', " ")),
+            (Part::Name(text) | Part::Verbatim(text), Self::Markdown) => set_off("`", in_code(&plain(text))),
+            (Part::Name(text), Self::Mail | Self::Line) => set_off("\"", plain(text)),
+            (Part::Name(text), Self::Title) => set_off("\"", without_markup(&plain(text))),
+            (Part::Foreign(text) | Part::Verbatim(text), Self::Mail | Self::Line) => ("", on_one_line(text)),
+            (Part::Foreign(text), Self::Markdown) => ("", without_markup(&on_one_line(text))),
+            (Part::Foreign(text) | Part::Verbatim(text), Self::Title) => ("", without_markup(&on_one_line(text))),
+        }
+    }
+}
+
+/// A word of a card that is no sentence: an identifier, a keyword.
+pub(crate) fn word(text: &str) -> String {
+    Text::from(plain(text)).title(NAME_CHARACTERS)
+}
+
+/// A text on one line: white space and control characters become single spaces, and what could turn the direction of
+/// the text around it is left out.
+pub fn plain(text: &str) -> String {
+    on_one_line(text).trim().to_owned()
+}
+
+/// The same with the white space at its ends.
+fn on_one_line(text: &str) -> String {
+    let turns = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars().filter(|character| !turns(*character)) {
+        if !character.is_control() && !character.is_whitespace() {
+            line.push(character);
+        } else if !line.ends_with(' ') {
+            line.push(' ');
+        }
+    }
+    line
+}
+
+/// A text in which no program finds markup, in whichever dialect: characters that look alike take the place of those
+/// that mean something.
+fn without_markup(text: &str) -> String {
+    let characters: Vec<_> = text.chars().collect();
+    let is_in_word = |at: usize| characters.get(at).is_some_and(|character| character.is_alphanumeric());
+    let shown = characters.iter().enumerate().map(|(at, character)| match character {
+        // No dialect takes the one in `daily_sales` for markup.
+        '_' if at.checked_sub(1).is_some_and(is_in_word) && is_in_word(at + 1) => '_',
+        '_' => '＿',
+        '*' => '∗',
+        '~' => '∼',
+        '[' => '［',
+        ']' => '］',
+        '\\' => '＼',
+        '@' => '＠',
+        character => in_code_character(*character),
+    });
+    shown.collect()
+}
+
+/// A text that can end no code span. Slack looks for mentions and links inside of them too.
+fn in_code(text: &str) -> String {
+    text.chars().map(in_code_character).collect()
+}
+
+fn in_code_character(character: char) -> char {
+    match character {
+        '`' => '\'',
+        '<' => '‹',
+        '>' => '›',
+        '&' => '＆',
+        character => character,
+    }
+}
+
+/// How many bytes a character takes in a JSON string.
+fn json_bytes(character: char) -> usize {
+    if matches!(character, '"' | '\\' | '\n') { 2 } else { character.len_utf8() }
+}
+
+/// A text's beginning, if it is too long.
+pub(crate) fn truncate(text: &str, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(characters - 1).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Text {
+        text![
+            "Own *words*\n",
+            "<!here> a_b _c_".to_owned(),
+            " ",
+            Text::name("x `<y>` \u{202e}_z_".to_owned()),
+            ": ",
+            Text::verbatim("R&D\n[1]".to_owned())
+        ]
+    }
+
+    #[test]
+    fn each_place_has_its_own_form_of_a_text() {
+        let text = all();
+        assert_eq!(text.mail(), "Own *words*\n<!here> a_b _c_ \"x `<y>` _z_\": R&D [1]");
+        assert_eq!(text.line(100), "Own *words* <!here> a_b _c_ \"x `<y>` _z_\": R&D [1]");
+        assert_eq!(text.title(100), "Own *words* ‹!here› a_b ＿c＿ \"x '‹y›' ＿z＿\": R＆D ［1］");
+        assert_eq!(text.markdown(100), "Own *words*\n‹!here› a_b ＿c＿ `x '‹y›' _z_`: `R＆D [1]`");
+        assert_eq!(text!["Umsätze\t📈".to_owned()].subject(100), "Ums?tze ?");
+    }
+
+    #[test]
+    fn a_text_that_is_cut_keeps_what_closes_its_parts() {
+        let name = text!["A ", Text::name("long name".to_owned()), "."];
+        assert_eq!(name.markdown(14), "A `long name`.");
+        assert_eq!(name.markdown(13), "A `long nam`…");
+        assert_eq!(name.markdown(12), "A `long na`…");
+        assert_eq!(name.markdown(6), "A `l`…");
+        assert_eq!(name.markdown(5), "A…");
+        assert_eq!(name.subject(8), "A \"l\"...");
+        assert_eq!(text!["a_b".to_owned()].title(2), "a…");
+        assert_eq!(text!["a_bc".to_owned()].title(3), "a…");
+    }
+
+    #[test]
+    fn no_mail_is_larger_than_its_share_of_a_message() {
+        for character in ["x", "\"", "\\", "ü", "📈"] {
+            let mail = Text::from(character.repeat(200_000)).mail();
+            let bytes = serde_json::to_string(&mail).expect("JSON").len() - 2;
+            assert!((MAIL_BYTES - 8..=MAIL_BYTES).contains(&bytes), "{character}: {bytes} bytes");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Events: from a delivery of Tableau's to a message on the events topic.
+
+mod attributes;
+pub mod catalogue;
+pub mod cloud_event;
+pub mod delivery;
+pub mod delivery_log;
+pub mod id;
+pub mod payload;
+pub mod unverified;

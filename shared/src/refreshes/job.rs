@@ -1,0 +1,363 @@
+//! Refreshes as Tableau's jobs tell of them: events that were not delivered, and why a refresh failed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
+
+use crate::{
+    events::{
+        catalogue::Event,
+        cloud_event::{Data, Envelope, EventMessage},
+        id::EventId,
+    },
+    refreshes::notes::Notes,
+    registration::{claim::Registration, site_name::SiteName},
+};
+
+/// What the event about a failure's reason is called. Not an event of Tableau's: no webhook can be registered for it.
+pub const EXPLAINED: &str = "RefreshFailureExplained";
+
+/// Sets the identifiers of what jobs tell apart from those of deliveries, which begin with a site's name: no site's name
+/// has a space.
+const ID_DOMAIN: &str = "refresh job";
+
+/// A refresh that has ended, as a list of jobs tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedJob {
+    /// Tableau's identifier.
+    pub id: String,
+    /// How it ended.
+    pub outcome: RefreshOutcome,
+    /// When it began, if Tableau tells.
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    #[serde(with = "rfc3339")]
+    pub ended_at: OffsetDateTime,
+    /// Whether Tableau Bridge fetched the data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_via_bridge: bool,
+}
+
+/// One extract refresh that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// Tableau's identifier of the job.
+    pub job_id: String,
+    /// What was refreshed.
+    pub resource: RefreshedResource,
+    /// When it began, if Tableau tells.
+    pub started_at: Option<OffsetDateTime>,
+    /// When it ended.
+    pub ended_at: OffsetDateTime,
+    /// How it ended.
+    pub outcome: RefreshOutcome,
+    /// What Tableau notes about it: the reason, if it failed.
+    pub notes: Option<Notes>,
+}
+
+/// What is refreshed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshedResource {
+    /// Kind of thing.
+    pub kind: RefreshedKind,
+    /// Tableau's identifier for it.
+    pub luid: String,
+    /// Its name, if Tableau tells.
+    pub name: Option<String>,
+}
+
+/// The kinds of things that have extracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefreshedKind {
+    /// A published data source.
+    Datasource,
+    /// A workbook.
+    Workbook,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefreshOutcome {
+    /// The extract is new.
+    Succeeded,
+    /// It is as old as before.
+    Failed,
+    /// Somebody stopped it. Tableau has no event for that.
+    Cancelled,
+}
+
+impl RefreshedKind {
+    /// As in an event's `resource_type`, and in a sentence.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Datasource => "datasource",
+            Self::Workbook => "workbook",
+        }
+    }
+
+    /// As events' names begin.
+    fn in_events(self) -> &'static str {
+        match self {
+            Self::Datasource => "Datasource",
+            Self::Workbook => "Workbook",
+        }
+    }
+}
+
+impl Refresh {
+    /// The events that Tableau has for it, with the time of each, in their order.
+    pub fn events(&self) -> impl Iterator<Item = (Event, OffsetDateTime)> {
+        let ended = match self.outcome {
+            RefreshOutcome::Succeeded => Some("Succeeded"),
+            RefreshOutcome::Failed => Some("Failed"),
+            RefreshOutcome::Cancelled => None,
+        };
+        let kind = self.resource.kind.in_events();
+        let started = self.started_at.map(|at| ("Started", at));
+        let ended = ended.map(|ended| (ended, self.ended_at));
+        [started, ended].into_iter().flatten().filter_map(move |(stage, at)| {
+            let event = format!("{kind}Refresh{stage}").parse().ok()?;
+            Some((event, at))
+        })
+    }
+
+    /// How long it took, unless the two times contradict each other.
+    pub fn duration_seconds(&self) -> Option<i64> {
+        let duration = self.ended_at - self.started_at?;
+        (!duration.is_negative()).then(|| duration.whole_seconds())
+    }
+
+    /// Identifier of an event of this refresh: the same whenever the job is read, and never that of a delivery.
+    pub fn event_id(&self, site: &SiteName, event_type: &str) -> EventId {
+        EventId::of([ID_DOMAIN, site.as_str(), event_type, &self.job_id].map(str::as_bytes))
+    }
+
+    /// An event that Tableau did not deliver, as the receiver would have published it but for two things: it is marked
+    /// as recovered, and its data is built of what the job says.
+    ///
+    /// `None` if the refresh has no such event, or one that SNS would not take.
+    pub fn recovered_event(&self, registration: &Registration, site_luid: &str) -> Option<EventMessage> {
+        let Registration { site, event } = registration;
+        let (_, at) = self.events().find(|(own, _)| own == event)?;
+        let RefreshedResource { kind, luid, name } = &self.resource;
+        let name = name.as_deref();
+        let created_at = format_time(at)?;
+        let named = name.map(|name| format!("{name}: ")).unwrap_or_default();
+        let text = format!(
+            "Event {event} for resource {named}{luid} on site {site_luid} posted at {created_at}, \
+             recovered from job {}",
+            self.job_id
+        );
+        let data = to_raw_value(&RecoveredData {
+            event_type: event,
+            resource: "EXTRACTS",
+            resource_luid: luid,
+            created_at: &created_at,
+            resource_name: name,
+            site_luid,
+            text: &text,
+        });
+        let said = Envelope {
+            site,
+            event_type: event.as_str(),
+            resource_type: Some(kind.as_str()),
+            action: event.action(),
+            site_luid: Some(site_luid),
+            resource_luid: Some(luid),
+            resource_name: name,
+            time: Some(&created_at),
+            is_recovered: true,
+            data: Data::Json(&data.ok()?),
+        };
+        said.message(self.event_id(site, event.as_str())).ok()
+    }
+
+    /// What is known of why it failed, for machines. Filters on the action `refresh-failed` do not match it: it has
+    /// none.
+    ///
+    /// `None` if it did not fail, or if SNS would not take the message.
+    pub fn explained_event(&self, site: &SiteName, site_luid: &str) -> Option<EventMessage> {
+        if self.outcome != RefreshOutcome::Failed {
+            return None;
+        }
+        let RefreshedResource { kind, luid, name } = &self.resource;
+        let ended_at = format_time(self.ended_at)?;
+        let data = to_raw_value(&ExplainedData {
+            event_type: EXPLAINED,
+            job_id: &self.job_id,
+            resource_type: kind.as_str(),
+            resource_luid: luid,
+            resource_name: name.as_deref(),
+            site_luid,
+            started_at: self.started_at.and_then(format_time),
+            ended_at: &ended_at,
+            duration_seconds: self.duration_seconds(),
+            notes: self.notes.as_ref().map(Notes::as_str),
+        });
+        let said = Envelope {
+            site,
+            event_type: EXPLAINED,
+            resource_type: Some(kind.as_str()),
+            action: None,
+            site_luid: Some(site_luid),
+            resource_luid: Some(luid),
+            resource_name: name.as_deref(),
+            time: Some(&ended_at),
+            is_recovered: false,
+            data: Data::Json(&data.ok()?),
+        };
+        said.message(self.event_id(site, EXPLAINED)).ok()
+    }
+}
+
+/// A payload like Tableau's.
+#[derive(Serialize)]
+struct RecoveredData<'a> {
+    event_type: &'a Event,
+    /// What Tableau says of refreshes.
+    resource: &'static str,
+    resource_luid: &'a str,
+    created_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_name: Option<&'a str>,
+    site_luid: &'a str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct ExplainedData<'a> {
+    event_type: &'static str,
+    job_id: &'a str,
+    resource_type: &'static str,
+    resource_luid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_name: Option<&'a str>,
+    site_luid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    ended_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<&'a str>,
+}
+
+/// A time as Tableau writes it; `None` if it is beyond what calendars hold.
+fn format_time(at: OffsetDateTime) -> Option<String> {
+    at.checked_to_offset(UtcOffset::UTC)?.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const SITE_LUID: &str = "11ff7a7e-4ac9-4d99-84df-73a4138ab502";
+
+    fn failed() -> Refresh {
+        Refresh {
+            job_id: "a1b2".to_owned(),
+            resource: RefreshedResource {
+                kind: RefreshedKind::Workbook,
+                luid: "5998aaaf".to_owned(),
+                name: Some("Superstore".to_owned()),
+            },
+            started_at: Some(datetime!(2026-05-21 10:00:00.5 +02:00)),
+            ended_at: datetime!(2026-05-21 08:03:00 UTC),
+            outcome: RefreshOutcome::Failed,
+            notes: Notes::redacted("Login failed for user."),
+        }
+    }
+
+    fn registration(event: &str) -> Registration {
+        Registration { site: "marketing".parse().expect("a site"), event: event.parse().expect("an event") }
+    }
+
+    fn recovered(refresh: &Refresh, event: &str) -> Option<EventMessage> {
+        refresh.recovered_event(&registration(event), SITE_LUID)
+    }
+
+    fn explained(refresh: &Refresh) -> Option<EventMessage> {
+        refresh.explained_event(&registration("A").site, SITE_LUID)
+    }
+
+    fn shown(message: &EventMessage) -> String {
+        let EventMessage { id, body, attributes, group } = message;
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body["id"], id.to_string());
+        format!("{attributes:#?}\n{group}\n{body:#}")
+    }
+
+    #[test]
+    fn a_failure_that_was_missed_is_told_as_the_receiver_would_have_and_marked() {
+        insta::assert_snapshot!(shown(&recovered(&failed(), "WorkbookRefreshFailed").expect("an event")));
+    }
+
+    #[test]
+    fn a_failure_is_explained_with_all_that_the_job_says() {
+        insta::assert_snapshot!(shown(&explained(&failed()).expect("an event")));
+    }
+
+    #[test]
+    fn a_refresh_has_the_events_of_its_kind_its_outcome_and_the_times_that_are_known() {
+        let events = |refresh: &Refresh| refresh.events().map(|(event, _)| event.to_string()).collect::<Vec<_>>();
+        let mut refresh = failed();
+        assert_eq!(events(&refresh), ["WorkbookRefreshStarted", "WorkbookRefreshFailed"]);
+        assert!(refresh.events().all(|(event, _)| event.is_known()));
+        (refresh.outcome, refresh.started_at) = (RefreshOutcome::Succeeded, None);
+        refresh.resource.kind = RefreshedKind::Datasource;
+        assert_eq!(events(&refresh), ["DatasourceRefreshSucceeded"]);
+        assert_eq!(explained(&refresh), None);
+        refresh.outcome = RefreshOutcome::Cancelled;
+        assert_eq!(events(&refresh), Vec::<String>::new());
+        for other in ["DatasourceRefreshStarted", "DatasourceRefreshFailed", "WorkbookRefreshFailed", "ViewDeleted"] {
+            assert_eq!(recovered(&refresh, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_the_job_does_not_say_is_left_out() {
+        let mut refresh = failed();
+        (refresh.started_at, refresh.resource.name, refresh.notes) = (None, None, None);
+        let data = |message: Option<EventMessage>| {
+            let body: Value = serde_json::from_str(&message.expect("an event").body).expect("JSON");
+            let members = body["data"].as_object().expect("an object").keys();
+            members.cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            data(recovered(&refresh, "WorkbookRefreshFailed")),
+            "created_at event_type resource resource_luid site_luid text"
+        );
+        assert_eq!(data(explained(&refresh)), "ended_at event_type job_id resource_luid resource_type site_luid");
+        refresh.started_at = Some(refresh.ended_at + time::Duration::SECOND);
+        assert_eq!(refresh.duration_seconds(), None);
+    }
+
+    #[test]
+    fn an_event_of_a_job_has_its_own_id_whenever_it_is_read() {
+        let refresh = failed();
+        let site = registration("A").site;
+        let id = |refresh: &Refresh, event: &str| refresh.event_id(&site, event);
+        let mut read_again = refresh.clone();
+        (read_again.notes, read_again.resource.name) = (None, None);
+        assert_eq!(id(&refresh, "WorkbookRefreshFailed"), id(&read_again, "WorkbookRefreshFailed"));
+        assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&refresh, "WorkbookRefreshStarted"));
+        assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&refresh, EXPLAINED));
+        read_again.job_id.push('3');
+        assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&read_again, "WorkbookRefreshFailed"));
+        assert!(ID_DOMAIN.parse::<SiteName>().is_err());
+        // Computed with Python's hashlib over the length-prefixed parts.
+        assert_eq!(id(&refresh, "WorkbookRefreshFailed").to_string(), "2d4ec57be9ee60310327ad00fd85adf8");
+    }
+
+    #[test]
+    fn what_sns_would_not_take_is_none() {
+        let mut refresh = failed();
+        refresh.resource.name = Some("n".repeat(300_000));
+        assert_eq!((recovered(&refresh, "WorkbookRefreshFailed"), explained(&refresh)), (None, None));
+    }
+}

@@ -1,0 +1,110 @@
+//! What Tableau notes about a job: the reason of a failure, in Tableau's words and without the secrets that drivers
+//! print.
+
+use std::{fmt, sync::LazyLock};
+
+use regex_lite::Regex;
+
+use crate::{
+    alerts::text::{plain, truncate},
+    redaction::redacted,
+};
+
+/// The most characters that are kept. A database's complaint has hundreds, a stack trace thousands.
+const CHARACTERS: usize = 4000;
+
+/// What differs from job to job though the reason is the same: quoted names, identifiers, numbers, times.
+static PARTICULARS: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "a constant, and a test uses it")]
+    Regex::new(r#"'[^'\n]{0,200}'|"[^"\n]{0,200}"|`[^`\n]{0,200}`|[\w-]*[0-9][\w:.-]*"#).expect("a pattern")
+});
+
+/// The notes of a job, without secrets: there is no other way to make them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Notes(String);
+
+impl Notes {
+    /// Takes the secrets out of what Tableau notes; `None` if it notes nothing.
+    pub fn redacted(text: &str) -> Option<Self> {
+        let text = redacted(text.trim());
+        (!text.is_empty()).then(|| Self(truncate(&text, CHARACTERS)))
+    }
+
+    /// The notes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a person wants to read of them, on one line: without the frames of a stack trace, and without the middle if
+    /// there is too much of it, since the cause of causes stands at the end.
+    pub(crate) fn reason(&self, characters: usize) -> String {
+        let text = self.without_frames();
+        let count = text.chars().count();
+        if count <= characters {
+            return text;
+        }
+        let end = characters / 3;
+        let start: String = text.chars().take(characters - end - 3).collect();
+        let end: String = text.chars().skip(count - end).collect();
+        format!("{} … {}", start.trim_end(), end.trim_start())
+    }
+
+    /// The same for all failures of one reason.
+    pub(crate) fn without_particulars(&self) -> String {
+        PARTICULARS.replace_all(&self.without_frames(), "#").to_lowercase()
+    }
+
+    fn without_frames(&self) -> String {
+        let is_frame = |line: &&str| {
+            let line = line.trim_start();
+            line.starts_with("at ") && line.contains('(') || line.starts_with("... ") && line.ends_with(" more")
+        };
+        let lines: Vec<_> = self.0.lines().filter(|line| !is_frame(line)).collect();
+        let text = plain(&lines.join("\n"));
+        if text.is_empty() { plain(&self.0) } else { text }
+    }
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notes(text: &str) -> Notes {
+        Notes::redacted(text).expect("a text")
+    }
+
+    #[test]
+    fn a_stack_trace_is_told_by_its_messages() {
+        let trace = "java.lang.RuntimeException: The extract could not be made\n\tat com.tableau.A.run(A.java:7)\n\t\
+                     at java.lang.Thread.run(Thread.java:834)\nCaused by: java.sql.SQLException: Login failed\n\t... 12 more";
+        let reason =
+            "java.lang.RuntimeException: The extract could not be made Caused by: java.sql.SQLException: Login failed";
+        assert_eq!(notes(trace).reason(200), reason);
+        assert_eq!(notes(trace).reason(40), "java.lang.RuntimeExcepti … Login failed");
+        assert_eq!(notes("\tat a.B(C.java:1)").reason(40), "at a.B(C.java:1)");
+        assert_eq!(Notes::redacted(" \n"), None);
+    }
+
+    #[test]
+    fn reasons_are_the_same_when_only_names_numbers_and_times_differ() {
+        let same = |one: &str, other: &str| notes(one).without_particulars() == notes(other).without_particulars();
+        for (one, other) in [
+            ("Login failed for user 'a'. (18456)", "Login failed for user 'svc tableau'. (18456)"),
+            ("Timeout after 30 s at 2026-05-21T08:00:00.123Z", "timeout after 1800 s at 2026-05-22T09:10:00Z"),
+            (
+                "Extract \"Sales\" 5998aaaf-c9a2-4d99-84df-73a4138ab502",
+                "Extract \"A b\" 11ff7a7e-4ac9-4d99-84df-73a4138ab503",
+            ),
+            ("Server 10.0.0.7:1433 is down", "Server 10.0.12.8:1433 is down"),
+        ] {
+            assert!(same(one, other), "{one}");
+        }
+        assert!(!same("Login failed for user 'a'", "Cannot open database 'a'"));
+    }
+}

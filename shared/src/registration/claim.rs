@@ -1,0 +1,151 @@
+//! Registrations, and the claim of a request to speak for one.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{
+    events::catalogue::Event,
+    registration::{
+        keyring::{Keyring, SIGNATURE_BYTES},
+        site_name::SiteName,
+    },
+};
+
+/// First segment of every registration's path.
+pub(crate) const PATH_ROOT: &str = "hooks";
+
+/// One event of one site: what one webhook on Tableau is registered for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registration {
+    /// The site, by our name for it.
+    pub site: SiteName,
+    /// The event.
+    pub event: Event,
+}
+
+impl Registration {
+    /// What signs its address, or did: one for each key.
+    pub(crate) fn signatures(&self, keyring: &Keyring) -> impl Iterator<Item = String> {
+        keyring.signatures(&self.signed_message()).map(encode).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Returns the signature that its address carries: by the newest key.
+    pub(crate) fn newest_signature(&self, keyring: &Keyring) -> String {
+        encode(keyring.sign(&self.signed_message()))
+    }
+
+    fn signed_message(&self) -> String {
+        let Self { site, event } = self;
+        format!("v1\n{site}\n{event}")
+    }
+}
+
+/// A signature as an address has it.
+fn encode(signature: [u8; SIGNATURE_BYTES]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(signature)
+}
+
+/// A request's claim to speak for a registration, not yet believed.
+#[derive(Debug)]
+pub struct Claim {
+    registration: Registration,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+/// A registration whose signature was verified. Only [`Claim::verify`] and
+/// [`UnverifiedRecord::verify`](crate::events::unverified::UnverifiedRecord::verify) make one, and only one of these can be
+/// published for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified(Registration);
+
+impl Claim {
+    /// Reads a request's path, `None` if it is not of the form of a registration's.
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let (root, site, event, signature) = (segments.next()?, segments.next()?, segments.next()?, segments.next()?);
+        if root != PATH_ROOT || segments.next().is_some() {
+            return None;
+        }
+        let registration = Registration { site: site.parse().ok()?, event: event.parse().ok()? };
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+        Some(Self { registration, signature })
+    }
+
+    /// The registration that it claims to speak for.
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// A digest of the presented signature.
+    pub(crate) fn signature_digest(&self) -> SignatureDigest {
+        SignatureDigest::of(&self.signature)
+    }
+
+    /// The registration, if one of the keys made the signature.
+    pub fn verify(&self, keyring: &Keyring) -> Option<Verified> {
+        let Self { registration, signature } = self;
+        keyring.verifies(&registration.signed_message(), signature).then(|| Verified(registration.clone()))
+    }
+}
+
+/// SHA-256 of a presented signature: enough to verify it when the keys can be read again, and of no use to whoever finds
+/// it, since a signature has 256 bits that cannot be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct SignatureDigest([u8; 32]);
+
+/// The text is not the digest of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the digest of a signature consists of 64 hexadecimal digits")]
+pub(crate) struct InvalidSignatureDigest;
+
+impl SignatureDigest {
+    fn of(signature: &[u8; SIGNATURE_BYTES]) -> Self {
+        Self(Sha256::digest(signature).into())
+    }
+
+    /// The registration, if one of the keys makes the signature for it that has this digest.
+    pub(crate) fn verify(self, registration: Registration, keyring: &Keyring) -> Option<Verified> {
+        let message = registration.signed_message();
+        let is_made = keyring.signatures(&message).any(|signature| Self::of(&signature) == self);
+        is_made.then_some(Verified(registration))
+    }
+}
+
+impl From<SignatureDigest> for String {
+    fn from(digest: SignatureDigest) -> Self {
+        digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for SignatureDigest {
+    type Error = InvalidSignatureDigest;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidSignatureDigest);
+        }
+        let mut digest = [0; 32];
+        for (byte, position) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[position..position + 2], 16).map_err(|_| InvalidSignatureDigest)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+#[cfg(test)]
+impl Registration {
+    /// A registration as if its signature had been verified.
+    pub(crate) fn verified_in_tests(self) -> Verified {
+        Verified(self)
+    }
+}
+
+impl Verified {
+    /// What the request may speak for.
+    pub fn registration(&self) -> &Registration {
+        &self.0
+    }
+}

@@ -1,0 +1,230 @@
+//! Signed URLs: the destination of a webhook, which is its credential.
+
+use std::fmt;
+
+use url::Url;
+
+use crate::{
+    registration::{
+        claim::{Claim, PATH_ROOT, Registration},
+        keyring::Keyring,
+    },
+    settings::address,
+};
+
+impl Registration {
+    /// The address to register with Tableau, signed with the newest key.
+    pub fn signed_url(&self, receiver: &ReceiverUrl, keyring: &Keyring) -> RegistrationUrl {
+        let Self { site, event } = self;
+        let signature = self.newest_signature(keyring);
+        RegistrationUrl(format!("{}{PATH_ROOT}/{site}/{event}/{signature}", receiver.0))
+    }
+}
+
+/// Address of the receiver, ending in a slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverUrl(String);
+
+impl ReceiverUrl {
+    /// What a valid one looks like, for error messages.
+    pub const EXPECTED: &str = "the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/";
+
+    /// Reads an address, `None` if it is not an https address (http for a loopback host) that can be extended.
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = address::parse(text)?;
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        Some(Self(format!("{url}{slash}")))
+    }
+
+    /// The path that the receiver is called with at a webhook's destination, `None` if that is somewhere else.
+    pub(crate) fn path_of<'a>(&self, destination: &'a RegistrationUrl) -> Option<&'a str> {
+        // Ours ends in a slash, which the path begins with.
+        destination.0.strip_prefix(self.0.trim_end_matches('/')).filter(|path| path.starts_with('/'))
+    }
+}
+
+/// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.
+///
+/// In the one form that all texts for the same address have, so that equal ones are equal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistrationUrl(String);
+
+impl RegistrationUrl {
+    /// Takes an address that Tableau reports: of a host in upper case, with the default port, or however it writes it.
+    pub fn observed(url: String) -> Self {
+        Self(Url::parse(&url).map_or(url, String::from))
+    }
+
+    /// What is secret of a registration's address: its signature. `None` if it is an address of another form.
+    pub(crate) fn signature(&self) -> Option<&str> {
+        let (before, signature) = self.after_host().rsplit_once('/')?;
+        let root = before.rfind(&format!("/{PATH_ROOT}/"))?;
+        Claim::parse(&self.after_host()[root..]).map(|_| signature)
+    }
+
+    pub(crate) fn after_host(&self) -> &str {
+        let after_scheme = self.0.split_once("//").map_or(&*self.0, |(_, rest)| rest);
+        after_scheme.find(['/', '?', '#']).map_or("", |start| &after_scheme[start..])
+    }
+
+    /// The address itself, for the request that registers it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RegistrationUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RegistrationUrl([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registration::{keyring::KEY_BYTES, site_name::SITE_NAME_CHARACTERS};
+
+    fn registration(site: &str, event: &str) -> Option<Registration> {
+        Some(Registration { site: site.parse().ok()?, event: event.parse().ok()? })
+    }
+
+    fn signed_path(registration: &Registration, keyring: &Keyring) -> Option<String> {
+        let receiver = ReceiverUrl::parse("https://receiver.example/")?;
+        let url = registration.signed_url(&receiver, keyring);
+        url.expose().strip_prefix("https://receiver.example").map(str::to_owned)
+    }
+
+    #[test]
+    fn the_signature_is_the_documented_one() -> Result<(), Box<dyn std::error::Error>> {
+        // Computed with Python's hmac: HMAC-SHA256 of "v1\nmarketing\nWorkbookCreated" under 32 bytes of 0x07.
+        let registration = registration("marketing", "WorkbookCreated").ok_or("registration")?;
+        let path = signed_path(&registration, &Keyring::of([7; KEY_BYTES])).ok_or("path")?;
+        assert_eq!(path, "/hooks/marketing/WorkbookCreated/EE7fdf1T-E0LRhW_mmCTVGnqrv4bnhiwLKhU86Q3yBI");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_signed_is_verified_and_says_the_same(
+            site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
+        ) {
+            let registration = registration(&site, &event).expect("valid by construction");
+            let path = signed_path(&registration, &Keyring::of(key)).expect("valid by construction");
+            let claim = Claim::parse(&path).expect("our own path");
+            prop_assert_eq!(claim.verify(&Keyring::of(key)).map(|verified| verified.registration().clone()), Some(registration));
+        }
+
+        #[test]
+        fn a_path_with_any_character_changed_is_not_believed(
+            position in 0_usize..80, replacement: char, key: [u8; KEY_BYTES],
+        ) {
+            let registration = registration("marketing", "WorkbookCreated").expect("valid");
+            let path = signed_path(&registration, &Keyring::of(key)).expect("valid");
+            let position = position % path.len();
+            let mut changed = path.clone();
+            changed.replace_range(position..=position, &replacement.to_string());
+            prop_assume!(changed != path);
+            let verified = Claim::parse(&changed).and_then(|claim| claim.verify(&Keyring::of(key)));
+            prop_assert_eq!(verified, None);
+        }
+
+        #[test]
+        fn any_path_is_read_without_panic(path: String) {
+            let _ = Claim::parse(&path);
+        }
+    }
+
+    #[test]
+    fn a_signature_speaks_for_its_own_site_and_event_only() {
+        let keyring = Keyring::of([7; KEY_BYTES]);
+        let path = signed_path(&registration("a", "WorkbookCreated").expect("valid"), &keyring).expect("valid");
+        for changed in [path.replace("/a/", "/b/"), path.replace("Created", "Deleted")] {
+            let claim = Claim::parse(&changed).expect("well-formed");
+            assert_eq!(claim.verify(&keyring), None, "{changed}");
+        }
+    }
+
+    #[test]
+    fn paths_of_another_form_are_no_claims() {
+        let path = signed_path(&registration("a", "WorkbookCreated").expect("valid"), &Keyring::of([7; KEY_BYTES]))
+            .expect("valid");
+        for changed in [
+            String::new(),
+            "/".to_owned(),
+            format!("{path}/"),
+            format!("/{path}"),
+            format!("{path}="),
+            format!("/prod{path}"),
+            path.replace("/hooks/", "/Hooks/"),
+            path.replace("/a/", "/A/"),
+            path.replace("/a/", "/%61/"),
+            path.replace("/a/", "//"),
+            path.replace("/a/", &format!("/{}/", "a".repeat(SITE_NAME_CHARACTERS + 1))),
+        ] {
+            assert!(Claim::parse(&changed).is_none(), "{changed}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_is_reached_by_https_or_on_this_machine() {
+        for good in
+            ["https://abc.lambda-url.eu-central-1.on.aws/", "http://127.0.0.1:9000/lambda-url/x", "http://[::1]:1/"]
+        {
+            assert!(ReceiverUrl::parse(good).is_some_and(|url| url.0.ends_with('/')), "{good}");
+        }
+        for bad in ["", "abc", "http://receiver.example/", "https://u:p@receiver.example/", "https://r.example/?q=1"] {
+            assert_eq!(ReceiverUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_registered_is_found_again_however_tableau_writes_its_host_and_port(
+            site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
+            capitals in proptest::collection::vec(any::<bool>(), 64), has_port: bool, is_escaped: bool,
+        ) {
+            const HOST: &str = "https://a1b2.lambda-url.eu-central-1.on.aws";
+            let receiver = ReceiverUrl::parse(HOST).expect("a receiver");
+            let registration = registration(&site, &event).expect("valid by construction");
+            let url = registration.signed_url(&receiver, &Keyring::of(key));
+            let path = url.expose().strip_prefix(HOST).expect("its path");
+            let host: String = HOST.chars().zip(&capitals)
+                .map(|(it, capital)| if *capital { it.to_ascii_uppercase() } else { it }).collect();
+            let host = if is_escaped { host.replace("lambda", "%6Cambda") } else { host };
+            let written = format!("{host}{}/.{path}", if has_port { ":443" } else { "" });
+            let observed = RegistrationUrl::observed(written);
+            prop_assert!(observed == url);
+            prop_assert_eq!(receiver.path_of(&observed), Some(path));
+        }
+    }
+
+    #[test]
+    fn another_address_is_not_taken_for_the_registered_one() {
+        let observed = |text: &str| RegistrationUrl::observed(text.to_owned());
+        let url = observed("https://receiver.example/hooks/a/B/signature");
+        for other in [
+            "",
+            "receiver.example/hooks/a/B/signature",
+            "http://receiver.example/hooks/a/B/signature",
+            "https://receiver.example:444/hooks/a/B/signature",
+            "https://receiver.example/hooks/a/B/signature/",
+            "https://receiver.example/hooks/a/B/Signature",
+            // The receiver reads paths as they are.
+            "https://receiver.example/hooks/%61/B/signature",
+            "https://receiver.example//hooks/a/B/signature",
+            "https://receiver.example/hooks/a/B/signature?",
+            "https://user@receiver.example/hooks/a/B/signature",
+            "https://receiver.example./hooks/a/B/signature",
+        ] {
+            assert!(observed(other) != url, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_registration_url_is_not_shown_when_debugged() {
+        let url = RegistrationUrl::observed("https://receiver.example/hooks/a/B/signature".to_owned());
+        assert_eq!(format!("{url:?}"), "RegistrationUrl([redacted])");
+    }
+}

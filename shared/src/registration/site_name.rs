@@ -1,0 +1,52 @@
+//! Our names for Tableau sites.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The most characters a site name has: it is to be read in messages and stands in every registration's address.
+pub(crate) const SITE_NAME_CHARACTERS: usize = 40;
+
+/// Name people give a Tableau site here: 1 to 40 lower-case letters, digits and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SiteName(String);
+
+/// The text is not a site name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("a site name consists of 1 to {SITE_NAME_CHARACTERS} lower-case letters, digits and hyphens")]
+pub struct InvalidSiteName;
+
+impl SiteName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SiteName {
+    type Err = InvalidSiteName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if text.is_empty() || text.len() > SITE_NAME_CHARACTERS || !text.bytes().all(allowed) {
+            return Err(InvalidSiteName);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for SiteName {
+    type Error = InvalidSiteName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for SiteName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

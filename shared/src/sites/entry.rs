@@ -1,0 +1,172 @@
+//! Site entries: which Tableau sites are looked after, and how to sign in to them.
+
+use std::collections::BTreeSet;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    events::catalogue::Event,
+    registration::site_name::SiteName,
+    settings::{Fields, Invalid, address},
+};
+
+/// One Tableau site as its SSM parameter declares it.
+#[derive(Debug)]
+pub struct SiteEntry {
+    /// Our name for the site: the last segment of the parameter's name.
+    pub name: SiteName,
+    /// Address of the Tableau server, without a path.
+    pub server: Url,
+    /// The site's contentUrl: what follows `/site/` in a browser's address, empty for the Default site.
+    pub content_url: String,
+    /// Name of the personal access token.
+    pub token_name: String,
+    /// Its secret.
+    pub token_secret: SecretString,
+    /// The events wanted, if the entry says so itself.
+    pub events: Option<BTreeSet<Event>>,
+}
+
+const MEMBERS: [&str; 5] = ["server", "site", "token_name", "token_secret", "events"];
+
+/// A stored entry that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEntry {
+    /// The site's name, which may be none that an entry can have.
+    pub site: String,
+    /// Everything that is wrong with it.
+    pub error: Invalid,
+}
+
+/// Returns the name of the site that a parameter declares.
+fn name_of(parameter: &str) -> &str {
+    parameter.rsplit('/').next().unwrap_or_default()
+}
+
+impl SiteEntry {
+    /// Reads the entry stored in the parameter called `parameter`, with the site's name where it cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// As [`SiteEntry::parse`].
+    pub fn read(parameter: &str, text: &str) -> Result<Self, BadEntry> {
+        Self::parse(parameter, text).map_err(|error| BadEntry { site: name_of(parameter).to_owned(), error })
+    }
+
+    /// Reads the entry stored in the parameter called `parameter`, which may be a path.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, without a value, since values are secrets or next to them.
+    pub fn parse(parameter: &str, text: &str) -> Result<Self, Invalid> {
+        let members = serde_json::from_str::<Map<String, Value>>(text);
+        let mut fields = Fields::new(|member: &str| {
+            let members = members.as_ref().ok()?;
+            members.get(member).and_then(Value::as_str).map(str::to_owned)
+        });
+        let subject = format!("the site entry {parameter} cannot be used");
+        let remedy = "Store it again with `aws ssm put-parameter --type SecureString --overwrite`.";
+        let Ok(members) = &members else {
+            fields.add("its value", "is not a JSON object");
+            return fields.finish(None, subject, remedy);
+        };
+        let name = name_of(parameter).parse::<SiteName>().ok();
+        if name.is_none() {
+            fields.add(
+                "the parameter's name",
+                "is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens",
+            );
+        }
+        for unknown in members.keys().filter(|member| !MEMBERS.contains(&member.as_str())) {
+            fields.add(unknown, format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
+        }
+        let server = fields.required(
+            "server",
+            "the https address of the Tableau server without a path, such as https://10ax.online.tableau.com",
+            |text| address::parse(text).filter(|url| url.path() == "/"),
+        );
+        // The only member that may be empty.
+        let content_url = members.get("site").and_then(Value::as_str).filter(|site| !site.contains('/'));
+        if content_url.is_none() {
+            let expected = "what follows /site/ in a browser's address, \"\" for the Default site";
+            fields.add("site", format_args!("is missing or not valid: expected {expected}"));
+        }
+        let token_name =
+            fields.required("token_name", "the name of a personal access token", |text| Some(text.to_owned()));
+        let token_secret =
+            fields.required("token_secret", "the secret of that token", |text| Some(SecretString::from(text)));
+        let events = members.get("events").and_then(|events| {
+            let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
+            let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
+            if events.is_none() {
+                let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no such member";
+                fields.add("events", format_args!("is not valid: expected {expected}"));
+            }
+            events
+        });
+        let entry = || {
+            Some(Self {
+                name: name?,
+                server: server?,
+                content_url: content_url?.to_owned(),
+                token_name: token_name?,
+                token_secret: token_secret?,
+                events,
+            })
+        };
+        let entry = entry();
+        fields.finish(entry, subject, remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const PARAMETER: &str = "/tableau-fanout/sites/marketing";
+
+    fn error(parameter: &str, text: &str) -> String {
+        SiteEntry::parse(parameter, text).expect_err("not usable").to_string()
+    }
+
+    #[test]
+    fn an_entry_is_read() {
+        let text = r#"{"server":"https://10ax.online.tableau.com","site":"mkt","token_name":"fanout",
+            "token_secret":"secret","events":["WorkbookCreated","FlowRunFailed"]}"#;
+        let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
+        assert_eq!(entry.name.as_str(), "marketing");
+        assert_eq!(entry.server.as_str(), "https://10ax.online.tableau.com/");
+        assert_eq!(entry.content_url, "mkt");
+        assert_eq!(entry.token_secret.expose_secret(), "secret");
+        assert_eq!(entry.events.map(|events| events.len()), Some(2));
+    }
+
+    #[test]
+    fn the_default_site_has_an_empty_name_and_events_are_optional() {
+        let text = r#"{"server":"http://127.0.0.1:8000/","site":"","token_name":"n","token_secret":"s"}"#;
+        let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
+        assert_eq!((entry.content_url.as_str(), entry.events), ("", None));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_and_no_value() {
+        let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
+            "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected what follows /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no such member. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_named_without_being_shown() {
+        for text in ["", "s3cret", "[\"s3cret\"]", "{\"token_secret\":\"s3cret\"", "null"] {
+            assert_eq!(
+                error(PARAMETER, text),
+                "the site entry /tableau-fanout/sites/marketing cannot be used: its value is not a JSON object. \
+                 Store it again with `aws ssm put-parameter --type SecureString --overwrite`."
+            );
+        }
+    }
+}

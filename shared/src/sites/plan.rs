@@ -1,0 +1,284 @@
+//! What has to change on a site: a pure comparison of how its webhooks should be and how they are.
+
+use std::collections::BTreeSet;
+
+use crate::sites::webhook::{DesiredWebhook, NamePrefix, ObservedWebhook};
+
+/// What has to change on one site, in the order in which to do it: what exists is put right first, then what is
+/// missing is made, and only then is anything deleted, so that no event falls into a gap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// Names of our webhooks that are as they should be.
+    pub unchanged: Vec<String>,
+    /// Names of the webhooks that are not ours and that nobody here touches.
+    pub foreign: Vec<String>,
+}
+
+/// One change. What is written and what was read are different types, so that neither is taken for the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Give one of our webhooks the right address and event. Enables it as well, should it be disabled.
+    Update {
+        /// How it is.
+        observed: ObservedWebhook,
+        /// How it should be.
+        desired: DesiredWebhook,
+    },
+    /// Enable one of our webhooks that Tableau disabled and that is right otherwise.
+    Enable {
+        /// How it is.
+        observed: ObservedWebhook,
+        /// How it should be.
+        desired: DesiredWebhook,
+    },
+    /// Make a webhook that is missing.
+    Create {
+        /// How it should be.
+        desired: DesiredWebhook,
+    },
+    /// Delete one of our webhooks that is not wanted, or a surplus copy of one that is.
+    Delete {
+        /// How it is.
+        observed: ObservedWebhook,
+        /// Whether it is a copy of one that stays.
+        is_surplus: bool,
+    },
+}
+
+impl Plan {
+    /// Compares a site's webhooks as they should be with a **complete** list of those it has.
+    ///
+    /// The result does not depend on the order of either list.
+    pub fn new(prefix: &NamePrefix, mut desired: Vec<DesiredWebhook>, observed: Vec<ObservedWebhook>) -> Self {
+        // Sorted, so that a report reads the same whatever order Tableau lists in.
+        desired.sort_by(|a, b| a.event.cmp(&b.event));
+        let (mut ours, foreign): (Vec<_>, Vec<_>) =
+            observed.into_iter().partition(|webhook| prefix.event_of(&webhook.name).is_some());
+        ours.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+
+        let mut plan = Self { foreign: foreign.into_iter().map(|webhook| webhook.name).collect(), ..Self::default() };
+        plan.foreign.sort();
+        let wanted: BTreeSet<_> = desired.iter().map(|desired| desired.name.clone()).collect();
+        let (mut updates, mut enables, mut creates) = (Vec::new(), Vec::new(), Vec::new());
+        for desired in desired {
+            let copies = (0..ours.len()).filter(|index| ours[*index].name == desired.name);
+            // The copy that needs the least is kept; of equals the one with the first identifier.
+            let Some(kept) = copies.min_by_key(|index| needs(&ours[*index], &desired)) else {
+                creates.push(Change::Create { desired });
+                continue;
+            };
+            let observed = ours.remove(kept);
+            match needs(&observed, &desired) {
+                Needs::Nothing => plan.unchanged.push(observed.name),
+                Needs::Enabling => enables.push(Change::Enable { observed, desired }),
+                Needs::Updating => updates.push(Change::Update { observed, desired }),
+            }
+        }
+        let deletes = ours.into_iter().map(|observed| {
+            let is_surplus = wanted.contains(&observed.name);
+            Change::Delete { observed, is_surplus }
+        });
+        plan.changes = updates.into_iter().chain(enables).chain(creates).chain(deletes).collect();
+        plan
+    }
+}
+
+/// How far a webhook is from what it should be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Needs {
+    Nothing,
+    Enabling,
+    Updating,
+}
+
+fn needs(observed: &ObservedWebhook, desired: &DesiredWebhook) -> Needs {
+    // An event that the answer did not tell is no reason to change anything; another one is.
+    let other_event = observed.event.as_ref().is_some_and(|event| *event != desired.event);
+    if other_event || observed.url.as_ref() != Some(&desired.url) {
+        Needs::Updating
+    } else if !observed.is_enabled {
+        Needs::Enabling
+    } else {
+        Needs::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::{events::catalogue::Event, registration::signed_url::RegistrationUrl};
+
+    const EVENTS: [&str; 4] = ["DatasourceRefreshFailed", "ViewDeleted", "WorkbookCreated", "FlowRunFailed"];
+
+    fn prefix() -> NamePrefix {
+        "fan".parse().expect("a prefix")
+    }
+
+    fn event(name: &str) -> Event {
+        name.parse().expect("an event")
+    }
+
+    fn url(text: &str) -> RegistrationUrl {
+        RegistrationUrl::observed(format!("https://receiver.example/{text}"))
+    }
+
+    fn desired(name: &str) -> DesiredWebhook {
+        DesiredWebhook { name: format!("fan-{name}"), event: event(name), url: url(name) }
+    }
+
+    fn observed(id: usize, name: &str) -> ObservedWebhook {
+        ObservedWebhook {
+            id: format!("{id:03}"),
+            name: format!("fan-{name}"),
+            event: Some(event(name)),
+            url: Some(url(name)),
+            is_enabled: true,
+            status_change_reason: None,
+            updated_at: None,
+        }
+    }
+
+    /// What a site looks like after a plan was carried out.
+    fn apply(plan: &Plan, mut site: Vec<ObservedWebhook>) -> Vec<ObservedWebhook> {
+        for (number, change) in plan.changes.iter().enumerate() {
+            match change {
+                Change::Update { observed: before, desired } | Change::Enable { observed: before, desired } => {
+                    for webhook in site.iter_mut().filter(|webhook| webhook.id == before.id) {
+                        webhook.event = Some(desired.event.clone());
+                        webhook.url = Some(desired.url.clone());
+                        webhook.is_enabled = true;
+                    }
+                }
+                Change::Create { desired } => site.push(observed(900 + number, desired.event.as_str())),
+                Change::Delete { observed, .. } => site.retain(|webhook| webhook.id != observed.id),
+            }
+        }
+        site
+    }
+
+    fn kinds(plan: &Plan) -> Vec<(&'static str, String)> {
+        let kinds = plan.changes.iter().map(|change| match change {
+            Change::Update { observed, .. } => ("update", observed.id.clone()),
+            Change::Enable { observed, .. } => ("enable", observed.id.clone()),
+            Change::Create { desired } => ("create", desired.name.clone()),
+            Change::Delete { observed, .. } => ("delete", observed.id.clone()),
+        });
+        kinds.collect()
+    }
+
+    #[test]
+    fn a_site_that_is_as_declared_needs_nothing() {
+        let plan = Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![observed(1, "ViewDeleted")]);
+        assert_eq!(plan, Plan { unchanged: vec!["fan-ViewDeleted".to_owned()], ..Plan::default() });
+    }
+
+    #[test]
+    fn what_exists_is_put_right_before_anything_is_made_or_deleted() {
+        let site = vec![
+            observed(1, "FlowRunFailed"),
+            ObservedWebhook { is_enabled: false, ..observed(2, "ViewDeleted") },
+            ObservedWebhook { url: Some(url("old")), is_enabled: false, ..observed(3, "WorkbookCreated") },
+            ObservedWebhook { name: "someone else's".to_owned(), is_enabled: false, ..observed(4, "ViewDeleted") },
+        ];
+        let wanted = ["DatasourceRefreshFailed", "ViewDeleted", "WorkbookCreated"].map(desired);
+        let plan = Plan::new(&prefix(), wanted.to_vec(), site);
+        let expected =
+            [("update", "003"), ("enable", "002"), ("create", "fan-DatasourceRefreshFailed"), ("delete", "001")];
+        assert_eq!(kinds(&plan), expected.map(|(kind, what)| (kind, what.to_owned())));
+        assert_eq!(plan.foreign, ["someone else's"]);
+    }
+
+    #[test]
+    fn of_several_copies_the_healthy_one_is_kept() {
+        let site = vec![
+            ObservedWebhook { url: None, ..observed(1, "ViewDeleted") },
+            ObservedWebhook { is_enabled: false, ..observed(2, "ViewDeleted") },
+            observed(3, "ViewDeleted"),
+            observed(4, "ViewDeleted"),
+        ];
+        let plan = Plan::new(&prefix(), vec![desired("ViewDeleted")], site);
+        assert_eq!(kinds(&plan), ["001", "002", "004"].map(|id| ("delete", id.to_owned())));
+    }
+
+    #[test]
+    fn an_event_the_answer_does_not_tell_is_no_difference() {
+        let untold = ObservedWebhook { event: None, ..observed(1, "ViewDeleted") };
+        assert_eq!(Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![untold]).changes, []);
+    }
+
+    #[test]
+    fn another_event_under_our_name_is_put_right() {
+        let other = ObservedWebhook { event: Some(event("WorkbookCreated")), ..observed(1, "ViewDeleted") };
+        let plan = Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![other]);
+        assert_eq!(kinds(&plan), [("update", "001".to_owned())]);
+    }
+
+    prop_compose! {
+        fn any_webhook()(
+            name in prop_oneof![
+                4 => select(&EVENTS[..]).prop_map(|event| format!("fan-{event}")),
+                1 => select(&["fan-", "fan-out-ViewDeleted", "other", "FAN-ViewDeleted", "fan-View Deleted"][..])
+                    .prop_map(str::to_owned),
+            ],
+            event in proptest::option::of(select(&EVENTS[..])),
+            address in proptest::option::of(select(&["ViewDeleted", "WorkbookCreated", "FlowRunFailed", "old"][..])),
+            is_enabled: bool,
+        ) -> ObservedWebhook {
+            ObservedWebhook {
+                id: String::new(),
+                name,
+                event: event.map(self::event),
+                url: address.map(url),
+                is_enabled,
+                status_change_reason: None,
+                updated_at: None,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_site()(webhooks in vec(any_webhook(), 0..12)) -> Vec<ObservedWebhook> {
+            let numbered = webhooks.into_iter().enumerate();
+            numbered.map(|(id, webhook)| ObservedWebhook { id: format!("{id:03}"), ..webhook }).collect()
+        }
+    }
+
+    fn any_desired() -> impl Strategy<Value = Vec<DesiredWebhook>> {
+        proptest::sample::subsequence(EVENTS.to_vec(), 0..=EVENTS.len())
+            .prop_map(|events| events.into_iter().map(desired).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn after_a_plan_was_applied_nothing_is_left_to_do(wanted in any_desired(), site in any_site()) {
+            let site = apply(&Plan::new(&prefix(), wanted.clone(), site.clone()), site);
+            prop_assert_eq!(Plan::new(&prefix(), wanted, site).changes, []);
+        }
+
+        #[test]
+        fn the_order_of_the_lists_does_not_matter(
+            (wanted, shuffled_wanted) in any_desired().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+            (site, shuffled_site) in any_site().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+        ) {
+            prop_assert_eq!(
+                Plan::new(&prefix(), wanted, site),
+                Plan::new(&prefix(), shuffled_wanted, shuffled_site)
+            );
+        }
+
+        #[test]
+        fn foreign_webhooks_are_never_touched(wanted in any_desired(), site in any_site()) {
+            let foreign = |site: &[ObservedWebhook]| -> Vec<_> {
+                site.iter().filter(|webhook| prefix().event_of(&webhook.name).is_none()).cloned().collect()
+            };
+            let before = foreign(&site);
+            let plan = Plan::new(&prefix(), wanted, site.clone());
+            prop_assert_eq!(plan.foreign.len(), before.len());
+            prop_assert_eq!(foreign(&apply(&plan, site)), before);
+        }
+    }
+}
