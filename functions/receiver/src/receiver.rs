@@ -170,7 +170,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let alert = async {
             match &self.alerts {
                 Some(Alerts { topic, wanted }) if !topic.published.contains(id) => {
-                    topic.publish(id, AlertMessage::of_delivery(&delivery, id, wanted), deadline).await
+                    topic.publish(id, AlertMessage::of_delivery(delivery, id, wanted), deadline).await
                 }
                 Some(_) | None => Ok(Publication::NotNeeded),
             }
