@@ -1,13 +1,13 @@
 //! What keeps a site's webhooks from being as declared, or from working.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{
     Deserialize, Serialize,
     de::{IntoDeserializer, value::Error},
 };
 
-use crate::events::catalogue::Event;
+use crate::{events::catalogue::Event, timestamp::Timestamp};
 
 /// One problem at one site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +24,16 @@ pub struct Problem {
     /// What exactly was asked and answered, for who looks closer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// Open problems, and since when.
+pub type Problems = BTreeMap<ProblemKey, Timestamp>;
+
+impl Problem {
+    /// Returns the problem's kind and event.
+    pub fn key(&self) -> ProblemKey {
+        ProblemKey { kind: self.kind, event: self.event.clone() }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -133,11 +143,6 @@ impl ProblemKind {
         self <= Self::LAST_TO_END_A_VISIT && self < other
     }
 
-    /// Whether people are alerted when it is over. What is over within the run that finds it is alerted once.
-    pub(crate) fn notifies_when_resolved(self) -> bool {
-        !self.is_momentary()
-    }
-
     /// Whether the run that finds it also ends it: a disabled webhook is enabled again; what is lost stays lost.
     pub(crate) fn is_momentary(self) -> bool {
         matches!(self, Self::WebhookDisabled | Self::RefreshesLost | Self::AlertsLost)
@@ -213,5 +218,20 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.site)?;
         self.event.as_ref().map_or(Ok(()), |event| write!(formatter, "/{event}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_again_and_nothing_else_is_one() {
+        for text in ["token-refused", "webhook-refused/ViewDeleted"] {
+            assert_eq!(text.parse::<ProblemKey>().map(String::from), Ok(text.to_owned()));
+        }
+        for text in ["", "/", "new", "token-refused/", "token-refused/a b", "a/ViewDeleted"] {
+            assert!(text.parse::<ProblemKey>().is_err(), "{text}");
+        }
     }
 }

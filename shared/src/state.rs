@@ -1,7 +1,7 @@
-//! State that the reconciler keeps between runs: one item for each site, and one for the runs themselves.
+//! State that the reconciler keeps between runs: one item for each site, one for the runs, one for each token in use.
 //!
-//! Items are stored as they are here, so that a person can read them in the console. They hold no secret and no name of a
-//! person. Losing one costs no registration: the next run says what it cannot know, and goes on.
+//! Items are stored as they are here, so that an administrator can read them in the console. They hold no secret and no
+//! name of a user. A lost item costs no registration: the next run reports what it cannot know, and goes on.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::{
-    alerts::state::Problems, refreshes::state::RefreshState, registration::site_name::SiteName,
+    alerts::state::AlertState, problems::Problems, refreshes::state::RefreshState, registration::site_name::SiteName,
     sites::entry::SiteEntry, timestamp::Timestamp,
 };
 
@@ -32,10 +32,13 @@ pub const TOKEN_PREFIX: &str = "token#";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteState {
-    /// Problems of the site that people know of.
+    /// Problems of the site that subscribers were alerted of, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: Problems,
-    /// Progress of recovering and explaining refreshes; `None` if that is switched off, or has not begun.
+    /// Problems of which subscribers may have been alerted, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerting: Problems,
+    /// Checkpoint of recovering and explaining refreshes; `None` if that is switched off, or has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refreshes: Option<RefreshState>,
 }
@@ -44,18 +47,21 @@ pub struct SiteState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
-    /// When the webhooks of all sites were last checked but for those in `others`, by our own clock.
+    /// When the webhooks of all sites were last checked, except those in `others`, by our own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checked: Option<Timestamp>,
-    /// When those of other sites were last checked; never, if there is no time.
+    /// When the webhooks of other sites were last checked; never, if there is no time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     others: BTreeMap<SiteName, Option<Timestamp>>,
-    /// Sites that the runs had no time for, and since when: they come first.
+    /// Sites for which recent runs had no time, and since when. The next run begins with them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     late: BTreeMap<SiteName, Timestamp>,
-    /// Problems of the runs themselves that people know of.
+    /// Problems of the runs themselves that subscribers were alerted of, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub problems: Problems,
+    problems: Problems,
+    /// Problems of the runs themselves of which subscribers may have been alerted, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    alerting: Problems,
 }
 
 /// How far a run came with a site.
@@ -63,21 +69,21 @@ pub struct RunState {
 pub enum Progress {
     /// It listed the webhooks.
     Checked,
-    /// It tried.
+    /// It tried to.
     Attempted,
-    /// It had no time for it.
+    /// It had no time.
     OutOfTime,
-    /// It was not to, or another run does.
+    /// It was asked for other sites only, or another run uses the token.
     Left,
 }
 
-/// The right of one run to use a token until a time, since a second session of a token ends the first.
+/// The right of one run to use a token until a time. A token has one session, so that a second one ends the first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenHold {
     /// The run.
     pub holder: String,
-    /// When the run has ended in any case.
+    /// The time by which the run has ended in any case.
     pub until: Timestamp,
 }
 
@@ -127,19 +133,41 @@ pub fn to_item<T: Serialize>(content: &T) -> Value {
 }
 
 impl SiteState {
+    /// Returns the problems of the site, as subscribers know them.
+    pub fn alerts(&self) -> AlertState {
+        AlertState { known: self.problems.clone(), alerting: self.alerting.clone() }
+    }
+
+    /// Replaces the problems of the site.
+    #[must_use]
+    pub fn with_alerts(self, AlertState { known, alerting }: AlertState) -> Self {
+        Self { problems: known, alerting, ..self }
+    }
+
     /// Whether storing it in place of `before` is worth a write: anything but the plain passing of time.
     pub fn differs_from(&self, before: &Self) -> bool {
-        let Self { problems, refreshes } = self;
+        let Self { problems, alerting, refreshes } = self;
         let refreshes_differ = match (refreshes, &before.refreshes) {
             (Some(after), Some(before)) => after.differs_from(before),
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        refreshes_differ || *problems != before.problems
+        refreshes_differ || (problems, alerting) != (&before.problems, &before.alerting)
     }
 }
 
 impl RunState {
+    /// Returns the problems of the runs, as subscribers know them.
+    pub fn alerts(&self) -> AlertState {
+        AlertState { known: self.problems.clone(), alerting: self.alerting.clone() }
+    }
+
+    /// Replaces the problems of the runs.
+    #[must_use]
+    pub fn with_alerts(self, AlertState { known, alerting }: AlertState) -> Self {
+        Self { problems: known, alerting, ..self }
+    }
+
     /// Returns when a site's webhooks were last checked, if they ever were and that is known.
     pub fn checked(&self, site: &SiteName) -> Option<OffsetDateTime> {
         let checked = self.others.get(site).copied().unwrap_or(self.checked);

@@ -5,31 +5,29 @@ use lambda_support::{
     BoxError,
     topic::{Topic, is_refused_for_good},
 };
-use shared::alerts::{message::AlertMessage, notification::Notification, state::Outcome};
+use shared::alerts::{message::AlertMessage, notification::Notification, state::AlertPlan};
 use time::OffsetDateTime;
 
 use crate::report::Report;
 
-/// Sends the alerts of an outcome, and takes back what people could not be alerted of: the next run does. An alert that SNS
-/// refuses for good is an error of this run alone.
+/// Sends the alerts of a plan, and notes which were sent. The next run sends the others, unless SNS refuses them for good.
 ///
 /// # Errors
 ///
-/// The first reason why an alert was not accepted.
-pub(crate) async fn send(topic: &impl Topic<AlertMessage>, outcome: &mut Outcome) -> Result<(), BoxError> {
-    let alerts = std::mem::take(&mut outcome.alerts);
-    // All are tried, whatever becomes of the others.
+/// The first reason why SNS did not accept an alert; rather one that the next run sends again.
+pub(crate) async fn send(topic: &impl Topic<AlertMessage>, plan: &mut AlertPlan) -> Result<(), BoxError> {
+    let alerts = std::mem::take(&mut plan.alerts);
+    // All are tried, even if some fail.
     let sent = join_all(alerts.iter().map(|alert| topic.publish(alert.notification.clone().into()))).await;
     let mut first = None;
     for (alert, result) in alerts.iter().zip(sent) {
-        let Err(error) = result else { continue };
-        let is_for_good = is_refused_for_good(&error);
-        if !is_for_good {
-            outcome.undo(alert);
+        let error = result.err();
+        let is_for_good = error.as_ref().is_some_and(is_refused_for_good);
+        if error.is_none() || is_for_good {
+            plan.confirm(alert);
         }
-        // One that the next run repeats says more of what is wrong.
         if first.as_ref().is_none_or(|first| is_refused_for_good(first) && !is_for_good) {
-            first = Some(error);
+            first = error.or(first);
         }
     }
     first.map_or(Ok(()), Err)

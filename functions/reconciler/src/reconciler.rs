@@ -1,30 +1,21 @@
 //! A run: what is declared is read, the sites are visited side by side, and people are told what is new.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    error::Error,
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use lambda_runtime::Diagnostic;
 use lambda_support::{
     error_chain,
     metrics::{Metric, MetricLog, Unit},
-    topic::{Topic, is_refused_for_good},
+    topic::Topic,
 };
 use serde_json::json;
 use shared::{
-    alerts::{
-        message::AlertMessage,
-        state::{Findings, Outcome},
-    },
+    alerts::message::AlertMessage,
     events::cloud_event::EventMessage,
     problems::{Problem, ProblemKind},
     registration::keyring::{KEY_BYTES, Keyring},
     sites::entry::{BadEntry, SiteEntry},
-    state::{Progress, SiteState},
+    state::Progress,
 };
 use tableau::{SITES_AT_ONCE, Tableau};
 use time::OffsetDateTime;
@@ -33,13 +24,15 @@ use tokio::time::Instant;
 use crate::{
     BoxError, alerting,
     config::Config,
+    ending::Ending,
+    failure::Failure,
     parameters::Parameters,
-    recovery::{JobBudget, Published, SiteRefreshes, log_given_up},
-    remedies::{alerts_lost, lost, unusable},
+    recovery::JobBudget,
+    remedies::unusable,
     report::{Report, SiteReport, format_time},
     request::{Action, Request},
     site_run::{RunContext, SiteOutcome},
-    state::{State, Stored},
+    state::State,
     state_table::StateTable,
     token_groups::{TokenGroups, Turns, in_order, site_of},
 };
@@ -61,79 +54,6 @@ pub struct Reconciler<P, T, A> {
     events: A,
     tableau: Tableau,
     log: MetricLog,
-}
-
-/// A run that did not leave every site as declared, or did not tell people so.
-pub enum Failure {
-    /// What was asked for makes no sense. Nothing was done.
-    Request(&'static str),
-    /// The declaration could not be read, so that no site was looked at; or the signing keys not be stored.
-    Parameters(BoxError),
-    /// Some sites failed. The others are as declared.
-    Sites(Report),
-    /// Every site is as declared, but older signing keys could not be retired.
-    Keys(Report),
-    /// Every site is as declared, but people could not be told what they should know.
-    Alerts(Report),
-    /// Every site is as declared, but missed events or explanations could not be published.
-    Refreshes(Report),
-    /// Every site is as declared, but the run could not read its state or not store it.
-    State(Report),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Request(what) => formatter.write_str(what),
-            Self::Parameters(error) => {
-                let error = error_chain(&**error);
-                write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
-            }
-            Self::Sites(report)
-            | Self::Keys(report)
-            | Self::Alerts(report)
-            | Self::Refreshes(report)
-            | Self::State(report) => formatter.write_str(&report.text),
-        }
-    }
-}
-
-impl Error for Failure {}
-
-impl Failure {
-    /// What was done all the same, if any site was looked at.
-    pub fn report(&self) -> Option<&Report> {
-        match self {
-            Self::Request(_) | Self::Parameters(_) => None,
-            Self::Sites(report)
-            | Self::Keys(report)
-            | Self::Alerts(report)
-            | Self::Refreshes(report)
-            | Self::State(report) => Some(report),
-        }
-    }
-}
-
-// What the runtime logs.
-impl fmt::Debug for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
-        let error_type = match failure {
-            Failure::Request(_) => "InvalidRequest",
-            Failure::Parameters(_) => "ParametersUnreadable",
-            Failure::Sites(_) => "SitesFailed",
-            Failure::Keys(_) => "KeysFailed",
-            Failure::Alerts(_) => "AlertsFailed",
-            Failure::Refreshes(_) => "RefreshesFailed",
-            Failure::State(_) => "StateUnavailable",
-        };
-        Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
-    }
 }
 
 impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, T, A> {
@@ -232,14 +152,16 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         let declared: BTreeSet<_> = entries.iter().map(|entry| site_of(entry).to_owned()).collect();
         let mut outcomes = self.run_sites(&run, sites, entries).await;
         outcomes.sort_by(|a, b| a.report.site.cmp(&b.report.site));
-        let mut ended = self.end(&run, &declared, &mut outcomes, deadline).await;
+        let mut ending = Ending::new(&run, &self.events, self.alerts.as_ref(), &declared);
+        ending.carry_out(&mut outcomes, deadline).await;
+        let Ending { mut notes, refreshes_error, alerts_error, state_error, .. } = ending;
         let reports = outcomes.into_iter().map(|outcome| outcome.report).collect();
         let mut report = self.report(action, reports);
-        ended.notes.extend(distrust);
-        ended.notes.iter().for_each(|note| report.note(note));
-        report.refreshes_error = ended.refreshes_error;
-        report.alerts_error = ended.alerts_error;
-        report.state_error = ended.state_error;
+        notes.extend(distrust);
+        notes.iter().for_each(|note| report.note(note));
+        report.refreshes_error = refreshes_error;
+        report.alerts_error = alerts_error;
+        report.state_error = state_error;
         if action == Action::Rotate && !report.failed() {
             // What was done is to be reported, and alerts are to be sent, all the same.
             if let Err(error) = self.retire_keys(&keyring).await {
@@ -280,155 +202,6 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             ));
         }
         report
-    }
-
-    /// Publishes what is due, sends alerts, and then stores the state: what was not accepted is left to the next run.
-    async fn end(
-        &self,
-        run: &RunContext<'_, T>,
-        declared: &BTreeSet<String>,
-        outcomes: &mut [SiteOutcome],
-        deadline: Instant,
-    ) -> Ended {
-        let mut ended = Ended::default();
-        if matches!(run.action, Action::Plan | Action::Test) {
-            return ended;
-        }
-        // Of a site whose webhooks were deleted nobody asks what was known.
-        if run.action != Action::Destroy {
-            ended.state_error = self.note_state(run, &mut ended.notes);
-        }
-        let mut published = Published::default();
-        for SiteOutcome { report, refreshes, .. } in outcomes.iter_mut() {
-            if let Some(refreshes) = refreshes {
-                refreshes.publish(&self.events, report, &mut published, deadline).await;
-            }
-        }
-        ended.refreshes_error = published.error.clone();
-        if let Some(error) = &published.error {
-            ended.notes.push(format!("Not all that is due of refreshes was published: {error}. The next run goes on."));
-        }
-        let mut states = BTreeMap::new();
-        for SiteOutcome { report, refreshes, stored, .. } in outcomes.iter_mut() {
-            let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
-            // What was found before the repair is in the log already.
-            log_given_up(&self.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
-            report.warnings.extend(lost(&report.not_recovered, &self.config.name_prefix.to_string()));
-            let content = SiteState { refreshes, ..stored.content.clone() };
-            states.insert(report.site.clone(), Stored { content, ..stored.clone() });
-        }
-        self.alert_of_refreshes(&published, outcomes, &mut ended).await;
-        let problems = self.alert_of_problems(run, declared, outcomes, &mut ended).await;
-        let after = declared.iter().map(|site| {
-            let mut stored = states.remove(site).unwrap_or_else(|| run.state.site(site));
-            stored.content.problems = problems.sites.get(site).cloned().unwrap_or_default();
-            (site.clone(), stored)
-        });
-        let mut run_state = run.state.run.content.clone();
-        run_state.problems = problems.run;
-        let progress = declared.iter().filter_map(|site| {
-            let outcome = outcomes.iter().find(|outcome| outcome.report.site == *site);
-            Some((site.parse().ok()?, outcome.map_or(Progress::Left, |outcome| outcome.progress)))
-        });
-        run_state.note_progress(&progress.collect(), run.now);
-        let (lost, error) = run.state.store(after.collect(), run_state).await;
-        if !lost.is_empty() {
-            ended.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));
-        }
-        if let Some(error) = error {
-            if run.action == Action::Destroy {
-                ended.notes.push(format!("The state was not deleted: {error}."));
-            } else if run.state.error.is_none() {
-                ended.notes.push(format!(
-                    "The state could not be stored: {error}. The next run may repeat what this one did."
-                ));
-                ended.state_error = Some(error);
-            }
-        }
-        ended
-    }
-
-    /// Says what is not known of earlier runs. Returns it if that is a failure of this one.
-    fn note_state(&self, run: &RunContext<'_, T>, notes: &mut Vec<String>) -> Option<String> {
-        let state = run.state;
-        if let Some(error) = &state.error {
-            notes.push(format!(
-                "The state cannot be read: {error}. Webhooks are kept all the same; no problem is alerted, and no refresh \
-                 recovered or explained."
-            ));
-            return Some(error.clone());
-        }
-        let is_first = state.run.version.is_none();
-        if is_first && run.lookback.is_some() {
-            notes.push(
-                "There is no state yet, since this is the first run or it was lost: this run recovers no refresh, and \
-                 failures from now on are explained."
-                    .to_owned(),
-            );
-        }
-        let mut invalid = state.invalid.clone();
-        invalid.extend((!is_first && !state.run.is_known).then(|| "the runs".to_owned()));
-        if invalid.is_empty() {
-            return None;
-        }
-        let error = format!("the state of {} is of another format, or was changed by hand", invalid.join(", "));
-        notes.push(format!(
-            "It is not known what earlier runs found there and how far they recovered refreshes: {error}. It is replaced."
-        ));
-        Some(error)
-    }
-
-    /// Sends alerts about what was published of refreshes.
-    async fn alert_of_refreshes(&self, published: &Published, outcomes: &mut [SiteOutcome], ended: &mut Ended) {
-        let Some(alerts) = &self.alerts else { return };
-        let errors = published.alert(alerts, &self.config.alert_events).await;
-        let Some(error) = errors.first().map(|error| error_chain(&**error)) else { return };
-        ended.notes.push(format!("Alerts about refreshes could not be sent: {error}."));
-        ended.alerts_error = Some(error.clone());
-        let sites: BTreeSet<_> = published.sites().into_iter().map(ToString::to_string).collect();
-        for SiteOutcome { report, .. } in outcomes.iter_mut().filter(|outcome| sites.contains(&outcome.report.site)) {
-            report.warnings.push(alerts_lost(&error));
-        }
-    }
-
-    /// Sends alerts about problems that began or are over. Returns the problems to store.
-    async fn alert_of_problems(
-        &self,
-        run: &RunContext<'_, T>,
-        declared: &BTreeSet<String>,
-        outcomes: &[SiteOutcome],
-        ended: &mut Ended,
-    ) -> Outcome {
-        let before: BTreeMap<_, _> =
-            declared.iter().map(|site| (site.as_str(), run.state.site(site).content.problems)).collect();
-        if run.state.error.is_some() || run.action == Action::Destroy {
-            let sites = before.into_iter().map(|(site, problems)| (site.to_owned(), problems)).collect();
-            return Outcome { sites, run: run.state.run.content.problems.clone(), alerts: Vec::new() };
-        }
-        let is_checked = |outcome: &&SiteOutcome| matches!(outcome.progress, Progress::Checked | Progress::Attempted);
-        // A site that somebody asked for by name and that is declared nowhere is in nobody's care.
-        let is_declared = |(site, _): &(&str, &Problem)| declared.contains(*site);
-        let is_found = |(_, problem): &(&str, &Problem)| problem.kind != ProblemKind::TokenInUse;
-        let found = Findings {
-            before: before.iter().map(|(site, problems)| (*site, problems)).collect(),
-            run_before: run.state.run.content.problems.clone(),
-            checked: outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str()).collect(),
-            found: (outcomes.iter().flat_map(|outcome| outcome.report.problems()))
-                .filter(is_declared)
-                .filter(is_found)
-                .collect(),
-        };
-        let mut outcome = Outcome::of(&found, OffsetDateTime::now_utc());
-        if let Some(alerts) = &self.alerts
-            && let Err(error) = alerting::send(alerts, &mut outcome).await
-        {
-            let next =
-                if is_refused_for_good(&error) { "They are not sent again." } else { "The next run sends them." };
-            let error = error_chain(&*error);
-            ended.notes.push(format!("Alerts could not be sent: {error}. {next}"));
-            ended.alerts_error = Some(error);
-        }
-        outcome
     }
 
     /// Trusts the servers that the stack is to trust. What is wrong with the certificates is returned: it hinders only
@@ -515,18 +288,6 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         }
         outcomes
     }
-}
-
-/// What came of the end of a run.
-#[derive(Debug, Default)]
-struct Ended {
-    notes: Vec<String>,
-    /// Why events could not be published.
-    refreshes_error: Option<String>,
-    /// Why people could not be alerted.
-    alerts_error: Option<String>,
-    /// Why the state could not be read or stored.
-    state_error: Option<String>,
 }
 
 /// Runs the sites of one token, one after another, since a token has one session.

@@ -1,45 +1,43 @@
-//! A visit to one site: signed in to, listed, compared, put right, listed again, signed out of.
+//! Run of one site: signs in, brings the webhooks to the declared ones, reads the jobs, and signs out.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use lambda_support::{error_chain, metrics::MetricLog};
 use shared::{
     events::catalogue::Event,
-    problems::ProblemKind,
+    problems::{ProblemKey, ProblemKind},
     redaction::known_secrets::KnownSecrets,
     refreshes::{
         health::{healthy_events, refresh_events},
-        state::RefreshState,
+        state::{Outage, RefreshState},
         window::Clock,
     },
     registration::keyring::Keyring,
     sites::{
         entry::SiteEntry,
-        plan::{Change, Plan},
+        plan::Change,
         webhook::{DesiredWebhook, ObservedWebhook},
     },
     state::{Progress, SiteState},
+    timestamp::Timestamp,
 };
-use tableau::{Session, Tableau, TableauError, Webhooks};
+use tableau::{Session, Tableau};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
     config::Config,
+    convergence::CHANGE_TIME,
     recovery::{JobBudget, SiteRefreshes, log_given_up},
     remedies::{Advice, out_of_time},
-    report::{Enabled, NotRecovered, Outcome, SiteReport, Tested},
+    report::{NotRecovered, SiteReport},
     request::Action,
     state::{State, Stored},
     state_table::StateTable,
 };
 
-/// How much time there must be left for a site to be looked at: signing in, listing and signing out, with Tableau as slow
-/// as it has been seen.
+/// The time that must be left to begin with a site: signing in, listing and signing out, with Tableau as slow as it was seen.
 const SITE_TIME: Duration = Duration::from_secs(60);
-
-/// How much time there must be left for a change or a test: itself, listing again and signing out.
-const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// Context of a run: the same for all its sites.
 #[derive(Debug)]
@@ -59,33 +57,33 @@ pub(crate) struct RunContext<'a, T> {
     pub(crate) deadline: Instant,
 }
 
-/// What came of one site.
+/// Outcome of the run of one site.
 #[derive(Debug)]
 pub(crate) struct SiteOutcome {
     pub(crate) report: SiteReport,
     pub(crate) progress: Progress,
     /// The state as it is stored at this moment.
     pub(crate) stored: Stored<SiteState>,
-    /// What is due of its refreshes, and their state from now on; `None` if there is none.
+    /// Due events of its refreshes, and their state from now on; `None` if they have no state.
     pub(crate) refreshes: Option<SiteRefreshes>,
 }
 
-/// The run of one site, and what came of it so far.
-struct SiteRun<'a, T> {
-    run: &'a RunContext<'a, T>,
-    advice: Advice<'a>,
+/// The run of one site, and its outcome so far.
+pub(crate) struct SiteRun<'a, T> {
+    pub(crate) run: &'a RunContext<'a, T>,
+    pub(crate) advice: Advice<'a>,
     wanted: &'a BTreeSet<Event>,
     stored: Stored<SiteState>,
     /// The state of its refreshes, if they are recovered and it has one.
     refreshes: Option<RefreshState>,
     progress: Progress,
-    report: SiteReport,
+    pub(crate) report: SiteReport,
     /// When the run of the site must have ended.
     deadline: Instant,
 }
 
 impl SiteOutcome {
-    /// An outcome of which nothing but the report is new.
+    /// An outcome that changes no state.
     pub(crate) fn unchanged(report: SiteReport, progress: Progress, stored: Stored<SiteState>) -> Self {
         let refreshes = stored.content.refreshes.clone().map(SiteRefreshes::unread);
         Self { report, progress, stored, refreshes }
@@ -93,14 +91,14 @@ impl SiteOutcome {
 }
 
 impl<T: StateTable> RunContext<'_, T> {
-    /// Does at one site what was asked for, until the `deadline` of its turn.
+    /// Carries the action out at one site, until the `deadline` of its turn.
     #[tracing::instrument(skip_all, fields(site = %entry.name))]
     pub(crate) async fn site(&self, entry: &SiteEntry, deadline: Instant) -> SiteOutcome {
         let Self { config, tableau, action, keyring, .. } = self;
         let stored = self.state.site(entry.name.as_str());
         if Instant::now() + SITE_TIME >= self.deadline {
             let then = action.or_again("The next run begins with it");
-            let what = format!("Not looked at, since there was no time left. {then}.");
+            let what = format!("Not checked, since there was no time left. {then}.");
             let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
             return SiteOutcome::unchanged(report, Progress::OutOfTime, stored);
         }
@@ -158,135 +156,102 @@ impl<T: StateTable> RunContext<'_, T> {
 }
 
 impl<T: StateTable> SiteRun<'_, T> {
-    fn has_time(&self, needed: Duration) -> bool {
+    pub(crate) fn has_time(&self, needed: Duration) -> bool {
         Instant::now() + needed < self.deadline
     }
 
-    /// Lists the site's webhooks, of which each that may be ours can be read.
-    async fn list(&self, session: &mut Session<'_>) -> Result<Webhooks, TableauError> {
-        let Config { name_prefix, receiver, .. } = self.run.config;
-        session.list(|odd| name_prefix.may_own(odd, receiver)).await
-    }
-
-    /// Compares, and reports what there is to change as if it were done.
-    async fn plan(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
-        let prefix = &self.run.config.name_prefix;
-        let Webhooks { readable, odd } = self.list(session).await?;
-        let Plan { changes, unchanged, foreign } = Plan::new(prefix, desired, readable);
-        self.report.unchanged = unchanged;
-        self.report.add_foreign(foreign, odd);
-        changes.into_iter().for_each(|change| self.done(change));
-        Ok(())
-    }
-
-    /// Compares, changes, compares again, and has Tableau test what is new.
-    async fn converge(&mut self, session: &mut Session<'_>, desired: Vec<DesiredWebhook>) -> Result<(), TableauError> {
-        let prefix = &self.run.config.name_prefix;
-        let Webhooks { readable: mut observed, odd } = self.list(session).await?;
+    /// Notes that the webhooks were listed.
+    pub(crate) fn note_checked(&mut self) {
         self.progress = Progress::Checked;
-        self.note_outages(session, &observed).await;
-        let Plan { mut changes, unchanged, foreign } = Plan::new(prefix, desired.clone(), observed.clone());
-        self.report.unchanged = unchanged;
-        self.report.add_foreign(foreign, odd);
-        let mut may_repeat = true;
-        let mut not_right = BTreeSet::new();
-        while !changes.is_empty() {
-            let uncertain = self.carry_out_all(session, changes, &mut not_right).await?;
-            // Before there is another one to keep.
-            drop(observed);
-            observed = self.list(session).await?.readable;
-            let left = Plan::new(prefix, desired.clone(), observed.clone()).changes;
-            // What became of a change without a good answer, the list tells. What is missing is made, once more: never
-            // without looking, or there would be two. What is left to do for the same webhook may be another thing, too: a
-            // copy that somebody else made is no reason to make a third.
-            let what = |change: &Change| (kind_of(change), name_of(change).to_owned());
-            let left_to_do: BTreeSet<_> = left.iter().map(what).collect();
-            let is_left = |change: &Change| left_to_do.contains(&what(change));
-            let (failed, done): (Vec<_>, Vec<_>) = uncertain.into_iter().partition(|(change, _)| is_left(change));
-            for (change, _) in done {
-                not_right.remove(name_of(&change));
-                self.done(change);
-            }
-            if !failed.is_empty() && may_repeat {
-                may_repeat = false;
-                changes = failed.into_iter().map(|(change, _)| change).collect();
-                continue;
-            }
-            let errors = failed.iter().filter_map(|(_, error)| error.as_ref());
-            self.report.errors.extend(errors.map(|error| self.advice.on_site(error)));
-            // A change that failed is reported already, by its cause.
-            if !left.is_empty() && !self.report.failed() {
-                self.report.errors.push(self.advice.on_what_is_left(left.iter().map(name_of)));
-            }
-            break;
-        }
-        self.note_repaired(session, &observed);
-        // What Tableau disabled, and one of those with a new address: the others differ from it in nothing that a test
-        // could show. So too where the last test failed, until one succeeds.
-        let SiteReport { updated, created, unchanged, enabled, .. } = &self.report;
-        let test_failed = self.stored.content.problems.keys().any(|problem| problem.kind == ProblemKind::TestFailed);
-        let new = updated.iter().chain(created).chain(unchanged.iter().filter(|_| test_failed)).take(1);
-        let to_test: BTreeSet<_> = enabled.iter().map(|Enabled { name, .. }| name).chain(new).cloned().collect();
-        self.test(session, observed, &to_test).await;
-        Ok(())
     }
 
-    /// Whether refreshes of the site are recovered and explained. Webhooks deleted on purpose are not missed.
+    /// Whether subscribers know of a problem of this kind.
+    pub(crate) fn has_known_problem(&self, kind: ProblemKind) -> bool {
+        self.stored.content.alerts().known.keys().any(|problem| problem.kind == kind)
+    }
+
+    /// Whether refreshes of the site are recovered and explained. Nobody misses events of webhooks that were deleted on
+    /// request.
     fn is_recovered(&self) -> bool {
         self.run.lookback.is_some() && self.run.action != Action::Destroy
     }
 
-    /// Notes which webhooks are down, and stores what is new of it before anything is repaired: afterwards nothing would
-    /// show it any more.
-    async fn note_outages(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
-        if !self.is_recovered() {
+    /// Stores new outages and disabled webhooks before the repair, after which no list shows them any more.
+    pub(crate) async fn checkpoint_before_repair(
+        &mut self,
+        session: &Session<'_>,
+        observed: &[ObservedWebhook],
+        changes: &[Change],
+    ) {
+        let outages = if self.is_recovered() { self.note_outages(session, observed) } else { Vec::new() };
+        let disabled: Vec<_> = self.disabled(changes).collect();
+        if outages.is_empty() && disabled.is_empty() {
             return;
         }
-        let Self { run, wanted, stored, refreshes, report, advice, .. } = self;
-        let Config { name_prefix, receiver, .. } = run.config;
-        let site = &advice.entry.name;
-        let healthy = healthy_events(site, observed, receiver, run.keyring);
-        let clock = Clock { now: run.now, ahead: session.ahead() };
-        let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
-        let Some(state) = refreshes else {
-            let is_down = |event: &Event| owned.contains(event) && !healthy.contains(event);
-            let events: BTreeSet<_> = refresh_events(wanted).into_iter().filter(is_down).collect();
-            if !events.is_empty() {
-                let reason = "there is no state of this site, so that it is not known since when they were down";
-                let not_recovered =
-                    NotRecovered { job: None, events, from: None, until: Some(run.now), reason: reason.to_owned() };
-                log_given_up(run.log, site.as_str(), [&not_recovered]);
-                report.not_recovered.push(not_recovered);
-            }
-            // Otherwise that is said of all sites.
-            if run.state.run.is_known {
-                report.notes.push("It is new, or its state was lost: its refreshes count from now on.".to_owned());
-            }
-            return;
-        };
-        let outages = state.note_outages(run.state.run.content.checked(site), clock, wanted, &healthy, &owned);
-        if outages.is_empty() {
-            return;
-        }
-        let content = SiteState { refreshes: Some(state.clone()), ..stored.content.clone() };
-        match run.state.checkpoint(site.as_str(), &content, &mut stored.version).await {
-            Ok(()) => stored.content = content,
-            Err(error) => {
-                let not_recovered = NotRecovered {
-                    job: None,
-                    events: outages.iter().map(|outage| outage.event.clone()).collect(),
-                    from: outages.iter().map(|outage| outage.from.0).min(),
-                    until: Some(OffsetDateTime::now_utc()),
-                    reason: format!("it could not be stored that they were down: {}", error_chain(&*error)),
-                };
-                log_given_up(run.log, site.as_str(), [&not_recovered]);
-                report.not_recovered.push(not_recovered);
-            }
+        let before = self.stored.content.clone();
+        let mut alerts = before.alerts();
+        let now = Timestamp(self.run.now.truncate_to_second());
+        alerts.known.extend(disabled.into_iter().map(|problem| (problem, now)));
+        self.stored.content = SiteState { refreshes: self.refreshes.clone(), ..before.clone() }.with_alerts(alerts);
+        let site = self.advice.entry.name.as_str();
+        let Err(error) = self.run.state.checkpoint(site, &mut self.stored).await else { return };
+        self.stored.content = before;
+        if !outages.is_empty() {
+            let reason = format!("it could not be stored that they were down: {}", error_chain(&*error));
+            self.report_not_recovered(NotRecovered {
+                job: None,
+                events: outages.iter().map(|outage| outage.event.clone()).collect(),
+                from: outages.iter().map(|outage| outage.from.0).min(),
+                until: Some(OffsetDateTime::now_utc()),
+                reason,
+            });
         }
     }
 
+    /// Returns the problem of each disabled webhook that the changes enable again.
+    fn disabled<'c>(&self, changes: &'c [Change]) -> impl Iterator<Item = ProblemKey> + use<'c, '_, T> {
+        let prefix = &self.run.config.name_prefix;
+        changes.iter().filter_map(|change| match change {
+            Change::Enable { observed, .. } | Change::Update { observed, .. } if !observed.is_enabled => {
+                Some(ProblemKey { kind: ProblemKind::WebhookDisabled, event: prefix.event_of(&observed.name) })
+            }
+            _ => None,
+        })
+    }
+
+    /// Notes which webhooks are down. Returns the new outages.
+    fn note_outages(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) -> Vec<Outage> {
+        let Self { run, wanted, refreshes, report, advice, .. } = self;
+        let Config { name_prefix, receiver, .. } = run.config;
+        let site = &advice.entry.name;
+        let healthy = healthy_events(site, observed, receiver, run.keyring);
+        let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
+        if let Some(state) = refreshes {
+            let clock = Clock { now: run.now, ahead: session.ahead() };
+            return state.note_outages(run.state.run.content.checked(site), clock, wanted, &healthy, &owned);
+        }
+        // Without state of the runs, the report says so of all sites at once.
+        if run.state.run.is_known {
+            report.notes.push("It is new, or its state was lost: its refreshes count from now on.".to_owned());
+        }
+        let is_down = |event: &Event| owned.contains(event) && !healthy.contains(event);
+        let events: BTreeSet<_> = refresh_events(wanted).into_iter().filter(is_down).collect();
+        if !events.is_empty() {
+            let reason = "there is no state of this site, so that it is not known since when they were down".to_owned();
+            let until = Some(run.now);
+            self.report_not_recovered(NotRecovered { job: None, events, from: None, until, reason });
+        }
+        Vec::new()
+    }
+
+    /// Reports refreshes that are not recovered, and logs them: a run that is cut off later has no other report.
+    fn report_not_recovered(&mut self, not_recovered: NotRecovered) {
+        log_given_up(self.run.log, self.advice.entry.name.as_str(), [&not_recovered]);
+        self.report.not_recovered.push(not_recovered);
+    }
+
     /// Notes which webhooks work after the repair.
-    fn note_repaired(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
+    pub(crate) fn note_repaired(&mut self, session: &Session<'_>, observed: &[ObservedWebhook]) {
         if !self.is_recovered() || self.run.state.error.is_some() {
             return;
         }
@@ -311,135 +276,6 @@ impl<T: StateTable> SiteRun<'_, T> {
         let has_time = || Instant::now() + CHANGE_TIME < deadline;
         let report = (&mut self.report, &self.run.jobs);
         Some(SiteRefreshes::read(session, state, times, self.wanted, report, has_time).await)
-    }
-
-    /// Carries changes out, as far as there is time. Returns those without a good answer, with what went wrong if they were
-    /// tried at all.
-    ///
-    /// `not_right` holds the names of what could not be put right. Surplus copies of such a webhook stay, since one of
-    /// them may be what works.
-    async fn carry_out_all(
-        &mut self,
-        session: &mut Session<'_>,
-        changes: Vec<Change>,
-        not_right: &mut BTreeSet<String>,
-    ) -> Result<Vec<(Change, Option<TableauError>)>, TableauError> {
-        let mut uncertain = Vec::new();
-        for change in changes {
-            let name = name_of(&change).to_owned();
-            if !self.has_time(CHANGE_TIME) {
-                let then = self.run.action.or_again("The next run goes on");
-                self.report.errors.push(out_of_time(format!("No time was left for {name}. {then}.")));
-                continue;
-            }
-            if matches!(change, Change::Delete { is_surplus: true, .. }) && not_right.contains(&name) {
-                uncertain.push((change, None));
-                continue;
-            }
-            let is_delete = matches!(change, Change::Delete { .. });
-            match carry_out(session, &change).await {
-                Ok(()) => {
-                    tracing::info!(webhook.name = name, change = kind_of(&change), "changed a webhook");
-                    not_right.remove(&name);
-                    self.done(change);
-                    continue;
-                }
-                // The other changes are as right as before.
-                Err(error) if error.is_local() => self.report.errors.push(self.advice.on_change(&change, &error)),
-                Err(error) if error.is_uncertain() => uncertain.push((change, Some(error))),
-                Err(error) => return Err(error),
-            }
-            // A copy that cannot be deleted is no reason to keep it.
-            if !is_delete {
-                not_right.insert(name);
-            }
-        }
-        Ok(uncertain)
-    }
-
-    /// Has Tableau test every webhook of ours.
-    async fn test_all(&mut self, session: &mut Session<'_>) -> Result<(), TableauError> {
-        let is_ours = |webhook: &ObservedWebhook| self.run.config.name_prefix.event_of(&webhook.name).is_some();
-        let observed: Vec<_> = self.list(session).await?.readable.into_iter().filter(is_ours).collect();
-        let names = observed.iter().map(|webhook| webhook.name.clone()).collect();
-        self.test(session, observed, &names).await;
-        // Whoever asks for tests asks whether they succeed.
-        let failed = std::mem::take(&mut self.report.warnings);
-        self.report.errors.extend(failed);
-        Ok(())
-    }
-
-    /// Has Tableau test webhooks, by name. A test that fails changes nothing and is a warning.
-    async fn test(&mut self, session: &mut Session<'_>, mut observed: Vec<ObservedWebhook>, names: &BTreeSet<String>) {
-        // Sorted, so that a report reads the same whatever order Tableau lists in.
-        observed.sort_by(|a, b| a.name.cmp(&b.name));
-        for webhook in observed.into_iter().filter(|webhook| names.contains(&webhook.name)) {
-            if !self.has_time(CHANGE_TIME) {
-                let what = format!("{} was not tested, since there was no time left.", webhook.name);
-                self.report.notes.push(what.clone());
-                self.report.warnings.push(out_of_time(what));
-                continue;
-            }
-            let outcome = match session.test(&webhook.id).await {
-                Ok(status) => Outcome::Status(status),
-                Err(error) => Outcome::Error(error_chain(&error)),
-            };
-            self.report.tests.push(Tested { name: webhook.name, outcome });
-        }
-        self.report.warnings.extend(self.advice.on_tests(&self.report.tests));
-    }
-
-    /// Reports a change.
-    fn done(&mut self, change: Change) {
-        let report = &mut self.report;
-        let disabled = match change {
-            Change::Update { observed, desired } => {
-                report.updated.push(desired.name);
-                Some(observed).filter(|observed| !observed.is_enabled)
-            }
-            Change::Enable { observed, .. } => Some(observed),
-            Change::Create { desired } => {
-                report.created.push(desired.name);
-                None
-            }
-            Change::Delete { observed, is_surplus } => {
-                if is_surplus { &mut report.surplus } else { &mut report.deleted }.push(observed.name);
-                None
-            }
-        };
-        if let Some(ObservedWebhook { name, status_change_reason, updated_at, .. }) = disabled {
-            let enabled = Enabled { name, reason: status_change_reason, since: updated_at };
-            report.warnings.push(self.advice.on_disabled(&enabled));
-            report.enabled.push(enabled);
-        }
-    }
-}
-
-async fn carry_out(session: &mut Session<'_>, change: &Change) -> Result<(), TableauError> {
-    match change {
-        Change::Update { observed, desired } | Change::Enable { observed, desired } => {
-            session.update(&observed.id, desired).await
-        }
-        Change::Create { desired } => session.create(desired).await,
-        Change::Delete { observed, .. } => session.delete(&observed.id).await,
-    }
-}
-
-fn name_of(change: &Change) -> &str {
-    match change {
-        Change::Create { desired } => &desired.name,
-        Change::Update { observed, .. } | Change::Enable { observed, .. } | Change::Delete { observed, .. } => {
-            &observed.name
-        }
-    }
-}
-
-fn kind_of(change: &Change) -> &'static str {
-    match change {
-        Change::Create { .. } => "create",
-        Change::Update { .. } => "move",
-        Change::Enable { .. } => "enable",
-        Change::Delete { .. } => "delete",
     }
 }
 

@@ -43,6 +43,13 @@ impl<T: Default> Default for Stored<T> {
     }
 }
 
+impl<T> Stored<T> {
+    /// Notes that the item was written.
+    pub(crate) fn increment_version(&mut self) {
+        self.version = Some(self.version.unwrap_or_default() + 1);
+    }
+}
+
 impl<T: Default + DeserializeOwned> Stored<T> {
     fn read(version: Option<u64>, content: &Value) -> Self {
         let content = read_item(content);
@@ -152,47 +159,39 @@ impl<'a, T: StateTable> State<'a, T> {
         }
     }
 
-    /// Stores the state of a site before the run has ended, and keeps the version for the end.
-    pub(crate) async fn checkpoint(
-        &self,
-        site: &str,
-        content: &SiteState,
-        version: &mut Option<u64>,
-    ) -> Result<(), BoxError> {
+    /// Stores the state of a site before the run has ended.
+    pub(crate) async fn checkpoint(&self, site: &str, state: &mut Stored<SiteState>) -> Result<(), BoxError> {
         if let Some(error) = &self.error {
             return Err(error.clone().into());
         }
-        self.table.write(&site_key(site), &to_item(content), *version).await?;
-        *version = Some(version.unwrap_or_default() + 1);
+        self.table.write(&site_key(site), &to_item(&state.content), state.version).await?;
+        state.increment_version();
         Ok(())
     }
 
-    /// Stores what is different at the end, and deletes the items of sites that are no longer declared. `after` holds each
-    /// declared site with the version that its item has now. Returns what went wrong: races that another run won, and
-    /// failures.
+    /// Stores the states that differ at the end, and deletes the items of sites that are no longer declared. Returns the
+    /// keys of items that another run stored meanwhile, and why an item could not be stored.
     pub(crate) async fn store(
         &self,
-        after: Vec<(String, Stored<SiteState>)>,
-        run: RunState,
+        sites: BTreeMap<String, Stored<SiteState>>,
+        run: Stored<RunState>,
     ) -> (Vec<String>, Option<String>) {
         if self.error.is_some() {
             return (Vec::new(), self.error.clone());
         }
-        let gone = self.sites.iter().filter(|(site, _)| after.iter().all(|(other, _)| other != *site));
-        let gone: Vec<_> = gone.map(|(site, stored)| (site.clone(), stored.version)).collect();
-        let changed = after.into_iter().filter(|(site, stored)| {
+        let gone = self.sites.iter().filter(|(site, _)| !sites.contains_key(*site));
+        let deletes: Vec<_> = gone.map(|(site, stored)| (site_key(site), stored.version, None)).collect();
+        let changed = sites.into_iter().filter(|(site, stored)| {
             let before = self.site(site);
-            // What was stored meanwhile is not what was read.
             let is_same = before.is_known && before.version == stored.version;
-            let is_nothing = before.version.is_none() && stored.content == SiteState::default();
-            !is_nothing && (!is_same || stored.content.differs_from(&before.content))
+            let is_empty = stored.version.is_none() && stored.content == SiteState::default();
+            !is_empty && (!is_same || stored.content.differs_from(&before.content))
         });
         let writes = changed.map(|(site, stored)| (site_key(&site), stored.version, Some(to_item(&stored.content))));
-        let deletes = gone.into_iter().map(|(site, version)| (site_key(&site), version, None));
         let sites = writes.chain(deletes).collect();
-        // After the sites: until their state is stored it must not count that they were checked.
-        let run_differs = !self.run.is_known || run != self.run.content;
-        let run = run_differs.then(|| (RUN_KEY.to_owned(), self.run.version, Some(to_item(&run))));
+        // After the sites: until their state is stored, they do not count as checked.
+        let run_differs = !self.run.is_known || run.version != self.run.version || run.content != self.run.content;
+        let run = run_differs.then(|| (RUN_KEY.to_owned(), run.version, Some(to_item(&run.content))));
         let (mut lost, mut error) = (Vec::new(), None);
         for writes in [sites, run.into_iter().collect()] {
             for (key, written) in self.write_all(writes).await {
@@ -208,7 +207,7 @@ impl<'a, T: StateTable> State<'a, T> {
     }
 
     /// Writes items, or deletes those without a content, some at a time.
-    async fn write_all(
+    pub(crate) async fn write_all(
         &self,
         writes: Vec<(String, Option<u64>, Option<Value>)>,
     ) -> Vec<(String, Result<(), WriteError>)> {

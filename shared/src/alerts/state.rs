@@ -1,4 +1,4 @@
-//! Open problems as state, and the alerts that follow from how they change: one when a problem begins, one when it is over.
+//! Alert state: the problems that subscribers know of, and the alerts that follow when problems begin and end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,85 +6,116 @@ use time::OffsetDateTime;
 
 use crate::{
     alerts::notification::Notification,
-    problems::{Place, Problem, ProblemKey, ProblemKind},
+    problems::{Place, Problem, ProblemKey, ProblemKind, Problems},
     timestamp::Timestamp,
 };
 
-/// Problems that people know of, and since when.
-///
-/// Those that a run both finds and ends (a webhook was disabled, refreshes were lost) are in it only while people could not
-/// be alerted.
-pub type Problems = BTreeMap<ProblemKey, Timestamp>;
+/// Problems of one site, or those of the runs themselves, as subscribers know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertState {
+    /// Problems that subscribers were alerted of. A momentary one is here only while its alert is still to be sent.
+    pub known: Problems,
+    /// Problems of which subscribers may have been alerted: the run was cut off, or SNS did not answer.
+    pub alerting: Problems,
+}
 
-/// What a run found.
+/// The results of a run, from which alerts follow.
 #[derive(Clone, Debug, Default)]
 pub struct Findings<'a> {
-    /// Every declared site, with the problems of it that people know of.
-    pub before: BTreeMap<&'a str, &'a Problems>,
-    /// The problems of the runs themselves that people know of.
-    pub run_before: Problems,
+    /// The alert state of each declared site before the run.
+    pub sites: BTreeMap<&'a str, AlertState>,
+    /// The alert state of the runs themselves before the run.
+    pub run: AlertState,
     /// The sites that the run checked.
     pub checked: BTreeSet<&'a str>,
     /// The problems found, with the site of each.
     pub found: Vec<(&'a str, &'a Problem)>,
 }
 
-/// Problems after a run, and the alerts about what is different.
+/// Alerts to send, and the alert state before they are sent.
+///
+/// The state is stored before the first alert of a problem is sent. A run that is cut off could otherwise leave subscribers
+/// with a problem that no later run knows of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// The problems of each declared site.
-    pub sites: BTreeMap<String, Problems>,
-    /// The problems of the runs themselves.
-    pub run: Problems,
-    /// The alerts, each of which is to be sent before the outcome is stored.
+pub struct AlertPlan {
+    /// The alert state of each declared site.
+    pub sites: BTreeMap<String, AlertState>,
+    /// The alert state of the runs themselves.
+    pub run: AlertState,
+    /// The alerts.
     pub alerts: Vec<Alert>,
 }
 
-/// An alert about problems.
+/// An alert about problems of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// The message.
     pub notification: Notification,
-    /// The state of each problem, should the message not be accepted: then the next run sends it.
-    unsent: Vec<(Option<String>, ProblemKey, Option<Timestamp>)>,
+    changes: Vec<Change>,
 }
 
-impl Outcome {
-    /// Returns the problems after a run at `now`, and the alerts. Nothing is concluded about a site that was not checked, or
-    /// about what an earlier problem masks; a site that is no longer declared has no problems.
-    pub fn of(findings: &Findings<'_>, now: OffsetDateTime) -> Self {
+/// One problem in an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    /// The site; `None` for a problem of the runs.
+    site: Option<String>,
+    key: ProblemKey,
+    /// The time since which subscribers know of the problem once the alert is sent; `None` if it is over then.
+    since: Option<Timestamp>,
+}
+
+impl AlertPlan {
+    /// Plans the alerts of a run that ends at `now`. A site that was not checked keeps its state, and so do problems that
+    /// another one masks. A site that is no longer declared has no problems.
+    pub fn new(findings: &Findings<'_>, now: OffsetDateTime) -> Self {
         let now = Timestamp(now.truncate_to_second());
         let mut changes = Changes::default();
-        let mut outcome = Self::default();
-        for (site, before) in &findings.before {
-            let found: BTreeMap<_, _> = (findings.found.iter())
-                .filter(|(at, problem)| at == site && !problem.kind.is_run_wide())
-                .map(|(_, problem)| (key_of(problem), *problem))
-                .collect();
-            let after = changes.of_site(site, before, &found, |kind| findings.could_find(kind, site), now);
-            outcome.sites.insert((*site).to_owned(), after);
+        let mut plan = Self { run: findings.run.clone(), ..Self::default() };
+        for (site, before) in &findings.sites {
+            let mut state = before.clone();
+            changes.of_site(site, &mut state, findings, now);
+            plan.sites.insert((*site).to_owned(), state);
         }
-        outcome.run = changes.of_run(findings, now);
-        outcome.alerts = changes.alerts(now);
-        outcome
+        changes.of_run(&mut plan.run, findings, now);
+        plan.alerts = changes.alerts(now);
+        plan
     }
 
-    /// Takes back what an alert says that was not accepted.
-    pub fn undo(&mut self, alert: &Alert) {
-        for (site, key, state) in &alert.unsent {
-            let problems = match site {
+    /// Returns the sites with a problem that begins, and whether the runs have one: their state is to be stored before the
+    /// alerts are sent.
+    pub fn beginning(&self) -> (BTreeSet<&str>, bool) {
+        let begins = |change: &&Change| change.since.is_some();
+        let beginning: Vec<_> = self.alerts.iter().flat_map(|alert| &alert.changes).filter(begins).collect();
+        let sites = beginning.iter().filter_map(|change| change.site.as_deref()).collect();
+        (sites, beginning.iter().any(|change| change.site.is_none()))
+    }
+
+    /// Notes that an alert was sent.
+    pub fn confirm(&mut self, alert: &Alert) {
+        for Change { site, key, since } in &alert.changes {
+            let state = match site {
                 Some(site) => self.sites.entry(site.clone()).or_default(),
                 None => &mut self.run,
             };
-            match state {
-                Some(since) => problems.insert(key.clone(), *since),
-                None => problems.remove(key),
+            state.alerting.remove(key);
+            match since {
+                Some(since) => state.known.insert(key.clone(), *since),
+                None => state.known.remove(key),
             };
         }
     }
 }
 
 impl Findings<'_> {
+    /// Leaves the problems of some sites, and of the runs if `run` is set, to another run.
+    pub fn leave(&mut self, sites: &BTreeSet<String>, run: bool) {
+        self.checked.retain(|site| !sites.contains(*site));
+        self.found.retain(|(site, problem)| !sites.contains(*site) && !(run && problem.kind.is_run_wide()));
+        if run {
+            self.run = AlertState::default();
+        }
+    }
+
     /// Whether the run would have found a problem of the kind at a site.
     fn could_find(&self, kind: ProblemKind, site: &str) -> bool {
         let mut here = self.found.iter().filter(|(at, _)| *at == site);
@@ -92,11 +123,7 @@ impl Findings<'_> {
     }
 }
 
-fn key_of(problem: &Problem) -> ProblemKey {
-    ProblemKey { kind: problem.kind, event: problem.event.clone() }
-}
-
-/// Everything that is different, grouped as it is alerted: a server that is down is one message for all its sites.
+/// All changes of problems, grouped as they are alerted: a server that is down is one message for all its sites.
 #[derive(Debug, Default)]
 struct Changes<'a> {
     begun: BTreeMap<ProblemKind, BTreeMap<Place, &'a Problem>>,
@@ -105,89 +132,98 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Returns the problems of a site after the run.
-    fn of_site(
-        &mut self,
-        site: &str,
-        before: &Problems,
-        found: &BTreeMap<ProblemKey, &'a Problem>,
-        could_find: impl Fn(ProblemKind) -> bool,
-        now: Timestamp,
-    ) -> Problems {
+    /// Collects the changes of a site, and adds what begins to its state.
+    fn of_site(&mut self, site: &str, state: &mut AlertState, findings: &Findings<'a>, now: Timestamp) {
         let place = |key: &ProblemKey| Place { site: site.to_owned(), event: key.event.clone() };
-        let mut after = Problems::new();
-        for (key, since) in before {
+        let found = findings.found.iter().filter(|(at, problem)| *at == site && !problem.kind.is_run_wide());
+        let found: BTreeMap<_, _> = found.map(|(_, problem)| (problem.key(), *problem)).collect();
+        for (key, since) in state.open() {
             if key.kind.is_momentary() {
                 self.late.entry((key.kind, *since)).or_default().insert(place(key));
-            } else if found.contains_key(key) || !could_find(key.kind) {
-                after.insert(key.clone(), *since);
-            } else {
+            } else if !found.contains_key(key) && findings.could_find(key.kind, site) {
                 self.over.entry((key.kind, *since)).or_default().insert(place(key));
             }
         }
         for (key, problem) in found {
-            if !after.contains_key(key) {
-                self.begun.entry(key.kind).or_default().insert(place(key), problem);
-                if !key.kind.is_momentary() {
-                    after.insert(key.clone(), now);
-                }
+            if state.begin(&key, now) {
+                self.begun.entry(key.kind).or_default().insert(place(&key), problem);
             }
         }
-        after
     }
 
-    /// Returns the problems of the runs themselves, wherever they were found.
-    fn of_run(&mut self, findings: &Findings<'a>, now: Timestamp) -> Problems {
-        let mut after = Problems::new();
-        for (key, since) in &findings.run_before {
-            let is_found = findings.found.iter().any(|(_, problem)| problem.kind == key.kind);
-            if is_found || !findings.before.keys().all(|site| findings.could_find(key.kind, site)) {
-                after.insert(key.clone(), *since);
-            } else {
+    /// Collects the changes of the runs themselves, at whichever sites their problems were found.
+    fn of_run(&mut self, state: &mut AlertState, findings: &Findings<'a>, now: Timestamp) {
+        let found: Vec<_> = findings.found.iter().filter(|(_, problem)| problem.kind.is_run_wide()).collect();
+        for (key, since) in state.open() {
+            let is_found = found.iter().any(|(_, problem)| problem.kind == key.kind);
+            if !is_found && findings.sites.keys().all(|site| findings.could_find(key.kind, site)) {
                 self.over.entry((key.kind, *since)).or_default();
             }
         }
-        for (site, problem) in findings.found.iter().filter(|(_, problem)| problem.kind.is_run_wide()) {
+        for (site, problem) in found {
             let key = ProblemKey { kind: problem.kind, event: None };
-            if !findings.run_before.contains_key(&key) {
+            if state.begin(&key, now) || self.begun.contains_key(&key.kind) {
                 let place = Place { site: (*site).to_owned(), event: problem.event.clone() };
                 self.begun.entry(key.kind).or_default().insert(place, problem);
-                after.insert(key, now);
             }
         }
-        after
     }
 
-    fn alerts(self, now: Timestamp) -> Vec<Alert> {
+    fn alerts(&self, now: Timestamp) -> Vec<Alert> {
         let Self { begun, over, late } = self;
-        let late = late.into_iter().map(|((kind, since), places)| {
-            let unsent = unsent(kind, &places, Some(since));
-            Alert { notification: Notification::late(kind, since.0, &places), unsent }
+        // One that was found again stays until the alert of that is sent.
+        let is_found = |kind, place: &Place| begun.get(&kind).is_some_and(|places| places.contains_key(place));
+        let late = late.iter().map(|((kind, since), places)| {
+            let notification = Notification::late(*kind, since.0, places);
+            let places = places.iter().filter(|place| !is_found(*kind, place));
+            Alert { notification, changes: changes(*kind, places, None) }
         });
-        let over =
-            over.into_iter().filter(|((kind, _), _)| kind.notifies_when_resolved()).map(|((kind, since), places)| {
-                let unsent = unsent(kind, &places, Some(since));
-                Alert { notification: Notification::solved(kind, since.0, &places, now.0), unsent }
-            });
-        let begun = begun.into_iter().map(|(kind, places)| {
-            let unsent = unsent(kind, places.keys(), kind.is_momentary().then_some(now));
-            Alert { notification: Notification::new(kind, now.0, &places), unsent }
+        let over = over.iter().map(|((kind, since), places)| {
+            let notification = Notification::solved(*kind, since.0, places, now.0);
+            Alert { notification, changes: changes(*kind, places, None) }
+        });
+        let begun = begun.iter().map(|(kind, places)| {
+            let notification = Notification::new(*kind, now.0, places);
+            Alert { notification, changes: changes(*kind, places.keys(), (!kind.is_momentary()).then_some(now)) }
         });
         late.chain(over).chain(begun).collect()
     }
 }
 
-/// The state of problems of a kind, should people not be alerted of them.
-fn unsent<'a>(
+impl AlertState {
+    /// Returns the problems that are open as far as subscribers may know.
+    fn open(&self) -> impl Iterator<Item = (&ProblemKey, &Timestamp)> {
+        self.known.iter().chain(self.alerting.iter().filter(|(key, _)| !self.known.contains_key(key)))
+    }
+
+    /// Adds a problem that was found. Returns whether it is to be alerted: subscribers do not know of it for sure.
+    fn begin(&mut self, key: &ProblemKey, now: Timestamp) -> bool {
+        if key.kind.is_momentary() {
+            self.known.insert(key.clone(), now);
+            return true;
+        }
+        if self.known.contains_key(key) {
+            return false;
+        }
+        self.alerting.insert(key.clone(), now);
+        true
+    }
+}
+
+/// Returns the changes of an alert about problems of one kind.
+fn changes<'a>(
     kind: ProblemKind,
     places: impl IntoIterator<Item = &'a Place>,
-    state: Option<Timestamp>,
-) -> Vec<(Option<String>, ProblemKey, Option<Timestamp>)> {
+    since: Option<Timestamp>,
+) -> Vec<Change> {
     if kind.is_run_wide() {
-        return vec![(None, ProblemKey { kind, event: None }, state)];
+        return vec![Change { site: None, key: ProblemKey { kind, event: None }, since }];
     }
-    let of_site = |place: &Place| (Some(place.site.clone()), ProblemKey { kind, event: place.event.clone() }, state);
-    places.into_iter().map(of_site).collect()
+    let change = |place: &Place| {
+        let key = ProblemKey { kind, event: place.event.clone() };
+        Change { site: Some(place.site.clone()), key, since }
+    };
+    places.into_iter().map(change).collect()
 }
 
 #[cfg(test)]
@@ -207,30 +243,42 @@ mod tests {
         Problem { kind, event, what: "It broke.".to_owned(), remedy: "Fix it.".to_owned(), detail: None }
     }
 
-    /// The problems after a run at `now` that checked some of the declared sites.
-    fn after(
-        before: &Outcome,
+    /// Plans the alerts of a run at `now` that checked some of the declared sites.
+    fn planned(
+        before: &AlertPlan,
         declared: &[&str],
         checked: &[&str],
         found: &[(&str, &Problem)],
         now: OffsetDateTime,
-    ) -> Outcome {
-        let none = Problems::new();
+    ) -> AlertPlan {
         let findings = Findings {
-            before: declared.iter().map(|site| (*site, before.sites.get(*site).unwrap_or(&none))).collect(),
-            run_before: before.run.clone(),
+            sites: declared.iter().map(|site| (*site, before.sites.get(*site).cloned().unwrap_or_default())).collect(),
+            run: before.run.clone(),
             checked: checked.iter().copied().collect(),
             found: found.to_vec(),
         };
-        Outcome::of(&findings, now)
+        AlertPlan::new(&findings, now)
     }
 
-    fn headlines(outcome: &Outcome) -> Vec<&str> {
-        outcome.alerts.iter().map(|alert| alert.notification.headline.as_str()).collect()
+    /// Plans the alerts of a run, and sends all of them.
+    fn after(
+        before: &AlertPlan,
+        declared: &[&str],
+        checked: &[&str],
+        found: &[(&str, &Problem)],
+        now: OffsetDateTime,
+    ) -> AlertPlan {
+        let mut plan = planned(before, declared, checked, found, now);
+        plan.alerts.clone().iter().for_each(|alert| plan.confirm(alert));
+        plan
     }
 
-    fn is_empty(outcome: &Outcome) -> bool {
-        outcome.run.is_empty() && outcome.sites.values().all(BTreeMap::is_empty)
+    fn headlines(plan: &AlertPlan) -> Vec<&str> {
+        plan.alerts.iter().map(|alert| alert.notification.headline.as_str()).collect()
+    }
+
+    fn is_empty(plan: &AlertPlan) -> bool {
+        plan.sites.values().chain([&plan.run]).all(|state| *state == AlertState::default())
     }
 
     const NOTHING: [&str; 0] = [];
@@ -238,9 +286,9 @@ mod tests {
     #[test]
     fn a_problem_is_alerted_when_it_begins_and_when_it_is_over_and_not_between() {
         let refused = problem(ProblemKind::TokenRefused, None);
-        let begun = after(&Outcome::default(), &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
+        let begun = after(&AlertPlan::default(), &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
         assert_eq!(headlines(&begun), ["a: token refused"]);
-        assert_eq!(json!(begun.sites["a"]), json!({ "token-refused": "2026-05-21T08:00:00Z" }));
+        assert_eq!(json!(begun.sites["a"].known), json!({ "token-refused": "2026-05-21T08:00:00Z" }));
         let same = after(&begun, &["a", "b"], &["a", "b"], &[("a", &refused)], NOW + Duration::minutes(15));
         assert_eq!((headlines(&same), &same.sites), (NOTHING.to_vec(), &begun.sites));
         let over = after(&same, &["a", "b"], &["a", "b"], &[], NOW + Duration::minutes(30));
@@ -251,7 +299,7 @@ mod tests {
     fn nothing_is_concluded_about_a_site_that_was_not_checked_or_not_as_far() {
         let (refused, unreachable) =
             (problem(ProblemKind::TokenRefused, None), problem(ProblemKind::ServerUnreachable, None));
-        let begun = after(&Outcome::default(), &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
+        let begun = after(&AlertPlan::default(), &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
         let other = after(&begun, &["a", "b"], &["b"], &[], NOW);
         assert_eq!((headlines(&other), &other.sites), (NOTHING.to_vec(), &begun.sites));
         let masked = after(&other, &["a", "b"], &["a", "b"], &[("a", &unreachable)], NOW);
@@ -266,16 +314,31 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_webhook_is_alerted_once_also_where_that_has_to_wait() {
+    fn a_disabled_webhook_is_alerted_once_even_if_that_has_to_wait() {
         let disabled = problem(ProblemKind::WebhookDisabled, Some("ViewDeleted"));
-        let mut found = after(&Outcome::default(), &["a"], &["a"], &[("a", &disabled)], NOW);
+        let found = after(&AlertPlan::default(), &["a"], &["a"], &[("a", &disabled)], NOW);
         assert_eq!((headlines(&found), is_empty(&found)), (vec!["a: webhook was disabled"], true));
         assert_eq!(headlines(&after(&found, &["a"], &["a"], &[], NOW)), NOTHING);
-        let alert = found.alerts.remove(0);
-        found.undo(&alert);
-        assert_eq!(json!(found.sites["a"]), json!({ "webhook-disabled/ViewDeleted": "2026-05-21T08:00:00Z" }));
-        let late = after(&found, &["a"], &[], &[], NOW + Duration::minutes(15));
+        let unsent = planned(&AlertPlan::default(), &["a"], &["a"], &[("a", &disabled)], NOW);
+        assert_eq!(json!(unsent.sites["a"].known), json!({ "webhook-disabled/ViewDeleted": "2026-05-21T08:00:00Z" }));
+        let late = after(&unsent, &["a"], &[], &[], NOW + Duration::minutes(15));
         assert_eq!((headlines(&late), is_empty(&late)), (vec!["a: webhook was disabled"], true));
+    }
+
+    #[test]
+    fn a_problem_whose_alert_may_have_been_sent_is_alerted_again_or_solved() {
+        let refused = problem(ProblemKind::TokenRefused, None);
+        let cut_off = planned(&AlertPlan::default(), &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
+        assert_eq!(cut_off.beginning(), (BTreeSet::from(["a"]), false));
+        let again = after(&cut_off, &["a", "b"], &["a", "b"], &[("a", &refused)], NOW + Duration::minutes(15));
+        assert_eq!(headlines(&again), ["a: token refused"]);
+        assert_eq!(json!(again.sites["a"].known), json!({ "token-refused": "2026-05-21T08:15:00Z" }));
+        let unchecked = after(&cut_off, &["a", "b"], &["b"], &[], NOW + Duration::minutes(15));
+        assert_eq!((headlines(&unchecked), &unchecked.sites), (NOTHING.to_vec(), &cut_off.sites));
+        for before in [cut_off, again, unchecked] {
+            let over = after(&before, &["a", "b"], &["a", "b"], &[], NOW + Duration::minutes(30));
+            assert_eq!((headlines(&over), is_empty(&over)), (vec!["a: solved: token refused"], true));
+        }
     }
 
     #[test]
@@ -284,7 +347,7 @@ mod tests {
         let sites: Vec<_> = (0..12).map(|number| format!("site-{number:02}")).collect();
         let sites: Vec<_> = sites.iter().map(String::as_str).collect();
         let found: Vec<_> = sites.iter().map(|site| (*site, &refused)).collect();
-        let begun = after(&Outcome::default(), &sites, &sites, &found, NOW);
+        let begun = after(&AlertPlan::default(), &sites, &sites, &found, NOW);
         assert_eq!(headlines(&begun), ["12 sites: token refused"]);
         assert_eq!(headlines(&after(&begun, &sites, &sites, &found[..3], NOW)), ["9 sites: solved: token refused"]);
     }
@@ -292,7 +355,7 @@ mod tests {
     #[test]
     fn that_runs_have_no_time_for_all_sites_is_one_problem_whichever_sites_they_are() {
         let late = problem(ProblemKind::OutOfTime, None);
-        let first = after(&Outcome::default(), &["a", "b"], &["b"], &[("a", &late)], NOW);
+        let first = after(&AlertPlan::default(), &["a", "b"], &["b"], &[("a", &late)], NOW);
         assert_eq!(headlines(&first), ["a: no time left"]);
         let second = after(&first, &["a", "b"], &["a"], &[("b", &late)], NOW);
         // A run for one site says nothing about the time that all take.
@@ -302,24 +365,13 @@ mod tests {
         assert_eq!((headlines(&over), is_empty(&over)), (vec!["all sites: solved: no time left"], true));
     }
 
-    #[test]
-    fn a_key_is_read_again_and_nothing_else_is_one() {
-        for text in ["token-refused", "webhook-refused/ViewDeleted"] {
-            assert_eq!(text.parse::<ProblemKey>().map(String::from), Ok(text.to_owned()));
-        }
-        for text in ["", "/", "new", "token-refused/", "token-refused/a b", "a/ViewDeleted"] {
-            assert!(text.parse::<ProblemKey>().is_err(), "{text}");
-        }
-    }
-
     prop_compose! {
-        /// The declared sites, those that a run checks, the problems it finds there, and which alerts are not accepted.
+        /// The declared sites, those that a run checks, and the problems it finds there.
         fn any_run()(
             declared in proptest::sample::subsequence(SITES.to_vec(), 0..=4),
             checked in proptest::sample::subsequence(SITES.to_vec(), 0..=4),
             found in vec((select(&SITES[..]), any_kind(), any::<bool>()), 0..6),
-            unsent in any::<u8>(),
-        ) -> (Vec<&'static str>, Vec<&'static str>, Vec<(&'static str, Problem)>, u8) {
+        ) -> (Vec<&'static str>, Vec<&'static str>, Vec<(&'static str, Problem)>) {
             let checked: Vec<_> = checked.into_iter().filter(|site| declared.contains(site)).collect();
             let is_at_event = |kind| matches!(kind, ProblemKind::WebhookRefused | ProblemKind::WebhookDisabled);
             let found = found.into_iter().filter(|(site, ..)| checked.contains(site)).map(|(site, kind, first)| {
@@ -327,7 +379,7 @@ mod tests {
                 (site, problem(kind, Some(event).filter(|_| is_at_event(kind))))
             });
             let found = found.collect();
-            (declared, checked, found, unsent)
+            (declared, checked, found)
         }
     }
 
@@ -344,48 +396,62 @@ mod tests {
         ])
     }
 
-    /// The problems that last, without those that a run both finds and ends.
-    fn lasting(problems: &Problems) -> Problems {
-        let lasting = problems.iter().filter(|(key, _)| !key.kind.is_momentary());
-        lasting.map(|(key, since)| (key.clone(), *since)).collect()
+    /// What a subscriber who reads the alerts takes for an open problem.
+    type Believed = BTreeSet<(Option<String>, ProblemKey)>;
+
+    fn read(believed: &mut Believed, alert: &Alert) {
+        for Change { site, key, since } in &alert.changes {
+            let problem = (site.clone(), key.clone());
+            if since.is_some() {
+                believed.insert(problem)
+            } else {
+                believed.remove(&problem)
+            };
+        }
     }
 
     proptest! {
-        /// A person who reads the accepted alerts believes at the end what is so.
+        /// Runs are cut off at any point, and SNS accepts some of their alerts, perhaps without saying so.
         #[test]
-        fn whoever_reads_the_alerts_knows_every_problem_and_believes_in_none_that_is_over(runs in vec(any_run(), 1..8)) {
-            let mut state = Outcome::default();
-            for (number, (declared, checked, found, unsent)) in (0..).zip(&runs) {
+        fn subscribers_know_every_open_problem_and_none_that_is_over(
+            runs in vec((any_run(), 0_usize..8, any::<u8>()), 1..8),
+        ) {
+            let (mut stored, mut believed) = (AlertPlan::default(), Believed::new());
+            for (number, ((declared, checked, found), sent, accepted)) in (0..).zip(&runs) {
                 let found: Vec<_> = found.iter().map(|(site, problem)| (*site, problem)).collect();
-                let mut outcome = after(&state, declared, checked, &found, NOW + Duration::minutes(number));
-                let alerts = std::mem::take(&mut outcome.alerts);
-                for (_, alert) in alerts.iter().enumerate().filter(|(place, _)| unsent & (1 << (place % 8)) != 0) {
-                    outcome.undo(alert);
+                let mut plan = planned(&stored, declared, checked, &found, NOW + Duration::minutes(number));
+                let (sites, run) = plan.beginning();
+                for site in sites {
+                    stored.sites.insert(site.to_owned(), plan.sites[site].clone());
                 }
-                if *unsent == 0 {
-                    prop_assert!(outcome.sites.values().all(|problems| lasting(problems) == *problems));
+                if run {
+                    stored.run = plan.run.clone();
+                }
+                let alerts = plan.alerts.clone();
+                for (at, alert) in alerts.iter().enumerate().take(*sent) {
+                    read(&mut believed, alert);
+                    if accepted & (1 << (at % 8)) != 0 {
+                        plan.confirm(alert);
+                    }
+                }
+                if *sent >= alerts.len() {
+                    stored = plan;
+                }
+                stored.sites.retain(|site, _| declared.contains(&site.as_str()));
+                believed.retain(|(site, _)| site.as_ref().is_none_or(|site| declared.contains(&site.as_str())));
+                if *sent >= alerts.len() && *accepted == u8::MAX {
                     for (site, problem) in found.iter().filter(|(_, problem)| !problem.kind.is_momentary()) {
-                        let known = if problem.kind.is_run_wide() { &outcome.run } else { &outcome.sites[*site] };
-                        prop_assert!(known.contains_key(&key_of(problem)), "{} at {}", problem.kind, site);
+                        let site = (!problem.kind.is_run_wide()).then(|| (*site).to_owned());
+                        prop_assert!(believed.contains(&(site, problem.key())), "{}", problem.kind);
                     }
                     // The same again is no news.
-                    let again = after(&outcome, declared, checked, &found, NOW + Duration::hours(1));
-                    let is_lasting = |alert: &&Alert| alert.unsent.iter().any(|(_, key, _)| !key.kind.is_momentary());
-                    prop_assert_eq!(again.alerts.iter().filter(is_lasting).count(), 0);
+                    let again = planned(&stored, declared, checked, &found, NOW + Duration::hours(1));
+                    prop_assert_eq!(again.beginning(), (BTreeSet::new(), false));
                 }
-                if *unsent == u8::MAX {
-                    // Nothing was accepted: people know what they knew, and what is over by itself is kept for later.
-                    for (site, problems) in &outcome.sites {
-                        let before = state.sites.get(site).cloned().unwrap_or_default();
-                        prop_assert_eq!(lasting(problems), lasting(&before));
-                        let is_kept = |key: &ProblemKey| problems.contains_key(key);
-                        prop_assert!(before.keys().filter(|key| key.kind.is_momentary()).all(is_kept));
-                    }
-                }
-                state = outcome;
             }
-            let over = after(&state, &SITES, &SITES, &[], NOW + Duration::hours(2));
-            prop_assert!(is_empty(&over));
+            let over = after(&stored, &SITES, &SITES, &[], NOW + Duration::hours(2));
+            over.alerts.iter().for_each(|alert| read(&mut believed, alert));
+            prop_assert!(is_empty(&over) && believed.is_empty(), "{believed:?}");
         }
     }
 }

@@ -13,8 +13,9 @@ use lambda_support::{
 use reconciler::{
     BoxError,
     config::{Config, DEFAULT_TIMEOUT},
+    failure::Failure,
     parameters::Parameters,
-    reconciler::{Failure, Reconciler},
+    reconciler::Reconciler,
     report::{Report, SiteReport},
     request::{Action, Request},
     state_table::{Item, StateTable, WriteError},
@@ -113,6 +114,8 @@ impl Topic<AlertMessage> for People {
         }
         self.check(&message.body, &Publish::from(&message))?;
         self.got.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        // The answer takes its time, in which a run may be cut off.
+        tokio::task::yield_now().await;
         Ok(())
     }
 }

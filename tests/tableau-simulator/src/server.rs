@@ -246,17 +246,17 @@ async fn written_result(
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
         Ok(Reply::Hostile(hostility, page)) => hostile::list(hostility, page),
-        Ok(Reply::Body(status, answer)) => format_time(status, &answer, in_json),
+        Ok(Reply::Body(status, answer)) => render(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
             let attempt = simulator.courier.attempt(&url, body).await;
             let result = json!({ "id": id, status_member: attempt.status, "body": attempt.body });
-            format_time(200, &json!({ "webhookTestResult": result }), in_json)
+            render(200, &json!({ "webhookTestResult": result }), in_json)
         }
         Err(refusal) => match (refusal.html(), refusal.body()) {
             (Some(page), _) => (status(refusal.status), [(header::CONTENT_TYPE, "text/html")], page).into_response(),
             (None, body) => {
                 let mut response = match body {
-                    Some(body) => format_time(refusal.status, &body, in_json),
+                    Some(body) => render(refusal.status, &body, in_json),
                     None => status(refusal.status).into_response(),
                 };
                 let wait = match refusal.retry_after {
@@ -305,7 +305,7 @@ fn header_text(headers: &HeaderMap, name: header::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-fn format_time(code: u16, answer: &Value, in_json: bool) -> Response {
+fn render(code: u16, answer: &Value, in_json: bool) -> Response {
     let (content_type, body) = match (in_json, xml::write(answer)) {
         (true, _) => ("application/json", answer.to_string()),
         (false, Ok(xml)) => ("application/xml", xml),

@@ -10,7 +10,7 @@ use end_to_end::{
 };
 use lambda_runtime::Diagnostic;
 use reconciler::{
-    reconciler::Failure,
+    failure::Failure,
     report::{Outcome, Report},
     request::Action,
 };

@@ -12,7 +12,7 @@ use end_to_end::{
     destination::Destination,
 };
 use lambda_runtime::Diagnostic;
-use reconciler::{reconciler::Failure, request::Action};
+use reconciler::{failure::Failure, request::Action};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use shared::registration::keyring::Keyring;

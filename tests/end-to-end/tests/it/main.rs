@@ -1,6 +1,7 @@
 //! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
 
 mod actions;
+mod alerting;
 mod answer_time;
 mod binaries;
 mod echoes;
@@ -10,7 +11,6 @@ mod histories;
 mod killed;
 mod odd_jobs;
 mod peers;
-mod people;
 mod reconciling;
 mod refreshes;
 mod tableau;

@@ -16,7 +16,7 @@ use end_to_end::{
 };
 use reconciler::{
     config::DEFAULT_TIMEOUT,
-    reconciler::Failure,
+    failure::Failure,
     request::{Action, Request},
 };
 use serde_json::{Value, json};
@@ -549,7 +549,7 @@ async fn without_time_nothing_is_begun_and_the_report_says_what_is_left() -> any
     let (tableau, declared) = one_site().await?;
     let run = declared.run_for(Duration::from_secs(50), Action::Apply, None).await?;
     let error = run.err().context("the run succeeded")?.to_string();
-    assert!(error.contains("Not looked at, since there was no time left"), "{error}");
+    assert!(error.contains("Not checked, since there was no time left"), "{error}");
     assert_eq!(site(&tableau, SITE, |site| site.calls.len())?, 0);
     Ok(())
 }

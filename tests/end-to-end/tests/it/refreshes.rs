@@ -8,7 +8,7 @@ use end_to_end::{
     declared::{Declared, Table, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, report::SiteReport, request::Action, state_table::Item};
+use reconciler::{failure::Failure, report::SiteReport, request::Action, state_table::Item};
 use serde_json::{Value, json};
 use shared::{
     events::cloud_event::EventMessage,
@@ -106,7 +106,7 @@ impl Refreshes {
     }
 
     /// What machines got, as event and resource, sorted.
-    fn format_time(&self) -> Vec<String> {
+    fn published(&self) -> Vec<String> {
         let of = |name: &str, event: &EventMessage| event.attributes.get(name).cloned().unwrap_or_default();
         let told = self.declared.people.events();
         let mut told: Vec<_> =
@@ -147,7 +147,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         "WorkbookRefreshFailed luid-of-j2",
         "WorkbookRefreshFailed luid-of-j3",
     ];
-    assert_eq!(refreshes.format_time(), told);
+    assert_eq!(refreshes.published(), told);
     let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
     assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
     let subjects = refreshes.declared.people.take_subjects();
@@ -165,7 +165,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         let report = refreshes.apply().await?;
         assert_eq!((report.recovered, report.explained, report.not_recovered), (vec![], vec![], vec![]));
     }
-    assert_eq!(refreshes.format_time(), told);
+    assert_eq!(refreshes.published(), told);
     Ok(())
 }
 
@@ -282,7 +282,7 @@ async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::R
         refreshes.pass(10)?;
         refreshes.odd(oddities)?;
         let report = refreshes.apply().await?;
-        assert_eq!(refreshes.format_time(), [""; 0]);
+        assert_eq!(refreshes.published(), [""; 0]);
         assert!(report.not_recovered.len() == 1 && report.not_recovered[0].to_string().contains(reason), "{report:?}");
         assert!(
             refreshes
@@ -326,10 +326,10 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
         // The first was missed; the second ended after the repair, and with a slow clock in the margin before it at most.
         assert!((1..=2).contains(&told), "{offset}: {told}");
         let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
-        assert_eq!(ids.len(), refreshes.format_time().len());
-        assert!(refreshes.format_time().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
+        assert_eq!(ids.len(), refreshes.published().len());
+        assert!(refreshes.published().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
         assert_eq!(
-            refreshes.format_time().iter().filter(|it| it.starts_with("RefreshFailureExplained")).count(),
+            refreshes.published().iter().filter(|it| it.starts_with("RefreshFailureExplained")).count(),
             2,
             "{offset}"
         );
@@ -352,7 +352,7 @@ async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Resul
         refreshes.pass(15)?;
     }
     assert_eq!(counts, [(200, 200, 250), (200, 200, 50), (50, 50, 0), (0, 0, 0)]);
-    let told: BTreeSet<_> = refreshes.format_time().into_iter().collect();
+    let told: BTreeSet<_> = refreshes.published().into_iter().collect();
     assert_eq!(told.len(), 2 * JOBS);
     // The identifiers of an hour, which leave with it.
     refreshes.pass(60)?;
@@ -390,7 +390,7 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
         "WorkbookRefreshFailed luid-of-j1",
         "WorkbookRefreshFailed luid-of-j2",
     ];
-    assert_eq!(refreshes.format_time(), told);
+    assert_eq!(refreshes.published(), told);
     let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), told.len() - 1);
     Ok(())
@@ -421,7 +421,7 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
     refreshes.declared.apply().await??;
     // The webhook was repaired by the first run.
     expected.push("WorkbookRefreshFailed luid-of-j0".to_owned());
-    assert_eq!(refreshes.format_time(), expected);
+    assert_eq!(refreshes.published(), expected);
     Ok(())
 }
 
@@ -454,7 +454,7 @@ async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow
         refreshes.fail("j2")?;
         refreshes.pass(15)?;
         refreshes.declared.apply().await??;
-        assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j2"]);
+        assert_eq!(refreshes.published(), ["RefreshFailureExplained luid-of-j2"]);
     }
     Ok(())
 }
@@ -481,7 +481,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
         assert_eq!(report.sites[0].explained, []);
     }
     let healthy = site(&refreshes.tableau, SITE, |site| site.webhooks.iter().all(|webhook| webhook.is_enabled))?;
-    assert!(healthy && refreshes.format_time().is_empty());
+    assert!(healthy && refreshes.published().is_empty());
     // What is known from before is not forgotten.
     refreshes.declared.set(SITE, "token_secret", json!("wrong"))?;
     assert!(matches!(refreshes.declared.apply().await?, Err(Failure::Sites(_))));
@@ -491,7 +491,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
         *error = None;
     }
     refreshes.declared.apply().await??;
-    assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j1"]);
+    assert_eq!(refreshes.published(), ["RefreshFailureExplained luid-of-j1"]);
     Ok(())
 }
 
@@ -505,7 +505,7 @@ async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow:
     refreshes.pass(10)?;
     let report = refreshes.apply().await?;
     assert!(report.not_recovered[0].to_string().ends_with("it is longer ago than RECOVER_HOURS"), "{report:?}");
-    assert_eq!(refreshes.format_time(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
+    assert_eq!(refreshes.published(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
 
     refreshes.pass(30)?;
     refreshes.apply().await?;

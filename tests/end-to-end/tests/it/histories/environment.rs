@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use end_to_end::declared::{Declared, RECEIVER_URL, secret_of, site};
-use reconciler::{
-    reconciler::{Failure, Reconciler},
-    report::Report,
-    request::Request,
-};
+use reconciler::{failure::Failure, reconciler::Reconciler, report::Report, request::Request};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{

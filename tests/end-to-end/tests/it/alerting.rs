@@ -6,7 +6,7 @@ use end_to_end::{
     declared::{Declared, site},
     destination::Destination,
 };
-use reconciler::{reconciler::Failure, request::Action};
+use reconciler::{failure::Failure, request::Action};
 use serde_json::{Value, json};
 use shared::alerts::message::AlertMessage;
 use tableau_simulator::{
@@ -33,7 +33,7 @@ impl Sites {
     }
 
     /// Runs an action, whether it succeeds or not, and returns the subjects of what people got.
-    async fn format_time(&self, action: Action) -> anyhow::Result<Vec<String>> {
+    async fn alerts_of(&self, action: Action) -> anyhow::Result<Vec<String>> {
         // The report is another test's business.
         let _ = self.declared.run(action, None).await?;
         Ok(self.declared.people.take_subjects())
@@ -58,19 +58,66 @@ const NOTHING: [&str; 0] = [];
 #[tokio::test]
 async fn a_refused_token_is_told_of_once_when_it_comes_and_once_when_it_is_renewed() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
-    assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     let entry = sites.declared.entries["marketing"].clone();
     sites.declared.set("marketing", "token_secret", json!("wrong"))?;
-    assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau marketing: token refused"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: token refused"]);
     for _ in 0..3 {
-        assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+        assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     }
     // What is asked for by hand is answered by its report.
-    assert_eq!(sites.format_time(Action::Plan).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Plan).await?, NOTHING);
     sites.declared.entries.insert("marketing".to_owned(), entry);
-    assert_eq!(sites.format_time(Action::Plan).await?, NOTHING);
-    assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau marketing: solved: token refused"]);
-    assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Plan).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: solved: token refused"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
+    Ok(())
+}
+
+/// Polls a run until a condition holds, and drops it there, as a crash of the function does.
+async fn cut_off(run: impl Future, mut is_due: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let due = async {
+        while !is_due() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = due => Ok(()),
+        _ = run => anyhow::bail!("the run ended before the condition held"),
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_webhook_is_alerted_even_if_the_run_is_cut_off_after_the_repair() -> anyhow::Result<()> {
+    let sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.apply().await??;
+    sites.disable("marketing")?;
+    let is_enabled = || site(&sites.tableau, "marketing", |site| site.webhooks[0].is_enabled).unwrap_or_default();
+    cut_off(sites.declared.apply(), is_enabled).await?;
+    sites.declared.table.items().retain(|key, _| !key.starts_with("token#"));
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: webhook was disabled"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_problem_alerted_by_a_run_that_was_cut_off_is_solved_by_the_next() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.apply().await??;
+    let entry = sites.declared.entries["marketing"].clone();
+    sites.declared.set("marketing", "token_secret", json!("another-one-for-this-test"))?;
+    let mut alerts = Vec::new();
+    cut_off(sites.declared.apply(), || {
+        alerts.extend(sites.declared.people.take_subjects());
+        !alerts.is_empty()
+    })
+    .await?;
+    assert_eq!(alerts, ["Tableau marketing: token refused"]);
+    sites.declared.table.items().retain(|key, _| !key.starts_with("token#"));
+    sites.declared.entries.insert("marketing".to_owned(), entry);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: solved: token refused"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     Ok(())
 }
 
@@ -90,18 +137,18 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
 
     Why its deliveries failed, the receiver's log says: /aws/lambda/fan-receiver.
     ");
-    assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     sites.disable("finance")?;
     sites.disable("marketing")?;
-    assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau finance, marketing: webhook was disabled"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: webhook was disabled"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> anyhow::Result<()> {
     let failing = Sites::start(StatusCode::BAD_GATEWAY).await?;
-    assert_eq!(failing.format_time(Action::Apply).await?, ["Tableau finance, marketing: webhook test failed"]);
-    assert_eq!(failing.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(failing.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: webhook test failed"]);
+    assert_eq!(failing.alerts_of(Action::Apply).await?, NOTHING);
     let tests = |sites: &Sites| {
         site(&sites.tableau, "finance", |site| site.calls.iter().filter(|call| call.ends_with("/test")).count())
     };
@@ -112,14 +159,14 @@ async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> 
     working.declared.apply().await??;
     let before = tests(&working)?;
     working.know_problems_of(&failing);
-    assert_eq!(working.format_time(Action::Apply).await?, ["Tableau finance, marketing: solved: webhook test failed"]);
+    assert_eq!(working.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: solved: webhook test failed"]);
     assert_eq!(tests(&working)?, before + 1);
     // A visit that does not get as far solves nothing.
     working.know_problems_of(&failing);
     for name in ["finance", "marketing"] {
         working.declared.set(name, "token_secret", json!("wrong"))?;
     }
-    assert_eq!(working.format_time(Action::Apply).await?, ["Tableau finance, marketing: token refused"]);
+    assert_eq!(working.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: token refused"]);
     Ok(())
 }
 
@@ -128,14 +175,14 @@ async fn an_event_that_a_server_refuses_is_told_of_once_and_told_of_again_when_i
     let mut sites = Sites::start(StatusCode::OK).await?;
     site(&sites.tableau, "marketing", |site| site.oddities.refuses_site_events = true)?;
     sites.declared.set("marketing", "events", json!(["SiteCreated", "ViewDeleted"]))?;
-    assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
-    assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     // Another event is another problem.
     sites.declared.set("marketing", "events", json!(["SiteCreated", "SiteUpdated", "ViewDeleted"]))?;
-    assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: webhook refused"]);
     sites.declared.set("marketing", "events", json!(["ViewDeleted"]))?;
     let solved = "Tableau marketing: solved: webhook refused";
-    assert_eq!(sites.format_time(Action::Apply).await?.first().map(String::as_str), Some(solved));
+    assert_eq!(sites.alerts_of(Action::Apply).await?.first().map(String::as_str), Some(solved));
     Ok(())
 }
 
@@ -156,8 +203,8 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
     sites.declared.people.are_unreachable = false;
     // The webhook is enabled by now, and what was lost with it is told all the same.
     let late = ["Tableau finance: token refused", "Tableau marketing: webhook was disabled"];
-    assert_eq!(sites.format_time(Action::Apply).await?, late);
-    assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, late);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     Ok(())
 }
 
@@ -177,7 +224,7 @@ async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> a
     assert_eq!(last, format!("Alerts could not be sent: {reason}. They are not sent again."));
     assert_eq!(sites.declared.people.take_subjects(), ["Tableau finance: token refused"]);
     for _ in 0..2 {
-        assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+        assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     }
     let Err(failure) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
     assert!(!failure.to_string().contains("Alerts could not be sent"), "{failure}");
@@ -192,8 +239,8 @@ async fn lost_or_unreadable_state_means_that_people_are_alerted_again() -> anyho
         for item in sites.declared.table.items().values_mut() {
             item.content = content.clone();
         }
-        assert_eq!(sites.format_time(Action::Apply).await?, ["Tableau marketing: server not reachable"]);
-        assert_eq!(sites.format_time(Action::Apply).await?, NOTHING);
+        assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: server not reachable"]);
+        assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     }
     Ok(())
 }
@@ -223,9 +270,9 @@ async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
         (StatusCode::NOT_FOUND, "Tableau Fanout: test: 2 of 2 sites failed"),
     ] {
         let sites = Sites::start(status).await?;
-        sites.format_time(Action::Apply).await?;
+        sites.alerts_of(Action::Apply).await?;
         for _ in 0..2 {
-            assert_eq!(sites.format_time(Action::Test).await?, [expected]);
+            assert_eq!(sites.alerts_of(Action::Test).await?, [expected]);
         }
     }
     Ok(())
