@@ -57,7 +57,7 @@ pub const ELSEWHERE: [Elsewhere; 10] = [
         "it takes minutes; tests/benchmark/tests/it/main.rs has a round of it",
     ),
     Elsewhere::new("docs/testing.md", "Testing", "cargo quick", "it runs the tests that look here"),
-    Elsewhere::new("docs/testing.md", "The README, walked", "tests/walkthrough/walk.py", ".ci/run starts it"),
+    Elsewhere::new("docs/testing.md", "Walk through the README", "tests/walkthrough/walk.py", ".ci/run starts it"),
     Elsewhere::new("docs/testing.md", "Histories", "HISTORIES=", "it takes minutes, or a failure"),
     Elsewhere::new("docs/testing.md", "When SNS or SSM fails", "cargo test", "it runs one of the tests by its name"),
     Elsewhere::new(
