@@ -158,7 +158,7 @@ fn what_a_fifo_topic_takes_is_said_in_one_place() -> anyhow::Result<()> {
 #[test]
 fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
     let document = Document::read("README.md")?;
-    let rows = document.section("What a subscriber gets")?.rows();
+    let rows = document.section("Event format")?.rows();
     for (attribute, value) in
         [("`resource_type`", Event::resource_type as fn(&Event) -> Option<&'static str>), ("`action`", Event::action)]
     {
@@ -172,7 +172,7 @@ fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
 #[test]
 fn the_event_that_is_shown_is_what_is_published() -> anyhow::Result<()> {
     let readme = Document::read("README.md")?;
-    let block = readme.section("What a subscriber gets")?.blocks.first().context("no event")?;
+    let block = readme.section("Event format")?.blocks.first().context("no event")?;
     let mut shown: Value = serde_json::from_str(&block.text)?;
 
     let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
@@ -212,7 +212,7 @@ fn kinds_of_trouble() -> anyhow::Result<Vec<ProblemKind>> {
 #[test]
 fn every_trouble_that_people_are_told_of_is_explained_and_no_other() -> anyhow::Result<()> {
     let document = Document::read("docs/operations.md")?;
-    let rows = document.section("What the reconciler tells people")?.rows();
+    let rows = document.section("Alerts about sites")?.rows();
     let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
     let headlines: Vec<_> = kinds_of_trouble()?.into_iter().map(ProblemKind::headline).collect();
     assert_eq!(explained, headlines, "the first column, in the order in which a visit to a site meets them");

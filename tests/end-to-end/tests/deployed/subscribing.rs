@@ -64,7 +64,7 @@ const LET_THROUGH: [(&str, &[&str]); 12] = [
         "Every extract refresh",
         &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded", "marketing WorkbookRefreshFailed"],
     ),
-    ("What happens to workbooks and views on one site", &["finance ViewDeleted", "finance WorkbookCreated"]),
+    ("Events about workbooks and views on one site", &["finance ViewDeleted", "finance WorkbookCreated"]),
     ("One resource, whatever happens to it", &["finance WorkbookCreated"]),
     ("One resource by its name", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
     (
@@ -90,14 +90,14 @@ const LET_THROUGH: [(&str, &[&str]); 12] = [
         ],
     ),
     (
-        "What is none of the events that this release knows",
+        "Everything but the events that this release knows",
         &["finance Test", "marketing Test", "marketing Unrecognized"],
     ),
     ("By how a resource's name begins", &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded"]),
     ("By a name, letter for letter", &["finance ViewDeleted"]),
     ("By type and source", &["marketing WorkbookDeleted"]),
     (
-        "By a member of the payload that no attribute tells",
+        "By a member of the payload that no attribute has",
         &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded", "marketing WorkbookRefreshFailed"],
     ),
 ];
@@ -110,11 +110,8 @@ struct Policy {
 }
 
 /// JSON in the documents that is no filter policy.
-const OTHER_JSON: [(&str, &str); 3] = [
-    ("README.md", "What a subscriber gets"),
-    ("README.md", "Add a site"),
-    ("docs/operations.md", "What the receiver logs"),
-];
+const OTHER_JSON: [(&str, &str); 3] =
+    [("README.md", "Event format"), ("README.md", "Add a site"), ("docs/operations.md", "Receiver log")];
 
 /// The documents' filter policies. One that nobody tries is an error.
 fn policies() -> anyhow::Result<Vec<Policy>> {
@@ -284,7 +281,7 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         documents::commands("docs/subscribing.md", "An HTTPS endpoint")?,
         documents::commands("docs/subscribing.md", "Firehose")?,
         documents::commands("docs/subscribing.md", "Another account")?,
-        documents::commands("docs/subscribing.md", "People")?,
+        documents::commands("docs/subscribing.md", "Alerts")?,
     ];
     run(&stack, &commands.concat(), endpoint.address.as_str()).await?;
     confirm(&stack, &endpoint, events).await?;
