@@ -1,4 +1,6 @@
-//! What the documents say, held against the code and against each other.
+//! Checks of the documents against the code and against each other, and of their words.
+
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -163,8 +165,8 @@ fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
         [("`resource_type`", Event::resource_type as fn(&Event) -> Option<&'static str>), ("`action`", Event::action)]
     {
         let row = rows.iter().find(|row| row[0] == attribute).with_context(|| format!("no row {attribute}"))?;
-        let told: BTreeSet<_> = row[1].split('`').skip(1).step_by(2).collect();
-        assert_eq!(told, Event::catalogue().filter_map(|event| value(&event)).collect(), "{attribute}");
+        let documented: BTreeSet<_> = row[1].split('`').skip(1).step_by(2).collect();
+        assert_eq!(documented, Event::catalogue().filter_map(|event| value(&event)).collect(), "{attribute}");
     }
     Ok(())
 }
@@ -202,7 +204,7 @@ fn the_site_entry_that_is_shown_is_one() -> anyhow::Result<()> {
 }
 
 /// Every kind of problem. The derived code, which cannot forget one, names them when it is given another.
-fn kinds_of_trouble() -> anyhow::Result<Vec<ProblemKind>> {
+fn kinds_of_problem() -> anyhow::Result<Vec<ProblemKind>> {
     let refused = serde_json::from_str::<ProblemKind>(r#""none of them""#).err().context("it is a kind")?.to_string();
     let (_, names) = refused.split_once("expected one of ").context("no names")?;
     let names = names.split('`').skip(1).step_by(2);
@@ -210,11 +212,11 @@ fn kinds_of_trouble() -> anyhow::Result<Vec<ProblemKind>> {
 }
 
 #[test]
-fn every_trouble_that_people_are_told_of_is_explained_and_no_other() -> anyhow::Result<()> {
+fn every_problem_that_causes_an_alert_is_documented_and_no_other() -> anyhow::Result<()> {
     let document = Document::read("docs/operations.md")?;
     let rows = document.section("Alerts about sites")?.rows();
     let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
-    let headlines: Vec<_> = kinds_of_trouble()?.into_iter().map(ProblemKind::headline).collect();
-    assert_eq!(explained, headlines, "the first column, in the order in which a visit to a site meets them");
+    let headlines: Vec<_> = kinds_of_problem()?.into_iter().map(ProblemKind::headline).collect();
+    assert_eq!(explained, headlines, "the first column, in the order in which a site run finds them");
     Ok(())
 }
