@@ -81,16 +81,20 @@ impl Document {
         Ok(Self::parse(path, &text))
     }
 
-    /// Every document for people: the README, and what is in `docs`.
+    /// Every document: the README, and the Markdown files of `docs` and `.github`.
     ///
     /// # Errors
     ///
     /// One cannot be read.
     pub fn all() -> anyhow::Result<Vec<Self>> {
         let mut paths = vec!["README.md".to_owned()];
-        for file in fs::read_dir(workspace().join("docs"))? {
-            let name = file?.file_name().into_string().ok().context("a name that is not UTF-8")?;
-            paths.push(format!("docs/{name}"));
+        for folder in ["docs", ".github"] {
+            for file in fs::read_dir(workspace().join(folder))? {
+                let name = file?.file_name().into_string().ok().context("a name that is not UTF-8")?;
+                if name.ends_with(".md") {
+                    paths.push(format!("{folder}/{name}"));
+                }
+            }
         }
         paths.sort();
         paths.iter().map(|path| Self::read(path)).collect()

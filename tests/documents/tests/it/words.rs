@@ -1,4 +1,4 @@
-//! Checks the words of documents and code: each thing has one name.
+//! Checks the words of documents and code: each thing has one name, which a stranger knows or finds in the glossary.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -72,7 +72,7 @@ fn documents_and_code_have_no_private_words() -> anyhow::Result<()> {
             }
         }
     }
-    assert!(errors.is_empty(), "{} of these words:\n{}", errors.len(), errors.join("\n"));
+    assert!(errors.is_empty(), "{} of these words (see .github/CONTRIBUTING.md):\n{}", errors.len(), errors.join("\n"));
     let unused: Vec<_> = EXCEPTIONS.iter().enumerate().filter(|(index, _)| !used.contains(index)).collect();
     assert!(unused.is_empty(), "remove the exceptions that nothing needs: {unused:#?}");
     Ok(())
