@@ -23,7 +23,7 @@ use shared::{
     refreshes::{
         health::is_failure,
         job::{EXPLAINED, EndedJob, Refresh},
-        state::{DueJob, Handled, RefreshState},
+        state::{DueJob, Handled, Narrowed, RefreshState},
         window::{Clock, Window},
     },
     registration::{claim::Registration, site_name::SiteName},
@@ -32,7 +32,7 @@ use tableau::{OddJob, RefreshJobs, Session, WhichJobs};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::report::{Explained, NotRecovered, Recovered, SiteReport};
+use crate::report::{Explained, NotRecovered, Recovered, SiteReport, format_time};
 
 /// The most jobs of a site that a run reads in full. With a run every quarter of an hour that stays below the 20,000 job
 /// queries that Tableau Cloud allows a site each day.
@@ -289,14 +289,20 @@ impl SiteRefreshes {
         let Some(Listing { window, ends, candidates }) = self.listing else { return self.state };
         let left = candidates.iter().filter(|job| self.state.may_be_due(job, window, &self.wanted));
         let left = left.map(|job| job.ended_at).min();
-        if let Some(until) = self.state.advance(window, left, &ends) {
-            report.not_recovered.push(NotRecovered {
+        match self.state.advance(window, left, &ends) {
+            Some(Narrowed { from: until, passes_due: true }) => report.not_recovered.push(NotRecovered {
                 job: None,
                 events: BTreeSet::new(),
                 from: left,
                 until: Some(until),
                 reason: "there were more jobs in an hour than can be stored".to_owned(),
-            });
+            }),
+            Some(Narrowed { from, passes_due: false }) => report.notes.push(format!(
+                "It had more jobs in an hour than can be stored. A job that ended before {} and that Tableau lists only \
+                 later is missed.",
+                format_time(from)
+            )),
+            None => {}
         }
         self.state
     }

@@ -76,6 +76,15 @@ pub struct Outage {
     pub until: Option<Timestamp>,
 }
 
+/// A window that begins later than it should, since more jobs were handled than are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// No job that ended before this is read any more.
+    pub from: OffsetDateTime,
+    /// Whether jobs that ended before that are still due.
+    pub passes_due: bool,
+}
+
 /// How far a job was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -256,20 +265,20 @@ impl RefreshState {
         self.handled.contains_key(job_id)
     }
 
-    /// Passes over a window, whose jobs nobody wants to hear of.
+    /// Passes over a window: no event of its jobs is wanted.
     pub fn skip(&mut self, window: Window) {
         self.advance(window, None, &BTreeMap::new());
     }
 
-    /// Moves the watermark after all jobs of a window were handled that could be. `left` is the earliest end of those that
-    /// are still due, and `listed` holds the identifiers that Tableau listed. Returns the time before which no job is read
-    /// any more though some of them were to be, if there are more handled jobs than can be stored.
+    /// Moves the watermark after a run handled the jobs of a window. `left` is the earliest end of those that are still due,
+    /// and `listed` holds the end of each job that Tableau listed. Returns the narrowed window if there are more handled
+    /// jobs than can be stored.
     pub fn advance(
         &mut self,
         window: Window,
         left: Option<OffsetDateTime>,
         listed: &BTreeMap<String, OffsetDateTime>,
-    ) -> Option<OffsetDateTime> {
+    ) -> Option<Narrowed> {
         let watermark = left.map_or(window.settled, |left| left.min(window.settled)).truncate_to_second();
         self.watermark = self.watermark.max(Timestamp(watermark));
         let mut from = self.watermark.0 - OVERLAP;
@@ -285,7 +294,7 @@ impl RefreshState {
             self.handled.retain(|id, _| listed.get(id).is_some_and(|ended_at| *ended_at >= from));
             self.unreadable.retain(|id, _| listed.get(id).is_some_and(|ended_at| *ended_at >= from));
             self.not_before = Some(Timestamp(from));
-            narrowed = (self.watermark.0 < from).then_some(from);
+            narrowed = Some(Narrowed { from, passes_due: self.watermark.0 < from });
             self.watermark = self.watermark.max(Timestamp(from));
         }
         self.not_before = self.not_before.filter(|Timestamp(at)| *at > self.watermark.0 - OVERLAP);
