@@ -1,4 +1,4 @@
-//! What keeps a site's webhooks from being as declared, or from working.
+//! Problems that keep a site's webhooks from being as declared, or from working.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -9,19 +9,19 @@ use serde::{
 
 use crate::{events::catalogue::Event, timestamp::Timestamp};
 
-/// One problem at one site.
+/// A problem at one site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What kind it is.
+    /// The kind.
     pub kind: ProblemKind,
-    /// The event of the webhook that it concerns, if it concerns one.
+    /// The event of the webhook, if it concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
-    /// What happened, in sentences.
+    /// The description, in sentences.
     pub what: String,
-    /// What to do about it, in sentences; empty if there is nothing to do.
+    /// The fix, in sentences; empty if there is nothing to do.
     pub remedy: String,
-    /// What exactly was asked and answered, for who looks closer.
+    /// The raw request and answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -47,8 +47,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The kinds of problem, in the order in which a visit to a site meets them: a problem that ends a visit hides whatever
-/// comes after it.
+/// Kinds of problems, in the order in which the run of a site meets them. A problem that ends the run masks later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
@@ -56,47 +55,47 @@ pub enum ProblemKind {
     EntryUnusable,
     /// The server cannot be reached.
     ServerUnreachable,
-    /// The server's certificate is signed by nobody we trust.
+    /// The server's certificate is not signed by a CA in the trust store.
     CertificateNotTrusted,
-    /// The server's REST API is older than webhooks as we need them.
+    /// The server's REST API is older than the webhooks that are needed.
     ServerTooOld,
-    /// Tableau failed, or answered what cannot be read.
+    /// Tableau failed, or its answer cannot be read.
     ServerFailed,
-    /// Tableau asks for patience for longer than a run may last.
+    /// Tableau asks to wait for longer than a run may last.
     TooManyRequests,
-    /// The server sends sign-ins to where no token is to be shown.
+    /// The server redirects sign-ins to a place where no token is sent.
     SignInRedirected,
     /// Tableau refused the personal access token.
     TokenRefused,
-    /// Somebody else uses the token, which has one session only.
+    /// Another program uses the token, which has one session only.
     TokenShared,
     /// The server has no such site.
     SiteNotFound,
-    /// The token's owner is no administrator of the site.
+    /// The token's owner is not an administrator of the site.
     NotAdministrator,
     /// Another run uses the token.
     TokenInUse,
-    /// The run ended before it was done with the site.
+    /// The run ended before it had finished the site.
     OutOfTime,
     /// Tableau refused one of our webhooks.
     WebhookRefused,
-    /// Everything was done, and the webhooks are not as declared all the same.
+    /// Every change succeeded, and the webhooks are not as declared all the same.
     NotAsDeclared,
     /// Tableau had disabled a webhook.
     WebhookDisabled,
-    /// A webhook's test did not reach the receiver.
+    /// A webhook's test did not reach the receiver, or was not accepted.
     TestFailed,
-    /// Events of refreshes that Tableau did not deliver could not be recovered, or failures not be explained.
+    /// Missed refresh events could not be recovered, or failures could not be explained.
     RefreshesLost,
     /// Alerts about refreshes could not be sent.
     AlertsLost,
 }
 
 impl ProblemKind {
-    /// The last that ends a visit.
-    const LAST_TO_END_A_VISIT: Self = Self::OutOfTime;
+    /// The last kind that ends the run of a site.
+    const LAST_TO_END_A_SITE_RUN: Self = Self::OutOfTime;
 
-    /// A few words for it.
+    /// Returns a few words for it.
     pub fn headline(self) -> &'static str {
         match self {
             Self::EntryUnusable => "site entry cannot be used",
@@ -105,11 +104,11 @@ impl ProblemKind {
             Self::ServerTooOld => "server too old",
             Self::ServerFailed => "Tableau failed",
             Self::TooManyRequests => "too many requests",
-            Self::SignInRedirected => "sign-in sent elsewhere",
+            Self::SignInRedirected => "sign-in redirected",
             Self::TokenRefused => "token refused",
-            Self::TokenShared => "token used by somebody else",
+            Self::TokenShared => "token used by another program",
             Self::SiteNotFound => "no such site",
-            Self::NotAdministrator => "token without an administrator's rights",
+            Self::NotAdministrator => "token owner is not an administrator",
             Self::TokenInUse => "token used by another run",
             Self::OutOfTime => "no time left",
             Self::WebhookRefused => "webhook refused",
@@ -121,26 +120,26 @@ impl ProblemKind {
         }
     }
 
-    /// What it means for the events, as a sentence.
-    pub fn consequence(self) -> &'static str {
+    /// Returns the effect on events, in sentences.
+    pub fn effect(self) -> &'static str {
         match self {
             Self::WebhookRefused => "The event does not arrive, or not as declared.",
-            Self::NotAsDeclared | Self::OutOfTime => "The next run goes on.",
+            Self::NotAsDeclared | Self::OutOfTime => "The next run continues.",
             Self::WebhookDisabled => {
-                "It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost."
+                "It is enabled again. Missed refresh events are recovered from Tableau's jobs; other missed events are lost."
             }
-            Self::RefreshesLost => "They are not published any more.",
-            Self::AlertsLost => "The events topic has them.",
+            Self::RefreshesLost => "Their events will not be published.",
+            Self::AlertsLost => "The events topic has the events.",
             Self::TestFailed => {
-                "Events may not arrive; after four failed attempts at one Tableau disables the webhook."
+                "Events may not arrive. After four failed attempts at one event, Tableau disables the webhook."
             }
-            _ => "Until this is mended nobody looks after the site's webhooks. Those that work go on working.",
+            _ => "Webhooks that work keep working, but until this is fixed they are not repaired.",
         }
     }
 
-    /// Whether a problem of this kind masks one of the `other` kind: the visit ended before that could have been found.
+    /// Whether a problem of this kind masks one of the `other` kind: the run of the site ended before it could be found.
     pub(crate) fn masks(self, other: Self) -> bool {
-        self <= Self::LAST_TO_END_A_VISIT && self < other
+        self <= Self::LAST_TO_END_A_SITE_RUN && self < other
     }
 
     /// Whether the run that finds it also ends it: a disabled webhook is enabled again; what is lost stays lost.
@@ -148,14 +147,14 @@ impl ProblemKind {
         matches!(self, Self::WebhookDisabled | Self::RefreshesLost | Self::AlertsLost)
     }
 
-    /// Whether each run finds it at other sites, so that it is a problem of the runs and not of the sites.
+    /// Whether it is a problem of the runs, not of the sites: each run finds it at other sites.
     pub(crate) fn is_run_wide(self) -> bool {
         self == Self::OutOfTime
     }
 }
 
 impl fmt::Display for ProblemKind {
-    /// As it is written in reports.
+    /// Formats it as in reports.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(formatter)
     }
@@ -226,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_again_and_nothing_else_is_one() {
+    fn a_problem_key_is_read_as_it_is_written() {
         for text in ["token-refused", "webhook-refused/ViewDeleted"] {
             assert_eq!(text.parse::<ProblemKey>().map(String::from), Ok(text.to_owned()));
         }

@@ -11,22 +11,22 @@ use shared::{
     sites::webhook::NamePrefix,
 };
 
-/// How long a connection to AWS may take: within a region it takes milliseconds.
+/// The longest wait for a connection to AWS. Within a region it takes milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an AWS call may take with its retries: nobody waits for the answer but the run.
+/// The longest time of an AWS call with its retries. Only the run waits for it.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a run may last where nobody says: the function's timeout in the template.
+/// The time of a run without a deadline: the function's timeout in the template.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long ago a refresh may have ended to be told of, if nobody says: a night's and a day's work.
-const USUAL_RECOVER_HOURS: u32 = 24;
+/// The default of `RECOVER_HOURS`: the work of a night and a day.
+const DEFAULT_RECOVER_HOURS: u32 = 24;
 
-/// The most hours that can be asked for: a week of jobs is a long list.
-const MOST_RECOVER_HOURS: u32 = 168;
+/// The maximum of `RECOVER_HOURS`. A week of jobs is a long list.
+const MAX_RECOVER_HOURS: u32 = 168;
 
-/// What the environment says.
+/// Settings from the environment.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address of the receiver.
@@ -37,20 +37,19 @@ pub struct Config {
     pub signing_keys_parameter: String,
     /// Name of the DynamoDB table with the state.
     pub state_table: String,
-    /// Name of the SSM parameter that may hold certificates of authorities that Tableau servers are trusted by besides
-    /// the public ones. Without it these are all.
+    /// Name of the SSM parameter that may hold CA certificates of Tableau servers, besides the public ones.
     pub tableau_ca_parameter: Option<String>,
-    /// Topic for people. Without it people are told nothing.
+    /// The alerts topic. Without it no alert is sent.
     pub alerts_topic: Option<TopicArn>,
-    /// Which events people are told of besides the receiver's own alerts.
+    /// The events that cause alerts.
     pub alert_events: AlertEvents,
-    /// Topic for machines.
+    /// The events topic.
     pub events_topic: TopicArn,
-    /// How long ago a refresh may have ended to be recovered or explained; `None` if none is.
+    /// How far back refreshes are recovered and explained; `None` if they are not.
     pub lookback: Option<time::Duration>,
-    /// What the names of our webhooks start with: the stack's name.
+    /// The prefix of our webhooks' names: the stack's name.
     pub name_prefix: NamePrefix,
-    /// The events wanted on a site whose entry does not say.
+    /// The events of a site whose entry names none.
     pub events: BTreeSet<Event>,
 }
 
@@ -59,7 +58,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is missing or not valid, at once.
+    /// Names every variable that is missing or not valid.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
         let mut fields = Fields::new(lookup);
         let mut required = |name, expected| fields.required(name, expected, |text| Some(text.to_owned()));
@@ -89,11 +88,11 @@ impl Config {
             "event names separated by commas, such as WorkbookRefreshFailed, or all, or none",
             |text| AlertEvents::parse(text).ok(),
         );
-        let expected = format!("a number of hours from 0 (never) to {MOST_RECOVER_HOURS}");
+        let expected = format!("a number of hours from 0 (never) to {MAX_RECOVER_HOURS}");
         let hours = fields.optional("RECOVER_HOURS", &expected, |text| {
-            text.parse().ok().filter(|hours: &u32| *hours <= MOST_RECOVER_HOURS)
+            text.parse().ok().filter(|hours: &u32| *hours <= MAX_RECOVER_HOURS)
         });
-        let hours = hours.unwrap_or(USUAL_RECOVER_HOURS);
+        let hours = hours.unwrap_or(DEFAULT_RECOVER_HOURS);
         let events_topic = fields.required("EVENTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
         let config = || {
             Some(Self {
@@ -118,7 +117,7 @@ impl Config {
         )
     }
 
-    /// The command that stores a site's entry again.
+    /// Returns the command that stores a site's entry again.
     pub fn store_command(&self, site: &str) -> String {
         let Self { sites_path, name_prefix, .. } = self;
         format!(
@@ -134,7 +133,7 @@ mod tests {
 
     fn config(change: (&str, &str)) -> Result<Config, Invalid> {
         Config::from_lookup(|name| {
-            let usual = match name {
+            let default = match name {
                 "RECEIVER_URL" => "https://receiver.example/",
                 "SITES_PATH" => "/tableau-fanout/sites",
                 "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
@@ -143,7 +142,7 @@ mod tests {
                 "NAME_PREFIX" => "tableau-fanout",
                 _ => "",
             };
-            Some(if name == change.0 { change.1 } else { usual }.to_owned())
+            Some(if name == change.0 { change.1 } else { default }.to_owned())
         })
     }
 
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_are_recovered_for_so_many_hours_and_with_none_not_at_all() {
+    fn refreshes_are_recovered_for_a_number_of_hours_and_not_at_all_for_zero() {
         let lookback =
             |hours| config(("RECOVER_HOURS", hours)).map(|config| config.lookback.map(|it| it.whole_hours()));
         assert_eq!((lookback(""), lookback("2"), lookback("0")), (Ok(Some(24)), Ok(Some(2)), Ok(None)));

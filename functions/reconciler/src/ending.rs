@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     alerting,
-    recovery::{Published, SiteRefreshes, log_given_up},
+    recovery::{Published, SiteRefreshes, log_not_recovered},
     remedies::{alerts_lost, lost},
     request::Action,
     site_run::{RunContext, SiteOutcome},
@@ -126,7 +126,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         for SiteOutcome { report, refreshes, stored, .. } in outcomes {
             let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
             // The log has those that were found before the repair.
-            log_given_up(self.run.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
+            log_not_recovered(self.run.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
             report.warnings.extend(lost(&report.not_recovered, &self.run.config.name_prefix.to_string()));
             if let Some(site) = sites.get_mut(&report.site) {
                 let alerts = site.content.alerts();

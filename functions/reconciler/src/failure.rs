@@ -7,21 +7,21 @@ use lambda_support::error_chain;
 
 use crate::{BoxError, report::Report};
 
-/// A run that did not leave every site as declared, or did not tell people so.
+/// A run that did not leave every site as declared, or could not alert, publish or store everything.
 pub enum Failure {
-    /// What was asked for makes no sense. Nothing was done.
+    /// The request is not valid. Nothing was done.
     Request(&'static str),
-    /// The declaration could not be read, so that no site was looked at; or the signing keys not be stored.
+    /// A parameter could not be read, or the signing keys could not be stored. No site was checked.
     Parameters(BoxError),
     /// Some sites failed. The others are as declared.
     Sites(Report),
     /// Every site is as declared, but older signing keys could not be retired.
     Keys(Report),
-    /// Every site is as declared, but people could not be told what they should know.
+    /// Every site is as declared, but alerts could not be sent.
     Alerts(Report),
     /// Every site is as declared, but missed events or explanations could not be published.
     Refreshes(Report),
-    /// Every site is as declared, but the run could not read its state or not store it.
+    /// Every site is as declared, but the state could not be read or stored.
     State(Report),
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Failure {
             Self::Request(what) => formatter.write_str(what),
             Self::Parameters(error) => {
                 let error = error_chain(&**error);
-                write!(formatter, "what is declared cannot be read from SSM, or not be stored there: {error}")
+                write!(formatter, "the parameters in SSM could not be read or stored: {error}")
             }
             Self::Sites(report)
             | Self::Keys(report)
@@ -45,7 +45,25 @@ impl fmt::Display for Failure {
 impl Error for Failure {}
 
 impl Failure {
-    /// What was done all the same, if any site was looked at.
+    /// Returns the report of a run, or the failure that it describes: sites first, since without them nothing works.
+    pub(crate) fn check(report: Report) -> Result<Report, Self> {
+        let Report { keys_error, alerts_error, refreshes_error, state_error, .. } = &report;
+        if report.failed() {
+            Err(Self::Sites(report))
+        } else if keys_error.is_some() {
+            Err(Self::Keys(report))
+        } else if alerts_error.is_some() {
+            Err(Self::Alerts(report))
+        } else if refreshes_error.is_some() {
+            Err(Self::Refreshes(report))
+        } else if state_error.is_some() {
+            Err(Self::State(report))
+        } else {
+            Ok(report)
+        }
+    }
+
+    /// Returns the report, if any site was checked.
     pub fn report(&self) -> Option<&Report> {
         match self {
             Self::Request(_) | Self::Parameters(_) => None,
@@ -58,7 +76,7 @@ impl Failure {
     }
 }
 
-// What the runtime logs.
+// The runtime logs this.
 impl fmt::Debug for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)

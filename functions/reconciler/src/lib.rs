@@ -1,4 +1,9 @@
-//! Lambda 2: keeps every Tableau site's webhook registrations as declared.
+//! Reconciler: keeps the webhooks of every Tableau site as declared, recovers missed refresh events, and alerts of problems.
+//!
+//! [`reconciler`] carries a request out. It reads entries and keys ([`parameters`]) and the state ([`state_table`]), groups
+//! the sites by token (`token_groups`), and runs them side by side (`token_runs`, `site_run`): each site converges
+//! (`convergence`) and its jobs are read (`recovery`). The `ending` publishes events, sends alerts (`alerting`) and stores the
+//! state. The result is a [`report`] or a [`failure`], whose texts for errors are in `remedies`.
 
 pub mod config;
 pub mod failure;
@@ -13,8 +18,11 @@ mod convergence;
 mod ending;
 mod recovery;
 mod remedies;
+mod report_text;
+mod signing_keys;
 mod site_run;
 mod state;
 mod token_groups;
+mod token_runs;
 
 pub use lambda_support::BoxError;

@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
     let reconciler = Reconciler::new(config, parameters, table, alerts, events, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
-        // One that was over before we began is none: so `cargo lambda watch` has it.
+        // `cargo lambda watch` sets a deadline in the past: then there is none.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(DEFAULT_TIMEOUT);
         reconciler.run(payload, Instant::now() + left).await
     });

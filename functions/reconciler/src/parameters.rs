@@ -17,29 +17,29 @@ use tokio::time::sleep;
 
 use crate::{BoxError, config::Config};
 
-/// How much longer than a receiver's [`REFRESH_INTERVAL`] a new key is left alone: a stored parameter is read
-/// everywhere within a second, and clocks that count to sixty differ by less than this.
+/// The time by which the wait for a new key exceeds a receiver's [`REFRESH_INTERVAL`]. A stored parameter can be read
+/// everywhere within a second, and clocks that measure a minute differ by less than this.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// Storage for site entries, signing keys and certificates.
 pub trait Parameters {
-    /// Every site entry, or what is wrong with it.
+    /// Returns every site entry, or the error in it.
     fn site_entries(&self) -> impl Future<Output = Result<Vec<Result<SiteEntry, BadEntry>>, BoxError>> + Send;
 
-    /// The signing keys, `None` if there are none yet.
+    /// Returns the signing keys, `None` if there are none yet.
     fn keyring(&self) -> impl Future<Output = Result<Option<Keyring>, BoxError>> + Send;
 
-    /// Stores the first signing keys. If another run was faster, its keys stay.
+    /// Stores the first signing keys. Keys that another run stored first stay.
     fn create_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Stores other signing keys in place of those that are there.
+    /// Replaces the signing keys.
     fn replace_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Waits until every receiver reads keys that were stored just now when it meets a signature of theirs. Without
-    /// that, one that a stranger's guess made look a moment before would turn Tableau away for a minute.
-    fn new_key_known(&self) -> impl Future<Output = ()> + Send;
+    /// Waits until every receiver reads newly stored keys when it needs them. A receiver reads the keys once a minute at
+    /// most, and a stranger's guess can use up that read: without the wait it could reject Tableau for a minute.
+    fn wait_until_new_key_is_known(&self) -> impl Future<Output = ()> + Send;
 
-    /// Certificates (PEM) of authorities that Tableau servers are trusted by besides the public ones, if there are any.
+    /// Returns the CA certificates (PEM) of Tableau servers, besides the public ones, if there are any.
     fn tableau_ca(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
 }
 
@@ -54,9 +54,9 @@ pub struct SsmParameters {
 }
 
 impl SsmParameters {
-    /// The parameters that the configuration names, encrypted with the stack's own key.
+    /// Uses the parameters that the configuration names, encrypted with the stack's own key.
     pub fn new(ssm: Client, config: &Config, keyring: KeyringParameter) -> Self {
-        // The template gives the stack's key this alias, so that people and functions can name it alike.
+        // The template gives the stack's key this alias, so that administrators and functions name it alike.
         let key_alias = format!("alias/{}", config.name_prefix);
         let Config { sites_path, tableau_ca_parameter, .. } = config.clone();
         Self { ssm, sites_path, keyring, key_alias, tableau_ca: tableau_ca_parameter }
@@ -92,7 +92,7 @@ impl Parameters for SsmParameters {
     async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
         match self.put_keyring(keyring).overwrite(false).send().await {
             Ok(_) => {
-                tracing::info!(parameter = self.keyring.name(), "made the first signing key");
+                tracing::info!(parameter = self.keyring.name(), "created the first signing key");
                 Ok(())
             }
             Err(error) if error.as_service_error().is_some_and(|error| error.is_parameter_already_exists()) => Ok(()),
@@ -102,17 +102,17 @@ impl Parameters for SsmParameters {
 
     async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
         self.put_keyring(keyring).overwrite(true).send().await?;
-        tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "stored other signing keys");
+        tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "replaced the signing keys");
         Ok(())
     }
 
-    async fn new_key_known(&self) {
+    async fn wait_until_new_key_is_known(&self) {
         sleep(REFRESH_INTERVAL + MARGIN).await;
     }
 
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
         let Some(name) = &self.tableau_ca else { return Ok(None) };
-        // Decrypted all the same, should somebody have stored it as a secret.
+        // With decryption, should an administrator have stored it as a SecureString.
         match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
             Ok(output) => Ok(output.parameter.and_then(|parameter| parameter.value)),
             Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),

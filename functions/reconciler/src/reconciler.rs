@@ -1,23 +1,15 @@
-//! A run: what is declared is read, the sites are visited side by side, and people are told what is new.
+//! A run: reads the declared sites, runs them side by side, and reports.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use lambda_support::{
     error_chain,
     metrics::{Metric, MetricLog, Unit},
     topic::Topic,
 };
 use serde_json::json;
-use shared::{
-    alerts::message::AlertMessage,
-    events::cloud_event::EventMessage,
-    problems::{Problem, ProblemKind},
-    registration::keyring::{KEY_BYTES, Keyring},
-    sites::entry::{BadEntry, SiteEntry},
-    state::Progress,
-};
-use tableau::{SITES_AT_ONCE, Tableau};
+use shared::{alerts::message::AlertMessage, events::cloud_event::EventMessage, registration::keyring::Keyring};
+use tableau::Tableau;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -28,36 +20,37 @@ use crate::{
     failure::Failure,
     parameters::Parameters,
     recovery::JobBudget,
-    remedies::unusable,
-    report::{Report, SiteReport, format_time},
+    report::{Report, SiteReport},
     request::{Action, Request},
-    site_run::{RunContext, SiteOutcome},
+    signing_keys::{keyring_for, retire_keys},
+    site_run::RunContext,
     state::State,
     state_table::StateTable,
-    token_groups::{TokenGroups, Turns, in_order, site_of},
+    token_groups::site_of,
+    token_runs::run_sites,
 };
 
-/// How much time is kept for what comes after the sites: alerts and the state, each with its retries, and where refreshes
-/// are recovered what can be published besides.
+/// The time kept for the end of a run: alerts and the state, each with its retries; and, where refreshes are recovered, their
+/// events.
 const AFTER_THE_SITES: Duration = Duration::from_secs(30);
 const AFTER_THE_SITES_WITH_REFRESHES: Duration = Duration::from_secs(75);
 
-/// The reconciler: what it is to achieve and what it talks to.
+/// The reconciler, with the declared sites and its connections.
 #[derive(Debug)]
 pub struct Reconciler<P, T, A> {
     config: Config,
     parameters: P,
     table: T,
-    /// The topic for people, if there is one.
+    /// The alerts topic, if there is one.
     alerts: Option<A>,
-    /// The topic for machines.
+    /// The events topic.
     events: A,
     tableau: Tableau,
     log: MetricLog,
 }
 
 impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, T, A> {
-    /// A reconciler for what `config` and `parameters` declare. Without `alerts` nobody is alerted.
+    /// A reconciler for the sites that `config` and `parameters` declare. Without `alerts` it sends none.
     pub fn new(
         config: Config,
         parameters: P,
@@ -70,17 +63,17 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         Self { config, parameters, table, alerts, events, tableau, log }
     }
 
-    /// Does what is asked for and reports it. Ends before the `deadline`, with what could not be done in time named.
+    /// Carries a request out and reports it. Ends before the `deadline`, and names the work that is left.
     ///
     /// # Errors
     ///
-    /// What is declared cannot be read, a site is not as declared at the end, or people cannot be told.
+    /// A parameter cannot be read, a site is not as declared at the end, or alerts, events or state cannot be handed over.
     pub async fn run(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let (start, action) = (Instant::now(), request.action);
-        // On the heap: all that a run waits for, one inside the other, is more than the compiler looks through.
+        // On the heap: the nested futures of a run are too deep for the compiler.
         let result = Box::pin(self.carry_out(request, deadline)).await;
         match action {
-            // What changes nothing is no sign of how the sites are looked after.
+            // These change nothing: their outcome is no sign of how the sites are kept.
             Action::Plan | Action::Test => {}
             Action::Apply | Action::Rotate | Action::Destroy => self.count(action, &result, start.elapsed()),
         }
@@ -131,9 +124,12 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
         }
         let entries = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
-        let (distrust, state, keyring) =
-            tokio::join!(self.trust(), State::read(&self.table), self.keyring_for(action, entries.is_empty()));
-        let (distrust, keyring) = (distrust.map_err(Failure::Parameters)?, keyring.map_err(Failure::Parameters)?);
+        let (ca_note, state, keyring) = tokio::join!(
+            self.load_ca_certificates(),
+            State::read(&self.table),
+            keyring_for(&self.parameters, action, entries.is_empty())
+        );
+        let (ca_note, keyring) = (ca_note.map_err(Failure::Parameters)?, keyring.map_err(Failure::Parameters)?);
         let is_change = !matches!(action, Action::Plan | Action::Test);
         let lookback = self.config.lookback.filter(|_| is_change);
         let after_the_sites = if lookback.is_some() { AFTER_THE_SITES_WITH_REFRESHES } else { AFTER_THE_SITES };
@@ -150,49 +146,46 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             deadline: deadline.checked_sub(after_the_sites).unwrap_or(deadline),
         };
         let declared: BTreeSet<_> = entries.iter().map(|entry| site_of(entry).to_owned()).collect();
-        let mut outcomes = self.run_sites(&run, sites, entries).await;
+        let mut outcomes = run_sites(&run, sites, entries).await;
         outcomes.sort_by(|a, b| a.report.site.cmp(&b.report.site));
         let mut ending = Ending::new(&run, &self.events, self.alerts.as_ref(), &declared);
         ending.carry_out(&mut outcomes, deadline).await;
         let Ending { mut notes, refreshes_error, alerts_error, state_error, .. } = ending;
         let reports = outcomes.into_iter().map(|outcome| outcome.report).collect();
         let mut report = self.report(action, reports);
-        notes.extend(distrust);
+        notes.extend(ca_note);
         notes.iter().for_each(|note| report.note(note));
         report.refreshes_error = refreshes_error;
         report.alerts_error = alerts_error;
         report.state_error = state_error;
-        if action == Action::Rotate && !report.failed() {
-            // What was done is to be reported, and alerts are to be sent, all the same.
-            if let Err(error) = self.retire_keys(&keyring).await {
-                let error = error_chain(&*error);
-                report.note(&format!(
-                    "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: \
-                     run it again."
-                ));
-                report.keys_error = Some(error);
-            }
+        self.finish_action(action, &keyring, &mut report).await;
+        Failure::check(report)
+    }
+
+    /// Retires old keys after a rotation, and sends the alert of a test.
+    async fn finish_action(&self, action: Action, keyring: &Keyring, report: &mut Report) {
+        if action == Action::Rotate
+            && !report.failed()
+            && let Err(error) = retire_keys(&self.parameters, keyring).await
+        {
+            let error = error_chain(&*error);
+            report.note(&format!(
+                "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: run it \
+                 again."
+            ));
+            report.keys_error = Some(error);
         }
         if action == Action::Test
             && let Some(alerts) = &self.alerts
-            && let Err(error) = alerting::send_test(alerts, &report).await
+            && let Err(error) = alerting::send_test(alerts, report).await
         {
             let error = error_chain(&*error);
             report.note(&format!("The alert about the test could not be sent: {error}."));
             report.alerts_error = Some(error);
         }
-        match (report.failed(), &report.keys_error, &report.alerts_error, &report.refreshes_error, &report.state_error)
-        {
-            (true, ..) => Err(Failure::Sites(report)),
-            (false, Some(_), ..) => Err(Failure::Keys(report)),
-            (false, None, Some(_), ..) => Err(Failure::Alerts(report)),
-            (false, None, None, Some(_), _) => Err(Failure::Refreshes(report)),
-            (false, None, None, None, Some(_)) => Err(Failure::State(report)),
-            (false, None, None, None, None) => Ok(report),
-        }
     }
 
-    /// Returns a report on sites, with what is odd about the settings that all of them share.
+    /// Returns a report on sites, with a note about each unknown event in the settings.
     fn report(&self, action: Action, sites: Vec<SiteReport>) -> Report {
         let mut report = Report::new(action, sites, &self.config.sites_path);
         for event in self.config.alert_events.unknown() {
@@ -204,9 +197,9 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         report
     }
 
-    /// Trusts the servers that the stack is to trust. What is wrong with the certificates is returned: it hinders only
-    /// the sites that need them.
-    async fn trust(&self) -> Result<Option<String>, BoxError> {
+    /// Adds the stack's CA certificates to the trust store. An error in them is returned as a note, since it concerns only the
+    /// sites that need them.
+    async fn load_ca_certificates(&self) -> Result<Option<String>, BoxError> {
         let certificates = self.parameters.tableau_ca().await?;
         let Err(error) = self.tableau.trust(certificates.as_deref()) else { return Ok(None) };
         let parameter = self.config.tableau_ca_parameter.as_deref().unwrap_or_default();
@@ -214,123 +207,4 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         tracing::warn!("{what}");
         Ok(Some(what))
     }
-
-    /// The signing keys to work with: those that are stored, made or renewed as the action has it. Without any site there is
-    /// nothing to sign.
-    async fn keyring_for(&self, action: Action, is_unused: bool) -> Result<Keyring, BoxError> {
-        if is_unused {
-            return Ok(Keyring::of(random_key()?));
-        }
-        let stored = self.parameters.keyring().await?;
-        match (stored, action) {
-            (Some(keyring), Action::Rotate) => {
-                self.parameters.replace_keyring(&keyring.with_newest(random_key()?)).await?;
-                self.parameters.new_key_known().await;
-                // Another rotation may have stored its own key over ours meanwhile. Both go by what is stored now.
-                self.stored_keyring().await
-            }
-            (Some(keyring), _) => Ok(keyring),
-            // What nobody signed needs no keys; any shows what there is to do.
-            (None, Action::Plan | Action::Test | Action::Destroy) => Ok(Keyring::of(random_key()?)),
-            (None, Action::Apply | Action::Rotate) => {
-                self.parameters.create_keyring(&Keyring::of(random_key()?)).await?;
-                self.stored_keyring().await
-            }
-        }
-    }
-
-    /// The signing keys that were stored a moment ago, by this run or by another that was faster.
-    async fn stored_keyring(&self) -> Result<Keyring, BoxError> {
-        let stored = self.parameters.keyring().await?;
-        stored.ok_or_else(|| "the signing keys were stored and could not be read again".into())
-    }
-
-    /// Retires old keys after every site was moved to the newest. The one before it stays for what is under way.
-    async fn retire_keys(&self, keyring: &Keyring) -> Result<(), BoxError> {
-        // Another rotation may have begun since, whose key is not to be lost.
-        let stored = self.stored_keyring().await?;
-        if stored == *keyring {
-            self.parameters.replace_keyring(&stored.without_retired()).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs the sites that are asked for.
-    async fn run_sites(
-        &self,
-        run: &RunContext<'_, T>,
-        sites: Option<Vec<String>>,
-        entries: Vec<Result<SiteEntry, BadEntry>>,
-    ) -> Vec<SiteOutcome> {
-        let TokenGroups { by_token, unusable: reports } = TokenGroups::new(entries, &self.config);
-        let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
-        let unchanged = |report: SiteReport| {
-            let stored = run.state.site(&report.site);
-            SiteOutcome::unchanged(report, Progress::Attempted, stored)
-        };
-        let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site)).map(unchanged);
-        let chosen = by_token.into_values().map(|entries| {
-            let chosen = entries.into_iter().filter(|entry| is_chosen(entry.name.as_str()));
-            chosen.collect::<Vec<_>>()
-        });
-        let tokens = in_order(chosen.filter(|entries| !entries.is_empty()).collect(), &run.state.run.content);
-        // Tokens are used side by side, and no site hinders another; the sites of one token come one after another.
-        let turns = Turns::new(run.deadline, tokens.iter().map(Vec::len).sum());
-        let running = stream::iter(tokens).map(async |entries| run_token(run, entries, &turns).await);
-        let outcomes = running.buffer_unordered(SITES_AT_ONCE).collect::<Vec<_>>().await;
-        let mut outcomes: Vec<_> = outcomes.into_iter().flatten().chain(unusable_entries).collect();
-        for name in sites.iter().flatten() {
-            if outcomes.iter().all(|outcome| outcome.report.site != *name) {
-                let what = format!("There is no site entry {}/{name}.", self.config.sites_path);
-                let remedy = format!("To add one: {}", self.config.store_command(name));
-                outcomes.push(unchanged(SiteReport::of_failure(name, unusable(what, remedy))));
-            }
-        }
-        outcomes
-    }
-}
-
-/// Runs the sites of one token, one after another, since a token has one session.
-async fn run_token<T: StateTable>(run: &RunContext<'_, T>, entries: Vec<SiteEntry>, turns: &Turns) -> Vec<SiteOutcome> {
-    let Some(first) = entries.first() else { return Vec::new() };
-    let time_left = run.deadline.saturating_duration_since(Instant::now());
-    let held = run.state.hold_token(first, OffsetDateTime::now_utc(), time_left).await;
-    let mut outcomes = Vec::new();
-    for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
-        let deadline = turns.begin(left);
-        outcomes.push(match &held {
-            Ok(_) => run.site(entry, deadline).await,
-            Err(until) => left_to_another_run(run, entry, *until),
-        });
-    }
-    if let Ok(token) = held {
-        run.state.release_token(token).await;
-    }
-    outcomes
-}
-
-/// The outcome of a site whose token another run uses. That run does what the schedule asks for; what a person asks for has
-/// to be asked for again.
-fn left_to_another_run<T: StateTable>(
-    run: &RunContext<'_, T>,
-    entry: &SiteEntry,
-    until: Option<OffsetDateTime>,
-) -> SiteOutcome {
-    let until = until.map(|until| format!(", until {} at the latest", format_time(until))).unwrap_or_default();
-    let what = format!("Another run uses the token {:?}{until}: the site is left to it.", entry.token_name);
-    let site = entry.name.as_str();
-    let report = if run.action == Action::Apply {
-        SiteReport { notes: vec![what], ..SiteReport::new(site) }
-    } else {
-        let remedy = "Ask for this again when the other run has ended.".to_owned();
-        let problem = Problem { kind: ProblemKind::TokenInUse, event: None, what, remedy, detail: None };
-        SiteReport::of_failure(site, problem)
-    };
-    SiteOutcome::unchanged(report, Progress::Left, run.state.site(site))
-}
-
-fn random_key() -> Result<[u8; KEY_BYTES], BoxError> {
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key)?;
-    Ok(key)
 }

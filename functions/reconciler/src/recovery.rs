@@ -1,4 +1,4 @@
-//! Recovers missed refresh events and explains failures: reads a site's jobs, and publishes what is due.
+//! Recovers missed refresh events and explains failures: reads a site's jobs, and publishes due events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,29 +38,29 @@ use crate::report::{Explained, NotRecovered, Recovered, SiteReport, format_time}
 /// queries that Tableau Cloud allows a site each day.
 const MAX_JOBS_OF_A_SITE: usize = 200;
 
-/// The most jobs that a run reads in full: of 10 KB each they take 4 MB of memory, and the messages about them fit into the
-/// time after the visits.
+/// The most jobs that a run reads in full. With 10 KB each they take 4 MB of memory, and their events can be published in the
+/// time that is kept for the end of the run.
 const MAX_JOBS: usize = 400;
 
-/// After how many jobs in a row that cannot be read no other is tried: then it is the server that fails.
+/// The most unreadable jobs in a row. After them the server fails, not the jobs.
 const MAX_FAILURES_IN_A_ROW: usize = 3;
 
-/// How much time there must be left to publish one more job: itself, alerts, and storing what was done.
+/// The time that must be left to publish one more job: its events, alerts, and the state.
 const PUBLISH_TIME: Duration = Duration::from_secs(40);
 
-/// How many more jobs a run may read in full.
+/// The number of jobs that a run may still read in full.
 #[derive(Debug)]
 pub(crate) struct JobBudget(AtomicUsize);
 
-/// How far a run came with the refreshes of a site.
+/// The refreshes of a site, as far as a run has processed them.
 #[derive(Debug)]
 pub(crate) struct SiteRefreshes {
     pub(crate) state: RefreshState,
     site_luid: String,
     wanted: BTreeSet<Event>,
-    /// What was listed, if a list was read.
+    /// The list of jobs, if it was read.
     listing: Option<Listing>,
-    /// What is to be published, in the order of the jobs' ends.
+    /// The jobs with due events, in the order of their ends.
     due: Vec<DueJob>,
 }
 
@@ -69,16 +69,16 @@ struct Listing {
     window: Window,
     /// The end of each job.
     ends: BTreeMap<String, OffsetDateTime>,
-    /// The jobs of which something may be due.
+    /// The jobs that may have due events.
     candidates: Vec<EndedJob>,
 }
 
-/// What was published of all sites.
+/// The published events of all sites.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     recovered: Vec<(Registration, Refresh)>,
     explained: Vec<(SiteName, Refresh)>,
-    /// Why SNS takes nothing more.
+    /// The reason why SNS accepts no more.
     pub(crate) error: Option<String>,
 }
 
@@ -94,23 +94,26 @@ impl JobBudget {
     }
 }
 
-/// Logs what is given up. A run that is cut off has no other report.
-pub(crate) fn log_given_up<'a>(log: &MetricLog, site: &str, given_up: impl IntoIterator<Item = &'a NotRecovered>) {
-    let given_up: Vec<_> = given_up.into_iter().collect();
-    if !given_up.is_empty() {
-        let message = "refreshes that may be missing on the events topic were given up";
-        log.line(&message, &json!({ "site": site, "not_recovered": given_up }), &[]);
+/// Logs refreshes that are not recovered. A run that is cut off has no other report.
+pub(crate) fn log_not_recovered<'a>(
+    log: &MetricLog,
+    site: &str,
+    not_recovered: impl IntoIterator<Item = &'a NotRecovered>,
+) {
+    let not_recovered: Vec<_> = not_recovered.into_iter().collect();
+    if !not_recovered.is_empty() {
+        let message = "refreshes may be missing on the events topic";
+        log.line(&message, &json!({ "site": site, "not_recovered": not_recovered }), &[]);
     }
 }
 
 impl SiteRefreshes {
-    /// State of a site whose jobs were not read.
+    /// The refreshes of a site whose jobs were not read.
     pub(crate) fn unread(state: RefreshState) -> Self {
         Self { state, site_luid: String::new(), wanted: BTreeSet::new(), listing: None, due: Vec::new() }
     }
 
-    /// Reads the jobs of a site as far as something may be due. What goes wrong is a note of the report: the next run reads
-    /// them again.
+    /// Reads the jobs of a site that may have due events. An error is a note of the report: the next run reads them again.
     pub(crate) async fn read(
         session: &mut Session<'_>,
         state: RefreshState,
@@ -119,7 +122,7 @@ impl SiteRefreshes {
         (report, budget): (&mut SiteReport, &JobBudget),
         has_time: impl Fn() -> bool,
     ) -> Self {
-        let clock = Clock { now, ahead: session.ahead() };
+        let clock = Clock { now, skew: session.ahead() };
         let site_luid = session.site_luid().to_owned();
         let mut refreshes = Self { state, site_luid, wanted: wanted.clone(), listing: None, due: Vec::new() };
         let has_outages = !refreshes.state.outages().is_empty();
@@ -134,7 +137,7 @@ impl SiteRefreshes {
             events: BTreeSet::new(),
             from: Some(from),
             until: Some(until),
-            reason: "it is longer ago than RECOVER_HOURS".to_owned(),
+            reason: "they ended longer ago than RECOVER_HOURS".to_owned(),
         }));
         let which = if has_outages { WhichJobs::All } else { WhichJobs::Failed };
         match session.refresh_jobs(window.from, window.until, which).await {
@@ -146,7 +149,7 @@ impl SiteRefreshes {
         refreshes
     }
 
-    /// Reads listed jobs in full, one after another, and last those that could not be read before.
+    /// Reads listed jobs in full, one after another, those that could not be read before last.
     async fn read_jobs(
         &mut self,
         session: &mut Session<'_>,
@@ -164,12 +167,12 @@ impl SiteRefreshes {
             tracing::warn!(pluralize, listed, "Tableau counts more refreshes than it lists");
             report.notes.push(format!("Tableau counts {pluralize} of its refreshes in this time and lists {listed}."));
         }
-        // Without a time an odd one stays in the window for as long as it is listed.
+        // An odd job has no end: it stays in the window while it is listed.
         let ends = ended.iter().map(|job| (job.id.clone(), job.ended_at));
         let ends = ends.chain(odd.iter().map(|odd| (odd.id.clone(), window.until))).collect();
         for OddJob { id, reason } in odd {
             if !self.state.is_handled(&id) {
-                self.give_up(&id, reason, report);
+                self.drop_job(&id, reason, report);
             }
         }
         let mut candidates: Vec<_> =
@@ -195,7 +198,7 @@ impl SiteRefreshes {
                 }
                 Ok(Err(OddJob { id, reason })) => {
                     failures_in_a_row = 0;
-                    self.give_up(&id, reason, report);
+                    self.drop_job(&id, reason, report);
                 }
                 Err(error) if error.concerns_the_site() => {
                     let error = error_chain(&error);
@@ -207,7 +210,7 @@ impl SiteRefreshes {
                     failures_in_a_row += 1;
                     let error = error_chain(&error);
                     if self.state.note_unreadable(&job.id, now) {
-                        self.give_up(&job.id, format!("it could not be read for an hour: {error}"), report);
+                        self.drop_job(&job.id, format!("it could not be read for an hour: {error}"), report);
                     } else {
                         let note = format!("Job {} could not be read: {error}. It is tried again for an hour.", job.id);
                         report.notes.push(note);
@@ -219,12 +222,12 @@ impl SiteRefreshes {
         self.listing = Some(Listing { window, ends, candidates });
     }
 
-    fn give_up(&mut self, job_id: &str, reason: impl Into<String>, report: &mut SiteReport) {
+    fn drop_job(&mut self, job_id: &str, reason: impl Into<String>, report: &mut SiteReport) {
         self.state.note_handled(job_id, Handled::Done);
         report.not_recovered.push(NotRecovered::job(job_id, reason));
     }
 
-    /// Publishes what is due, as long as SNS takes it and there is time, and notes each job that was published whole.
+    /// Publishes due events while SNS accepts them and there is time, and notes each job with all of its events published.
     pub(crate) async fn publish(
         &mut self,
         topic: &impl Topic<EventMessage>,
@@ -249,7 +252,7 @@ impl SiteRefreshes {
                 let result = match message {
                     Some(message) => topic.publish(message).await,
                     None => {
-                        refused.push(format!("SNS takes no {name} of it"));
+                        refused.push(format!("its {name} is larger than SNS accepts"));
                         continue;
                     }
                 };
@@ -262,29 +265,29 @@ impl SiteRefreshes {
                         report.explained.push(Explained::of(&refresh));
                         published.explained.push((site.clone(), refresh.clone()));
                     }
-                    // That would be so in every run, and is no reason to keep anything else.
+                    // SNS refuses it in every run: it must not keep the others back.
                     (Err(error), _) if is_refused_for_good(&error) => {
                         refused.push(format!("SNS refuses its {name}: {}", error_chain(&*error)));
                     }
                     (Err(error), _) => {
                         let error = error_chain(&*error);
-                        published.error = Some(format!("SNS did not take the {name} of a job: {error}"));
+                        published.error = Some(format!("SNS did not accept the {name} of a job: {error}"));
                         break;
                     }
                 }
             }
             if published.error.is_some() {
-                // The next run publishes all of it: an event that SNS has already keeps its identifier.
+                // The next run publishes all of its events, with the same identifiers.
                 report.refreshes_left += 1;
             } else if refused.is_empty() {
                 self.state.note_handled(&refresh.job_id, handled);
             } else {
-                self.give_up(&refresh.job_id, refused.join("; "), report);
+                self.drop_job(&refresh.job_id, refused.join("; "), report);
             }
         }
     }
 
-    /// Returns the state to store, after everything was published that could be.
+    /// Returns the state to store, after the due events were published.
     pub(crate) fn into_state(mut self, report: &mut SiteReport) -> RefreshState {
         let Some(Listing { window, ends, candidates }) = self.listing else { return self.state };
         let left = candidates.iter().filter(|job| self.state.may_be_due(job, window, &self.wanted));
@@ -309,7 +312,7 @@ impl SiteRefreshes {
 }
 
 impl Published {
-    /// Sends alerts about it.
+    /// Sends alerts about the published events.
     pub(crate) async fn alert(
         &self,
         topic: &impl Topic<AlertMessage>,
@@ -323,11 +326,11 @@ impl Published {
         let explained: Vec<_> =
             self.explained.iter().filter(is_wanted).map(|(site, refresh)| (site, refresh)).collect();
         let alerts = recovered_alert(&recovered).into_iter().chain(explained_alerts(&explained));
-        // All are tried, whatever becomes of the others.
+        // All are tried, even if some fail.
         join_all(alerts.map(|alert| topic.publish(alert))).await.into_iter().filter_map(Result::err).collect()
     }
 
-    /// The sites of which anything was published.
+    /// Returns the sites with published events.
     pub(crate) fn sites(&self) -> BTreeSet<&SiteName> {
         let recovered = self.recovered.iter().map(|(registration, _)| &registration.site);
         recovered.chain(self.explained.iter().map(|(site, _)| site)).collect()

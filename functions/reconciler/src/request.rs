@@ -1,37 +1,38 @@
-//! What an invocation asks for.
+//! The input of an invocation.
 
 use serde::{Deserialize, Serialize};
 
-/// The input of an invocation. Anything it does not know is an error, since a misspelt wish would pass unheard.
+/// The input of an invocation. An unknown field or action is an error, since a misspelt one would go unnoticed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// The sites to do it for, by our names for them; all if none are named.
+    /// The sites, by our names for them; all sites if none are named.
     #[serde(default)]
     pub sites: Option<Vec<String>>,
 }
 
-/// What can be asked for.
+/// The action of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Say what [`Action::Apply`] would change, and change nothing.
+    /// Reports the changes that [`Action::Apply`] would make, and makes none.
     Plan,
-    /// Make every site's webhooks what they should be.
+    /// Brings every site's webhooks to the declared ones.
     #[default]
     Apply,
-    /// Have Tableau test every webhook of ours.
+    /// Has Tableau test every webhook of ours.
     Test,
-    /// Put a new signing key in front and move every webhook to it. Always for all sites, since all share the keys.
+    /// Adds a new signing key and moves every webhook to it. It is always for all sites, since they share the keys.
     Rotate,
-    /// Delete our webhooks, and no others.
+    /// Deletes our webhooks, and no others.
     Destroy,
 }
 
 impl Action {
-    /// What becomes of what a run could not do: its `next` run does it, unless nobody runs this but who asks for it.
+    /// Returns who completes a run that is cut short: the `next` run on the schedule, or the caller of an action that is
+    /// not scheduled.
     pub(crate) fn or_again(self, next: &str) -> String {
         match self {
             Self::Apply | Self::Rotate => next.to_owned(),
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_refused_with_what_is() {
+    fn an_unknown_action_or_field_is_refused_with_the_known_ones() {
         let error = |text| serde_json::from_str::<Request>(text).expect_err(text).to_string();
         assert!(error("{}").starts_with("missing field `action`"));
         let expected = "unknown variant `aply`, expected one of `plan`, `apply`, `test`, `rotate`, `destroy`";

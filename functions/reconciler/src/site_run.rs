@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     convergence::CHANGE_TIME,
-    recovery::{JobBudget, SiteRefreshes, log_given_up},
+    recovery::{JobBudget, SiteRefreshes, log_not_recovered},
     remedies::{Advice, out_of_time},
     report::{NotRecovered, SiteReport},
     request::Action,
@@ -227,7 +227,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         let healthy = healthy_events(site, observed, receiver, run.keyring);
         let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
         if let Some(state) = refreshes {
-            let clock = Clock { now: run.now, ahead: session.ahead() };
+            let clock = Clock { now: run.now, skew: session.ahead() };
             return state.note_outages(run.state.run.content.checked(site), clock, wanted, &healthy, &owned);
         }
         // Without state of the runs, the report says so of all sites at once.
@@ -246,7 +246,7 @@ impl<T: StateTable> SiteRun<'_, T> {
 
     /// Reports refreshes that are not recovered, and logs them: a run that is cut off later has no other report.
     fn report_not_recovered(&mut self, not_recovered: NotRecovered) {
-        log_given_up(self.run.log, self.advice.entry.name.as_str(), [&not_recovered]);
+        log_not_recovered(self.run.log, self.advice.entry.name.as_str(), [&not_recovered]);
         self.report.not_recovered.push(not_recovered);
     }
 
@@ -257,7 +257,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         }
         let Config { receiver, .. } = self.run.config;
         let healthy = healthy_events(&self.advice.entry.name, observed, receiver, self.run.keyring);
-        let started = Clock { now: self.run.now, ahead: session.ahead() };
+        let started = Clock { now: self.run.now, skew: session.ahead() };
         let state = self.refreshes.get_or_insert_with(|| RefreshState::new(started, &healthy));
         let clock = Clock { now: OffsetDateTime::now_utc(), ..started };
         state.note_repaired(clock, self.wanted, &healthy);

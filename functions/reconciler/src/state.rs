@@ -1,4 +1,4 @@
-//! State as a run finds it, and what it stores at its end.
+//! State as a run reads it, and as it stores it at its end.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +21,17 @@ use crate::{
     state_table::{Item, StateTable, WriteError},
 };
 
-/// How many items are written at once.
+/// The number of items written at once.
 const WRITES_AT_ONCE: usize = 16;
 
-/// How much longer than a run may last it holds a token: clocks differ, and Lambda takes a moment to end a run.
+/// The time by which a token hold outlasts the run. Clocks differ, and Lambda takes a moment to end a run.
 const HOLD_SLACK: time::Duration = time::Duration::minutes(1);
 
 /// An item as it was read, with the version that a write replaces.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored<T> {
     pub(crate) version: Option<u64>,
-    /// The default if there is none, or if it could not be read.
+    /// The default if there is no item, or if it could not be read.
     pub(crate) content: T,
     /// Whether the content is what an earlier run stored.
     pub(crate) is_known: bool,
@@ -61,15 +61,15 @@ impl<T: Default + DeserializeOwned> Stored<T> {
 #[derive(Debug)]
 pub(crate) struct State<'a, T> {
     table: &'a T,
-    /// Why the table cannot be used. Then nothing is known, and nothing is stored.
+    /// The reason why the table cannot be used. Then nothing is known, and nothing is stored.
     pub(crate) error: Option<String>,
     sites: BTreeMap<String, Stored<SiteState>>,
     /// The sites whose items could not be read.
     pub(crate) invalid: Vec<String>,
     pub(crate) run: Stored<RunState>,
-    /// The version of each token's item, and who holds it, if that can be read.
+    /// The version of each token's item, and its hold if it can be read.
     tokens: BTreeMap<String, (Option<u64>, Option<TokenHold>)>,
-    /// This run, as it holds tokens.
+    /// The identifier of this run in its token holds.
     holder: String,
 }
 
@@ -117,11 +117,11 @@ impl<'a, T: StateTable> State<'a, T> {
         self.sites.get(site).cloned().unwrap_or_default()
     }
 
-    /// Takes the right to use the token of an entry until the run has ended, for which it has so much time.
+    /// Holds the token of an entry until the run has ended, at the latest after `time_left`.
     ///
     /// # Errors
     ///
-    /// Another run uses it, perhaps until a time that is known.
+    /// Another run holds it, until a time if that is known.
     pub(crate) async fn hold_token(
         &self,
         entry: &SiteEntry,
@@ -144,18 +144,18 @@ impl<'a, T: StateTable> State<'a, T> {
             Err(WriteError::Conflict) => Err(None),
             Err(WriteError::Failed(error)) => {
                 let error = &*error as &(dyn std::error::Error + 'static);
-                tracing::warn!(error, "the use of a token could not be stored; it is used all the same");
+                tracing::warn!(error, "a token hold could not be stored; the token is used all the same");
                 Ok(HeldToken { item: None })
             }
         }
     }
 
-    /// Lets other runs use a token.
+    /// Lets other runs hold a token.
     pub(crate) async fn release_token(&self, HeldToken { item }: HeldToken) {
         let Some((key, version)) = item else { return };
         if let Err(error) = self.table.delete(&key, Some(version)).await {
             let error = &error as &(dyn std::error::Error + 'static);
-            tracing::warn!(error, "a token could not be released; other runs wait until this one must have ended");
+            tracing::warn!(error, "a token hold could not be deleted; other runs leave its sites alone until it ends");
         }
     }
 

@@ -23,7 +23,7 @@ const VERSION: &str = "version";
 /// The condition that an item has the version that was read.
 const IS_VERSION: &str = "#version = :version";
 
-/// The condition that an item has no version: there is none, or somebody stored it without.
+/// The condition that an item has no version: there is no item, or an administrator stored it without one.
 const HAS_NONE: &str = "attribute_not_exists(#version)";
 
 /// An item of the table.
@@ -31,7 +31,7 @@ const HAS_NONE: &str = "attribute_not_exists(#version)";
 pub struct Item {
     /// Its key, such as `site#marketing`.
     pub key: String,
-    /// Its version; `None` if somebody stored it without one.
+    /// Its version; `None` if an administrator stored it without one.
     pub version: Option<u64>,
     /// Its other attributes, as a JSON object.
     pub content: Value,
@@ -42,7 +42,7 @@ pub struct Item {
 pub enum WriteError {
     /// Another run wrote it since it was read.
     Conflict,
-    /// The table did not take it.
+    /// The table did not accept it.
     Failed(BoxError),
 }
 
@@ -70,11 +70,11 @@ pub trait StateTable {
         version: Option<u64>,
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 
-    /// Deletes an item of which the `version` was read. One that is gone is as good as deleted.
+    /// Deletes an item of which the `version` was read. It is no error if the item is gone.
     fn delete(&self, key: &str, version: Option<u64>) -> impl Future<Output = Result<(), WriteError>> + Send;
 }
 
-/// A table of DynamoDB.
+/// A DynamoDB table.
 #[derive(Clone, Debug)]
 pub struct DynamoTable {
     client: Client,
@@ -82,7 +82,7 @@ pub struct DynamoTable {
 }
 
 impl DynamoTable {
-    /// The table of this name.
+    /// Uses the table of this name.
     pub fn new(client: Client, name: String) -> Self {
         Self { client, name }
     }
@@ -90,7 +90,7 @@ impl DynamoTable {
 
 impl StateTable for DynamoTable {
     async fn read(&self) -> Result<Vec<Item>, BoxError> {
-        // Consistent: a run goes by what the one before it stored a moment ago.
+        // Consistent: the run before may have stored its state a moment ago.
         let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
         let items = pages.collect::<Result<Vec<_>, _>>().await?;
         Ok(items.into_iter().map(item_of).collect())
@@ -119,7 +119,7 @@ fn values_of(version: Option<u64>) -> Option<HashMap<String, AttributeValue>> {
     version.map(|version| HashMap::from([(":version".to_owned(), AttributeValue::N(version.to_string()))]))
 }
 
-/// Tells a race that another run won from every other failure.
+/// Distinguishes a race that another run won from other failures.
 fn refusal<E: Error + Send + Sync + 'static>(error: SdkError<E>, is_conflict: impl Fn(&E) -> bool) -> WriteError {
     if error.as_service_error().is_some_and(is_conflict) {
         WriteError::Conflict

@@ -1,4 +1,4 @@
-//! Which sites a run visits, from their entries as they are stored; in which order, and for how long.
+//! Token groups: the sites of a run by their tokens, their order, and the time of each.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -16,9 +16,9 @@ use url::Url;
 
 use crate::{config::Config, remedies::unusable, report::SiteReport};
 
-/// Which sites are to be visited, and in whose company.
+/// The sites of a run.
 pub(crate) struct TokenGroups {
-    /// The usable entries, by server and token: a token has one session, so its sites cannot be visited at once.
+    /// The usable entries by server and token. A token has one session, so that its sites run one after another.
     pub(crate) by_token: BTreeMap<(Url, String), Vec<SiteEntry>>,
     /// Reports on the entries that cannot be used.
     pub(crate) unusable: Vec<SiteReport>,
@@ -26,7 +26,7 @@ pub(crate) struct TokenGroups {
 
 impl TokenGroups {
     pub(crate) fn new(mut entries: Vec<Result<SiteEntry, BadEntry>>, config: &Config) -> Self {
-        // Sorted, so that of two entries for one Tableau site it is always the same that counts.
+        // Sorted, so that of two entries for one Tableau site always the same one is used.
         entries.sort_by(|a, b| site_of(a).cmp(site_of(b)));
         let mut visits = Self { by_token: BTreeMap::new(), unusable: Vec::new() };
         let mut declared_by = BTreeMap::new();
@@ -68,8 +68,8 @@ pub(crate) fn site_of(entry: &Result<SiteEntry, BadEntry>) -> &str {
     }
 }
 
-/// Puts the sites of each token, and the tokens, into the order of a run: first those to which no run has come for the
-/// longest time, and otherwise any, so that whoever is left out is not always the same.
+/// Orders the sites of each token, and the tokens: first those that runs have not reached for the longest time. The others
+/// come in random order, so that a run without enough time does not always leave out the same sites.
 pub(crate) fn in_order(mut tokens: Vec<Vec<SiteEntry>>, state: &RunState) -> Vec<Vec<SiteEntry>> {
     let place = |entry: &SiteEntry| {
         let since = state.late(&entry.name);
@@ -82,24 +82,22 @@ pub(crate) fn in_order(mut tokens: Vec<Vec<SiteEntry>>, state: &RunState) -> Vec
     tokens
 }
 
-/// The time of a run, which its sites share: one that waits for a slow server takes no more than its turn from those that
-/// have not been visited yet.
+/// The time of a run, shared by its sites. A site with a slow server takes no more than its turn from the sites that wait.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    /// When all turns must have ended.
+    /// The time by which all turns must have ended.
     deadline: Instant,
-    /// How many sites have not had theirs.
+    /// The number of sites that wait for their turn.
     waiting: AtomicUsize,
 }
 
 impl Turns {
-    /// The turns of so many sites.
+    /// Shares the time until the deadline among a number of sites.
     pub(crate) fn new(deadline: Instant, sites: usize) -> Self {
         Self { deadline, waiting: AtomicUsize::new(sites) }
     }
 
-    /// Begins the turn of a site, and returns when it ends. Of the sites of its token, so many have not had theirs, with
-    /// this one.
+    /// Begins the turn of a site, and returns its deadline. `of_its_token` sites of the token wait, with this one.
     pub(crate) fn begin(&self, of_its_token: usize) -> Instant {
         let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed);
         let now = Instant::now();
@@ -107,16 +105,15 @@ impl Turns {
     }
 }
 
-/// How long a turn may last, if so many sites have not had theirs. All that is left if there is room for all of them.
+/// Returns the length of a turn while a number of sites wait: all of the time if they can run side by side.
 fn turn(left: Duration, waiting: usize, of_its_token: usize) -> Duration {
     let one_after_another = waiting.div_ceil(SITES_AT_ONCE).max(of_its_token).max(1);
     let turn = left / one_after_another.try_into().unwrap_or(u32::MAX);
-    turn.max(LEAST_TURN)
+    turn.max(MIN_TURN)
 }
 
-/// What a turn lasts at least, so that a slow server's site is got on with: what a site needs to be looked at, and a minute
-/// for changes.
-const LEAST_TURN: Duration = Duration::from_secs(105);
+/// The shortest turn, so that a site with a slow server makes progress: the time to check it, and a minute for changes.
+const MIN_TURN: Duration = Duration::from_secs(105);
 
 #[cfg(test)]
 mod tests {
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_the_last_run_had_no_time_for_comes_first_among_its_token_and_among_all() {
+    fn a_site_that_the_last_run_had_no_time_for_comes_first() {
         let progress = ["a", "b", "c", "d", "e"].into_iter().map(|name| {
             let progress = if ["c", "e"].contains(&name) { Progress::OutOfTime } else { Progress::Checked };
             (name.parse().expect("a name"), progress)

@@ -61,7 +61,7 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     assert_eq!(shown.map(|block| &block.text).collect::<Vec<_>>(), [planned]);
     for (printed, expected) in [
         (applied, "disabled by Tableau"),
-        (applied, "not ours, left alone"),
+        (applied, "not ours, not changed"),
         (applied, "1 site is as declared."),
         (refused, "refused the token"),
         (repaired, "1 site is as declared."),

@@ -82,10 +82,10 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_what_was_announced() 
     hear(reconcile("apply").await?.well(&["1 site is as declared."])?);
 
     hear(office.infra(&["test"]).await?.well(&[
-        "2 tests were taken by the receiver.",
+        "2 tests were accepted by the receiver.",
         r#""type":"com.tableau.Test""#,
         "event_type    Test",
-        "Tableau Fanout: test: 2 tests were taken by the receiver",
+        "Tableau Fanout: test: 2 tests were accepted by the receiver",
         "Events and alerts come through.",
     ])?);
     let queues = office.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;

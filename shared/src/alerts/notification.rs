@@ -1,4 +1,4 @@
-//! What people are told of the reconciler's work: a problem that came, one that is gone, a test's outcome.
+//! Notifications of the reconciler: a problem that begins, one that is solved, the outcome of a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,22 +13,25 @@ use crate::{
     problems::{Place, Problem, ProblemKind},
 };
 
-/// How many places are told of in full. The report has them all.
-const IN_FULL: usize = 10;
+/// The most places that are described in full. The report has all of them.
+const MAX_DESCRIBED: usize = 10;
 
-/// How many sites are named in a heading.
-const IN_HEADING: usize = 3;
+/// The most sites that are named in a heading.
+const MAX_IN_HEADING: usize = 3;
 
-/// Something to tell people of, not yet in a form that they get.
+/// A notification for subscribers, before it is rendered for each protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// A few words, with where it is.
+    /// A few words, with the sites.
     pub headline: String,
-    /// What a text message has room for besides.
+    /// The rest of the text message.
     gist: Text,
-    /// Paragraphs.
+    /// What happened, and the effect: a paragraph each.
     paragraphs: Vec<Text>,
-    next: Text,
+    /// The fix.
+    fix: Text,
+    /// The raw details.
+    details: Text,
     id: String,
     thread: String,
     keywords: Vec<String>,
@@ -36,35 +39,35 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// A problem that people do not know of yet, at one place or several.
+    /// A problem that begins, at one place or several.
     pub(crate) fn new(kind: ProblemKind, now: OffsetDateTime, places: &BTreeMap<Place, &Problem>) -> Self {
         let sites: BTreeSet<_> = places.keys().map(|place| place.site.as_str()).collect();
         let alone = places.len() == 1;
         let gist = places.values().next().filter(|_| alone).map(|problem| problem.what.clone().into());
-        let mut told: Vec<_> = places
-            .iter()
-            .take(IN_FULL)
-            .map(|(place, Problem { what, detail, .. })| {
-                let detail = detail.clone().map(|detail| text![" (", Text::verbatim(detail), ")"]).unwrap_or_default();
-                text!["Tableau site ", place.site.clone(), ": ", what.clone(), detail]
-            })
+        let mut paragraphs: Vec<_> = (places.iter().take(MAX_DESCRIBED))
+            .map(|(place, Problem { what, .. })| text!["Tableau site ", place.site.clone(), ": ", what.clone()])
             .collect();
-        if let Some(more) = places.len().checked_sub(IN_FULL).filter(|more| *more > 0) {
-            let names: Vec<_> = places.keys().skip(IN_FULL).map(Place::to_string).collect();
-            told.push(text!["And ", more.to_string(), " more: ", names.join(", "), "."]);
+        if places.len() > MAX_DESCRIBED {
+            let names: Vec<_> = places.keys().skip(MAX_DESCRIBED).map(Place::to_string).collect();
+            paragraphs.push(text!["And ", names.len().to_string(), " more: ", names.join(", "), "."]);
         }
+        paragraphs.push(kind.effect().into());
         // Mostly they differ in the site's name only.
-        let next = places.iter().next().map(|(place, Problem { remedy, .. })| match (remedy.as_str(), alone) {
+        let fix = places.iter().next().map(|(place, Problem { remedy, .. })| match (remedy.as_str(), alone) {
             ("", _) => Text::default(),
             (remedy, true) => remedy.to_owned().into(),
             (remedy, false) => format!("For {}: {remedy}", place.site).into(),
         });
-        told.push(kind.consequence().into());
+        let details = places.iter().find_map(|(place, Problem { detail, .. })| {
+            let detail = Text::verbatim(detail.clone()?);
+            Some(if alone { detail } else { text![place.site.clone(), ": ", detail] })
+        });
         Self {
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: gist.unwrap_or_default(),
-            paragraphs: told,
-            next: next.unwrap_or_default(),
+            paragraphs,
+            fix: fix.unwrap_or_default(),
+            details: details.unwrap_or_default(),
             id: format!("{}/new", thread(kind, now)),
             thread: thread(kind, now),
             keywords: keywords(kind, &sites),
@@ -72,17 +75,18 @@ impl Notification {
         }
     }
 
-    /// A problem that began and was over when people could not be alerted.
+    /// A problem that began and ended while no alert could be sent.
     pub(crate) fn late(kind: ProblemKind, since: OffsetDateTime, places: &BTreeSet<Place>) -> Self {
         let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
         let names: Vec<_> = places.iter().map(Place::to_string).collect();
         let when = format_time(since).map(|since| format!("At {since} UTC")).unwrap_or_else(|| "Before".to_owned());
-        let what = text![when, ", when you could not be alerted, at ", names.join(", "), ": ", kind.headline(), "."];
+        let what = text![when, ", while no alert could be sent, at ", names.join(", "), ": ", kind.headline(), "."];
         Self {
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: what.clone(),
-            paragraphs: vec![what, kind.consequence().into()],
-            next: "The reconciler's log of that time has the details.".into(),
+            paragraphs: vec![what, kind.effect().into()],
+            fix: "The reconciler's log of that time has the details.".into(),
+            details: Text::default(),
             id: format!("{}/late", thread(kind, since)),
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
@@ -90,7 +94,7 @@ impl Notification {
         }
     }
 
-    /// A problem that is over, at places where people know of it; everywhere, if none is named.
+    /// A problem that is solved, at some places; at all sites if none is named.
     pub(crate) fn solved(
         kind: ProblemKind,
         since: OffsetDateTime,
@@ -106,7 +110,8 @@ impl Notification {
             headline: format!("{at}: solved: {}", kind.headline()),
             paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline()).into()],
             gist: lasted.into(),
-            next: Text::default(),
+            fix: Text::default(),
+            details: Text::default(),
             id: thread_id(&format!("{}/solved", thread(kind, since)), now),
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
@@ -114,17 +119,18 @@ impl Notification {
         }
     }
 
-    /// What came of a test that a person asked for. `text` is the report.
+    /// The outcome of a requested test. `text` is the report.
     pub fn test(outcome: &str, text: &str, now: OffsetDateTime) -> Self {
         let id = thread_id("test", now);
         Self {
             headline: format!("Fanout: test: {outcome}"),
             gist: Text::default(),
             paragraphs: vec![
-                "Somebody had Tableau test its webhooks. This message shows that alerts reach you.".into(),
+                "Tableau tested its webhooks, as requested. This message shows that alerts reach you.".into(),
                 Text::joined(text.lines().map(report_line), "\n"),
             ],
-            next: "Nothing needs to be done if every test was taken.".into(),
+            fix: "Nothing needs to be done if every test was accepted.".into(),
+            details: Text::default(),
             thread: id.clone(),
             id,
             keywords: vec!["test".to_owned()],
@@ -135,17 +141,18 @@ impl Notification {
 
 impl From<Notification> for AlertMessage {
     fn from(notification: Notification) -> Self {
-        let Notification { headline, gist, paragraphs, next, id, thread, keywords, event_type } = notification;
-        let description = Text::joined(paragraphs, "\n\n");
-        let end = if next.is_empty() { Text::default() } else { text!["\n\n", next.clone()] };
+        let Notification { headline, gist, paragraphs, fix, details, id, thread, keywords, event_type } = notification;
+        let details = if details.is_empty() { None } else { Some(text!["Details: ", details]) };
+        let in_email =
+            paragraphs.clone().into_iter().chain((!fix.is_empty()).then(|| fix.clone())).chain(details.clone());
         AlertContent {
             subject: text!["Tableau ", headline.clone()],
-            email: description.clone().and(end),
+            email: Text::joined(in_email, "\n\n"),
             sms: text!["Tableau ", headline.clone(), ". ", gist],
             id,
             title: headline.clone().into(),
-            description,
-            next: if next.is_empty() { "Nothing needs to be done.".into() } else { next },
+            description: Text::joined(paragraphs.into_iter().chain(details), "\n\n"),
+            next: if fix.is_empty() { "Nothing needs to be done.".into() } else { fix },
             keywords,
             thread,
             summary: headline.into(),
@@ -164,13 +171,13 @@ fn report_line(line: &str) -> Text {
 
 /// The sites by name, or how many they are.
 pub(crate) fn heading(sites: &BTreeSet<&str>) -> String {
-    if sites.len() > IN_HEADING {
+    if sites.len() > MAX_IN_HEADING {
         return format!("{} sites", sites.len());
     }
     sites.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// What keeps the message about a problem and the one about its end together.
+/// Returns the thread of the messages about a problem and about its end.
 fn thread(kind: ProblemKind, since: OffsetDateTime) -> String {
     thread_id(&kind.to_string(), since)
 }
@@ -180,7 +187,7 @@ fn thread_id(what: &str, since: OffsetDateTime) -> String {
 }
 
 fn keywords(kind: ProblemKind, sites: &BTreeSet<&str>) -> Vec<String> {
-    [kind.to_string()].into_iter().chain(sites.iter().take(IN_HEADING).map(|site| (*site).to_owned())).collect()
+    [kind.to_string()].into_iter().chain(sites.iter().take(MAX_IN_HEADING).map(|site| (*site).to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -204,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Every form of a message, as a person might see them one below the other.
+    /// Every form of a message, one below the other.
     fn shown(notification: Notification) -> String {
         let alert = AlertMessage::from(notification);
         let texts: Value = serde_json::from_str(&alert.body).expect("JSON");
@@ -220,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn a_new_trouble_says_what_happened_what_it_means_and_what_to_do() {
+    fn a_new_problem_has_what_happened_the_effect_the_fix_and_the_details() {
         insta::assert_snapshot!(shown(new(&["marketing".to_owned()])));
     }
 
     #[test]
-    fn a_trouble_of_many_sites_tells_of_some_in_full_and_names_the_others() {
+    fn a_problem_of_many_sites_is_described_for_some_and_names_the_others() {
         let sites: Vec<_> = (1..=12).map(|number| format!("site-{number:02}")).collect();
         insta::assert_snapshot!(shown(new(&sites)));
     }
 
     #[test]
-    fn a_trouble_that_is_gone_is_told_in_the_thread_of_its_beginning() {
+    fn a_solved_problem_is_in_the_thread_of_its_beginning() {
         let place = Place { site: "marketing".to_owned(), event: None };
         let solved = Notification::solved(ProblemKind::TokenRefused, NOW, &BTreeSet::from([place]), NOW);
         assert_eq!(solved.thread, new(&["marketing".to_owned()]).thread);
@@ -239,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tableau_says_becomes_no_mention_and_no_novel() {
+    fn text_from_tableau_becomes_no_mention_and_is_cut() {
         let mut problem = refused("marketing");
         problem.what = format!("Tableau says: <!channel> {}", "many words ".repeat(10_000));
         let place = Place { site: "marketing".to_owned(), event: None };
@@ -254,7 +261,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn whatever_tableau_says_no_notice_of_it_has_markup_or_is_refused(
+        fn no_notification_has_markup_or_is_refused(
             problems in vec((hostile::any_text(), hostile::any_text(), hostile::any_text(), hostile::any_text()), 1..14),
             report in hostile::any_text(),
         ) {

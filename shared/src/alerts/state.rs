@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(headlines(&masked), ["a: server not reachable"]);
         let unmasked = after(&masked, &["a", "b"], &["a", "b"], &[("a", &refused)], NOW);
         assert_eq!(headlines(&unmasked), ["a: solved: server not reachable"]);
-        // Whoever deletes an entry knows that its site is not kept any more; the last one, too.
+        // A deleted entry causes no alert, even if it was the last.
         for declared in [&["b"][..], &[]] {
             let gone = after(&unmasked, declared, declared, &[], NOW);
             assert_eq!((headlines(&gone), is_empty(&gone)), (NOTHING.to_vec(), true));

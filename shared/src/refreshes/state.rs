@@ -1,8 +1,8 @@
 //! Rules for recovering missed refresh events and explaining failures: which jobs are due, and how far a site's jobs were
 //! processed.
 //!
-//! Delivery is at least once. Jobs are read over a window that overlaps the last one, because Tableau may list a job late,
-//! and those that were handled are told by their identifiers. All times are the Tableau server's own.
+//! Delivery is at least once. Jobs are read over a window that overlaps the last one, because Tableau may list a job late.
+//! Handled jobs are recognized by their identifiers. All times are of the Tableau server's clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,19 +19,19 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// How much of the last window is read again. Tableau does not publish how late it may list a job; an hour is longer than
-/// anybody has reported.
+/// The part of the last window that is read again. Tableau does not document how late it may list a job. An hour is longer
+/// than any reported delay.
 const OVERLAP: Duration = Duration::hours(1);
 
-/// How long a refresh may take: what Tableau Cloud allows at most, and Tableau Server by default. One that began while its
-/// webhook was down is known only when it has ended.
+/// The longest refresh: the limit of Tableau Cloud, and the default of Tableau Server. A refresh that began while its webhook
+/// was down is known only when it has ended.
 const LONGEST_REFRESH: Duration = Duration::hours(2);
 
-/// How long a job that cannot be read is tried again. Longer than a restart of Tableau takes; and whoever waits for the
-/// reason of a failure gets it within the hour or hears that there is none.
+/// The time for which an unreadable job is tried again: longer than a restart of Tableau, and short enough to wait for the
+/// reason of a failure.
 const UNREADABLE_TIME: Duration = Duration::hours(1);
 
-/// How far the watermark moves before that alone is worth a write: a quarter of the writes with a run every 15 minutes.
+/// The step of the watermark that is worth a write by itself. With a run every 15 minutes it saves three of four writes.
 const WATERMARK_STEP: Duration = Duration::hours(1);
 
 /// The most identifiers of handled jobs that are stored. Of 64 bytes at most each they fill half of an item.
@@ -52,13 +52,13 @@ pub struct RefreshState {
     /// The refresh events whose webhooks worked when they were last checked.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     healthy: BTreeSet<Event>,
-    /// Times at which webhooks did not work, as long as jobs of them may be due.
+    /// Outages, as long as jobs of their times may be due.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outages: Vec<Outage>,
-    /// Jobs in the window of which something was published or given up.
+    /// Handled jobs in the window.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     handled: BTreeMap<String, Handled>,
-    /// Jobs that could not be read, and since when, by our own clock.
+    /// Unreadable jobs, and since when, by our own clock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unreadable: BTreeMap<String, Timestamp>,
 }
@@ -71,7 +71,7 @@ pub struct Outage {
     pub event: Event,
     /// The earliest time at which it may have begun.
     pub from: Timestamp,
-    /// When it was over; `None` while it lasts.
+    /// The time at which it ended; `None` while it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
@@ -89,13 +89,13 @@ pub struct Narrowed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Handled {
-    /// Its failure was explained. Its event may still be recovered, should Tableau turn out not to deliver it.
+    /// Its failure was explained. Its event may still be recovered, if Tableau does not deliver it.
     Explained,
     /// Nothing is left to do.
     Done,
 }
 
-/// A job that was read in full, and what of it is to be published.
+/// A job that was read in full, with its due events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueJob {
     /// The job, in full.
@@ -104,19 +104,19 @@ pub struct DueJob {
     pub recover: Vec<(Event, OffsetDateTime)>,
     /// Whether its failure is to be explained.
     pub explain: bool,
-    /// How far it is handled once all of that is published.
+    /// How far it is handled once its events are published.
     pub handled: Handled,
 }
 
 impl DueJob {
-    /// Whether nothing of it is to be published.
+    /// Whether no event of it is due.
     pub fn is_empty(&self) -> bool {
         self.recover.is_empty() && !self.explain
     }
 }
 
 impl RefreshState {
-    /// Begins with a site: what ended so far is past.
+    /// Begins with a site. Jobs that have ended so far are not read.
     pub fn new(clock: Clock, healthy: &BTreeSet<Event>) -> Self {
         let start = Timestamp((clock.earliest() - SETTLED).truncate_to_second());
         Self {
@@ -139,9 +139,9 @@ impl RefreshState {
         &self.outages
     }
 
-    /// Notes which wanted events reach the receiver before anything is repaired, and of which there is a webhook of ours at
-    /// all. Returns the outages that are new: they have to be stored before the repair, after which nothing shows them any
-    /// more. `checked` is when the webhooks were last checked, by our own clock.
+    /// Notes which wanted events reach the receiver before a repair, and which have an owned webhook. Returns the new
+    /// outages, which must be stored before the repair: no later list shows them. `checked` is the time of the last check,
+    /// by our own clock.
     pub fn note_outages(
         &mut self,
         checked: Option<OffsetDateTime>,
@@ -151,13 +151,12 @@ impl RefreshState {
         owned: &BTreeSet<Event>,
     ) -> Vec<Outage> {
         let wanted = refresh_events(wanted);
-        // Nobody misses what nobody wants.
+        // An event that is no longer wanted is not missed.
         self.outages.retain(|outage| wanted.contains(&outage.event));
-        let behind = clock.ahead.unwrap_or_default().min(Duration::ZERO);
+        let behind = clock.skew.unwrap_or_default().min(Duration::ZERO);
         let from = checked.map_or(self.watermark.0, |checked| checked + behind) - SETTLED;
         let is_open = |event: &&Event| self.outages.iter().any(|it| it.event == **event && it.until.is_none());
-        // One that is there and never worked may be of a run that was cut off. One that is not there is new, and has missed
-        // nothing.
+        // A webhook that exists and never worked may come from a run that was cut off. One that does not exist is new.
         let known = self.healthy.union(owned);
         let down = known.filter(|event| wanted.contains(event) && !healthy.contains(event) && !is_open(event));
         let new: Vec<_> =
@@ -167,7 +166,7 @@ impl RefreshState {
         new
     }
 
-    /// Notes which wanted events reach the receiver now: their outages are over.
+    /// Notes which wanted events reach the receiver after a repair: their outages are over.
     pub fn note_repaired(&mut self, clock: Clock, wanted: &BTreeSet<Event>, healthy: &BTreeSet<Event>) {
         // Later by a second, since Tableau writes times to the second.
         let until = Timestamp(clock.latest().truncate_to_second() + Duration::SECOND);
@@ -179,7 +178,7 @@ impl RefreshState {
         self.healthy = refresh_events(wanted).intersection(healthy).cloned().collect();
     }
 
-    /// Returns the jobs to read, and the time before them that is too long ago to be read, if there is any.
+    /// Returns the window to read, and the time before it that is further back than `lookback`, if there is any.
     pub fn window(&mut self, clock: Clock, lookback: Duration) -> (Window, Option<(OffsetDateTime, OffsetDateTime)>) {
         let earliest = (clock.earliest() - lookback).truncate_to_second();
         let expired = (self.watermark.0 < earliest).then_some((self.watermark.0, earliest));
@@ -198,7 +197,7 @@ impl RefreshState {
         })
     }
 
-    /// Whether anything of a listed job may be due.
+    /// Whether a listed job may have due events.
     pub fn may_be_due(&self, job: &EndedJob, window: Window, wanted: &BTreeSet<Event>) -> bool {
         if job.ended_at < window.from {
             return false;
@@ -209,7 +208,7 @@ impl RefreshState {
         !is_explained || !is_recovered
     }
 
-    /// Whether the job may tell of an event that was missed, as far as a list says what it refreshed.
+    /// Whether the job may have a missed event. A list does not say which resource it refreshed.
     fn may_be_missed(&self, job: &EndedJob, window: Window) -> bool {
         let ended = match job.outcome {
             RefreshOutcome::Succeeded => Some("refresh-succeeded"),
@@ -225,7 +224,7 @@ impl RefreshState {
             })
     }
 
-    /// Returns what is due of a job that was read in full: perhaps nothing.
+    /// Returns the due events of a job that was read in full: perhaps none.
     pub fn due(&self, refresh: Refresh, window: Window, wanted: &BTreeSet<Event>) -> DueJob {
         let before = self.handled.get(&refresh.job_id).copied();
         let is_settled = refresh.ended_at < window.settled;
@@ -238,13 +237,13 @@ impl RefreshState {
         DueJob { refresh, recover, explain, handled }
     }
 
-    /// Notes that a job could not be read. Returns whether that has lasted for so long that it is given up.
+    /// Notes that a job could not be read. Returns whether it is not tried again.
     pub fn note_unreadable(&mut self, job_id: &str, now: OffsetDateTime) -> bool {
         let since = self.unreadable.entry(job_id.to_owned()).or_insert(Timestamp(now.truncate_to_second()));
         now >= since.0 + UNREADABLE_TIME
     }
 
-    /// How many jobs could not be read and are tried again.
+    /// Returns the number of unreadable jobs that are tried again.
     pub fn unreadable_count(&self) -> usize {
         self.unreadable.len()
     }
@@ -260,7 +259,7 @@ impl RefreshState {
         self.handled.insert(job_id.to_owned(), handled);
     }
 
-    /// Whether anything of a job was published, or it was given up.
+    /// Whether a job is handled.
     pub fn is_handled(&self, job_id: &str) -> bool {
         self.handled.contains_key(job_id)
     }
@@ -311,7 +310,7 @@ impl RefreshState {
     pub(crate) fn differs_from(&self, before: &Self) -> bool {
         let is_small = self.watermark.0 < before.watermark.0 + WATERMARK_STEP;
         let watermark = if is_small { before.watermark } else { self.watermark };
-        // That it is no longer needed is the passing of time.
+        // It ends with the passing of time, which is no difference.
         let not_before = if is_small && self.not_before.is_none() { before.not_before } else { self.not_before };
         Self { watermark, not_before, ..self.clone() } != *before
     }

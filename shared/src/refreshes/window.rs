@@ -2,8 +2,8 @@
 
 use time::{Duration, OffsetDateTime};
 
-/// How long ago a job must have ended for its missed event to be recovered. By then Tableau has delivered the event or has
-/// given it up and disabled the webhook: it tries four times, with gaps that are not published.
+/// The age at which the event of a job is recovered, if it was missed. By then Tableau has delivered the event, or has
+/// disabled the webhook: it tries four times, at intervals that it does not document.
 pub const SETTLED: Duration = Duration::minutes(5);
 
 /// The jobs that a run reads, by their ends.
@@ -11,7 +11,7 @@ pub const SETTLED: Duration = Duration::minutes(5);
 pub struct Window {
     /// The earliest end.
     pub from: OffsetDateTime,
-    /// The latest end, by the server's clock or ours, whichever is ahead.
+    /// The latest end, by the later of both clocks.
     pub until: OffsetDateTime,
     /// Events of jobs that ended before this are recovered.
     pub(crate) settled: OffsetDateTime,
@@ -22,18 +22,18 @@ pub struct Window {
 pub struct Clock {
     /// The time by our clock.
     pub now: OffsetDateTime,
-    /// How far the server's clock is ahead of ours, if an answer has said so.
-    pub ahead: Option<Duration>,
+    /// The clock skew of the server against our clock, if an answer had a date. It is positive if the server's clock is ahead.
+    pub skew: Option<Duration>,
 }
 
 impl Clock {
-    /// The time by the clock that is behind.
+    /// Returns the time by the earlier clock.
     pub(crate) fn earliest(self) -> OffsetDateTime {
-        self.now + self.ahead.unwrap_or_default().min(Duration::ZERO)
+        self.now + self.skew.unwrap_or_default().min(Duration::ZERO)
     }
 
-    /// The time by the clock that is ahead.
+    /// Returns the time by the later clock.
     pub(crate) fn latest(self) -> OffsetDateTime {
-        self.now + self.ahead.unwrap_or_default().max(Duration::ZERO)
+        self.now + self.skew.unwrap_or_default().max(Duration::ZERO)
     }
 }

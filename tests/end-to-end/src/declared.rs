@@ -242,7 +242,7 @@ impl Parameters for Declared {
     }
 
     // There is no receiver that could remember other keys.
-    async fn new_key_known(&self) {}
+    async fn wait_until_new_key_is_known(&self) {}
 
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
         Ok(self.tableau_ca.clone())

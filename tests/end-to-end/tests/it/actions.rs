@@ -85,26 +85,26 @@ async fn a_plan_says_what_apply_then_does_and_changes_nothing() -> anyhow::Resul
     assert_eq!(calls, ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"]);
     insta::assert_snapshot!(plan.text, @"
     finance: 3 unchanged
-    marketing: 1 to move, 1 to enable, 1 to create, 2 to delete, 1 foreign
-      ~ fan-ViewDeleted: to the declared address and event
+    marketing: 1 to update, 1 to enable, 1 to create, 2 to delete, 1 foreign
+      ~ fan-ViewDeleted: to the declared URL and event
       ! fan-WorkbookCreated: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
       + fan-WorkbookRefreshFailed
       - fan-UserDeleted
       - fan-ViewDeleted: a surplus copy
-      . fan-out-ViewDeleted: not ours, left alone
+      . fan-out-ViewDeleted: not ours, not changed
     5 changes at 1 of 2 sites. Nothing was done.
     ");
 
     let mut applied = sites.run(Action::Apply).await?;
     insta::assert_snapshot!(applied.text, @"
     finance: 3 unchanged
-    marketing: 1 moved, 1 enabled, 1 created, 2 deleted, 1 foreign, 2 tested
-      ~ fan-ViewDeleted: to the declared address and event
+    marketing: 1 updated, 1 enabled, 1 created, 2 deleted, 1 foreign, 2 tested
+      ~ fan-ViewDeleted: to the declared URL and event
       ! fan-WorkbookCreated: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
       + fan-WorkbookRefreshFailed
       - fan-UserDeleted
       - fan-ViewDeleted: a surplus copy
-      . fan-out-ViewDeleted: not ours, left alone
+      . fan-out-ViewDeleted: not ours, not changed
       ? fan-ViewDeleted: Tableau's test was answered 200
       ? fan-WorkbookCreated: Tableau's test was answered 200
     2 sites are as declared.
@@ -167,7 +167,7 @@ async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> a
     sites.run(Action::Apply).await?;
     let before = sites.destination.received().len();
     let report = sites.run(Action::Test).await?;
-    assert_eq!(report.text.lines().last(), Some("6 tests were taken by the receiver."));
+    assert_eq!(report.text.lines().last(), Some("6 tests were accepted by the receiver."));
     assert_eq!(sites.destination.received().len(), before + 6);
 
     let refusing = Sites::start(StatusCode::NOT_FOUND).await?;
@@ -249,7 +249,7 @@ async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_al
     *sites.declared.keyrings_taken.lock().expect("no panic") = Some(1);
     let failure = sites.declared.run(Action::Rotate, None).await?.err().context("it succeeded")?;
     let (text, kind) = (failure.to_string(), Diagnostic::from(failure).error_type);
-    assert!(text.contains("marketing: 3 moved, 1 enabled"), "{text}");
+    assert!(text.contains("marketing: 3 updated, 1 enabled"), "{text}");
     assert!(text.contains("Older signing keys could not be retired: SSM is not available."), "{text}");
     assert_eq!(kind, "KeysFailed");
     assert_eq!(sites.declared.people.take_subjects(), ["Tableau marketing: webhook was disabled"]);

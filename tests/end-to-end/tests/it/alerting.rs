@@ -133,7 +133,7 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
     insta::assert_snapshot!(texts["email"].as_str().context("no e-mail")?, @"
     Tableau site marketing: fan-ViewDeleted: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
 
-    It is enabled again. Refreshes that it missed are recovered from Tableau's jobs; the rest is lost.
+    It is enabled again. Missed refresh events are recovered from Tableau's jobs; other missed events are lost.
 
     Why its deliveries failed, the receiver's log says: /aws/lambda/fan-receiver.
     ");
@@ -266,7 +266,7 @@ async fn a_run_for_one_site_says_nothing_of_the_others() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
     for (status, expected) in [
-        (StatusCode::OK, "Tableau Fanout: test: 6 tests were taken by the receiver"),
+        (StatusCode::OK, "Tableau Fanout: test: 6 tests were accepted by the receiver"),
         (StatusCode::NOT_FOUND, "Tableau Fanout: test: 2 of 2 sites failed"),
     ] {
         let sites = Sites::start(status).await?;

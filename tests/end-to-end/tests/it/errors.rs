@@ -151,7 +151,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
     });
     let mut emails = emails.by_ref().collect::<anyhow::Result<Vec<_>>>()?;
     emails.sort();
-    insta::assert_snapshot!("people", shown(&emails.join("\n\n-----\n\n"))?);
+    insta::assert_snapshot!("alerts", shown(&emails.join("\n\n-----\n\n"))?);
 
     let (text, debugged) = (failure.to_string(), format!("{failure:?}"));
     let everything = [

@@ -275,15 +275,15 @@ async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone
         site.webhooks.extend([surplus, unwanted]);
     })?;
     insta::assert_snapshot!(declared.apply().await??.text, @"
-    marketing: 1 moved, 1 enabled, 1 created, 2 deleted, 3 foreign, 2 tested
-      ~ fan-WorkbookCreated: to the declared address and event
+    marketing: 1 updated, 1 enabled, 1 created, 2 deleted, 3 foreign, 2 tested
+      ~ fan-WorkbookCreated: to the declared URL and event
       ! fan-ViewDeleted: disabled by Tableau: Disabled after 4 failures.
       + fan-WorkbookRefreshFailed
       - fan-UserDeleted
       - fan-WorkbookCreated: a surplus copy
-      . FAN-WorkbookCreated: not ours, left alone
-      . fan-out-WorkbookCreated: not ours, left alone
-      . somebody's own: not ours, left alone
+      . FAN-WorkbookCreated: not ours, not changed
+      . fan-out-WorkbookCreated: not ours, not changed
+      . somebody's own: not ours, not changed
       ? fan-ViewDeleted: Tableau's test was answered 200
       ? fan-WorkbookCreated: Tableau's test was answered 200
     1 site is as declared.
@@ -772,7 +772,7 @@ async fn a_report_names_some_of_very_many_foreign_webhooks_and_counts_the_rest()
     })?;
     let report = declared.apply_to_first().await?;
     assert_eq!((report.created.len(), report.errors), (3, vec![]));
-    assert_eq!(report.notes, ["150 more of its webhooks are not ours, and were left alone."]);
+    assert_eq!(report.notes, ["150 more of its webhooks are not ours, and were not changed."]);
     assert_eq!(report.foreign.len(), 100);
     assert!(report.foreign.iter().all(|name| name.chars().count() == 501 && name.ends_with('…')));
     Ok(())

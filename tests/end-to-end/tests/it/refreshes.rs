@@ -134,9 +134,9 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
       < WorkbookRefreshFailed of the workbook "Sales \"j1\" 📈"
       < WorkbookRefreshFailed of the workbook "Sales \"j2\" 📈"
       < WorkbookRefreshFailed of the workbook "Sales \"j3\" 📈"
-      < why the refresh of the workbook "Sales \"j1\" 📈" failed
-      < why the refresh of the workbook "Sales \"j2\" 📈" failed
-      < why the refresh of the workbook "Sales \"j3\" 📈" failed
+      < refresh of the workbook "Sales \"j1\" 📈" failed
+      < refresh of the workbook "Sales \"j2\" 📈" failed
+      < refresh of the workbook "Sales \"j3\" 📈" failed
     1 site is as declared.
     "#);
     let told = [
@@ -504,7 +504,7 @@ async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow:
     refreshes.fail("j2")?;
     refreshes.pass(10)?;
     let report = refreshes.apply().await?;
-    assert!(report.not_recovered[0].to_string().ends_with("it is longer ago than RECOVER_HOURS"), "{report:?}");
+    assert!(report.not_recovered[0].to_string().ends_with("they ended longer ago than RECOVER_HOURS"), "{report:?}");
     assert_eq!(refreshes.published(), ["RefreshFailureExplained luid-of-j2", "WorkbookRefreshFailed luid-of-j2"]);
 
     refreshes.pass(30)?;

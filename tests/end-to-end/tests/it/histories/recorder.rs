@@ -69,7 +69,7 @@ impl Parameters for Recorder {
         self.record("replace keys", self.current().replace_keyring(keyring)).await
     }
 
-    async fn new_key_known(&self) {
+    async fn wait_until_new_key_is_known(&self) {
         let wait = async {
             for _ in 0..POLLS_OF_A_MINUTE {
                 yield_now().await;
