@@ -1,5 +1,7 @@
 //! What the documents say, held against the code and against each other.
 
+mod structure;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
