@@ -7,7 +7,7 @@ use shared::{
     alerts::selection::AlertEvents,
     events::catalogue::Event,
     registration::signed_url::ReceiverUrl,
-    settings::{Fields, Invalid},
+    settings::{SettingsError, SettingsReader},
     sites::webhook::NamePrefix,
 };
 
@@ -60,8 +60,8 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is missing or not valid, at once.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let mut fields = Fields::new(lookup);
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut fields = SettingsReader::new(lookup);
         let mut required = |name, expected| fields.required(name, expected, |text| Some(text.to_owned()));
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
@@ -132,7 +132,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn config(change: (&str, &str)) -> Result<Config, Invalid> {
+    fn config(change: (&str, &str)) -> Result<Config, SettingsError> {
         Config::from_lookup(|name| {
             let usual = match name {
                 "RECEIVER_URL" => "https://receiver.example/",
