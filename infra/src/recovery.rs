@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn the_state_of_each_site_is_told_in_few_lines() -> anyhow::Result<()> {
         let wanted: BTreeSet<Event> = ["WorkbookRefreshFailed".parse()?, "WorkbookRefreshSucceeded".parse()?].into();
-        let clock = Clock { now: NOW, ahead: None };
+        let clock = Clock { now: NOW, skew: None };
         let well = RefreshState::new(clock, &wanted);
         let mut missed = well.clone();
-        let later = Clock { now: NOW + Time::minutes(15), ahead: None };
+        let later = Clock { now: NOW + Time::minutes(15), skew: None };
         missed.note_outages(Some(NOW), later, &wanted, &BTreeSet::new(), &wanted);
         missed.note_unreadable("j1", NOW);
         let of =

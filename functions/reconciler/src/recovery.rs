@@ -119,7 +119,7 @@ impl SiteRefreshes {
         (report, budget): (&mut SiteReport, &JobBudget),
         has_time: impl Fn() -> bool,
     ) -> Self {
-        let clock = Clock { now, ahead: session.ahead() };
+        let clock = Clock { now, skew: session.ahead() };
         let site_luid = session.site_luid().to_owned();
         let mut refreshes = Self { state, site_luid, wanted: wanted.clone(), listing: None, due: Vec::new() };
         let has_outages = !refreshes.state.outages().is_empty();

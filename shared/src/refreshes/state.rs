@@ -144,7 +144,7 @@ impl RefreshState {
         let wanted = refresh_events(wanted);
         // Nobody misses what nobody wants.
         self.outages.retain(|outage| wanted.contains(&outage.event));
-        let behind = clock.ahead.unwrap_or_default().min(Duration::ZERO);
+        let behind = clock.skew.unwrap_or_default().min(Duration::ZERO);
         let from = checked.map_or(self.watermark.0, |checked| checked + behind) - SETTLED;
         let is_open = |event: &&Event| self.outages.iter().any(|it| it.event == **event && it.until.is_none());
         // One that is there and never worked may be of a run that was cut off. One that is not there is new, and has missed

@@ -25,7 +25,7 @@ fn minutes(count: i64) -> Duration {
 }
 
 fn clock(at: i64) -> Clock {
-    Clock { now: NOW + minutes(at), ahead: None }
+    Clock { now: NOW + minutes(at), skew: None }
 }
 
 fn job(id: &str, outcome: RefreshOutcome, ended: i64) -> EndedJob {
