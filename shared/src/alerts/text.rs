@@ -26,7 +26,7 @@ enum Part {
     Verbatim(String),
 }
 
-/// Where a text is rendered.
+/// Place for which a text is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Plain text with line breaks.

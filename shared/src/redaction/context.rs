@@ -1,4 +1,4 @@
-//! Tells settings from prose by the text around them.
+//! Distinguishes settings from prose by the text around them.
 
 use crate::redaction::{
     names::{Class, is_error_word},

@@ -11,7 +11,7 @@ pub(super) const MAX_NAME_BYTES: usize = 60;
 /// The most words of a name.
 const MAX_NAME_WORDS: usize = 4;
 
-/// What a name says about its value.
+/// Class of a value, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// Never shown.
@@ -199,7 +199,7 @@ fn words(name: &str) -> (String, String) {
 /// A name before a separator.
 pub(super) struct Name<'t> {
     pub(super) start: usize,
-    /// Where the words that classify it begin; others may stand before them.
+    /// Start of the words that classify it; others may precede them.
     pub(super) words_start: usize,
     pub(super) text: &'t str,
     pub(super) class: Class,

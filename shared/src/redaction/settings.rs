@@ -15,7 +15,7 @@ const MAX_NAMED_BYTES: usize = 200;
 /// The shortest authorization code. Error codes are shorter.
 const MIN_CODE_BYTES: usize = 16;
 
-/// Where a name and a value stand: in settings or in prose.
+/// Context of a name and a value: settings or prose.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Context {
     /// Clearly a setting.

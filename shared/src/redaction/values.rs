@@ -13,7 +13,7 @@ const MAX_SPACED_VALUE_BYTES: usize = 100;
 /// The longest quoted or bracketed value that is read if its name is not secret.
 const MAX_NEARBY_BYTES: usize = 400;
 
-/// How far an unquoted value reaches.
+/// Extent of an unquoted value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// To the next white space, or further if the value clearly goes on.

@@ -25,7 +25,7 @@ const ID_DOMAIN: &str = "refresh job";
 pub struct EndedJob {
     /// Tableau's identifier.
     pub id: String,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: RefreshOutcome,
     /// When it began, if the list has it.
     #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct Refresh {
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
     pub ended_at: OffsetDateTime,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: RefreshOutcome,
     /// Tableau's notes: the reason of a failure.
     pub notes: Option<Notes>,
@@ -75,7 +75,7 @@ pub enum RefreshedKind {
     Workbook,
 }
 
-/// How a refresh ended.
+/// Outcome of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefreshOutcome {

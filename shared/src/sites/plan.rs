@@ -54,29 +54,29 @@ impl Plan {
     pub fn new(prefix: &NamePrefix, mut desired: Vec<DesiredWebhook>, observed: Vec<ObservedWebhook>) -> Self {
         // Sorted, so that a report does not depend on Tableau's order.
         desired.sort_by(|a, b| a.event.cmp(&b.event));
-        let (mut ours, foreign): (Vec<_>, Vec<_>) =
+        let (mut owned, foreign): (Vec<_>, Vec<_>) =
             observed.into_iter().partition(|webhook| prefix.event_of(&webhook.name).is_some());
-        ours.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        owned.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
 
         let mut plan = Self { foreign: foreign.into_iter().map(|webhook| webhook.name).collect(), ..Self::default() };
         plan.foreign.sort();
         let wanted: BTreeSet<_> = desired.iter().map(|desired| desired.name.clone()).collect();
         let (mut updates, mut enables, mut creates) = (Vec::new(), Vec::new(), Vec::new());
         for desired in desired {
-            let copies = (0..ours.len()).filter(|index| ours[*index].name == desired.name);
+            let copies = (0..owned.len()).filter(|index| owned[*index].name == desired.name);
             // Keep the copy that needs the least change; of equal ones that with the first identifier.
-            let Some(kept) = copies.min_by_key(|index| needs(&ours[*index], &desired)) else {
+            let Some(kept) = copies.min_by_key(|index| needs(&owned[*index], &desired)) else {
                 creates.push(Change::Create { desired });
                 continue;
             };
-            let observed = ours.remove(kept);
+            let observed = owned.remove(kept);
             match needs(&observed, &desired) {
                 Needs::Nothing => plan.unchanged.push(observed.name),
                 Needs::Enabling => enables.push(Change::Enable { observed, desired }),
                 Needs::Updating => updates.push(Change::Update { observed, desired }),
             }
         }
-        let deletes = ours.into_iter().map(|observed| {
+        let deletes = owned.into_iter().map(|observed| {
             let is_surplus = wanted.contains(&observed.name);
             Change::Delete { observed, is_surplus }
         });

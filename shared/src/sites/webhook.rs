@@ -121,7 +121,7 @@ pub struct OddWebhook {
     pub id: Option<String>,
     /// Its destination, if the answer has one.
     pub url: Option<RegistrationUrl>,
-    /// What is odd about it, as the end of a sentence.
+    /// The oddity, as the end of a sentence.
     pub what: &'static str,
 }
 

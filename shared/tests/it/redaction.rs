@@ -8,7 +8,7 @@ use shared::{redaction::escapes::readings, refreshes::notes::Notes};
 
 use crate::planted::Planted;
 
-/// Messages that a reviewer collected.
+/// Messages contributed by others.
 const GIVEN: &str = include_str!("redaction/given.jsonl");
 
 /// The project's own messages.
