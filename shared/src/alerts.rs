@@ -1,4 +1,4 @@
-//! Alerts: messages for people on the alerts topic.
+//! Alerts: messages for subscribers of the alerts topic.
 
 pub mod event_alert;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Events: from a delivery of Tableau's to a message on the events topic.
+//! Events: from Tableau's delivery to a message on the events topic.
 
 mod attributes;
 pub mod catalogue;

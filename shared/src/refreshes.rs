@@ -1,4 +1,4 @@
-//! Refreshes: Tableau's jobs, the events recovered from them, and why they failed.
+//! Extract refreshes: Tableau's jobs, the events recovered from them, and the reasons of failures.
 
 pub mod health;
 pub mod job;

@@ -1,4 +1,4 @@
-//! Registrations: what a webhook may speak for, and the signed URL that proves it.
+//! Registrations: one event of one site each, and the signed URL that authenticates its deliveries.
 
 pub mod claim;
 pub mod keyring;

@@ -1,4 +1,4 @@
-//! Input that cannot be used: every problem at once, each with what was expected.
+//! Reading of settings that reports all problems at once, each with the expected value.
 
 pub mod address;
 
@@ -6,42 +6,42 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// What is wrong with one input (a function's environment, a site entry), so that a person mends it in one go.
+/// All problems of some settings, such as a function's environment or a site entry.
 ///
-/// The texts name things and say what was expected; they never repeat a value, which may be a secret.
+/// Names each setting and the expected value. Never repeats a value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub struct Invalid {
+pub struct SettingsError {
     subject: String,
     problems: Vec<String>,
     remedy: String,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for SettingsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, problems, remedy } = self;
         write!(formatter, "{subject}: {}. {remedy}", problems.join("; "))
     }
 }
 
-/// An input while it is read, by the names of its parts: variables, or members of an object. Collects every problem.
+/// Reads settings by name, such as variables or members of an object, and collects all problems.
 #[derive(Debug)]
-pub struct Fields<L> {
+pub struct SettingsReader<L> {
     lookup: L,
     problems: Vec<String>,
 }
 
-impl<L: Fn(&str) -> Option<String>> Fields<L> {
-    /// An input whose parts are looked up by name.
+impl<L: Fn(&str) -> Option<String>> SettingsReader<L> {
+    /// Returns a reader of the settings that `lookup` finds.
     pub fn new(lookup: L) -> Self {
         Self { lookup, problems: Vec::new() }
     }
 
-    /// Notes a problem with the part called `name`.
+    /// Adds a problem with the setting called `name`.
     pub fn add(&mut self, name: &str, problem: impl fmt::Display) {
         self.problems.push(format!("{name} {problem}"));
     }
 
-    /// Takes a part that must be there and must be readable; notes the problem otherwise.
+    /// Reads a required setting. Adds a problem if it is missing or not valid.
     pub fn required<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let value = (self.lookup)(name).filter(|value| !value.is_empty());
         if value.is_none() {
@@ -50,7 +50,7 @@ impl<L: Fn(&str) -> Option<String>> Fields<L> {
         self.parsed(name, &value?, expected, parse)
     }
 
-    /// Takes a part that may be missing (or empty, as CloudFormation writes it) but must be readable if it is there.
+    /// Reads an optional setting, which is missing or empty (as CloudFormation writes it) or valid. Adds a problem otherwise.
     pub fn optional<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let value = (self.lookup)(name).filter(|value| !value.is_empty())?;
         self.parsed(name, &value, expected, parse)
@@ -70,21 +70,20 @@ impl<L: Fn(&str) -> Option<String>> Fields<L> {
         parsed
     }
 
-    /// What was read, or an error that tells of all problems: `subject` says what they were found in, `remedy` where
-    /// to mend them.
+    /// Returns the value, or an error with all problems: `subject` names the settings, `remedy` is the fix.
     ///
     /// # Errors
     ///
-    /// A problem was noted, or there is no value.
+    /// There is a problem, or no value.
     pub fn finish<T>(
         self,
         value: Option<T>,
         subject: impl Into<String>,
         remedy: impl Into<String>,
-    ) -> Result<T, Invalid> {
+    ) -> Result<T, SettingsError> {
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
-            _ => Err(Invalid { subject: subject.into(), problems: self.problems, remedy: remedy.into() }),
+            _ => Err(SettingsError { subject: subject.into(), problems: self.problems, remedy: remedy.into() }),
         }
     }
 }
@@ -96,18 +95,19 @@ mod tests {
     #[test]
     fn the_error_names_every_problem_and_repeats_no_value() {
         let values = [("B", "s3cret"), ("C", "7"), ("D", "")];
-        let mut fields =
-            Fields::new(|name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
+        let mut reader = SettingsReader::new(|name: &str| {
+            values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        });
         let number = |text: &str| text.parse::<u8>().ok();
-        assert_eq!(fields.required("A", "a number", number), None);
-        assert_eq!(fields.required("B", "a number", number), None);
-        assert_eq!(fields.required("C", "a number", number), Some(7));
-        assert_eq!(fields.optional("D", "a number", number), None);
-        let error = fields.finish(Some(()), "the settings cannot be used", "Mend them.").expect_err("two problems");
+        assert_eq!(reader.required("A", "a number", number), None);
+        assert_eq!(reader.required("B", "a number", number), None);
+        assert_eq!(reader.required("C", "a number", number), Some(7));
+        assert_eq!(reader.optional("D", "a number", number), None);
+        let error = reader.finish(Some(()), "the settings cannot be used", "Correct them.").expect_err("two problems");
         assert_eq!(
             error.to_string(),
             "the settings cannot be used: A is missing: expected a number; \
-             B is not valid: expected a number. Mend them."
+             B is not valid: expected a number. Correct them."
         );
     }
 }

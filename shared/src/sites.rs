@@ -1,4 +1,4 @@
-//! Sites: their entries, their webhooks, and the plan that brings one to the other.
+//! Sites: their entries, their webhooks, and the plan that changes the webhooks.
 
 pub mod entry;
 pub mod plan;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lambda_support::topic::TopicArn;
 use shared::{
     alerts::selection::AlertEvents,
-    settings::{Fields, Invalid},
+    settings::{SettingsError, SettingsReader},
 };
 
 /// How long after its invocation a request waits for AWS, whatever it is waiting for. Tableau reads an answer for 3 s
@@ -48,8 +48,8 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is missing or not valid, at once.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let mut fields = Fields::new(lookup);
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut fields = SettingsReader::new(lookup);
         let events_topic = fields.required(
             "EVENTS_TOPIC_ARN",
             "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events",

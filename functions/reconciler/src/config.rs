@@ -7,7 +7,7 @@ use shared::{
     alerts::selection::AlertEvents,
     events::catalogue::Event,
     registration::signed_url::ReceiverUrl,
-    settings::{Fields, Invalid},
+    settings::{SettingsError, SettingsReader},
     sites::webhook::NamePrefix,
 };
 
@@ -59,8 +59,8 @@ impl Config {
     /// # Errors
     ///
     /// Names every variable that is missing or not valid.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
-        let mut fields = Fields::new(lookup);
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut fields = SettingsReader::new(lookup);
         let mut required = |name, expected| fields.required(name, expected, |text| Some(text.to_owned()));
         let sites_path = required("SITES_PATH", "the SSM path of the site entries, such as /tableau-fanout/sites");
         let signing_keys_parameter =
@@ -131,7 +131,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn config(change: (&str, &str)) -> Result<Config, Invalid> {
+    fn config(change: (&str, &str)) -> Result<Config, SettingsError> {
         Config::from_lookup(|name| {
             let default = match name {
                 "RECEIVER_URL" => "https://receiver.example/",

@@ -1,7 +1,7 @@
 //! Convergence of one site: compares its webhooks with the declared ones, changes them, lists them again, and has Tableau
 //! test the new ones.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use lambda_support::error_chain;
 use shared::{
@@ -17,12 +17,9 @@ use crate::{
     config::Config,
     remedies::out_of_time,
     report::{Enabled, Outcome, SiteReport, Tested},
-    site_run::SiteRun,
+    site_run::{CHANGE_TIME, SiteRun},
     state_table::StateTable,
 };
-
-/// The time that must be left for a change or a test: itself, listing again and signing out.
-pub(crate) const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// Changes without a good answer, each with its error if it was tried.
 type Uncertain = Vec<(Change, Option<TableauError>)>;

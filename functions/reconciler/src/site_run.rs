@@ -1,4 +1,4 @@
-//! Run of one site: signs in, brings the webhooks to the declared ones, reads the jobs, and signs out.
+//! Run of one site: its context, its state, and its outcome.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,18 +6,13 @@ use lambda_support::{error_chain, metrics::MetricLog};
 use shared::{
     events::catalogue::Event,
     problems::{ProblemKey, ProblemKind},
-    redaction::known_secrets::KnownSecrets,
     refreshes::{
         health::{healthy_events, refresh_events},
         state::{Outage, RefreshState},
         window::Clock,
     },
     registration::keyring::Keyring,
-    sites::{
-        entry::SiteEntry,
-        plan::Change,
-        webhook::{DesiredWebhook, ObservedWebhook},
-    },
+    sites::{entry::SiteEntry, plan::Change, webhook::ObservedWebhook},
     state::{Progress, SiteState},
     timestamp::Timestamp,
 };
@@ -27,17 +22,16 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    convergence::CHANGE_TIME,
     recovery::{JobBudget, SiteRefreshes, log_not_recovered},
-    remedies::{Advice, out_of_time},
+    remedies::Advice,
     report::{NotRecovered, SiteReport},
     request::Action,
     state::{State, Stored},
     state_table::StateTable,
 };
 
-/// The time that must be left to begin with a site: signing in, listing and signing out, with Tableau as slow as it was seen.
-const SITE_TIME: Duration = Duration::from_secs(60);
+/// The time that must be left for a change or a test: itself, listing again and signing out.
+pub(crate) const CHANGE_TIME: Duration = Duration::from_secs(45);
 
 /// Context of a run: the same for all its sites.
 #[derive(Debug)]
@@ -72,7 +66,7 @@ pub(crate) struct SiteOutcome {
 pub(crate) struct SiteRun<'a, T> {
     pub(crate) run: &'a RunContext<'a, T>,
     pub(crate) advice: Advice<'a>,
-    wanted: &'a BTreeSet<Event>,
+    pub(crate) wanted: &'a BTreeSet<Event>,
     stored: Stored<SiteState>,
     /// The state of its refreshes, if they are recovered and it has one.
     refreshes: Option<RefreshState>,
@@ -90,56 +84,28 @@ impl SiteOutcome {
     }
 }
 
-impl<T: StateTable> RunContext<'_, T> {
-    /// Carries the action out at one site, until the `deadline` of its turn.
-    #[tracing::instrument(skip_all, fields(site = %entry.name))]
-    pub(crate) async fn site(&self, entry: &SiteEntry, deadline: Instant) -> SiteOutcome {
-        let Self { config, tableau, action, keyring, .. } = self;
-        let stored = self.state.site(entry.name.as_str());
-        if Instant::now() + SITE_TIME >= self.deadline {
-            let then = action.or_again("The next run begins with it");
-            let what = format!("Not checked, since there was no time left. {then}.");
-            let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
-            return SiteOutcome::unchanged(report, Progress::OutOfTime, stored);
-        }
-        let Config { name_prefix, receiver, events, .. } = config;
-        let events = entry.events.as_ref().unwrap_or(events);
-        let mut site = SiteRun {
-            run: self,
-            advice: Advice { config, action: *action, entry },
-            wanted: events,
-            refreshes: stored.content.refreshes.clone().filter(|_| self.lookback.is_some()),
+impl<'a, T: StateTable> SiteRun<'a, T> {
+    /// Begins with a site, until the `deadline` of its turn.
+    pub(crate) fn new(run: &'a RunContext<'a, T>, entry: &'a SiteEntry, deadline: Instant) -> Self {
+        let stored = run.state.site(entry.name.as_str());
+        let wanted = entry.events.as_ref().unwrap_or(&run.config.events);
+        let mut report = SiteReport::new(entry.name.as_str());
+        report.notes.extend(wanted.iter().filter(|event| !event.is_known()).map(unknown_event));
+        Self {
+            run,
+            advice: Advice { config: run.config, action: run.action, entry },
+            wanted,
+            refreshes: stored.content.refreshes.clone().filter(|_| run.lookback.is_some()),
             stored,
             progress: Progress::Attempted,
-            report: SiteReport::new(entry.name.as_str()),
+            report,
             deadline,
-        };
-        site.report.notes.extend(events.iter().filter(|event| !event.is_known()).map(unknown_event));
-        let desired = match action {
-            Action::Destroy => Vec::new(),
-            _ => DesiredWebhook::all(&entry.name, events, name_prefix, receiver, keyring),
-        };
-        let mut refreshes = None;
-        let secrets = KnownSecrets::of_addresses(&entry.name, events.iter().cloned(), keyring);
-        match tableau.sign_in(entry, secrets, deadline).await {
-            Ok(mut session) => {
-                let result = match action {
-                    Action::Plan => site.plan(&mut session, desired).await,
-                    Action::Apply | Action::Rotate | Action::Destroy => site.converge(&mut session, desired).await,
-                    Action::Test => site.test_all(&mut session).await,
-                };
-                match result {
-                    Ok(()) => refreshes = site.read_jobs(&mut session).await,
-                    Err(error) => site.report.errors.push(site.advice.on_site(&error)),
-                }
-                if let Err(error) = session.sign_out().await {
-                    let error = error_chain(&error);
-                    tracing::warn!(error, "the session could not be ended; it ends by itself or at the next sign-in");
-                }
-            }
-            Err(error) => site.report.errors.push(site.advice.on_site(&error)),
         }
-        let SiteRun { report, progress, stored, refreshes: unread, .. } = site;
+    }
+
+    /// Returns the outcome, with the refreshes whose jobs were read.
+    pub(crate) fn into_outcome(self, refreshes: Option<SiteRefreshes>) -> SiteOutcome {
+        let Self { report, progress, stored, refreshes: unread, .. } = self;
         tracing::info!(
             updated = report.updated.len(),
             enabled = report.enabled.len(),
@@ -264,7 +230,7 @@ impl<T: StateTable> SiteRun<'_, T> {
     }
 
     /// Reads the site's jobs, after everything else.
-    async fn read_jobs(&mut self, session: &mut Session<'_>) -> Option<SiteRefreshes> {
+    pub(crate) async fn read_jobs(&mut self, session: &mut Session<'_>) -> Option<SiteRefreshes> {
         if self.run.action == Action::Destroy {
             self.refreshes = None;
         }

@@ -1,9 +1,16 @@
 //! Runs of the sites of each token.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
+use lambda_support::error_chain;
 use shared::{
     problems::{Problem, ProblemKind},
-    sites::entry::{BadEntry, SiteEntry},
+    redaction::known_secrets::KnownSecrets,
+    sites::{
+        entry::{BadEntry, SiteEntry},
+        webhook::DesiredWebhook,
+    },
     state::Progress,
 };
 use tableau::SITES_AT_ONCE;
@@ -11,13 +18,16 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    remedies::unusable,
+    remedies::{out_of_time, unusable},
     report::{SiteReport, format_time},
     request::Action,
-    site_run::{RunContext, SiteOutcome},
+    site_run::{RunContext, SiteOutcome, SiteRun},
     state_table::StateTable,
     token_groups::{TokenGroups, Turns, in_order},
 };
+
+/// The time that must be left to begin with a site: signing in, listing and signing out, with Tableau as slow as it was seen.
+const SITE_TIME: Duration = Duration::from_secs(60);
 
 /// Runs the requested sites: tokens side by side, the sites of a token one after another.
 pub(crate) async fn run_sites<T: StateTable>(
@@ -60,7 +70,7 @@ async fn run_token<T: StateTable>(run: &RunContext<'_, T>, entries: Vec<SiteEntr
     for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
         let deadline = turns.begin(left);
         outcomes.push(match &held {
-            Ok(_) => run.site(entry, deadline).await,
+            Ok(_) => run_site(run, entry, deadline).await,
             Err(until) => left_to_another_run(run, entry, *until),
         });
     }
@@ -68,6 +78,49 @@ async fn run_token<T: StateTable>(run: &RunContext<'_, T>, entries: Vec<SiteEntr
         run.state.release_token(token).await;
     }
     outcomes
+}
+
+/// Carries the action out at one site, until the `deadline` of its turn: signs in, lists and changes the webhooks, reads the
+/// jobs, and signs out.
+#[tracing::instrument(skip_all, fields(site = %entry.name))]
+async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, deadline: Instant) -> SiteOutcome {
+    let RunContext { config, tableau, action, keyring, .. } = run;
+    if Instant::now() + SITE_TIME >= run.deadline {
+        let then = action.or_again("The next run begins with it");
+        let what = format!("Not checked, since there was no time left. {then}.");
+        let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
+        return SiteOutcome::unchanged(report, Progress::OutOfTime, run.state.site(entry.name.as_str()));
+    }
+    let mut site = SiteRun::new(run, entry, deadline);
+    let desired = match action {
+        Action::Destroy => Vec::new(),
+        _ => DesiredWebhook::all(&entry.name, site.wanted, &config.name_prefix, &config.receiver, keyring),
+    };
+    let secrets = KnownSecrets::of_addresses(&entry.name, site.wanted.iter().cloned(), keyring);
+    let mut session = match tableau.sign_in(entry, secrets, deadline).await {
+        Ok(session) => session,
+        Err(error) => {
+            site.report.errors.push(site.advice.on_site(&error));
+            return site.into_outcome(None);
+        }
+    };
+    let result = match action {
+        Action::Plan => site.plan(&mut session, desired).await,
+        Action::Apply | Action::Rotate | Action::Destroy => site.converge(&mut session, desired).await,
+        Action::Test => site.test_all(&mut session).await,
+    };
+    let refreshes = match result {
+        Ok(()) => site.read_jobs(&mut session).await,
+        Err(error) => {
+            site.report.errors.push(site.advice.on_site(&error));
+            None
+        }
+    };
+    if let Err(error) = session.sign_out().await {
+        let error = error_chain(&error);
+        tracing::warn!(error, "the session could not be ended; it ends by itself or at the next sign-in");
+    }
+    site.into_outcome(refreshes)
 }
 
 /// Returns the outcome of a site whose token another run holds. For the schedule that run does the work; any other action has to

@@ -5,53 +5,47 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     alerts::{
         message::{AlertContent, AlertMessage, thread},
-        phrasing::{DisplayName, format_time},
+        phrasing::{DisplayName, on_date},
         selection::AlertEvents,
-        text::text,
+        text::{Text, text},
     },
     events::{catalogue::Event, delivery::Delivery, id::EventId, payload::Payload},
     registration::claim::Registration,
 };
 
 impl AlertMessage {
-    /// The alert about a delivery, if its event is a selected one.
+    /// Returns the alert about a delivery, if its event is a selected one.
     pub fn of_delivery(delivery: &Delivery<'_>, id: EventId, selected: &AlertEvents) -> Option<Self> {
         let registration = delivery.registration();
         let payload = delivery.event_payload().filter(|_| selected.contains(&registration.event))?;
         Some(Self::about(registration, payload, id))
     }
 
-    /// What to tell people about an event.
+    /// Returns the alert about an event.
     pub(crate) fn about(registration: &Registration, payload: &Payload<'_>, id: EventId) -> Self {
         let Registration { site, event } = registration;
         let (site_name, event_name) = (site.to_string(), event.to_string());
-        let Phrasing { headline, before, after, next } = Phrasing::of(event);
-        let named = DisplayName::of(
+        let Phrasing { headline, before, after, effect, next } = Phrasing::of(event);
+        let name = DisplayName::of(
             event.resource_type().unwrap_or("resource"),
             payload.resource_name.as_deref(),
             payload.resource_luid.as_deref(),
         );
-        let at = payload.created_at.as_deref().and_then(utc);
-        let when = at.map(|at| format!(" on {at} UTC")).unwrap_or_default();
-        let short = text!["Tableau ", site_name.clone(), ": ", headline.clone(), ": ", named.bare()];
+        let at = payload.created_at.as_deref().and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+        let when = at.map(on_date).unwrap_or_default();
+        let title = text![headline, ": ", name.bare()];
+        let short = text!["Tableau ", site_name.clone(), ": ", title.clone()];
         let sentence =
-            text![before, named.in_sentence(), after, " on the Tableau site ", site_name.clone(), when.clone(), "."];
-        let words = AlertContent {
+            text![before, name.in_sentence(), after, " on the Tableau site ", site_name.clone(), when.clone(), "."];
+        let details = text!["\n\nDetails: event ", event_name.clone(), ", id ", id.to_string(), "."];
+        let description = text![sentence.clone(), effect];
+        let content = AlertContent {
             subject: short.clone(),
-            email: text![
-                sentence.clone(),
-                "\n\n",
-                next,
-                "\n\nEvent ",
-                event_name.clone(),
-                ", id ",
-                id.to_string(),
-                "."
-            ],
+            email: text![description.clone(), "\n\n", next, details],
             sms: text![short, when],
             id: id.to_string(),
-            title: text![headline, ": ", named.bare()],
-            description: sentence.clone(),
+            title,
+            description,
             next: next.into(),
             keywords: vec![site_name, event_name.clone()],
             thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
@@ -59,19 +53,21 @@ impl AlertMessage {
             event_type: event_name,
             related: payload.resource_luid.clone(),
         };
-        words.into()
+        content.into()
     }
 }
 
-/// How an event is told.
+/// Wording of the alerts about one type of event.
 struct Phrasing {
     /// A few words.
     headline: String,
-    /// What stands before the thing's name in a sentence.
+    /// The sentence up to the resource's name.
     before: String,
-    /// What stands after it.
+    /// The sentence after the resource's name.
     after: String,
-    /// What to look at next.
+    /// The effect for readers, as a further sentence.
+    effect: Text,
+    /// The next step.
     next: &'static str,
 }
 
@@ -92,20 +88,20 @@ impl Phrasing {
             Some(action) => happened(action, &format!("was {action}")),
             None => (event.to_string(), format!("Tableau reported the event {event} for "), String::new()),
         };
-        // The name a label's event comes with is that of the thing it labels.
+        // The payload names the labelled resource, not the label.
         let before = if kind == "label" { "A label of ".to_owned() } else { before };
-        let next = match event.action() {
-            Some("refresh-failed") => "The Jobs page of the site shows why: open the site in Tableau and choose Jobs.",
-            Some("promoted" | "demoted") => "The Users page of the site shows who administers it.",
-            _ => "Nothing needs to be done unless this is a surprise.",
+        let (effect, next) = match event.action() {
+            Some("refresh-failed") => (
+                text![" The ", kind, " keeps the data of its last successful refresh."],
+                "To see the reason, open the site in Tableau and choose Jobs.",
+            ),
+            Some("promoted" | "demoted") => {
+                (Text::default(), "To see who administers the site, open it in Tableau and choose Users.")
+            }
+            _ => (Text::default(), "No action is needed unless this is unexpected."),
         };
-        Self { headline, before, after, next }
+        Self { headline, before, after, effect, next }
     }
-}
-
-/// A timestamp of Tableau's as a person writes it, in UTC; `None` if it is none.
-fn utc(text: &str) -> Option<String> {
-    format_time(OffsetDateTime::parse(text, &Rfc3339).ok()?)
 }
 
 #[cfg(test)]
@@ -138,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_refresh_reads_well_at_seven_in_the_morning() {
+    fn a_failed_refresh_says_what_happened_its_effect_and_the_next_step() {
         let alert = alert("DatasourceRefreshFailed", &failed("Umsätze \"Nord\" 📈"));
         let texts = texts(&alert);
         let shown = format!(
@@ -153,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn every_event_can_be_told() {
-        let told = Event::catalogue().map(|event| {
+    fn every_event_has_its_own_sentence() {
+        let sentences = Event::catalogue().map(|event| {
             let alert = alert(event.as_str(), &failed("Sales"));
             let sms = texts(&alert)["sms"].as_str().expect("a text").to_owned();
             format!("{}\n  {sms}", card(&alert)["metadata"]["summary"].as_str().expect("a text"))
         });
-        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"));
+        insta::assert_snapshot!(sentences.collect::<Vec<_>>().join("\n"));
     }
 
     #[test]
-    fn what_tableau_did_not_tell_is_not_invented() {
+    fn a_missing_name_or_time_is_left_out() {
         let nameless = alert("WorkbookRefreshFailed", &json!({ "resource_luid": "99", "created_at": "yesterday" }));
         assert_eq!(
             card(&nameless)["metadata"]["summary"],
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_becomes_no_markup_and_no_mention_anywhere_on_a_card() {
+    fn a_name_becomes_no_markup_and_no_mention_on_a_card() {
         let card = card(&alert("ViewDeleted", &failed("`*a*` <!channel> [x](https://evil.example) _b_ R&D")));
         let (content, metadata) = (&card["content"], &card["metadata"]);
         insta::assert_snapshot!(content["title"].as_str().expect("a text"), @"view deleted: '∗a∗' ‹!channel› ［x］(https://evil.example) ＿b＿ R＆D");
@@ -187,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_endless_is_shortened_everywhere() {
+    fn an_endless_name_is_truncated_everywhere() {
         let endless = "9".repeat(100_000);
         let alert = alert("WorkbookRefreshFailed", &json!({ "resource_name": endless, "resource_luid": endless }));
         assert!(alert.body.len() < 4 * 1024, "{} bytes", alert.body.len());
     }
 
     #[test]
-    fn alert_events_that_nobody_knows_are_named() {
+    fn unknown_alert_events_are_named() {
         let unknown = |text: &str| {
             let events = AlertEvents::parse(text).expect("names");
             events.unknown().map(Event::to_string).collect::<Vec<_>>()
@@ -206,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_payload_says_no_alert_about_it_has_markup_or_is_refused(
+        fn no_payload_makes_an_alert_unsafe_or_too_large(
             name in hostile::any_text(),
             luid in hostile::any_text(),
             time in hostile::any_text(),

@@ -1,4 +1,4 @@
-//! Texts that attack whoever reads them, and the test that none gets through.
+//! Hostile texts for tests, and the assertion that an alert is safe.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
@@ -44,14 +44,14 @@ const PIECES: [&str; 36] = [
     " ",
 ];
 
-/// Any text of such pieces, now and then a long one.
+/// Any text of such pieces, sometimes a long one.
 pub(crate) fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![8 => select(&PIECES[..]).prop_map(str::to_owned), 1 => any::<String>()];
     let times = prop_oneof![29 => Just(1_usize), 1 => Just(500)];
     (vec(piece, 1..8), times).prop_map(|(pieces, times)| pieces.concat().repeat(times))
 }
 
-/// Fails where an alert has anything that one of its readers could take for more than text.
+/// Fails if an alert is too large, or a program that shows it could find more than plain text in it.
 pub(crate) fn assert_safe(subject: &str, body: &str) {
     assert!(subject.len() < 100 && subject.starts_with("Tableau"), "{subject}");
     assert!(subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{subject}");
@@ -105,7 +105,7 @@ pub(crate) fn assert_safe(subject: &str, body: &str) {
     }
 }
 
-/// Nothing that is no text, and no second space where there could be one.
+/// Fails if a text has control or direction characters.
 fn assert_plain(text: &str) {
     let spaces = |text: &str| text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     assert_eq!(spaces(text), spaces(&plain(text)));

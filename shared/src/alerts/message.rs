@@ -7,37 +7,36 @@ use crate::{
     registration::site_name::SiteName,
 };
 
-/// The most characters of a subject: SNS takes fewer than 100 (Amazon SNS API reference, `Subject`).
-const SUBJECT_CHARACTERS: usize = 99;
+/// The most characters of a subject: SNS accepts fewer than 100 (Amazon SNS API reference, `Subject`).
+const MAX_SUBJECT_CHARACTERS: usize = 99;
 
-/// The most characters of a text message, so that a carrier sends one and not several.
-const SMS_CHARACTERS: usize = 140;
+/// The most characters of a text message, so that a carrier sends a single one.
+const MAX_SMS_CHARACTERS: usize = 140;
 
-/// The most characters of a card's text where it may be long. What chats show is not published; this is what a person
-/// reads.
-const CARD_CHARACTERS: usize = 1500;
+/// The most characters of a card's long texts. The limits of chat applications are not published; this is enough to read.
+const MAX_CARD_CHARACTERS: usize = 1500;
 
-/// The most characters of a card's title, and of its identifier and the thread's.
-const TITLE_CHARACTERS: usize = 250;
+/// The most characters of a card's title, and of identifiers of cards and threads.
+const MAX_TITLE_CHARACTERS: usize = 250;
 
-const THREAD_CHARACTERS: usize = 150;
+const MAX_THREAD_CHARACTERS: usize = 150;
 
-/// What is published to the alerts topic, with `MessageStructure` `json`.
+/// A message for the alerts topic, with `MessageStructure` `json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertMessage {
-    /// Subject of the e-mail: printable ASCII, fewer than 100 characters.
+    /// Subject of the e-mail: printable ASCII of fewer than 100 characters.
     pub subject: String,
-    /// A JSON object with a text for each protocol: `default` and `email` are sentences, `sms` is one line, `https` is
-    /// the custom notification of Amazon Q Developer in chat applications.
+    /// A JSON object with a text for each protocol: `default` and `email` are sentences, `sms` is one line, `https` is a
+    /// custom notification for Amazon Q Developer in chat applications.
     pub body: String,
 }
 
-/// What keeps together in a chat what is told of one resource of a site.
+/// Returns the chat thread for alerts about one resource of a site.
 pub(crate) fn thread(site: &SiteName, resource_luid: &str) -> String {
     format!("{site}/{}", word(resource_luid))
 }
 
-/// What people are told, before it is cut to what each way to them takes, and made safe for it.
+/// Content of an alert, before it is truncated and made safe for each protocol.
 pub(crate) struct AlertContent {
     /// Subject of the e-mail.
     pub(crate) subject: Text,
@@ -45,28 +44,28 @@ pub(crate) struct AlertContent {
     pub(crate) email: Text,
     /// The text message, on one line.
     pub(crate) sms: Text,
-    /// What tells this message from every other.
+    /// Identifier of the alert.
     pub(crate) id: String,
     /// Heading of the card.
     pub(crate) title: Text,
     /// Text of the card.
     pub(crate) description: Text,
-    /// What to do next.
+    /// The next step.
     pub(crate) next: Text,
-    /// What the card can be found by.
+    /// Keywords of the card.
     pub(crate) keywords: Vec<String>,
-    /// Messages of one thread are shown together.
+    /// Identifier of the chat thread.
     pub(crate) thread: String,
     /// The card in one plain sentence.
     pub(crate) summary: Text,
-    /// What happened, for machines.
+    /// Type of the event or problem, for machines.
     pub(crate) event_type: String,
-    /// Identifier of the resource it happened to, if it is one.
+    /// Identifier of the resource, if the alert is about one.
     pub(crate) related: Option<String>,
 }
 
 impl From<AlertContent> for AlertMessage {
-    fn from(words: AlertContent) -> Self {
+    fn from(content: AlertContent) -> Self {
         let AlertContent {
             subject,
             email,
@@ -80,11 +79,11 @@ impl From<AlertContent> for AlertMessage {
             summary,
             event_type,
             related,
-        } = words;
+        } = content;
         let mut metadata = json!({
             "eventType": word(&event_type),
-            "threadId": Text::from(thread).title(THREAD_CHARACTERS),
-            "summary": summary.title(CARD_CHARACTERS),
+            "threadId": Text::from(thread).title(MAX_THREAD_CHARACTERS),
+            "summary": summary.title(MAX_CARD_CHARACTERS),
         });
         if let Some(related) = related {
             metadata["relatedResources"] = json!([word(&related)]);
@@ -92,12 +91,12 @@ impl From<AlertContent> for AlertMessage {
         let card = json!({
             "version": "1.0",
             "source": "custom",
-            "id": Text::from(id).title(THREAD_CHARACTERS),
+            "id": Text::from(id).title(MAX_THREAD_CHARACTERS),
             "content": {
                 "textType": "client-markdown",
-                "title": title.title(TITLE_CHARACTERS),
-                "description": description.markdown(CARD_CHARACTERS),
-                "nextSteps": [next.markdown(CARD_CHARACTERS)],
+                "title": title.title(MAX_TITLE_CHARACTERS),
+                "description": description.markdown(MAX_CARD_CHARACTERS),
+                "nextSteps": [next.markdown(MAX_CARD_CHARACTERS)],
                 "keywords": keywords.iter().map(|keyword| word(keyword)).collect::<Vec<_>>(),
             },
             "metadata": metadata,
@@ -106,9 +105,9 @@ impl From<AlertContent> for AlertMessage {
         let body = json!({
             "default": email,
             "email": email,
-            "sms": sms.line(SMS_CHARACTERS),
+            "sms": sms.line(MAX_SMS_CHARACTERS),
             "https": card.to_string(),
         });
-        Self { subject: subject.subject(SUBJECT_CHARACTERS), body: body.to_string() }
+        Self { subject: subject.subject(MAX_SUBJECT_CHARACTERS), body: body.to_string() }
     }
 }

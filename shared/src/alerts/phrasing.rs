@@ -1,22 +1,22 @@
-//! How names, times, counts and lists read in alerts.
+//! Formats of names, times, durations, counts and lists in alerts.
 
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
-use crate::alerts::text::{NAME_CHARACTERS, Text, plain, truncate};
+use crate::alerts::text::{MAX_NAME_CHARACTERS, Text, plain, truncate};
 
-/// What a thing is called.
+/// Display name of a resource.
 pub(crate) struct DisplayName {
-    /// On one line, and short.
+    /// One short line.
     text: String,
     is_name: bool,
 }
 
 impl DisplayName {
-    /// The thing by its name, else by its identifier, else by its kind.
+    /// Names a resource by its name, else by its identifier, else by its kind.
     pub(crate) fn of(kind: &str, name: Option<&str>, luid: Option<&str>) -> Self {
         let shown = |text: Option<&str>| {
             let text = plain(text.unwrap_or_default());
-            (!text.is_empty()).then(|| truncate(&text, NAME_CHARACTERS))
+            (!text.is_empty()).then(|| truncate(&text, MAX_NAME_CHARACTERS))
         };
         match (shown(name), shown(luid)) {
             (Some(text), _) => Self { text, is_name: true },
@@ -25,39 +25,41 @@ impl DisplayName {
         }
     }
 
-    /// As it stands by itself.
+    /// Returns the name alone.
     pub(crate) fn bare(&self) -> Text {
         self.text.clone().into()
     }
 
-    /// As it stands in a sentence.
+    /// Returns the name for a sentence, which sets it off.
     pub(crate) fn in_sentence(&self) -> Text {
         if self.is_name { Text::name(self.text.clone()) } else { self.bare() }
     }
 }
 
-/// A time as a person writes it, in UTC; `None` if it is beyond what calendars hold.
+/// Formats a time in UTC, to the minute; `None` if it is outside of the calendar's range.
 pub(crate) fn format_time(at: OffsetDateTime) -> Option<String> {
     let at = at.checked_to_offset(UtcOffset::UTC)?;
     at.format(format_description!("[year]-[month]-[day] at [hour]:[minute]")).ok()
 }
 
-pub(crate) fn on(at: OffsetDateTime) -> String {
+/// Formats a time as the end of a sentence; empty if it is outside of the calendar's range.
+pub(crate) fn on_date(at: OffsetDateTime) -> String {
     format_time(at).map(|at| format!(" on {at} UTC")).unwrap_or_default()
 }
 
-/// The first of some texts, and how many more there are.
-pub(crate) fn join_first(texts: impl ExactSizeIterator<Item = Text>, most: usize, separator: &'static str) -> Text {
-    let more = texts.len().saturating_sub(most);
+/// Joins the first `max` of some texts and the number of the others.
+pub(crate) fn join_first(texts: impl ExactSizeIterator<Item = Text>, max: usize, separator: &'static str) -> Text {
+    let more = texts.len().saturating_sub(max);
     let more = (more > 0).then(|| format!("and {more} more").into());
-    Text::joined(texts.take(most).chain(more), separator)
+    Text::joined(texts.take(max).chain(more), separator)
 }
 
+/// Formats a count with its noun.
 pub(crate) fn pluralize(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// A duration as a person says it.
+/// Formats a duration with its two largest units.
 pub(crate) fn format_duration(seconds: i64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),

@@ -1,23 +1,23 @@
-//! Which events are alerts as well.
+//! Selection of the events that are alerts as well.
 
 use std::collections::BTreeSet;
 
 use crate::events::catalogue::{Event, InvalidEvent};
 
-/// The events that people want to hear of at once, unless they say otherwise.
+/// The default selection: failed refreshes.
 const DEFAULT: [&str; 2] = ["DatasourceRefreshFailed", "WorkbookRefreshFailed"];
 
-/// Which events are alerts as well.
+/// Events that are alerts as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AlertEvents {
-    /// Every event, also one that this release does not know.
+    /// Every event, also an unknown one.
     All,
     /// These.
     These(BTreeSet<Event>),
 }
 
 impl AlertEvents {
-    /// Reads what people write in a variable: `all` or `none` in any case, or names separated by commas.
+    /// Reads a variable: `all` or `none` in any case, or names separated by commas.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl AlertEvents {
         }
     }
 
-    /// Whether the event is one of them.
+    /// Whether the event is selected.
     pub fn contains(&self, event: &Event) -> bool {
         match self {
             Self::All => true,
@@ -38,7 +38,7 @@ impl AlertEvents {
         }
     }
 
-    /// Returns the events among them that this release does not know: of tomorrow, or misspelt.
+    /// Returns the selected events that this release does not know, which may be misspelt.
     pub fn unknown(&self) -> impl Iterator<Item = &Event> {
         let events = match self {
             Self::All => None,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_alert_events_are_two_unless_people_say_otherwise() {
+    fn failed_refreshes_are_selected_by_default() {
         let event = |name: &str| name.parse::<Event>().expect("an event");
         let default = AlertEvents::default();
         assert!(default.contains(&event("DatasourceRefreshFailed")) && !default.contains(&event("WorkbookCreated")));

@@ -1,45 +1,45 @@
-//! Texts for people: our own words beside what others wrote, made safe for each place that they go to.
+//! Safe texts for alerts: literals of the program and foreign texts, rendered for each place.
 //!
-//! Names, notes and error messages come from Tableau, and anybody who may name a workbook writes them. `Text` keeps them
-//! apart from our own words, and its renderings are the only way to a subject, an e-mail, a text message or a card. So
-//! nothing gets there that could be a mention, a link or another markup, or turn the direction of the text around it.
+//! Names, notes and error messages come from Tableau, where every user who may name a workbook writes them. `Text` keeps them
+//! apart from literals. Only its renderings reach a subject, an e-mail, a text message or a card, so a foreign text cannot
+//! become a mention, a link or other markup, or change the direction of the text around it.
 
-/// The most characters of a name inside a sentence. Somebody typed it, and it may be a novel.
-pub(crate) const NAME_CHARACTERS: usize = 80;
+/// The most characters of a name in a sentence. A user typed it, and it may be very long.
+pub(crate) const MAX_NAME_CHARACTERS: usize = 80;
 
-/// The most bytes of an e-mail as JSON. SNS takes 256 KiB with the other texts, and this one is in there twice.
-const MAIL_BYTES: usize = 100 * 1024;
+/// The most bytes of an e-mail as JSON. SNS accepts 256 KiB for all texts, and this one is in the message twice.
+const MAX_MAIL_BYTES: usize = 100 * 1024;
 
-/// A text in parts. Only a literal of ours is taken as it stands; every `String` counts as somebody else's.
+/// A text in parts. A literal is trusted; every `String` counts as foreign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
-    /// Our own words, with their line breaks.
+    /// A literal, with its line breaks.
     Own(&'static str),
-    /// A text in the flow of a sentence.
+    /// A foreign text in a sentence.
     Foreign(String),
-    /// A name, in quotation marks, or on a card in a code span.
+    /// A name: in quotation marks, or on a card in a code span.
     Name(String),
-    /// A text that somebody may want to copy: on a card a code span.
+    /// A text to copy: on a card in a code span.
     Verbatim(String),
 }
 
-/// Where a text goes to.
+/// Place for which a text is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Plain text with line breaks.
     Mail,
     /// Plain text on one line.
     Line,
-    /// One line of a card, where a program may look for markup.
+    /// One line of a card, which may be parsed as markup.
     Title,
-    /// The markdown of a card.
+    /// Markdown of a card.
     Markdown,
 }
 
-/// Puts a text together of literals, `String`s and other texts.
+/// Concatenates literals, `String`s and other texts.
 macro_rules! text {
     ($($part:expr),* $(,)?) => { $crate::alerts::text::Text::default()$(.and($part))* };
 }
@@ -59,68 +59,68 @@ impl From<String> for Text {
 }
 
 impl Text {
-    /// A name that is set off from the words around it.
+    /// Returns a name, which is set off from the words around it.
     pub(crate) fn name(name: String) -> Self {
         Self(vec![Part::Name(name)])
     }
 
-    /// A text that stands as it is: an error, a reason.
+    /// Returns a text to copy, such as an error or a reason.
     pub(crate) fn verbatim(text: String) -> Self {
         Self(vec![Part::Verbatim(text)])
     }
 
-    /// The text with more after it.
+    /// Appends a text.
     pub(crate) fn and(mut self, more: impl Into<Self>) -> Self {
         self.0.extend(more.into().0);
         self
     }
 
-    /// Texts with a separator between them.
+    /// Joins texts with a separator.
     pub(crate) fn joined(texts: impl IntoIterator<Item = Self>, separator: &'static str) -> Self {
         let joined = texts.into_iter().reduce(|all, text| all.and(separator).and(text));
         joined.unwrap_or_default()
     }
 
-    /// Whether nothing of it can be seen.
+    /// Whether nothing of it is visible.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|part| Place::Line.shown(part).1.trim().is_empty())
     }
 
-    /// As an e-mail has it.
+    /// Renders an e-mail.
     pub(crate) fn mail(&self) -> String {
-        self.rendered(Place::Mail, MAIL_BYTES, "…", json_bytes)
+        self.rendered(Place::Mail, MAX_MAIL_BYTES, "…", json_bytes)
     }
 
-    /// As a text message has it.
+    /// Renders a text message.
     pub(crate) fn line(&self, characters: usize) -> String {
         self.rendered(Place::Line, characters, "…", |_| 1)
     }
 
-    /// As the subject of an e-mail has it: in printable ASCII, with a question mark for every other character.
+    /// Renders an e-mail's subject: printable ASCII, with a question mark for every other character.
     pub(crate) fn subject(&self, characters: usize) -> String {
         let ascii = |character: char| if (' '..='~').contains(&character) { character } else { '?' };
         self.rendered(Place::Line, characters, "...", |_| 1).chars().map(ascii).collect()
     }
 
-    /// As a card's title and its other single lines have it.
+    /// Renders a card's title or another single line of it.
     pub(crate) fn title(&self, characters: usize) -> String {
         self.rendered(Place::Title, characters, "…", |_| 1)
     }
 
-    /// As the markdown of a card has it.
+    /// Renders a card's markdown.
     pub(crate) fn markdown(&self, characters: usize) -> String {
         self.rendered(Place::Markdown, characters, "…", |_| 1)
     }
 
-    /// The text at a place, cut to a size. A part that is cut keeps what closes it.
-    fn rendered(&self, place: Place, most: usize, ellipsis: &str, size: impl Fn(char) -> usize) -> String {
+    /// Renders the text for a place, truncated to a size. A truncated part keeps its closing mark.
+    fn rendered(&self, place: Place, max: usize, ellipsis: &str, size: impl Fn(char) -> usize) -> String {
         let sized = |text: &str| text.chars().map(&size).sum::<usize>();
         let parts: Vec<_> = self.0.iter().map(|part| place.shown(part)).collect();
         let whole: String = parts.iter().flat_map(|(mark, text)| [*mark, text, *mark]).collect();
-        if sized(&whole) <= most {
+        if sized(&whole) <= max {
             return whole.trim().to_owned();
         }
-        let (mut cut, mut left) = (String::new(), most - sized(ellipsis));
+        let (mut cut, mut left) = (String::new(), max - sized(ellipsis));
         for (mark, text) in parts {
             let marks = 2 * sized(mark);
             let Some(room) = left.checked_sub(marks) else { break };
@@ -130,7 +130,7 @@ impl Text {
             });
             let end = fits.last().unwrap_or(0);
             let is_whole = end == text.len();
-            // An underscore at the end of what is left of a word could be markup.
+            // An underscore at the end of a truncated word could be markup.
             let kept = if is_whole { &text[..] } else { text[..end].trim_end_matches('_') };
             if kept.is_empty() && !is_whole {
                 break;
@@ -146,7 +146,7 @@ impl Text {
 }
 
 impl Place {
-    /// A part as it is shown here, and what stands before and after it.
+    /// Returns the mark around a part, and the part as it is shown here.
     fn shown(self, part: &Part) -> (&'static str, String) {
         let set_off = |mark, text: String| (if text.is_empty() { "" } else { mark }, text);
         match (part, self) {
@@ -162,22 +162,22 @@ impl Place {
     }
 }
 
-/// A word of a card that is no sentence: an identifier, a keyword.
+/// Renders an identifier or a keyword of a card.
 pub(crate) fn word(text: &str) -> String {
-    Text::from(plain(text)).title(NAME_CHARACTERS)
+    Text::from(plain(text)).title(MAX_NAME_CHARACTERS)
 }
 
-/// A text on one line: white space and control characters become single spaces, and what could turn the direction of
-/// the text around it is left out.
+/// Returns a text on one line: white space and control characters become single spaces, and characters that change the text's
+/// direction are left out.
 pub fn plain(text: &str) -> String {
     on_one_line(text).trim().to_owned()
 }
 
-/// The same with the white space at its ends.
+/// Returns the same with a space at its ends, if there is any.
 fn on_one_line(text: &str) -> String {
-    let turns = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    let is_direction = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     let mut line = String::with_capacity(text.len());
-    for character in text.chars().filter(|character| !turns(*character)) {
+    for character in text.chars().filter(|character| !is_direction(*character)) {
         if !character.is_control() && !character.is_whitespace() {
             line.push(character);
         } else if !line.ends_with(' ') {
@@ -187,13 +187,12 @@ fn on_one_line(text: &str) -> String {
     line
 }
 
-/// A text in which no program finds markup, in whichever dialect: characters that look alike take the place of those
-/// that mean something.
+/// Replaces characters that any dialect of markup uses by similar ones.
 fn without_markup(text: &str) -> String {
     let characters: Vec<_> = text.chars().collect();
     let is_in_word = |at: usize| characters.get(at).is_some_and(|character| character.is_alphanumeric());
     let shown = characters.iter().enumerate().map(|(at, character)| match character {
-        // No dialect takes the one in `daily_sales` for markup.
+        // The one in `daily_sales` is no markup in any dialect.
         '_' if at.checked_sub(1).is_some_and(is_in_word) && is_in_word(at + 1) => '_',
         '_' => '＿',
         '*' => '∗',
@@ -207,7 +206,7 @@ fn without_markup(text: &str) -> String {
     shown.collect()
 }
 
-/// A text that can end no code span. Slack looks for mentions and links inside of them too.
+/// Replaces characters that could end a code span. Slack finds mentions and links inside of code spans, too.
 fn in_code(text: &str) -> String {
     text.chars().map(in_code_character).collect()
 }
@@ -222,12 +221,12 @@ fn in_code_character(character: char) -> char {
     }
 }
 
-/// How many bytes a character takes in a JSON string.
+/// Returns the bytes of a character in a JSON string.
 fn json_bytes(character: char) -> usize {
     if matches!(character, '"' | '\\' | '\n') { 2 } else { character.len_utf8() }
 }
 
-/// A text's beginning, if it is too long.
+/// Truncates a text that is too long.
 pub(crate) fn truncate(text: &str, characters: usize) -> String {
     if text.chars().count() <= characters {
         return text.to_owned();
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_cut_keeps_what_closes_its_parts() {
+    fn a_truncated_text_keeps_closing_marks() {
         let name = text!["A ", Text::name("long name".to_owned()), "."];
         assert_eq!(name.markdown(14), "A `long name`.");
         assert_eq!(name.markdown(13), "A `long nam`…");
@@ -279,7 +278,7 @@ mod tests {
         for character in ["x", "\"", "\\", "ü", "📈"] {
             let mail = Text::from(character.repeat(200_000)).mail();
             let bytes = serde_json::to_string(&mail).expect("JSON").len() - 2;
-            assert!((MAIL_BYTES - 8..=MAIL_BYTES).contains(&bytes), "{character}: {bytes} bytes");
+            assert!((MAX_MAIL_BYTES - 8..=MAX_MAIL_BYTES).contains(&bytes), "{character}: {bytes} bytes");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tableau's webhook events: their names, what they are about, and their older element names.
+//! Tableau's webhook events: names, resource types, actions and older element names.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -7,8 +7,8 @@ use thiserror::Error;
 
 /// Name, resource type and action of every event Tableau documents.
 ///
-/// Source: "Trigger events" of Tableau's webhooks documentation and the REST API's XSD. A name that is not in this
-/// list passes through everything unharmed; only its `resource_type` and `action` are unknown.
+/// Source: "Trigger events" of Tableau's webhooks documentation and the REST API's XSD. Other names are published as well,
+/// without `resource_type` and `action`.
 const CATALOGUE: [(&str, &str, &str); 22] = [
     ("AdminDemoted", "user", "demoted"),
     ("AdminPromoted", "user", "promoted"),
@@ -34,9 +34,9 @@ const CATALOGUE: [(&str, &str, &str); 22] = [
     ("WorkbookUpdated", "workbook", "updated"),
 ];
 
-/// The `webhook-source` elements that do not follow from the event's name, and the event each stands for.
+/// `webhook-source` elements that do not follow from the event's name, with their events.
 ///
-/// The first spelling of an event is the one to write; Tableau's documentation and XSD disagree on `LabelDeleted`.
+/// Tableau's documentation and XSD disagree on `LabelDeleted`. This spelling is written, both are read.
 const IRREGULAR_SOURCES: [(&str, &str); 3] = [
     ("webhook-event-user-promoted-admin", "AdminPromoted"),
     ("webhook-event-user-demoted-admin", "AdminDemoted"),
@@ -56,18 +56,18 @@ pub struct Event(String);
 pub struct InvalidEvent;
 
 impl Event {
-    /// Every event Tableau documents, in alphabetical order.
+    /// Returns every event Tableau documents, in alphabetical order.
     pub fn catalogue() -> impl Iterator<Item = Self> {
         CATALOGUE.iter().map(|(name, ..)| Self((*name).to_owned()))
     }
 
-    /// What a site is registered for unless its entry says otherwise: the catalogue without the events about sites
-    /// themselves, which concern server administrators and which Tableau has been seen to refuse.
+    /// Returns the default events of a site: the catalogue without the events about sites. Those concern server
+    /// administrators, and Tableau has refused webhooks for them.
     pub fn default_selection() -> BTreeSet<Self> {
         Self::catalogue().filter(|event| event.resource_type() != Some("site")).collect()
     }
 
-    /// Reads a list of events as people write it in a variable: `all` in any case, or names separated by commas.
+    /// Reads a list of events as in a variable: `all` in any case, or names separated by commas.
     ///
     /// # Errors
     ///
@@ -79,24 +79,24 @@ impl Event {
         text.split(',').map(|name| name.trim().parse()).collect()
     }
 
-    /// The name as Tableau writes it.
+    /// Returns the name as Tableau writes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this release knows what the event is about.
+    /// Whether the catalogue has the event.
     pub fn is_known(&self) -> bool {
         self.entry().is_some()
     }
 
-    /// Kind of thing the event is about: `datasource`, `workbook`, `view`, `site`, `user` or `label`.
+    /// Returns the resource type: `datasource`, `workbook`, `view`, `site`, `user` or `label`.
     ///
-    /// It follows from the name, never from the payload's `resource`, which says `EXTRACTS` for refreshes.
+    /// It follows from the name, not from the payload's `resource`, which is `EXTRACTS` for refreshes.
     pub fn resource_type(&self) -> Option<&'static str> {
         self.entry().map(|(_, resource_type, _)| resource_type)
     }
 
-    /// What happened: `created`, `updated`, `deleted`, `refresh-started`, `refresh-succeeded`, `refresh-failed`,
+    /// Returns the action: `created`, `updated`, `deleted`, `refresh-started`, `refresh-succeeded`, `refresh-failed`,
     /// `promoted` or `demoted`.
     pub fn action(&self) -> Option<&'static str> {
         self.entry().map(|(_, _, action)| action)
@@ -112,7 +112,7 @@ impl Event {
         name.parse().ok()
     }
 
-    /// The older `webhook-source` element name of the event.
+    /// Returns the older `webhook-source` element name of the event.
     pub fn source_element(&self) -> String {
         if let Some((element, _)) = IRREGULAR_SOURCES.iter().find(|(_, name)| *name == self.0) {
             return (*element).to_owned();
@@ -172,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn the_catalogue_is_sorted_so_that_lists_of_it_are() {
+    fn the_catalogue_is_sorted() {
         assert!(Event::catalogue().is_sorted());
     }
 
     #[test]
-    fn every_event_survives_the_way_through_its_source_element() {
+    fn every_event_is_read_from_its_source_element() {
         for event in Event::catalogue() {
             assert_eq!(Event::from_source_element(&event.source_element()), Some(event));
         }
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_tomorrow_passes_through_without_type_and_action() -> Result<(), InvalidEvent> {
+    fn an_unknown_event_has_no_type_and_action() -> Result<(), InvalidEvent> {
         let event: Event = "FlowRunFailed".parse()?;
         assert_eq!((event.is_known(), event.resource_type(), event.action()), (false, None, None));
         Ok(())
     }
 
     #[test]
-    fn a_list_is_read_with_spaces_and_refuses_what_is_no_name() -> Result<(), InvalidEvent> {
+    fn a_list_may_have_spaces_but_no_invalid_names() -> Result<(), InvalidEvent> {
         let names: Vec<_> = Event::parse_list("WorkbookCreated, ViewDeleted")?.into_iter().collect();
         assert_eq!(names.iter().map(Event::as_str).collect::<Vec<_>>(), ["ViewDeleted", "WorkbookCreated"]);
         for all in ["all", " All ", "ALL"] {

@@ -1,4 +1,4 @@
-//! Messages on the events topic: a CloudEvent and the attributes to filter it by.
+//! Messages on the events topic: CloudEvents with attributes to filter by.
 
 use std::collections::BTreeMap;
 
@@ -12,69 +12,69 @@ use crate::{
     registration::site_name::SiteName,
 };
 
-/// The most bytes SNS takes in one publish, attributes included (Amazon SNS quotas: 256 KiB).
-pub(crate) const MESSAGE_BYTES: usize = 256 * 1024;
+/// The most bytes SNS accepts in one publish, attributes included (Amazon SNS quotas: 256 KiB).
+pub(crate) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
-/// The most characters SNS takes as a message group (Amazon SNS API reference, `MessageGroupId`).
-pub(crate) const GROUP_CHARACTERS: usize = 128;
+/// The most characters of a message group (Amazon SNS API reference, `MessageGroupId`).
+pub(crate) const MAX_GROUP_CHARACTERS: usize = 128;
 
-/// What is published to the events topic.
+/// A message for the events topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventMessage {
-    /// The event's identifier; on a FIFO topic also the deduplication id.
+    /// The event's identifier, and on a FIFO topic the deduplication id.
     pub id: EventId,
     /// The message: a CloudEvent in structured JSON.
     pub body: String,
-    /// Message attributes, all of type String, none empty, at most 9 (SNS drops raw deliveries with more than 10).
+    /// Message attributes of type String, none empty, at most 9: SNS drops raw deliveries with more than 10.
     pub attributes: BTreeMap<&'static str, String>,
-    /// On a FIFO topic the message group: events of one resource stay in order.
+    /// The message group on a FIFO topic, which keeps events of one resource in order.
     pub group: String,
 }
 
-/// What a message says, whoever found it out.
+/// Content of a message, from a delivery or from a job.
 pub(crate) struct Envelope<'a> {
-    /// Our name for the site.
+    /// Name of the site.
     pub(crate) site: &'a SiteName,
-    /// What happened.
+    /// Name of the event.
     pub(crate) event_type: &'a str,
-    /// Kind of thing it happened to.
+    /// Type of the resource.
     pub(crate) resource_type: Option<&'a str>,
-    /// What was done to it.
+    /// What happened to the resource.
     pub(crate) action: Option<&'a str>,
-    /// Identifier of the site.
+    /// Tableau's identifier of the site.
     pub(crate) site_luid: Option<&'a str>,
-    /// Identifier of the thing.
+    /// Tableau's identifier of the resource.
     pub(crate) resource_luid: Option<&'a str>,
-    /// Name of the thing.
+    /// Name of the resource.
     pub(crate) resource_name: Option<&'a str>,
-    /// When it happened. What is no timestamp is left out.
+    /// Time of the event. An invalid timestamp is left out.
     pub(crate) time: Option<&'a str>,
-    /// Whether Tableau did not deliver it, and it was found out otherwise.
+    /// Whether Tableau did not deliver the event, and a job shows it.
     pub(crate) is_recovered: bool,
-    /// What is told of it.
+    /// Data of the event.
     pub(crate) data: Data<'a>,
 }
 
 /// The data of a message.
 pub(crate) enum Data<'a> {
-    /// Written as it is, byte for byte.
+    /// JSON, published byte for byte.
     Json(&'a RawValue),
-    /// No JSON: a text, something else, or nothing.
+    /// Text, other bytes or nothing.
     Bytes(&'a [u8]),
 }
 
 impl Envelope<'_> {
-    /// The message to publish.
+    /// Returns the message to publish.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if SNS would not take it.
+    /// [`TooLarge`] if SNS would not accept it.
     pub(crate) fn message(&self, id: EventId) -> Result<EventMessage, TooLarge> {
         let group = self.resource_luid.filter(|luid| is_plain(luid)).unwrap_or(self.site.as_str()).to_owned();
         let message =
             EventMessage { id, body: CloudEvent::of(self, id).to_json(), attributes: self.attributes(id), group };
         let size_bytes = message.size_bytes();
-        if size_bytes > MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
+        if size_bytes > MAX_MESSAGE_BYTES { Err(TooLarge { size_bytes }) } else { Ok(message) }
     }
 
     fn attributes(&self, id: EventId) -> BTreeMap<&'static str, String> {
@@ -93,11 +93,11 @@ impl Envelope<'_> {
     }
 }
 
-/// A message that SNS would not take.
+/// The message is larger than SNS accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message has {size_bytes} bytes with its attributes, and SNS takes at most {MESSAGE_BYTES}")]
+#[error("the message has {size_bytes} bytes with its attributes, and SNS accepts at most {MAX_MESSAGE_BYTES}")]
 pub struct TooLarge {
-    /// Size of message and attributes.
+    /// Size of the message with its attributes.
     pub size_bytes: usize,
 }
 
@@ -123,7 +123,7 @@ struct CloudEvent<'a> {
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<&'a str>,
-    /// An extension of ours.
+    /// Extension attribute.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,8 +142,8 @@ enum JsonData<'a> {
 }
 
 impl<'a> CloudEvent<'a> {
-    fn of(said: &Envelope<'a>, id: EventId) -> Self {
-        let (datacontenttype, data, data_base64) = match said.data {
+    fn of(envelope: &Envelope<'a>, id: EventId) -> Self {
+        let (datacontenttype, data, data_base64) = match envelope.data {
             Data::Json(json) => (Some("application/json"), Some(JsonData::Raw(json)), None),
             Data::Bytes([]) => (None, None, None),
             Data::Bytes(bytes) => match std::str::from_utf8(bytes) {
@@ -154,11 +154,11 @@ impl<'a> CloudEvent<'a> {
         Self {
             specversion: "1.0",
             id: id.to_string(),
-            source: format!("/tableau/{}", said.site),
-            r#type: format!("com.tableau.{}", said.event_type),
-            subject: said.resource_luid.filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
-            time: said.time.filter(|time| is_timestamp(time)),
-            recovered: said.is_recovered.then_some(true),
+            source: format!("/tableau/{}", envelope.site),
+            r#type: format!("com.tableau.{}", envelope.event_type),
+            subject: envelope.resource_luid.filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
+            time: envelope.time.filter(|time| is_timestamp(time)),
+            recovered: envelope.is_recovered.then_some(true),
             datacontenttype,
             data,
             data_base64,
@@ -171,17 +171,17 @@ impl<'a> CloudEvent<'a> {
     }
 }
 
-/// Whether an identifier is as plain as Tableau's are: a word of ASCII, which can be a message group.
+/// Whether an identifier is a word of ASCII, as Tableau's are, so that it can be a message group.
 pub(crate) fn is_plain(luid: &str) -> bool {
-    (1..=GROUP_CHARACTERS).contains(&luid.len()) && luid.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=MAX_GROUP_CHARACTERS).contains(&luid.len()) && luid.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_timestamp(text: &str) -> bool {
-    // The parser also takes a space in place of the T, which the grammar of RFC 3339 does not.
+    // The parser accepts a space in place of the T, which RFC 3339 does not.
     OffsetDateTime::parse(text, &Rfc3339).is_ok() && matches!(text.as_bytes().get(10), Some(b'T' | b't'))
 }
 
-/// Characters a CloudEvents attribute must not contain (CloudEvents 1.0.2, "Type System", String).
+/// Whether a CloudEvents attribute must not have this character (CloudEvents 1.0.2, "Type System", String).
 fn is_refused_by_cloudevents(character: char) -> bool {
     character.is_control() || is_noncharacter(character)
 }

@@ -1,4 +1,4 @@
-//! Deliveries: what Tableau sent to a verified registration, and the message it becomes.
+//! Deliveries: requests to a verified registration, and the messages they become.
 
 use crate::{
     events::{
@@ -10,16 +10,16 @@ use crate::{
     registration::claim::{Registration, Verified},
 };
 
-/// The most characters that are told of what a payload calls its event: every known name has fewer than 30.
-const EVENT_TYPE_CHARACTERS: usize = 80;
+/// The most characters logged of a contradicting `event_type`. Every known name has fewer than 30.
+const MAX_EVENT_TYPE_CHARACTERS: usize = 80;
 
-/// What `event_type` says for Tableau's test call.
+/// The `event_type` of Tableau's test call.
 pub const TEST: &str = "Test";
 
-/// What `event_type` says for a delivery that is no JSON object.
+/// The `event_type` of a delivery that is no JSON object.
 pub const UNRECOGNIZED: &str = "Unrecognized";
 
-/// What a verified registration was sent.
+/// A delivery to a verified registration.
 #[derive(Debug)]
 pub struct Delivery<'a> {
     registration: &'a Registration,
@@ -29,16 +29,16 @@ pub struct Delivery<'a> {
 
 #[derive(Debug)]
 enum Content<'a> {
-    /// The event its registration is for.
+    /// The registration's event.
     Event(Payload<'a>),
     /// Tableau's test call, with or without a payload.
     Test(Option<Payload<'a>>),
-    /// No JSON object. Kept, since nothing authentic is lost.
+    /// No JSON object. Published all the same: nothing authentic is dropped.
     Unrecognized,
 }
 
 impl<'a> Delivery<'a> {
-    /// Reads what a verified registration was sent. Every body means something.
+    /// Reads the body of a verified request. Every body is valid.
     pub fn read(verified: &'a Verified, body: &'a [u8]) -> Self {
         let content = match Payload::parse(body) {
             Some(payload) if payload.event_type.as_deref() == Some(TEST) => Content::Test(Some(payload)),
@@ -49,17 +49,17 @@ impl<'a> Delivery<'a> {
         Self { registration: verified.registration(), body, content }
     }
 
-    /// What it was sent for.
+    /// Returns the registration that Tableau delivered to.
     pub fn registration(&self) -> &'a Registration {
         self.registration
     }
 
-    /// What was sent, as it came.
+    /// Returns the body, byte for byte.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// What it is published as: the registration's event, `Test` or `Unrecognized`.
+    /// Returns the published event type: the registration's event, `Test` or `Unrecognized`.
     pub fn event_type(&self) -> &'a str {
         match self.content {
             Content::Event(_) => self.registration.event.as_str(),
@@ -68,34 +68,34 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// The `event_type` of a payload that says something else than its registration is for: its beginning, with a
-    /// question mark for each character that is not printable ASCII.
+    /// Returns the payload's `event_type` if it contradicts the registration: its beginning, with a question mark for each
+    /// character that is not printable ASCII.
     pub fn contradicting_event_type(&self) -> Option<String> {
         let Content::Event(Payload { event_type: Some(event_type), .. }) = &self.content else { return None };
-        let characters = event_type.chars().take(EVENT_TYPE_CHARACTERS);
+        let characters = event_type.chars().take(MAX_EVENT_TYPE_CHARACTERS);
         let shown =
             || characters.map(|character| if is_printable_ascii(character) { character } else { '?' }).collect();
         (event_type != self.registration.event.as_str()).then(shown)
     }
 
-    /// Identifier of the resource, if the payload has one that is as plain as Tableau's are: a word of ASCII.
+    /// Returns the identifier of the resource, if it is a word of ASCII, as Tableau's are.
     pub fn plain_resource_luid(&self) -> Option<&str> {
         self.payload()?.resource_luid.as_deref().filter(|luid| is_plain(luid))
     }
 
-    /// The delivery's identifier: a digest of registration and body, so that Tableau's repetitions share it, and of
-    /// the request's identifier besides for a test, which is meant to be seen each time.
+    /// Returns the event's identifier: a digest of registration and body, so that Tableau's retries share it. For a test it
+    /// includes the request's identifier, so that subscribers see each test.
     pub fn id(&self, request_id: &str) -> EventId {
         let Registration { site, event } = self.registration;
         let request_id = matches!(self.content, Content::Test(_)).then_some(request_id.as_bytes());
         EventId::of([site.as_str().as_bytes(), event.as_str().as_bytes(), self.body].into_iter().chain(request_id))
     }
 
-    /// The message to publish.
+    /// Returns the message to publish.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if SNS would not take it.
+    /// [`TooLarge`] if SNS would not accept it.
     pub fn message(&self, id: EventId) -> Result<EventMessage, TooLarge> {
         let event = matches!(self.content, Content::Event(_)).then_some(&self.registration.event);
         let payload = self.payload();
@@ -114,8 +114,8 @@ impl<'a> Delivery<'a> {
         .message(id)
     }
 
-    /// The payload, if it is the event that its registration is for. A test or something unrecognized is nothing that
-    /// happened on Tableau.
+    /// Returns the payload of the registration's event; `None` for a test or an unrecognized body, which are no events on
+    /// Tableau.
     pub(crate) fn event_payload(&self) -> Option<&Payload<'a>> {
         match &self.content {
             Content::Event(payload) => Some(payload),
@@ -143,8 +143,8 @@ mod tests {
 
     use super::*;
     use crate::events::{
-        attributes::ATTRIBUTE_BYTES,
-        cloud_event::{GROUP_CHARACTERS, MESSAGE_BYTES},
+        attributes::MAX_ATTRIBUTE_BYTES,
+        cloud_event::{MAX_GROUP_CHARACTERS, MAX_MESSAGE_BYTES},
     };
 
     fn verified(site: &str, event: &str) -> Verified {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_follows_from_site_event_and_body_and_from_the_request_for_a_test() {
+    fn the_id_depends_on_site_event_and_body_and_for_a_test_on_the_request() {
         let id = |site, event, body: &[u8], request| Delivery::read(&verified(site, event), body).id(request);
         let body = br#"{"a":1}"#;
         let first = id("a", "WorkbookCreated", body, "1");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_none_is_left_out() {
+    fn an_invalid_time_is_left_out() {
         let time = |text: &str| {
             let body = format!(r#"{{"created_at":"{text}"}}"#);
             envelope(&message("WorkbookCreated", body.as_bytes())).get("time").cloned()
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_cannot_be_a_subject_or_a_group_is_none() {
+    fn an_odd_or_long_identifier_is_no_subject_or_group() {
         let sent = |luid: &str| message("WorkbookCreated", format!(r#"{{"resource_luid":"{luid}"}}"#).as_bytes());
         let ordinary = sent("99");
         assert_eq!((envelope(&ordinary)["subject"].as_str(), ordinary.group.as_str()), (Some("99"), "99"));
         let odd = sent("9\\u0007 9");
         assert_eq!((envelope(&odd).get("subject"), odd.group.as_str()), (None, "marketing"));
-        let long = sent(&"9".repeat(GROUP_CHARACTERS + 1));
+        let long = sent(&"9".repeat(MAX_GROUP_CHARACTERS + 1));
         assert_eq!(long.group, "marketing");
     }
 
@@ -228,12 +228,12 @@ mod tests {
         ] {
             assert_eq!(named(name).as_deref(), expected, "{name:?}");
         }
-        assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES)), Some("n".repeat(ATTRIBUTE_BYTES)));
-        assert_eq!(named(&"n".repeat(ATTRIBUTE_BYTES + 1)), None);
+        assert_eq!(named(&"n".repeat(MAX_ATTRIBUTE_BYTES)), Some("n".repeat(MAX_ATTRIBUTE_BYTES)));
+        assert_eq!(named(&"n".repeat(MAX_ATTRIBUTE_BYTES + 1)), None);
     }
 
     #[test]
-    fn a_message_may_be_as_large_as_sns_takes_and_no_byte_larger() {
+    fn a_message_has_at_most_the_size_that_sns_accepts() {
         let verified = verified("marketing", "WorkbookCreated");
         let of_padding = |padding: usize| {
             let body = format!(r#"{{"padding":"{}"}}"#, "x".repeat(padding));
@@ -241,19 +241,19 @@ mod tests {
             delivery.message(delivery.id("request")).map(|message| message.size_bytes())
         };
         let overhead = of_padding(0).expect("small enough");
-        assert_eq!(of_padding(MESSAGE_BYTES - overhead), Ok(MESSAGE_BYTES));
-        assert_eq!(of_padding(MESSAGE_BYTES - overhead + 1), Err(TooLarge { size_bytes: MESSAGE_BYTES + 1 }));
+        assert_eq!(of_padding(MAX_MESSAGE_BYTES - overhead), Ok(MAX_MESSAGE_BYTES));
+        assert_eq!(of_padding(MAX_MESSAGE_BYTES - overhead + 1), Err(TooLarge { size_bytes: MAX_MESSAGE_BYTES + 1 }));
     }
 
     #[test]
-    fn an_event_of_tomorrow_is_published_without_type_and_action() {
+    fn an_unknown_event_is_published_without_type_and_action() {
         let message = message("FlowRunFailed", b"{}");
         assert_eq!(envelope(&message)["type"], "com.tableau.FlowRunFailed");
         assert_eq!(message.attributes.keys().copied().collect::<Vec<_>>(), ["event_id", "event_type", "site"]);
     }
 
-    /// Whether SNS takes a message, and every subscriber gets it.
-    fn is_taken_whole(message: &EventMessage) -> bool {
+    /// Whether SNS accepts a message and every filter policy can match it.
+    fn is_deliverable(message: &EventMessage) -> bool {
         let is_whole = |value: &String| {
             let read: Result<String, _> = serde_json::from_str(&format!("\"{value}\""));
             !value.is_empty()
@@ -266,7 +266,7 @@ mod tests {
             && message.attributes.values().all(is_whole)
     }
 
-    /// Any text, with characters that are seldom come upon by chance.
+    /// Any text, with special characters more often than by chance.
     fn any_text() -> impl Strategy<Value = String> {
         let special = select(
             "📈𝐛𠮷\u{10ffff}\u{ffff}\u{fffe}\u{fffd}\"\\\t\n\r\u{0}\u{7f}\u{85}\u{9f}".chars().collect::<Vec<_>>(),
@@ -276,25 +276,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_becomes_a_message_that_sns_takes(body: Vec<u8>) {
+        fn any_body_becomes_a_message_that_sns_accepts(body: Vec<u8>) {
             let message = message("WorkbookCreated", &body);
-            prop_assert!(is_taken_whole(&message), "{:?}", message);
+            prop_assert!(is_deliverable(&message), "{:?}", message);
             prop_assert!(envelope(&message).is_object());
         }
 
         #[test]
-        fn whatever_a_payload_says_sns_takes_it_and_every_filter_can_see_it(
+        fn any_payload_becomes_a_message_that_every_filter_can_match(
             name in any_text(), luid in any_text(), site_luid in any_text(), time in any_text(), kind in any_text(),
         ) {
             let payload = json!({ "event_type": kind, "resource_name": name, "resource_luid": luid,
                 "site_luid": site_luid, "created_at": time });
             let sent = message("WorkbookCreated", payload.to_string().as_bytes());
-            prop_assert!(is_taken_whole(&sent), "{:?}", sent);
+            prop_assert!(is_deliverable(&sent), "{:?}", sent);
             prop_assert_eq!(&envelope(&sent)["data"], &payload);
         }
 
         #[test]
-        fn any_text_is_kept(body in ".*") {
+        fn any_text_is_published_as_unrecognized(body in ".*") {
             prop_assume!(Payload::parse(body.as_bytes()).is_none() && !body.is_empty());
             let sent = envelope(&message("WorkbookCreated", body.as_bytes()));
             prop_assert_eq!(sent["data"].as_str(), Some(body.as_str()));
@@ -302,7 +302,7 @@ mod tests {
         }
 
         #[test]
-        fn the_data_is_what_was_sent_byte_for_byte(name in ".*", space in "[ \n\t]{0,3}") {
+        fn the_data_is_the_body_byte_for_byte(name in ".*", space in "[ \n\t]{0,3}") {
             let name = serde_json::to_string(&name).expect("a text is JSON");
             let body = format!("{{{space}\"resource_name\":{space}{name}{space}}}");
             let message = message("WorkbookCreated", body.as_bytes());

@@ -1,11 +1,11 @@
-//! Identifiers of events, by which subscribers tell a repetition.
+//! Identifiers of events, by which subscribers recognize a repetition.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Identifier of an event: the same bytes delivered for the same registration have the same one.
+/// Identifier of an event. Equal bodies delivered to one registration have equal identifiers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct EventId([u8; 16]);
@@ -16,10 +16,10 @@ pub struct EventId([u8; 16]);
 pub struct InvalidEventId;
 
 impl EventId {
-    /// The identifier that follows from some texts, in their order.
+    /// Returns the digest of some parts, in their order.
     pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let digest = parts.into_iter().fold(Sha256::new(), |digest, part| {
-            // The length in front keeps apart what would otherwise run together.
+            // The length separates the parts.
             digest.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
         });
         let mut id = [0; 16];
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_read_as_it_is_written_and_nothing_else_is() {
+    fn an_id_is_read_in_the_form_in_which_it_is_written_only() {
         let written = "00ff88b30a6413cc62746011b6c37e60";
         assert_eq!(written.parse::<EventId>().map(|id| id.to_string()), Ok(written.to_owned()));
         for bad in

@@ -1,31 +1,31 @@
-//! What Tableau sends, read with the tolerance that losing nothing takes.
+//! Tableau's payloads, read tolerantly so that no delivery is lost.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A webhook payload: the JSON object as Tableau wrote it, and the fields that are worth routing by.
+/// A webhook payload: the JSON object as Tableau wrote it, and the fields that subscribers filter by.
 ///
-/// A field that is missing, empty or not a text is `None`; it stays in the JSON as it came.
+/// A field that is missing, empty or not a text is `None`. The JSON keeps it unchanged.
 #[derive(Clone, Debug)]
 pub struct Payload<'a> {
     /// The object, byte for byte.
     pub json: &'a RawValue,
-    /// What Tableau says happened.
+    /// Tableau's name of the event.
     pub event_type: Option<String>,
-    /// Identifier of the thing it happened to. Not always a UUID.
+    /// Identifier of the resource. Not always a UUID.
     pub resource_luid: Option<String>,
-    /// Name of that thing, as somebody typed it.
+    /// Name of the resource, as a user typed it.
     pub resource_name: Option<String>,
     /// Identifier of the site.
     pub site_luid: Option<String>,
-    /// When it happened, as Tableau wrote it.
+    /// Time of the event, as Tableau wrote it.
     pub created_at: Option<String>,
 }
 
 impl<'a> Payload<'a> {
-    /// Reads a body, `None` if it is not a JSON object.
+    /// Reads a body; `None` if it is not a JSON object.
     pub fn parse(body: &'a [u8]) -> Option<Self> {
         let json: &RawValue = serde_json::from_slice(body).ok()?;
         let Fields { event_type, resource_luid, resource_name, site_luid, created_at } =
@@ -34,7 +34,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The fields of a payload. Not derived: a derived reader refuses an object that names a field twice.
+/// The fields of a payload. Derived deserialization would refuse an object with a duplicate field.
 #[derive(Default)]
 struct Fields {
     event_type: Option<String>,
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Fields {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
                 let mut fields = Fields::default();
-                // Raw keys, since a key may be a text that JSON allows and Rust does not (half a surrogate pair).
+                // Raw keys: a key may be a text that JSON allows and Rust does not, such as half a surrogate pair.
                 while let Some((key, value)) = entries.next_entry::<&RawValue, &RawValue>()? {
                     let field = match text(key).as_deref() {
                         Some("event_type") => &mut fields.event_type,
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_no_text_or_empty_is_missing() {
+    fn a_field_that_is_empty_or_no_text_is_missing() {
         for value in ["1", "null", "[]", "{}", "\"\"", r#""\ud800""#] {
             assert_eq!(resource_name(&format!(r#"{{"resource_name":{value}}}"#)), Some(None), "{value}");
         }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_objects_are_still_objects() {
+    fn odd_objects_are_payloads() {
         let deep = format!(r#"{{"resource_name":"n","deep":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         for body in [
             r#"{"resource_name":"m","resource_name":"n"}"#,
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_no_payload() {
+    fn only_an_object_is_a_payload() {
         for body in ["", "null", "[]", "\"text\"", "{", "{}{}", "\u{feff}{}", "{'a':1}"] {
             assert!(Payload::parse(body.as_bytes()).is_none(), "{body:?}");
         }

@@ -1,14 +1,14 @@
 //! Decoding of escapes: JSON and other backslashes, percent-encoding, HTML and XML entities, one inside the other.
 //!
-//! Nobody says in which spelling a text is. So a text has several [`readings`]: as it stands, and decoded step by step, one
-//! kind of escape at a time. A place that is found in a reading can be found again in the text itself.
+//! A text does not say how it is escaped. So it has several [`readings`]: the text itself, and the text decoded step by step,
+//! one kind of escape at a time. Each place in a reading has an origin in the text itself.
 
 use std::{borrow::Cow, ops::Range};
 
-/// The most steps; each decodes one kind of escape once. Four times all kinds: deeper nesting is nobody's accident.
+/// The most steps; each decodes one kind of escape once. Four times all kinds: deeper nesting is no accident.
 const MAX_STEPS: usize = 16;
 
-/// HTML's names of the ASCII characters that separate, quote or escape. XML has the first five.
+/// HTML entities of ASCII characters that separate, quote or escape. XML has the first five.
 const ENTITIES: [(&str, char); 30] = [
     ("amp", '&'),
     ("quot", '"'),
@@ -42,29 +42,29 @@ const ENTITIES: [(&str, char); 30] = [
     ("rcub", '}'),
 ];
 
-/// A text, or what it says once escapes are decoded.
+/// A text with some of its escapes decoded, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading<'t> {
     text: Cow<'t, str>,
-    /// For each byte of the text, and for its end, where in the original it comes from; `None` if that is the same place.
+    /// The position in the original of each byte and of the end; `None` if it is the same.
     origins: Option<Vec<usize>>,
 }
 
 impl Reading<'_> {
-    /// The decoded text.
+    /// Returns the decoded text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The place in the original text that a place in this one was decoded from.
+    /// Returns the place in the original text that a place in this reading was decoded from.
     pub fn origin(&self, place: Range<usize>) -> Range<usize> {
         let origin = |at: usize| self.origins.as_ref().map_or(at, |origins| origins[at]);
         origin(place.start)..origin(place.end)
     }
 }
 
-/// The text as it stands, then with more and more of its escapes decoded; the last has none, unless they are nested
-/// beyond reason. Takes linear time.
+/// Returns the text, then the text with more and more of its escapes decoded. The last has none left, unless they are nested
+/// deeper than [`MAX_STEPS`]. Takes linear time.
 pub fn readings(text: &str) -> Vec<Reading<'_>> {
     let mut readings = vec![Reading { text: Cow::Borrowed(text), origins: None }];
     let mut unchanged = 0;
@@ -79,15 +79,15 @@ pub fn readings(text: &str) -> Vec<Reading<'_>> {
     readings
 }
 
-/// The text with all its escapes decoded: the last of its [`readings`].
+/// Returns the text with all its escapes decoded: the last of its [`readings`].
 pub fn decoded(text: &str) -> Cow<'_, str> {
     readings(text).pop().map_or(Cow::Borrowed(text), |reading| reading.text)
 }
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Characters by their number: `\u0026`. Apart from the others, since quotes may be escaped in a text whose other
-    /// signs are.
+    /// Characters by number: `\u0026`. Separate from other backslashes: a text may escape only its quotes, or only other
+    /// signs.
     Number,
     Backslash,
     Entity,
@@ -97,7 +97,7 @@ enum Kind {
 impl Kind {
     const ALL: [Self; 4] = [Self::Number, Self::Entity, Self::Backslash, Self::Percent];
 
-    /// A reading's text with the escapes of this kind decoded once, and its origins; `None` if it has none of them.
+    /// Returns a reading's text with escapes of this kind decoded once, and its origins; `None` if it has none of them.
     fn decoded(self, reading: &Reading<'_>) -> Option<(String, Vec<usize>)> {
         let text = reading.text();
         let sign = match self {
@@ -108,9 +108,9 @@ impl Kind {
         let (mut decoded, mut origins) = (String::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
         let (mut at, mut has_any) = (0, false);
         while let Some(first) = text[at..].chars().next() {
-            let behind = &text[at + first.len_utf8()..];
-            if first == sign && behind.starts_with(sign) && matches!(self, Self::Number) {
-                // What looks like a number behind it is escaped itself.
+            let after = &text[at + first.len_utf8()..];
+            if first == sign && after.starts_with(sign) && matches!(self, Self::Number) {
+                // The backslash itself is escaped, so no number follows.
                 for _ in 0..2 {
                     decoded.push(first);
                     origins.push(reading.origin(at..at).start);
@@ -122,14 +122,14 @@ impl Kind {
                 None
             } else {
                 match self {
-                    Self::Number => number_behind(behind),
-                    Self::Backslash => backslash(behind),
-                    Self::Entity => entity(behind),
-                    Self::Percent => percent(behind),
+                    Self::Number => numbered(after),
+                    Self::Backslash => backslash(after),
+                    Self::Entity => entity(after),
+                    Self::Percent => percent(after),
                 }
             };
             has_any |= escape.is_some();
-            let (character, length) = escape.map_or((first, first.len_utf8()), |(it, behind)| (it, 1 + behind));
+            let (character, length) = escape.map_or((first, first.len_utf8()), |(it, after)| (it, 1 + after));
             decoded.push(character);
             origins.resize(decoded.len(), reading.origin(at..at).start);
             at += length;
@@ -139,32 +139,31 @@ impl Kind {
     }
 }
 
-/// The character that is escaped by its number, given what stands behind its backslash, and how many bytes of that belong
-/// to it.
-fn number_behind(behind: &str) -> Option<(char, usize)> {
-    match behind.chars().next()? {
-        'x' => Some((char::from_u32(number(behind.get(1..3)?, 16)?)?, 3)),
-        'U' => Some((char::from_u32(number(behind.get(1..9)?, 16)?)?, 9)),
-        'u' if behind[1..].starts_with('{') => {
-            let end = behind.bytes().take(10).position(|byte| byte == b'}')?;
-            Some((char::from_u32(number(&behind[2..end], 16)?)?, end + 1))
+/// Decodes the number after a backslash. Returns the character and the length of its number.
+fn numbered(after: &str) -> Option<(char, usize)> {
+    match after.chars().next()? {
+        'x' => Some((char::from_u32(number(after.get(1..3)?, 16)?)?, 3)),
+        'U' => Some((char::from_u32(number(after.get(1..9)?, 16)?)?, 9)),
+        'u' if after[1..].starts_with('{') => {
+            let end = after.bytes().take(10).position(|byte| byte == b'}')?;
+            Some((char::from_u32(number(&after[2..end], 16)?)?, end + 1))
         }
-        'u' => utf16(behind, 1, "\\u"),
-        '0'..='3' => Some((char::from_u32(number(behind.get(..3)?, 8)?)?, 3)),
+        'u' => utf16(after, 1, "\\u"),
+        '0'..='3' => Some((char::from_u32(number(after.get(..3)?, 8)?)?, 3)),
         _ => None,
     }
 }
 
-/// The character of another escape in JSON, Java, Python or properties, likewise.
-fn backslash(behind: &str) -> Option<(char, usize)> {
-    let first = behind.chars().next()?;
+/// Decodes another escape of JSON, Java, Python or properties after a backslash.
+fn backslash(after: &str) -> Option<(char, usize)> {
+    let first = after.chars().next()?;
     let character = match first {
         'n' => '\n',
         'r' => '\r',
         't' => '\t',
         'b' => '\u{8}',
         'f' => '\u{c}',
-        // Before the sign of another kind of escape it belongs to what that says.
+        // The sign of another kind of escape stays escaped until its own step.
         '&' | '%' => return None,
         _ if first.is_ascii_punctuation() => first,
         _ => return None,
@@ -172,27 +171,26 @@ fn backslash(behind: &str) -> Option<(char, usize)> {
     Some((character, 1))
 }
 
-/// The character of an entity, given what stands behind its ampersand, and how many bytes of that belong to it.
-fn entity(behind: &str) -> Option<(char, usize)> {
-    if let Some(numeric) = behind.strip_prefix('#') {
+/// Decodes an entity after its ampersand. Returns the character and the length of the entity.
+fn entity(after: &str) -> Option<(char, usize)> {
+    if let Some(numeric) = after.strip_prefix('#') {
         let (digits, radix) = numeric.strip_prefix(['x', 'X']).map_or((numeric, 10), |digits| (digits, 16));
         let end = digits.bytes().take(9).take_while(|byte| char::from(*byte).is_digit(radix)).count();
         let character = char::from_u32(number(&digits[..end], radix)?)?;
         let closing = usize::from(digits[end..].starts_with(';'));
-        return Some((character, behind.len() - digits.len() + end + closing));
+        return Some((character, after.len() - digits.len() + end + closing));
     }
     let (name, character) =
-        ENTITIES.iter().find(|(name, _)| behind.strip_prefix(name).is_some_and(|behind| behind.starts_with(';')))?;
+        ENTITIES.iter().find(|(name, _)| after.strip_prefix(name).is_some_and(|after| after.starts_with(';')))?;
     Some((*character, name.len() + 1))
 }
 
-/// The percent-encoded character, given what stands behind its first percent sign, and how many bytes of that belong to
-/// it.
-fn percent(behind: &str) -> Option<(char, usize)> {
-    if behind.starts_with(['u', 'U']) {
-        return utf16(behind, 1, if behind.starts_with('u') { "%u" } else { "%U" });
+/// Decodes a character after its first percent sign. Returns the character and the length of its escapes.
+fn percent(after: &str) -> Option<(char, usize)> {
+    if after.starts_with(['u', 'U']) {
+        return utf16(after, 1, if after.starts_with('u') { "%u" } else { "%U" });
     }
-    let byte = |at: usize| u8::try_from(number(behind.get(at..at + 2)?, 16)?).ok();
+    let byte = |at: usize| u8::try_from(number(after.get(at..at + 2)?, 16)?).ok();
     let first = byte(0)?;
     let count = match first {
         0..0x80 => return Some((char::from(first), 2)),
@@ -203,15 +201,14 @@ fn percent(behind: &str) -> Option<(char, usize)> {
     };
     let mut bytes = vec![first];
     for at in 1..count {
-        behind.get(3 * at - 1..).filter(|rest| rest.starts_with('%'))?;
+        after.get(3 * at - 1..).filter(|rest| rest.starts_with('%'))?;
         bytes.push(byte(3 * at)?);
     }
     let character = str::from_utf8(&bytes).ok()?.chars().next()?;
     Some((character, 3 * count - 1))
 }
 
-/// A character of four digits at `at`, or of two such groups with a sign between, and how many bytes that takes from the
-/// start.
+/// Decodes a character of four digits at `at`, or of two such groups with a sign between. Returns the character and its end.
 fn utf16(text: &str, at: usize, sign: &str) -> Option<(char, usize)> {
     let unit = |at: usize| u16::try_from(number(text.get(at..at + 4)?, 16)?).ok();
     let first = unit(at)?;
@@ -224,7 +221,7 @@ fn utf16(text: &str, at: usize, sign: &str) -> Option<(char, usize)> {
     Some((character, at + 8 + sign.len()))
 }
 
-/// A number of digits only: no sign.
+/// Reads a number of digits without a sign.
 fn number(digits: &str, radix: u32) -> Option<u32> {
     let is_number = digits.chars().all(|character| character.is_digit(radix));
     is_number.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
@@ -237,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_text_is_decoded() {
+    fn every_kind_of_escape_is_decoded() {
         for (spelled, text) in [
             (r"a\u0026sig\u003Db\/c", "a&sig=b/c"),
             (r#"{\"a\":\"b\\n\"}"#, "{\"a\":\"b\n\"}"),
@@ -260,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_a_reading_is_found_in_the_text() {
+    fn a_place_in_a_reading_has_an_origin_in_the_text() {
         let text = r"ü \u0026quot;a%25%33%44 b";
         for reading in readings(text) {
             let at = reading.text().find('a').expect("an a");
@@ -275,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn however_deep_escapes_are_nested_the_steps_are_bounded() {
+    fn deeply_nested_escapes_take_a_bounded_number_of_steps() {
         for text in
             ["\\".repeat(1 << 16), "%25".repeat(1 << 14), format!("%{}", "25".repeat(1 << 15)), "&amp;".repeat(1 << 14)]
         {
@@ -285,7 +282,7 @@ mod tests {
         }
     }
 
-    /// A character in one of its spellings.
+    /// Escapes a character in one of several ways.
     fn spelled(character: char, spelling: usize) -> String {
         let percent = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
         match spelling {
@@ -301,8 +298,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_mixture_of_spellings_is_decoded(text in vec((any::<char>(), 0_usize..7), 0..40)) {
-            // An escape that only arises from decoding is decoded as well.
+        fn any_mixture_of_escapes_is_decoded(text in vec((any::<char>(), 0_usize..7), 0..40)) {
+            // Signs of escapes would make new escapes, which are decoded as well.
             let text: Vec<_> = text.into_iter().filter(|(character, _)| !"\\%&".contains(*character)).collect();
             let plain: String = text.iter().map(|(character, _)| character).collect();
             let spelled: String = text.iter().map(|(character, spelling)| spelled(*character, *spelling)).collect();
@@ -310,7 +307,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_has_readings_that_lie_within_it(text: String, pieces in vec(select(&["\\", "u", "00", "3d", "%", "&", "#", "x", ";", "amp", "é", "{", "}"][..]), 0..30)) {
+        fn readings_of_any_text_have_origins_within_it(text: String, pieces in vec(select(&["\\", "u", "00", "3d", "%", "&", "#", "x", ";", "amp", "é", "{", "}"][..]), 0..30)) {
             for text in [text, pieces.concat()] {
                 for reading in readings(&text) {
                     let starts = reading.text().char_indices().map(|(at, _)| reading.origin(at..at).start);

@@ -1,25 +1,22 @@
-//! Secrets that are known, found and hidden in whatever spelling somebody quotes them.
+//! Hides known secrets in a text, also where they are escaped or broken into lines.
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
 use crate::{
     events::catalogue::Event,
-    redaction::escapes::readings,
+    redaction::{escapes::readings, findings::REDACTED},
     registration::{claim::Registration, keyring::Keyring, signed_url::RegistrationUrl, site_name::SiteName},
 };
 
-/// How many bytes of a secret, one after another, are hidden. Fewer tell nothing, and occur in any text.
-const PIECE: usize = size_of::<u64>();
+/// Consecutive bytes of a secret that are hidden. Fewer reveal nothing, and occur in any text.
+const PIECE_BYTES: usize = size_of::<u64>();
 
-/// How many bytes of secrets that a server names are known at most: a few sessions, and half of it for two hundred addresses.
+/// The most bytes of secrets learned from a server: a few sessions, and in half of it two hundred addresses.
 const MAX_LEARNED_BYTES: usize = 16 * 1024;
 
-/// What stands in a secret's place.
-const HIDDEN: &str = "[redacted]";
-
-/// Secrets, kept as all their pieces of 8 bytes.
+/// A set of secrets, as all their pieces of 8 bytes.
 ///
-/// A piece is found whatever its letters' case, however it is escaped ([`readings`]), and across line ends.
+/// A piece is found in any case, in any escape ([`readings`]), and across line ends.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KnownSecrets {
     pieces: HashSet<u64>,
@@ -27,7 +24,7 @@ pub struct KnownSecrets {
 }
 
 impl KnownSecrets {
-    /// What signs the addresses of a site's webhooks, those of the `events` and of all others that Tableau has.
+    /// Returns the signatures of a site's webhooks for the `events` and for all events that Tableau documents.
     pub fn of_addresses(site: &SiteName, events: impl IntoIterator<Item = Event>, keyring: &Keyring) -> Self {
         let mut secrets = Self::default();
         for event in events.into_iter().chain(Event::catalogue()) {
@@ -37,18 +34,18 @@ impl KnownSecrets {
         secrets
     }
 
-    /// What is secret of one address: the signature of one of ours; of any other all that follows the host.
+    /// Returns the secret of one address: its signature, or all that follows the host if it is not a registration's.
     pub fn of_address(address: &RegistrationUrl) -> Self {
         let mut secrets = Self::default();
         secrets.add(address.signature().unwrap_or_else(|| address.after_host()));
         secrets
     }
 
-    /// Adds a secret. One that is shorter than a piece is none.
+    /// Adds a secret. Ignores one that is shorter than a piece.
     pub fn add(&mut self, secret: &str) {
         let mut add = |secret: &str| self.pieces.extend(pieces(secret).map(|(piece, _)| piece));
         add(secret);
-        // A plus sign is a space to who takes the text for a form.
+        // Form decoding turns a plus sign into a space.
         if secret.contains('+') {
             add(&secret.replace('+', ""));
         }
@@ -59,24 +56,24 @@ impl KnownSecrets {
         self.learn(token, MAX_LEARNED_BYTES);
     }
 
-    /// Adds what is secret of the address of a webhook that a server has, if it is one of our receiver's.
+    /// Adds the signature of a webhook's address that a server listed, if it is a registration's.
     pub fn learn_address(&mut self, address: &RegistrationUrl) {
         if let Some(signature) = address.signature() {
             self.learn(signature, MAX_LEARNED_BYTES / 2);
         }
     }
 
-    /// Adds a secret, unless that were more than `max_bytes` of what was not known.
+    /// Adds a secret that is not known yet, if all learned ones stay within `max_bytes`.
     fn learn(&mut self, secret: &str, max_bytes: usize) {
-        if self.learned_bytes + secret.len() <= max_bytes && self.redacted(secret) != HIDDEN {
+        if self.learned_bytes + secret.len() <= max_bytes && self.redacted(secret) != REDACTED {
             self.learned_bytes += secret.len();
             self.add(secret);
         }
     }
 
-    /// The text with every piece of the secrets hidden, and the rest of its word. Takes linear time.
+    /// Returns the text with every piece of a secret hidden, and the rest of its word. Takes linear time.
     pub fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.pieces.is_empty() || text.len() < PIECE {
+        if self.pieces.is_empty() || text.len() < PIECE_BYTES {
             return Cow::Borrowed(text);
         }
         let readings = readings(text);
@@ -94,13 +91,13 @@ impl KnownSecrets {
             if end <= shown_to {
                 continue;
             }
-            // The rest of a word as well: what is left of a secret whose spelling nobody can read.
+            // The rest of a word as well: it may be the secret in an escape that is not decoded.
             let (begins, ends) = (text[start..].starts_with(is_of_word), text[..end].ends_with(is_of_word));
             let before = &text[shown_to..start.max(shown_to)];
             let before = if begins { before.trim_end_matches(is_of_word) } else { before };
             if !before.is_empty() || redacted.is_empty() {
                 redacted.push_str(before);
-                redacted.push_str(HIDDEN);
+                redacted.push_str(REDACTED);
             }
             let after = if ends { text[end..].trim_start_matches(is_of_word) } else { &text[end..] };
             shown_to = text.len() - after.len();
@@ -116,29 +113,29 @@ impl fmt::Debug for KnownSecrets {
     }
 }
 
-/// All pieces of a text with the place of each: its bytes without those that show nothing, in small letters.
+/// Returns all pieces of a text with their places: in lower case, without characters that break or escape a line.
 fn pieces(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let shown = text.char_indices().filter(|(_, character)| !shows_nothing(*character));
+    let shown = text.char_indices().filter(|(_, character)| !is_ignored(*character));
     let bytes = shown.flat_map(|(start, character)| {
         let end = start + character.len_utf8();
         text[start..end].bytes().map(move |byte| (byte.to_ascii_lowercase(), start, end))
     });
-    let (mut piece, mut starts, mut count) = (0_u64, [0; PIECE], 0_usize);
+    let (mut piece, mut starts, mut count) = (0_u64, [0; PIECE_BYTES], 0_usize);
     bytes.filter_map(move |(byte, start, end)| {
         piece = piece << 8 | u64::from(byte);
-        starts[count % PIECE] = start;
+        starts[count % PIECE_BYTES] = start;
         count += 1;
-        (count >= PIECE).then(|| (piece, starts[count % PIECE]..end))
+        (count >= PIECE_BYTES).then(|| (piece, starts[count % PIECE_BYTES]..end))
     })
 }
 
-/// Whether a character goes on with a secret, in one spelling or another.
+/// Whether a character may belong to a secret, escaped or not.
 fn is_of_word(character: char) -> bool {
     character.is_alphanumeric() || "-_+%|".contains(character)
 }
 
-/// Whether a character may stand in a secret that somebody quotes without changing it: it breaks or escapes a line.
-fn shows_nothing(character: char) -> bool {
+/// Whether a character breaks or escapes a line, so that it may stand inside of a quoted secret.
+fn is_ignored(character: char) -> bool {
     character.is_whitespace()
         || character.is_control()
         || matches!(character, '\\' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
@@ -161,13 +158,13 @@ mod tests {
 
     /// Whether a text shows a piece of a secret.
     fn shows(text: &str, secret: &str) -> bool {
-        let bare = |text: &str| text.chars().filter(|it| !shows_nothing(*it)).collect::<String>().to_ascii_lowercase();
+        let bare = |text: &str| text.chars().filter(|it| !is_ignored(*it)).collect::<String>().to_ascii_lowercase();
         let (text, secret) = (bare(text), bare(secret));
-        (0..=secret.len() - PIECE).any(|start| text.contains(&secret[start..start + PIECE]))
+        (0..=secret.len() - PIECE_BYTES).any(|start| text.contains(&secret[start..start + PIECE_BYTES]))
     }
 
     #[test]
-    fn a_secret_is_hidden_in_every_spelling_and_the_text_around_it_stays() {
+    fn a_secret_is_hidden_in_every_escape_and_the_text_around_it_stays() {
         for (spelled, expected) in [
             (TOKEN.to_owned(), "The token [redacted] is wrong"),
             (TOKEN.to_uppercase(), "The token [redacted] is wrong"),
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_names_secrets_without_end_takes_little_memory_and_hides_no_session() {
+    fn endless_secrets_of_a_server_take_little_memory_and_sessions_stay_hidden() {
         let mut secrets = known(TOKEN);
         let keyring = Keyring::of([7; KEY_BYTES]);
         let receiver = ReceiverUrl::parse("https://receiver.example/").expect("a receiver");
@@ -227,7 +224,7 @@ mod tests {
             let registration = Registration { site: site.clone(), event };
             let signatures: Vec<_> = registration.signatures(&keyring).collect();
             assert_eq!(signatures.len(), 2);
-            assert!(signatures.iter().all(|signature| secrets.redacted(signature) == HIDDEN));
+            assert!(signatures.iter().all(|signature| secrets.redacted(signature) == REDACTED));
         }
         for harmless in ["/hooks/marketing/DatasourceRefreshFailed/", "https://receiver.example/", "fan-ViewDeleted"] {
             assert_eq!(secrets.redacted(harmless), harmless);
@@ -265,7 +262,7 @@ mod tests {
         Ok(())
     }
 
-    /// A character in one of its spellings.
+    /// Escapes a character in one of several ways.
     fn spelled((character, spelling): (char, usize)) -> String {
         let code = u32::from(character);
         match spelling {
@@ -284,16 +281,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_piece_of_a_secret_is_shown_whatever_the_spelling_of_its_characters_and_whatever_stands_around_it(
+        fn no_piece_of_a_secret_is_shown_in_any_escape_or_context(
             secret in "[A-Za-z0-9+/=:_|-]{8,64}", spellings in vec(0_usize..20, 64),
             before in "[ -~\n]{0,20}", after in "[ -~\n]{0,20}",
             cut in (0_usize..60, 0_usize..60),
         ) {
-            let start = cut.0.min(secret.len() - PIECE);
-            let quoted = &secret[start..(start + PIECE + cut.1).min(secret.len())];
+            let start = cut.0.min(secret.len() - PIECE_BYTES);
+            let quoted = &secret[start..(start + PIECE_BYTES + cut.1).min(secret.len())];
             let text: String = quoted.chars().zip(spellings).map(spelled).collect();
             let text = format!("{before} {text} {after}");
-            // Around it there is to be nothing of the secret.
+            // The text around it must not have a piece of the secret.
             prop_assume!(!shows(&format!("{before}{after}"), &secret));
             let redacted = known(&secret).redacted(&text).into_owned();
             for reading in readings(&redacted) {

@@ -1,28 +1,28 @@
-//! Texts of XML elements: `<Password>…</Password>`, `<property name="password">…</property>`, and cells behind cells.
+//! Secrets in XML elements: `<Password>…</Password>`, `<property name="password">…</property>`, and in cells after a name.
 
-use super::{
-    Found,
+use crate::redaction::{
+    findings::Findings,
     names::Class,
-    values::{is_absent, is_harmless, is_sentence},
+    value_forms::{is_absent, is_harmless, is_sentence},
 };
 
-/// The furthest that a tag's end is looked for.
-const TAG_BYTES: usize = 1000;
+/// The longest tag that is read.
+const MAX_TAG_BYTES: usize = 1000;
 
-/// The longest text of an element that is looked at.
-const TEXT_BYTES: usize = 4000;
+/// The longest text of an element that is read.
+const MAX_TEXT_BYTES: usize = 4000;
 
-/// Elements of pages that people read, and of errors.
+/// Elements of web pages and errors, with prose inside.
 const PROSE: &[&str] = &[
     "a", "b", "body", "br", "center", "code", "div", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr",
     "html", "i", "label", "li", "p", "pre", "small", "span", "strong", "td", "th", "title", "tt", "u", "dt", "dd",
     "string",
 ];
 
-/// Elements whose text may be the name of the next one's.
+/// Elements whose text may name the value in the next one.
 const NAMES: &[&str] = &["name", "key", "td", "th", "dt", "label", "property", "param", "field"];
 
-pub(super) fn find(text: &str, found: &mut Found) {
+pub(super) fn find(text: &str, findings: &mut Findings) {
     let mut named = None;
     for (at, _) in text.match_indices('<') {
         let Some(element) = Element::at_start_of(&text[at..]) else { continue };
@@ -39,15 +39,15 @@ pub(super) fn find(text: &str, found: &mut Found) {
         };
         let is_prose = PROSE.contains(&&*element.name) || NAMES.contains(&&*element.name);
         let is_hidden = match class {
-            // "AUTH <password> called" names what is missing.
+            // "AUTH <password> called" has a placeholder.
             Class::Secret => !is_absent(inside) && (element.is_closed || !inside.contains(' ')),
             Class::Unknown => element.is_closed && !is_prose && !is_harmless(inside) && !is_sentence(inside),
             _ => false,
         };
         if is_hidden && !(is_prose && Class::of(inside).is_known()) {
-            found.secrets.push(start..start + element.text.len());
+            findings.secrets.push(start..start + element.text.len());
         } else if class == Class::User {
-            found.users.push(start..start + element.text.len());
+            findings.users.push(start..start + element.text.len());
         }
         named = (NAMES.contains(&&*element.name) && inside.len() < 60)
             .then(|| Class::of(inside))
@@ -57,9 +57,9 @@ pub(super) fn find(text: &str, found: &mut Found) {
 
 /// An element with a text.
 struct Element<'t> {
-    /// In small letters, without its namespace.
+    /// In lower case, without its namespace.
     name: String,
-    /// What an attribute says that it is the value of.
+    /// The attribute `name` or `key`, which names the value.
     attribute: Option<&'t str>,
     text: &'t str,
     text_start: usize,
@@ -71,12 +71,12 @@ impl<'t> Element<'t> {
         let tag = &text[1..];
         let is_of_name = |character: char| character.is_alphanumeric() || ":._-".contains(character);
         let length =
-            tag[..tag.floor_char_boundary(TAG_BYTES.min(tag.len()))].find(|character| !is_of_name(character))?;
+            tag[..tag.floor_char_boundary(MAX_TAG_BYTES.min(tag.len()))].find(|character| !is_of_name(character))?;
         let (name, attributes) = tag.split_at(length);
         if name.is_empty() || !attributes.starts_with([' ', '>', '\n', '\t', '\r']) {
             return None;
         }
-        let near = &attributes[..attributes.floor_char_boundary(TAG_BYTES.min(attributes.len()))];
+        let near = &attributes[..attributes.floor_char_boundary(MAX_TAG_BYTES.min(attributes.len()))];
         let end = near.find('>')?;
         if near[..end].ends_with('/') {
             return None;
@@ -88,7 +88,7 @@ impl<'t> Element<'t> {
         });
         let text_start = 1 + length + end + 1;
         let inside = &text[text_start..];
-        let inside = &inside[..inside.floor_char_boundary(TEXT_BYTES.min(inside.len()))];
+        let inside = &inside[..inside.floor_char_boundary(MAX_TEXT_BYTES.min(inside.len()))];
         let data = "<![CDATA[";
         let length = if inside.starts_with(data) { inside.find("]]>") } else { inside.find('<') };
         let length = length.unwrap_or(inside.len());

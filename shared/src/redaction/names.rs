@@ -5,22 +5,22 @@ use std::{
     sync::LazyLock,
 };
 
-/// The longest name that is looked at.
-pub(super) const NAME_BYTES: usize = 60;
+/// The longest name that is read.
+pub(super) const MAX_NAME_BYTES: usize = 60;
 
 /// The most words of a name.
-const NAME_WORDS: usize = 4;
+const MAX_NAME_WORDS: usize = 4;
 
-/// What the name of a value says about it.
+/// Class of a value, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// Never shown.
     Secret,
-    /// Says who. Hidden beside a secret.
+    /// A user. Hidden next to a secret.
     User,
-    /// Shown, unless there is a secret inside.
+    /// Shown, except for secrets inside.
     Harmless,
-    /// Says the name of another value: `{"name":"password","value":"…"}`.
+    /// The name of another value: `{"name":"password","value":"…"}`.
     Naming,
     /// Not shown in settings.
     Unknown,
@@ -49,7 +49,7 @@ const USERS: &str = "
     nomeutente gebruiker gebruikersnaam ユーザー名
 ";
 
-/// Whole names that are harmless though a part or their last word would say otherwise, or says nothing.
+/// Whole names that are harmless although a part or the last word is secret or unknown.
 const HARMLESS_NAMES: &str = "
     publickeytoken tokentype tokenendpoint tokenurl tokenuri tokenexpiry sharedaccesskeyname keyvault keystore
     truststore keystoretype truststoretype sslkeystore ssltruststore sslkey keyspace primarykey foreignkey uniquekey
@@ -71,7 +71,7 @@ const HARMLESS_NAMES: &str = "
     queryexecutionid resource audience issuer alt restype
 ";
 
-/// Names whose last word is one of these, or that end with it when they are written as one word, are harmless.
+/// Names that end with one of these words are harmless.
 const HARMLESS_WORDS: &str = "
     host hostname hosts hostaddr server servers servername port ports portnumber database databasename databases db
     dbname schema schemas catalogue driver provider region zone location cluster node instance service endpoint
@@ -98,7 +98,7 @@ const NAMING: &str = "
     name key field property param parameter option attribute setting header variable argument label
 ";
 
-/// The lists, for looking things up.
+/// The lists above, prepared for lookup.
 struct Lists {
     exact: HashMap<&'static str, Class>,
     secret_parts: Vec<&'static str>,
@@ -122,11 +122,11 @@ static LISTS: LazyLock<Lists> = LazyLock::new(|| {
 });
 
 impl Class {
-    /// The class of a name in any spelling: `dbHost`, `DB_HOST`, `--db-host`, `Db Host`.
+    /// Classifies a name in any style: `dbHost`, `DB_HOST`, `--db-host`, `Db Host`.
     pub(super) fn of(name: &str) -> Self {
         let (joined, last) = words(name);
         let lists = &*LISTS;
-        // A name that is known as a whole may have a part that says otherwise.
+        // Whole names before parts, which may disagree.
         match lists.exact.get(&*joined) {
             Some(Self::Naming) if name == "KEY" => return Self::Secret,
             Some(class) => return *class,
@@ -149,10 +149,10 @@ impl Class {
         }
     }
 
-    /// The class of several words, only if they are known as a whole.
+    /// Classifies several words, if they are known as a whole.
     pub(super) fn of_phrase(phrase: &str) -> Option<Self> {
         let (joined, last) = words(phrase);
-        if tells(&last) {
+        if is_error_word(&last) {
             return None;
         }
         match LISTS.exact.get(&*joined) {
@@ -162,14 +162,14 @@ impl Class {
         LISTS.secret_parts.iter().any(|part| joined.starts_with(part)).then_some(Self::Secret)
     }
 
-    /// Whether it is known to be the name of a setting.
+    /// Whether the name is a known name of a setting.
     pub(super) fn is_known(self) -> bool {
         self != Self::Unknown
     }
 }
 
-/// Whether a word says what is wrong with something, as a name of a setting does not.
-pub(super) fn tells(word: &str) -> bool {
+/// Whether a word reports an error, which no name of a setting does.
+pub(super) fn is_error_word(word: &str) -> bool {
     const WORDS: &str = "
         or and invalid incorrect wrong bad missing expired unexpected no unknown empty illegal mismatched unrecognized null
         without failed failure denied required rejected error not mismatch revoked locked
@@ -177,7 +177,7 @@ pub(super) fn tells(word: &str) -> bool {
     WORDS.split_ascii_whitespace().any(|of_list| of_list == word)
 }
 
-/// The words of a name in small letters, without what separates them, and the last of them.
+/// Returns the words of a name joined in lower case, and the last of them.
 fn words(name: &str) -> (String, String) {
     let (mut joined, mut last, mut before) = (String::new(), String::new(), ' ');
     for character in name.chars() {
@@ -196,82 +196,78 @@ fn words(name: &str) -> (String, String) {
     (joined, last)
 }
 
-/// What stands before a separator.
+/// A name before a separator.
 pub(super) struct Name<'t> {
     pub(super) start: usize,
-    /// Where its last words begin, by which it is known; in a sentence there are others before.
+    /// Start of the words that classify it; others may precede them.
     pub(super) words_start: usize,
     pub(super) text: &'t str,
     pub(super) class: Class,
     pub(super) is_quoted: bool,
-    /// Whether there is no space between the name and its separator.
+    /// Whether no space separates the name from its separator.
     pub(super) is_tight: bool,
 }
 
 impl<'t> Name<'t> {
-    /// The name before a separator at `at`.
+    /// Reads the name before a separator at `at`.
     pub(super) fn before(text: &'t str, at: usize) -> Option<Self> {
-        let least = text.ceil_char_boundary(at.saturating_sub(NAME_BYTES));
-        let near = &text[least..at];
+        let near_start = text.ceil_char_boundary(at.saturating_sub(MAX_NAME_BYTES));
+        let near = &text[near_start..at];
         let trimmed = near.trim_end_matches([' ', '\t']);
         let is_tight = trimmed.len() == near.len();
         let unbracketed = trimmed.trim_end_matches([']', '>']);
-        let unquoted = unbracketed.trim_end_matches(['"', '\'', '`', '”', '»']);
-        if unquoted.len() < unbracketed.len() {
-            let quote = unbracketed[unquoted.len()..].chars().next()?;
-            let content = unquoted.trim_end_matches('\\');
-            let open = content.rfind(|character| character == quote || "„“«".contains(character))?;
-            let name = content[open..].trim_start_matches(['"', '\'', '`', '„', '“', '«']);
-            let start =
-                least + open - (content[..open].len() - content[..open].trim_end_matches(['\\', '<', '[']).len());
-            let class = Class::of_phrase(name).unwrap_or_else(|| Class::of(name));
-            let is_name = |character: char| character.is_alphanumeric() || " _.-$#@:".contains(character);
-            return (!name.is_empty() && name.chars().all(is_name)).then_some(Name {
-                start,
-                words_start: start,
-                text: name,
-                class,
-                is_quoted: true,
-                is_tight,
-            });
+        if unbracketed.ends_with(['"', '\'', '`', '”', '»']) {
+            return Self::quoted(unbracketed, near_start, is_tight);
         }
         if unbracketed.len() < trimmed.len() && !unbracketed.contains('[') {
             return None;
         }
-        let is_of_name = |character: char| character.is_alphanumeric() || "_-.$#".contains(character);
-        let begin = unbracketed
-            .rfind(|character| !is_of_name(character))
-            .map_or(0, |at| at + unbracketed[at..].chars().next().map_or(0, char::len_utf8));
+        let begin = word_start(unbracketed);
         let word = unbracketed[begin..].trim_start_matches(['-', '.', '$', '#']);
         if word.is_empty() || word.chars().all(|character| character.is_ascii_digit()) {
             return None;
         }
-        let words_start = least + begin;
+        let words_start = near_start + begin;
         let class = Class::of(word);
         let mut name = Name { start: words_start, words_start, text: word, class, is_quoted: false, is_tight };
-        // A name may have several words, and so may the sentence before it.
+        // A name may have several words, and a sentence may precede it.
         let mut start = begin;
-        for _ in 1..NAME_WORDS {
+        for _ in 1..MAX_NAME_WORDS {
             let before =
                 unbracketed[..start].strip_suffix(' ').filter(|before| before.ends_with(char::is_alphanumeric));
             let Some(before) = before else { break };
-            start = before
-                .rfind(|character| !is_of_name(character))
-                .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+            start = word_start(before);
             let phrase = &unbracketed[start..];
             if phrase.contains(|character: char| character.is_ascii_digit()) {
                 break;
             }
             if let Some(class) = Class::of_phrase(phrase) {
-                name = Name { start: least + start, words_start: least + start, text: phrase, class, ..name };
-            } else if start == 0
-                || unbracketed[..start].trim_end_matches([' ', '\t', '-', '*']).ends_with('\n')
-                || least + start == 0
-            {
-                // All of the line is the name.
-                name.start = least + start;
+                name = Name { start: near_start + start, words_start: near_start + start, text: phrase, class, ..name };
+            } else if start == 0 || unbracketed[..start].trim_end_matches([' ', '\t', '-', '*']).ends_with('\n') {
+                // The whole line is the name.
+                name.start = near_start + start;
             }
         }
         Some(name)
     }
+
+    /// Reads a name in quotes at the end of `near`, which begins at `near_start`.
+    fn quoted(near: &'t str, near_start: usize, is_tight: bool) -> Option<Self> {
+        let unquoted = near.trim_end_matches(['"', '\'', '`', '”', '»']);
+        let quote = near[unquoted.len()..].chars().next()?;
+        let content = unquoted.trim_end_matches('\\');
+        let open = content.rfind(|character| character == quote || "„“«".contains(character))?;
+        let text = content[open..].trim_start_matches(['"', '\'', '`', '„', '“', '«']);
+        let start = near_start + content[..open].trim_end_matches(['\\', '<', '[']).len();
+        let is_of_name = |character: char| character.is_alphanumeric() || " _.-$#@:".contains(character);
+        let class = Class::of_phrase(text).unwrap_or_else(|| Class::of(text));
+        let name = Name { start, words_start: start, text, class, is_quoted: true, is_tight };
+        (!text.is_empty() && text.chars().all(is_of_name)).then_some(name)
+    }
+}
+
+/// Returns the start of the last word of a text.
+fn word_start(text: &str) -> usize {
+    let is_of_word = |character: char| character.is_alphanumeric() || "_-.$#".contains(character);
+    text.trim_end_matches(is_of_word).len()
 }

@@ -1,30 +1,34 @@
-//! Secrets behind certain words: `IDENTIFIED BY x`, `PASSWORD 'x'`, `Bearer x`, private keys.
+//! Secrets after certain words: `IDENTIFIED BY x`, `PASSWORD 'x'`, `Bearer x`, private keys.
 
-use super::{
-    Found,
+use std::ops::Range;
+
+use crate::redaction::{
+    findings::Findings,
     names::Class,
-    values::{Reach, Value, is_absent, is_harmless, is_odd},
+    value_forms::{is_absent, is_harmless, is_odd},
+    values::{Reach, Value},
 };
 
-pub(super) fn find(text: &str, found: &mut Found) {
+pub(super) fn find(text: &str, findings: &mut Findings) {
     let mut at = 0;
     while let Some(offset) = text[at..].find(is_of_word) {
         let start = at + offset;
         let end = start + text[start..].find(|character| !is_of_word(character)).unwrap_or(text.len() - start);
-        let place = behind(text, start, &text[start..end], end);
+        let place = secret_after(text, start, end);
         at = place.as_ref().map_or(end, |place| end.max(place.end));
-        found.secrets.extend(place);
+        findings.secrets.extend(place);
     }
-    private_keys(text, found);
-    descriptors(text, found);
+    private_keys(text, findings);
+    descriptors(text, findings);
 }
 
 fn is_of_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// The secret that a word has behind it.
-fn behind(text: &str, start: usize, word: &str, end: usize) -> Option<std::ops::Range<usize>> {
+/// Returns the secret after the word from `start` to `end`.
+fn secret_after(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
+    let (before, word) = (&text[..start], &text[start..end]);
     if word.len() > 40 {
         return None;
     }
@@ -43,58 +47,68 @@ fn behind(text: &str, start: usize, word: &str, end: usize) -> Option<std::ops::
         return None;
     }
     match &*lower {
-        "by" if ends_with(&text[..start], "identified") || is_in_identified(&text[..start]) => {
+        "by" if ends_with(before, "identified") || is_in_identified(before) => {
             let next = next + keyword(rest, "values");
             Some(Value::at(text, next, Reach::Token, None).place)
         }
-        "as" if is_in_identified(&text[..start]) && rest.starts_with(['\'', '"']) => {
+        "as" if is_in_identified(before) && rest.starts_with(['\'', '"']) => {
             Some(Value::at(text, next, Reach::Token, None).place)
         }
         "bearer" | "basic" | "negotiate" | "ntlm" | "digest" | "sharedkey" | "sharedaccesssignature" => {
-            let is_of_token = |character: char| character.is_ascii_alphanumeric() || "+/=._~-:%!|&".contains(character);
-            let length = rest.find(|character| !is_of_token(character)).unwrap_or(rest.len());
-            let token = rest[..length].trim_end_matches(['.', ':']);
-            let is_word = token.len() < 20
-                && token.bytes().all(|byte| byte.is_ascii_lowercase() || b".-".contains(&byte))
-                || token.len() < 20 && token.bytes().skip(1).all(|byte| byte.is_ascii_lowercase());
-            let is_parameter = token.ends_with('=') && rest[token.len()..].starts_with(['"', '\'']);
-            (token.len() >= 8 && !is_word && !is_parameter).then(|| next..next + token.len())
+            token_length(rest).map(|length| next..next + length)
         }
-        "using" if follows_user(&text[..start]) => {
+        "using" if follows_user(before) => {
             let value = Value::at(text, next, Reach::Token, None);
             (!is_absent(value.text(text))).then_some(value.place)
         }
-        // Go's way to say that what should be a port is a password.
+        // Go reports a password in place of a port.
         "port" if rest.starts_with("\":") => {
             let value = Value::nearby(text, next, None);
             let is_port = value.text(text)[1..].bytes().all(|byte| byte.is_ascii_digit());
             (!is_port && value.place.len() > 1).then(|| value.place.start + 1..value.place.end)
         }
-        "string" if ends_with(&text[..start], "connect") => {
+        "string" if ends_with(before, "connect") => {
             let next = next + keyword(rest, "was") + keyword(rest, "is");
             let token = text[next..].split(char::is_whitespace).next().unwrap_or_default();
             let slash =
                 token.find('/').filter(|slash| *slash > 0 && !token.contains("//") && !token.contains(['=', '@']))?;
             Some(next + slash + 1..next + token.len())
         }
-        "password" if is_in_statement(&text[..start]) && !rest.starts_with(['\'', '"', '=']) => {
-            const OPTIONS: &[&str] =
-                &["expire", "for", "policy", "expired", "is", "null", "must", "and", "or", "has", "was"];
-            let value = Value::at(text, next, Reach::Token, None);
-            let word = value.text(text).to_lowercase();
-            (!OPTIONS.contains(&&*word) && !is_harmless(&word)).then_some(value.place)
+        "password" if is_in_statement(before) && !rest.starts_with(['\'', '"', '=']) => {
+            password_in_statement(text, next)
         }
         "logon" => {
             let line = rest.split(['\n', '\r', ' ', ';', '"']).next().unwrap_or_default();
             let comma = line.find(',').filter(|comma| line[..*comma].contains('/'))?;
             Some(next + comma + 1..next + line.len())
         }
-        _ => secret_word(text, start, word, next),
+        _ => value_after(text, start, word, next),
     }
 }
 
-/// A value behind a word for secrets, with nothing between them but a space or "is".
-fn secret_word(text: &str, start: usize, word: &str, next: usize) -> Option<std::ops::Range<usize>> {
+/// Returns the password at `next` in a statement about a user.
+fn password_in_statement(text: &str, next: usize) -> Option<Range<usize>> {
+    const NO_PASSWORDS: &[&str] =
+        &["expire", "for", "policy", "expired", "is", "null", "must", "and", "or", "has", "was"];
+    let value = Value::at(text, next, Reach::Token, None);
+    let word = value.text(text).to_lowercase();
+    (!NO_PASSWORDS.contains(&&*word) && !is_harmless(&word)).then_some(value.place)
+}
+
+/// Returns the length of a token after the scheme of an `Authorization` header.
+fn token_length(text: &str) -> Option<usize> {
+    let is_of_token = |character: char| character.is_ascii_alphanumeric() || "+/=._~-:%!|&".contains(character);
+    let length = text.find(|character| !is_of_token(character)).unwrap_or(text.len());
+    let token = text[..length].trim_end_matches(['.', ':']);
+    let is_word = token.len() < 20
+        && (token.bytes().all(|byte| byte.is_ascii_lowercase() || b".-".contains(&byte))
+            || token.bytes().skip(1).all(|byte| byte.is_ascii_lowercase()));
+    let is_parameter = token.ends_with('=') && text[token.len()..].starts_with(['"', '\'']);
+    (token.len() >= 8 && !is_word && !is_parameter).then_some(token.len())
+}
+
+/// Returns the value after a secret's name, with nothing but a space or "is" between them.
+fn value_after(text: &str, start: usize, word: &str, next: usize) -> Option<Range<usize>> {
     if Class::of(word) != Class::Secret {
         return None;
     }
@@ -123,16 +137,16 @@ fn secret_word(text: &str, start: usize, word: &str, next: usize) -> Option<std:
         let before = text[..start].trim_end().rsplit(' ').next().unwrap_or_default().to_lowercase();
         ["api", "access", "secret", "private", "account", "shared", "session"].contains(&&*before)
     };
-    let least = if is_of_password { 6 } else { 8 };
+    let min_length = if is_of_password { 6 } else { 8 };
     let is_thing = token.contains("://")
         || token.starts_with(['/', '(', '[', '{', '<'])
         || token.contains(['=', '(']) && token.len() < 12;
     let is_hidden =
-        (!is_key || is_named_key) && token.len() >= least && is_odd(token) && !is_thing && !is_harmless(token);
+        (!is_key || is_named_key) && token.len() >= min_length && is_odd(token) && !is_thing && !is_harmless(token);
     is_hidden.then(|| next..next + token.trim_end_matches(['.', ')', ']', '}', ':']).len())
 }
 
-/// How long a keyword is at the start of a text, with the spaces behind it.
+/// Returns the length of a keyword at the start of a text, with the spaces after it.
 fn keyword(text: &str, keyword: &str) -> usize {
     let starts = text.get(..keyword.len()).is_some_and(|start| start.eq_ignore_ascii_case(keyword));
     if !starts {
@@ -142,7 +156,7 @@ fn keyword(text: &str, keyword: &str) -> usize {
     keyword.len() + rest.len() - rest.trim_start_matches([' ', '\t']).len()
 }
 
-/// Whether a text ends with a word, in small or capital letters, and spaces.
+/// Whether a text ends with a word in any case, and spaces.
 fn ends_with(text: &str, word: &str) -> bool {
     let text = text.trim_end();
     let end = text.len().checked_sub(word.len()).and_then(|at| text.get(at..));
@@ -172,8 +186,8 @@ fn follows_user(before: &str) -> bool {
     words.next().is_some_and(|word| word.eq_ignore_ascii_case("user"))
 }
 
-/// Private keys, also with their line ends escaped, also cut off.
-fn private_keys(text: &str, found: &mut Found) {
+/// Finds private keys, also with escaped line ends or without an end.
+fn private_keys(text: &str, findings: &mut Findings) {
     let mut from = 0;
     while let Some(at) = text[from..].find("-----BEGIN ").map(|at| from + at) {
         let label = &text[at + 11..];
@@ -183,13 +197,13 @@ fn private_keys(text: &str, found: &mut Found) {
         };
         let start = at + 11 + end + 5;
         let end = text[start..].find("-----END").map_or(text.len(), |end| start + end);
-        found.secrets.push(start..end);
+        findings.secrets.push(start..end);
         from = end;
     }
 }
 
-/// Connections as PostgreSQL's password file and CUBRID write them: `host:port:database:user:password`.
-fn descriptors(text: &str, found: &mut Found) {
+/// Finds passwords in `host:port:database:user:password`, as PostgreSQL's password file and CUBRID write connections.
+fn descriptors(text: &str, findings: &mut Findings) {
     for run in text.split(|character: char| character.is_whitespace() || "\"'<>(),;".contains(character)) {
         let mut parts = run.split(':').peekable();
         while let Some(host) = parts.next() {
@@ -202,7 +216,7 @@ fn descriptors(text: &str, found: &mut Found) {
             {
                 let start = password.as_ptr().addr() - text.as_ptr().addr();
                 let end = run.as_ptr().addr() - text.as_ptr().addr() + run.trim_end_matches(':').len();
-                found.secrets.push(start..end.max(start));
+                findings.secrets.push(start..end.max(start));
             }
         }
     }

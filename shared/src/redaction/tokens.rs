@@ -1,25 +1,27 @@
-//! Secrets that show by their form what they are.
+//! Secrets of a known form, such as access keys and tokens.
 //!
-//! The forms are those of gitleaks' rules (version 8.30, MIT licence) for what data is read from, and of Tableau's, Snowflake's
-//! and Salesforce's documentation.
+//! The forms come from gitleaks' rules (version 8.30, MIT licence) for data sources, and from the documentation of Tableau,
+//! Snowflake and Salesforce.
 
-use super::Found;
+use std::ops::Range;
 
-/// A form of tokens: how they begin, which characters follow, and how many at least.
+use crate::redaction::findings::Findings;
+
+/// A form of tokens: their start, the characters that follow, and the least number of them.
 struct Form {
     start: &'static str,
     is_of_token: fn(char) -> bool,
-    least: usize,
+    min_length: usize,
 }
 
-const fn form(start: &'static str, is_of_token: fn(char) -> bool, least: usize) -> Form {
-    Form { start, is_of_token, least }
+const fn form(start: &'static str, is_of_token: fn(char) -> bool, min_length: usize) -> Form {
+    Form { start, is_of_token, min_length }
 }
 
 const FORMS: &[Form] = &[
     // JSON Web Tokens, which are two or three objects in base64.
     form("eyJ", is_base64url_dotted, 5),
-    // AWS access keys and what goes with them.
+    // AWS access keys, and keys and sessions related to them.
     form("AKIA", is_upper_or_digit, 12),
     form("ASIA", is_upper_or_digit, 12),
     form("ABIA", is_upper_or_digit, 12),
@@ -44,7 +46,7 @@ const FORMS: &[Form] = &[
     // Snowflake's session and OAuth tokens.
     form("ver:", is_not_separator, 8),
     form("ETMsDg", is_base64, 16),
-    // Salesforce's sessions are an organization's id, an exclamation mark and more.
+    // Salesforce's sessions: an organization's id, an exclamation mark and a token.
     form("00D", is_salesforce, 24),
     form("5Aep", is_base64url_dotted, 20),
     form("3MVG", is_base64url_dotted, 20),
@@ -131,34 +133,34 @@ fn is_not_separator(character: char) -> bool {
     !character.is_whitespace() && !"\"';,&<>".contains(character)
 }
 
-/// The shortest run of characters that may be a secret of no known form.
-const RANDOM_CHARACTERS: usize = 20;
+/// The shortest run of random characters that counts as a secret.
+const MIN_RANDOM_CHARACTERS: usize = 20;
 
-pub(super) fn find(text: &str, found: &mut Found) {
+pub(super) fn find(text: &str, findings: &mut Findings) {
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
         let starts_word = first.is_ascii_alphanumeric() && !text[..at].ends_with(is_letter_or_digit);
         let length = starts_word.then(|| known(&text[at..])).flatten();
-        found.secrets.extend(length.map(|length| at..at + length));
+        findings.secrets.extend(length.map(|length| at..at + length));
         at += length.unwrap_or(first.len_utf8());
     }
-    found.secrets.extend(with_sign(text, "Q~", 3, 20));
-    found.secrets.extend(with_sign(text, "==:", 16, 16));
+    findings.secrets.extend(with_sign(text, "Q~", 3, 20));
+    findings.secrets.extend(with_sign(text, "==:", 16, 16));
     for run in text.split(|character| !is_base64(character) || "%=".contains(character)) {
-        // A path is no base64 as a whole, but a part of it may be.
+        // A path may have a part in base64.
         let pieces = run.split(['/', '-']);
         for piece in [run].into_iter().chain(pieces).filter(|piece| is_random(piece)) {
             let start = piece.as_ptr().addr() - text.as_ptr().addr();
-            found.secrets.push(start..start + piece.len());
+            findings.secrets.push(start..start + piece.len());
         }
     }
 }
 
-/// The length of a token of a known form at the start of a text.
+/// Returns the length of a token of a known form at the start of a text.
 fn known(text: &str) -> Option<usize> {
     let form = FORMS.iter().find(|form| {
         text.strip_prefix(form.start)
-            .is_some_and(|rest| rest.chars().take_while(|it| (form.is_of_token)(*it)).count() >= form.least)
+            .is_some_and(|rest| rest.chars().take_while(|it| (form.is_of_token)(*it)).count() >= form.min_length)
     })?;
     let rest = &text[form.start.len()..];
     let length = form.start.len() + rest.find(|character| !(form.is_of_token)(character)).unwrap_or(rest.len());
@@ -167,16 +169,14 @@ fn known(text: &str) -> Option<usize> {
         "ver:" => text[..length].contains("-hint:"),
         _ => true,
     };
-    // An access key of AWS may have its secret behind it.
-    let behind =
-        text[length..].strip_prefix([':', '/']).filter(|_| (form.is_of_token)('A') && !(form.is_of_token)('a'));
-    let secret = behind.map_or(0, |behind| behind.find(|character| !is_base64(character)).unwrap_or(behind.len()));
+    // The secret may follow an AWS access key.
+    let after = text[length..].strip_prefix([':', '/']).filter(|_| (form.is_of_token)('A') && !(form.is_of_token)('a'));
+    let secret = after.map_or(0, |after| after.find(|character| !is_base64(character)).unwrap_or(after.len()));
     let length = if secret >= 8 { length + 1 + secret } else { length };
     is_token.then(|| text[..length].trim_end_matches('.').len())
 }
 
-/// Whether no person would have written these characters: capital and small letters and digits change too often for
-/// words.
+/// Whether characters look random: capital letters, small letters and digits alternate too often for words.
 fn is_random(run: &str) -> bool {
     let kind = |byte: u8| match byte {
         b'a'..=b'z' => Some(0),
@@ -184,7 +184,7 @@ fn is_random(run: &str) -> bool {
         b'0'..=b'9' => Some(2),
         _ => None,
     };
-    if run.len() < RANDOM_CHARACTERS {
+    if run.len() < MIN_RANDOM_CHARACTERS {
         return false;
     }
     let kinds: Vec<_> = run.bytes().map(kind).collect();
@@ -192,19 +192,18 @@ fn is_random(run: &str) -> bool {
     (0..3).all(|kind| kinds.contains(&Some(kind))) && changes * 5 >= run.len() * 2
 }
 
-/// Places with a sign that has enough characters of a token before and behind it: Microsoft Entra's secrets have `Q~` in
-/// the middle, Tableau's `==:`.
+/// Returns tokens with a sign in the middle: `Q~` in Microsoft Entra's secrets, `==:` in Tableau's.
 fn with_sign<'t>(
     text: &'t str,
     sign: &'static str,
     before: usize,
-    behind: usize,
-) -> impl Iterator<Item = std::ops::Range<usize>> + 't {
+    after: usize,
+) -> impl Iterator<Item = Range<usize>> + 't {
     let is_of_token = |character: char| is_base64(character) || ".~".contains(character);
     text.match_indices(sign).filter_map(move |(at, _)| {
         let start = at - text[..at].chars().rev().take(200).take_while(|it| is_of_token(*it)).count();
         let from = at + sign.len();
         let end = from + text[from..].chars().take(200).take_while(|it| is_of_token(*it)).count();
-        (at - start >= before && end - from >= behind).then_some(start..end)
+        (at - start >= before && end - from >= after).then_some(start..end)
     })
 }

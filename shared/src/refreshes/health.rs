@@ -1,4 +1,4 @@
-//! Which refresh events reach the receiver.
+//! Health of refresh events: which of them reach the receiver.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ use crate::{
     sites::webhook::ObservedWebhook,
 };
 
-/// Returns those of some events that jobs tell of.
+/// Returns the events that jobs show.
 pub fn refresh_events(events: &BTreeSet<Event>) -> BTreeSet<Event> {
     let is_refresh = |event: &&Event| event.action().is_some_and(|action| action.starts_with("refresh-"));
     let is_of_extract = |event: &&Event| matches!(event.resource_type(), Some("datasource" | "workbook"));
     events.iter().filter(is_refresh).filter(is_of_extract).cloned().collect()
 }
 
-/// Returns the events that reach the receiver, by a **complete** list of a site's webhooks: each by one that is enabled and
-/// has an address that the receiver accepts, whatever key signed it and whatever the webhook is called.
+/// Returns the events that reach the receiver, by a **complete** list of a site's webhooks. An enabled webhook is healthy if
+/// the receiver accepts its address, by any of the keys; its name does not matter.
 pub fn healthy_events(
     site: &SiteName,
     observed: &[ObservedWebhook],
@@ -32,14 +32,14 @@ pub fn healthy_events(
     let accepted = enabled.filter_map(|webhook| {
         let verified = Claim::parse(receiver.path_of(webhook.url.as_ref()?)?)?.verify(keyring)?;
         let Registration { site: signed_for, event } = verified.registration();
-        // An event that the answer did not name is no reason to doubt it.
+        // The answer may leave out the event.
         let is_for_it = webhook.event.as_ref().is_none_or(|observed| observed == event);
         (signed_for == site && is_for_it).then(|| event.clone())
     });
     accepted.collect()
 }
 
-/// Whether it is the event of a refresh that failed, which is explained.
+/// Whether the event is a failed refresh.
 pub fn is_failure(event: &Event) -> bool {
     event.action() == Some("refresh-failed")
 }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reaches_the_receiver_by_a_webhook_that_is_enabled_and_has_an_accepted_address() {
+    fn an_event_is_healthy_if_its_webhook_is_enabled_with_an_accepted_address() {
         let receiver = ReceiverUrl::parse("https://receiver.example/").expect("an address");
         let (old, other) = (Keyring::of([1; 32]), Keyring::of([9; 32]));
         let keyring = Keyring::of([1; 32]).with_newest([2; 32]);
@@ -88,11 +88,11 @@ mod tests {
             webhook(url(name, &keyring), Some(event(name)), false),
             webhook(url(name, &other), Some(event(name)), true),
             webhook(url(name, &keyring), Some(event("ViewDeleted")), true),
-            webhook(RegistrationUrl::observed("https://elsewhere.example/".to_owned()), Some(event(name)), true),
+            webhook(RegistrationUrl::observed("https://foreign.example/".to_owned()), Some(event(name)), true),
         ] {
             assert_eq!(healthy(down), events(&[]));
         }
-        let elsewhere = webhook(url(name, &keyring), Some(event(name)), true);
-        assert_eq!(healthy_events(&site("sales"), &[elsewhere], &receiver, &keyring), events(&[]));
+        let of_marketing = webhook(url(name, &keyring), Some(event(name)), true);
+        assert_eq!(healthy_events(&site("sales"), &[of_marketing], &receiver, &keyring), events(&[]));
     }
 }

@@ -1,4 +1,4 @@
-//! Refreshes as Tableau's jobs tell of them: events that were not delivered, and why a refresh failed.
+//! Refreshes in Tableau's jobs, and the events made from them: recovered ones, and explanations of failures.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
@@ -14,21 +14,20 @@ use crate::{
     registration::{claim::Registration, site_name::SiteName},
 };
 
-/// What the event about a failure's reason is called. Not an event of Tableau's: no webhook can be registered for it.
+/// Name of the event that explains a failure. Tableau does not know it, so no webhook can be registered for it.
 pub const EXPLAINED: &str = "RefreshFailureExplained";
 
-/// Sets the identifiers of what jobs tell apart from those of deliveries, which begin with a site's name: no site's name
-/// has a space.
+/// Separates the identifiers of events from jobs from those of deliveries. Those begin with a site's name, which has no space.
 const ID_DOMAIN: &str = "refresh job";
 
-/// A refresh that has ended, as a list of jobs tells of it.
+/// An ended refresh in a list of jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedJob {
     /// Tableau's identifier.
     pub id: String,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: RefreshOutcome,
-    /// When it began, if Tableau tells.
+    /// When it began, if the list has it.
     #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
@@ -39,35 +38,35 @@ pub struct EndedJob {
     pub is_via_bridge: bool,
 }
 
-/// One extract refresh that is over.
+/// An ended extract refresh in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refresh {
     /// Tableau's identifier of the job.
     pub job_id: String,
-    /// What was refreshed.
+    /// The refreshed resource.
     pub resource: RefreshedResource,
-    /// When it began, if Tableau tells.
+    /// When it began, if the job has it.
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
     pub ended_at: OffsetDateTime,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: RefreshOutcome,
-    /// What Tableau notes about it: the reason, if it failed.
+    /// Tableau's notes: the reason of a failure.
     pub notes: Option<Notes>,
 }
 
-/// What is refreshed.
+/// A refreshed resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshedResource {
-    /// Kind of thing.
+    /// Kind of resource.
     pub kind: RefreshedKind,
-    /// Tableau's identifier for it.
+    /// Tableau's identifier.
     pub luid: String,
-    /// Its name, if Tableau tells.
+    /// Its name, if Tableau's answer has it.
     pub name: Option<String>,
 }
 
-/// The kinds of things that have extracts.
+/// Kinds of resources with extracts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefreshedKind {
     /// A published data source.
@@ -76,20 +75,20 @@ pub enum RefreshedKind {
     Workbook,
 }
 
-/// How a refresh ended.
+/// Outcome of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefreshOutcome {
-    /// The extract is new.
+    /// The extract was replaced.
     Succeeded,
-    /// It is as old as before.
+    /// The extract is as old as before.
     Failed,
-    /// Somebody stopped it. Tableau has no event for that.
+    /// A user stopped it. Tableau has no event for that.
     Cancelled,
 }
 
 impl RefreshedKind {
-    /// As in an event's `resource_type`, and in a sentence.
+    /// Returns the kind as in an event's `resource_type`, and in sentences.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Datasource => "datasource",
@@ -97,7 +96,7 @@ impl RefreshedKind {
         }
     }
 
-    /// As events' names begin.
+    /// Returns the beginning of the names of its events.
     fn in_events(self) -> &'static str {
         match self {
             Self::Datasource => "Datasource",
@@ -107,7 +106,7 @@ impl RefreshedKind {
 }
 
 impl Refresh {
-    /// The events that Tableau has for it, with the time of each, in their order.
+    /// Returns Tableau's events for it with their times, in order.
     pub fn events(&self) -> impl Iterator<Item = (Event, OffsetDateTime)> {
         let ended = match self.outcome {
             RefreshOutcome::Succeeded => Some("Succeeded"),
@@ -123,21 +122,22 @@ impl Refresh {
         })
     }
 
-    /// How long it took, unless the two times contradict each other.
+    /// Returns its duration, unless the two times contradict each other.
     pub fn duration_seconds(&self) -> Option<i64> {
         let duration = self.ended_at - self.started_at?;
         (!duration.is_negative()).then(|| duration.whole_seconds())
     }
 
-    /// Identifier of an event of this refresh: the same whenever the job is read, and never that of a delivery.
+    /// Returns the identifier of an event of this refresh. It is equal whenever the job is read, and differs from those of
+    /// deliveries.
     pub fn event_id(&self, site: &SiteName, event_type: &str) -> EventId {
         EventId::of([ID_DOMAIN, site.as_str(), event_type, &self.job_id].map(str::as_bytes))
     }
 
-    /// An event that Tableau did not deliver, as the receiver would have published it but for two things: it is marked
-    /// as recovered, and its data is built of what the job says.
+    /// Returns an event that Tableau did not deliver, as the receiver would have published it, with two differences: it is
+    /// marked as recovered, and its data comes from the job.
     ///
-    /// `None` if the refresh has no such event, or one that SNS would not take.
+    /// `None` if the refresh has no such event, or SNS would not accept it.
     pub fn recovered_event(&self, registration: &Registration, site_luid: &str) -> Option<EventMessage> {
         let Registration { site, event } = registration;
         let (_, at) = self.events().find(|(own, _)| own == event)?;
@@ -159,7 +159,7 @@ impl Refresh {
             site_luid,
             text: &text,
         });
-        let said = Envelope {
+        let envelope = Envelope {
             site,
             event_type: event.as_str(),
             resource_type: Some(kind.as_str()),
@@ -171,13 +171,12 @@ impl Refresh {
             is_recovered: true,
             data: Data::Json(&data.ok()?),
         };
-        said.message(self.event_id(site, event.as_str())).ok()
+        envelope.message(self.event_id(site, event.as_str())).ok()
     }
 
-    /// What is known of why it failed, for machines. Filters on the action `refresh-failed` do not match it: it has
-    /// none.
+    /// Returns the event that explains the failure. It has no action, so that filters on `refresh-failed` do not match it.
     ///
-    /// `None` if it did not fail, or if SNS would not take the message.
+    /// `None` if the refresh did not fail, or SNS would not accept the message.
     pub fn explained_event(&self, site: &SiteName, site_luid: &str) -> Option<EventMessage> {
         if self.outcome != RefreshOutcome::Failed {
             return None;
@@ -196,7 +195,7 @@ impl Refresh {
             duration_seconds: self.duration_seconds(),
             notes: self.notes.as_ref().map(Notes::as_str),
         });
-        let said = Envelope {
+        let envelope = Envelope {
             site,
             event_type: EXPLAINED,
             resource_type: Some(kind.as_str()),
@@ -208,15 +207,15 @@ impl Refresh {
             is_recovered: false,
             data: Data::Json(&data.ok()?),
         };
-        said.message(self.event_id(site, EXPLAINED)).ok()
+        envelope.message(self.event_id(site, EXPLAINED)).ok()
     }
 }
 
-/// A payload like Tableau's.
+/// Data of a recovered event, like Tableau's payload.
 #[derive(Serialize)]
 struct RecoveredData<'a> {
     event_type: &'a Event,
-    /// What Tableau says of refreshes.
+    /// `EXTRACTS`, as in Tableau's payloads.
     resource: &'static str,
     resource_luid: &'a str,
     created_at: &'a str,
@@ -226,6 +225,7 @@ struct RecoveredData<'a> {
     text: &'a str,
 }
 
+/// Data of an explanation.
 #[derive(Serialize)]
 struct ExplainedData<'a> {
     event_type: &'static str,
@@ -244,7 +244,7 @@ struct ExplainedData<'a> {
     notes: Option<&'a str>,
 }
 
-/// A time as Tableau writes it; `None` if it is beyond what calendars hold.
+/// Formats a time as Tableau does; `None` if it is outside of the calendar's range.
 fn format_time(at: OffsetDateTime) -> Option<String> {
     at.checked_to_offset(UtcOffset::UTC)?.format(&Rfc3339).ok()
 }
@@ -293,17 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_was_missed_is_told_as_the_receiver_would_have_and_marked() {
+    fn a_recovered_event_is_like_a_delivered_one_and_marked() {
         insta::assert_snapshot!(shown(&recovered(&failed(), "WorkbookRefreshFailed").expect("an event")));
     }
 
     #[test]
-    fn a_failure_is_explained_with_all_that_the_job_says() {
+    fn an_explanation_has_all_members_of_the_job() {
         insta::assert_snapshot!(shown(&explained(&failed()).expect("an event")));
     }
 
     #[test]
-    fn a_refresh_has_the_events_of_its_kind_its_outcome_and_the_times_that_are_known() {
+    fn a_refresh_has_the_events_of_its_kind_outcome_and_times() {
         let events = |refresh: &Refresh| refresh.events().map(|(event, _)| event.to_string()).collect::<Vec<_>>();
         let mut refresh = failed();
         assert_eq!(events(&refresh), ["WorkbookRefreshStarted", "WorkbookRefreshFailed"]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_job_does_not_say_is_left_out() {
+    fn members_that_the_job_lacks_are_left_out() {
         let mut refresh = failed();
         (refresh.started_at, refresh.resource.name, refresh.notes) = (None, None, None);
         let data = |message: Option<EventMessage>| {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_job_has_its_own_id_whenever_it_is_read() {
+    fn an_event_of_a_job_keeps_its_own_id() {
         let refresh = failed();
         let site = registration("A").site;
         let id = |refresh: &Refresh, event: &str| refresh.event_id(&site, event);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sns_would_not_take_is_none() {
+    fn an_event_that_sns_would_not_accept_is_none() {
         let mut refresh = failed();
         refresh.resource.name = Some("n".repeat(300_000));
         assert_eq!((recovered(&refresh, "WorkbookRefreshFailed"), explained(&refresh)), (None, None));

@@ -1,5 +1,4 @@
-//! What Tableau notes about a job: the reason of a failure, in Tableau's words and without the secrets that drivers
-//! print.
+//! Notes of a job: Tableau's text about a failure, without the secrets that drivers print.
 
 use std::{fmt, sync::LazyLock};
 
@@ -10,33 +9,33 @@ use crate::{
     redaction::redacted,
 };
 
-/// The most characters that are kept. A database's complaint has hundreds, a stack trace thousands.
-const CHARACTERS: usize = 4000;
+/// The most characters that are kept. An error of a database has hundreds, a stack trace thousands.
+const MAX_CHARACTERS: usize = 4000;
 
-/// What differs from job to job though the reason is the same: quoted names, identifiers, numbers, times.
+/// Parts that differ between jobs that failed for one reason: quoted names, identifiers, numbers, times.
 static PARTICULARS: LazyLock<Regex> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "a constant, and a test uses it")]
+    #[expect(clippy::expect_used, reason = "a constant pattern, which tests use")]
     Regex::new(r#"'[^'\n]{0,200}'|"[^"\n]{0,200}"|`[^`\n]{0,200}`|[\w-]*[0-9][\w:.-]*"#).expect("a pattern")
 });
 
-/// The notes of a job, without secrets: there is no other way to make them.
+/// The notes of a job without secrets. [`Notes::redacted`] is the only constructor.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Notes(String);
 
 impl Notes {
-    /// Takes the secrets out of what Tableau notes; `None` if it notes nothing.
+    /// Removes the secrets from Tableau's notes; `None` if they are empty.
     pub fn redacted(text: &str) -> Option<Self> {
         let text = redacted(text.trim());
-        (!text.is_empty()).then(|| Self(truncate(&text, CHARACTERS)))
+        (!text.is_empty()).then(|| Self(truncate(&text, MAX_CHARACTERS)))
     }
 
-    /// The notes.
+    /// Returns the notes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What a person wants to read of them, on one line: without the frames of a stack trace, and without the middle if
-    /// there is too much of it, since the cause of causes stands at the end.
+    /// Returns the notes on one line, without the frames of a stack trace. Leaves out the middle of a long text, since the root
+    /// cause stands at the end.
     pub(crate) fn reason(&self, characters: usize) -> String {
         let text = self.without_frames();
         let count = text.chars().count();
@@ -49,7 +48,7 @@ impl Notes {
         format!("{} … {}", start.trim_end(), end.trim_start())
     }
 
-    /// The same for all failures of one reason.
+    /// Returns a text that is equal for all failures of one reason.
     pub(crate) fn without_particulars(&self) -> String {
         PARTICULARS.replace_all(&self.without_frames(), "#").to_lowercase()
     }
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_trace_is_told_by_its_messages() {
+    fn a_stack_trace_becomes_its_messages() {
         let trace = "java.lang.RuntimeException: The extract could not be made\n\tat com.tableau.A.run(A.java:7)\n\t\
                      at java.lang.Thread.run(Thread.java:834)\nCaused by: java.sql.SQLException: Login failed\n\t... 12 more";
         let reason =

@@ -1,4 +1,4 @@
-//! Registrations, and the claim of a request to speak for one.
+//! Registrations, and the verification of a request's claim to one.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -16,22 +16,22 @@ use crate::{
 /// First segment of every registration's path.
 pub(crate) const PATH_ROOT: &str = "hooks";
 
-/// One event of one site: what one webhook on Tableau is registered for.
+/// One event of one site, for which a webhook is registered on Tableau.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Registration {
-    /// The site, by our name for it.
+    /// Name of the site.
     pub site: SiteName,
     /// The event.
     pub event: Event,
 }
 
 impl Registration {
-    /// What signs its address, or did: one for each key.
+    /// Returns the signatures of its address, one for each key.
     pub(crate) fn signatures(&self, keyring: &Keyring) -> impl Iterator<Item = String> {
         keyring.signatures(&self.signed_message()).map(encode).collect::<Vec<_>>().into_iter()
     }
 
-    /// Returns the signature that its address carries: by the newest key.
+    /// Returns the signature of its address by the newest key.
     pub(crate) fn newest_signature(&self, keyring: &Keyring) -> String {
         encode(keyring.sign(&self.signed_message()))
     }
@@ -42,26 +42,26 @@ impl Registration {
     }
 }
 
-/// A signature as an address has it.
+/// Encodes a signature for an address.
 fn encode(signature: [u8; SIGNATURE_BYTES]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(signature)
 }
 
-/// A request's claim to speak for a registration, not yet believed.
+/// A request's claim to a registration, not verified yet.
 #[derive(Debug)]
 pub struct Claim {
     registration: Registration,
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// A registration whose signature was verified. Only [`Claim::verify`] and
-/// [`UnverifiedRecord::verify`](crate::events::unverified::UnverifiedRecord::verify) make one, and only one of these can be
-/// published for.
+/// A verified registration. Only [`Claim::verify`] and
+/// [`UnverifiedRecord::verify`](crate::events::unverified::UnverifiedRecord::verify) make one, and only its deliveries can be
+/// published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified(Registration);
 
 impl Claim {
-    /// Reads a request's path, `None` if it is not of the form of a registration's.
+    /// Reads a request's path; `None` if it does not have the form of a registration's.
     pub fn parse(path: &str) -> Option<Self> {
         let mut segments = path.strip_prefix('/')?.split('/');
         let (root, site, event, signature) = (segments.next()?, segments.next()?, segments.next()?, segments.next()?);
@@ -73,25 +73,25 @@ impl Claim {
         Some(Self { registration, signature })
     }
 
-    /// The registration that it claims to speak for.
+    /// Returns the claimed registration.
     pub(crate) fn registration(&self) -> &Registration {
         &self.registration
     }
 
-    /// A digest of the presented signature.
+    /// Returns a digest of the claim's signature.
     pub(crate) fn signature_digest(&self) -> SignatureDigest {
         SignatureDigest::of(&self.signature)
     }
 
-    /// The registration, if one of the keys made the signature.
+    /// Returns the registration if one of the keys made the signature.
     pub fn verify(&self, keyring: &Keyring) -> Option<Verified> {
         let Self { registration, signature } = self;
         keyring.verifies(&registration.signed_message(), signature).then(|| Verified(registration.clone()))
     }
 }
 
-/// SHA-256 of a presented signature: enough to verify it when the keys can be read again, and of no use to whoever finds
-/// it, since a signature has 256 bits that cannot be guessed.
+/// SHA-256 of a claim's signature: enough to verify it once the keys can be read again. It reveals nothing, since a signature
+/// has 256 bits that cannot be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct SignatureDigest([u8; 32]);
@@ -106,7 +106,7 @@ impl SignatureDigest {
         Self(Sha256::digest(signature).into())
     }
 
-    /// The registration, if one of the keys makes the signature for it that has this digest.
+    /// Returns the registration if the digest is that of its signature by one of the keys.
     pub(crate) fn verify(self, registration: Registration, keyring: &Keyring) -> Option<Verified> {
         let message = registration.signed_message();
         let is_made = keyring.signatures(&message).any(|signature| Self::of(&signature) == self);
@@ -137,14 +137,14 @@ impl TryFrom<String> for SignatureDigest {
 
 #[cfg(test)]
 impl Registration {
-    /// A registration as if its signature had been verified.
+    /// Skips the verification.
     pub(crate) fn verified_in_tests(self) -> Verified {
         Verified(self)
     }
 }
 
 impl Verified {
-    /// What the request may speak for.
+    /// Returns the registration.
     pub fn registration(&self) -> &Registration {
         &self.0
     }

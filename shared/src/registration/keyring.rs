@@ -1,4 +1,4 @@
-//! The signing keys: how they are stored, and what they sign and verify.
+//! The signing keys: storage, signing and verification.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -6,22 +6,22 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::Sha256;
 use thiserror::Error;
 
-/// Bytes of a signing key: as many as HMAC-SHA256 puts out, which RFC 2104 advises as the least.
+/// Bytes of a signing key: the length of HMAC-SHA256's output, which RFC 2104 recommends as the minimum.
 pub const KEY_BYTES: usize = 32;
 
-/// Bytes of a signature: HMAC-SHA256, not truncate.
+/// Bytes of a signature: HMAC-SHA256, not truncated.
 pub const SIGNATURE_BYTES: usize = 32;
 
 type Key = SecretBox<[u8; KEY_BYTES]>;
 
-/// The signing keys: the newest signs, all verify. There is always a newest one.
+/// The signing keys, at least one: the newest signs, all verify.
 #[derive(Debug)]
 pub struct Keyring {
     newest: Key,
     previous: Vec<Key>,
 }
 
-/// A stored keyring that cannot be used. No text of it is repeated: it holds keys.
+/// A stored keyring that cannot be used. The messages repeat no text of it, since it holds keys.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidKeyring {
     /// Not a JSON list of texts.
@@ -30,17 +30,16 @@ pub enum InvalidKeyring {
     /// A list without a key.
     #[error("the keyring holds no key: expected at least one")]
     Empty,
-    /// A text that is no key. Counted from 1.
+    /// A text that is no key.
     #[error("key {position} of the keyring is not valid: expected base64url of {KEY_BYTES} bytes")]
     NotAKey {
-        /// Which key, pluralize from 1.
+        /// Position of the key, counted from 1.
         position: usize,
     },
 }
 
 impl PartialEq for Keyring {
-    /// Whether the keys are the same, in the same order. For comparing keyrings of our own: it takes the longer, the more
-    /// is the same.
+    /// Whether the keys and their order are equal. Not constant-time: it compares trusted keyrings only.
     fn eq(&self, other: &Self) -> bool {
         let exposed = |keyring: &Self| keyring.keys().map(|key| *key.expose_secret()).collect::<Vec<_>>();
         exposed(self) == exposed(other)
@@ -48,12 +47,12 @@ impl PartialEq for Keyring {
 }
 
 impl Keyring {
-    /// A keyring of one key.
+    /// Returns a keyring of one key.
     pub fn of(key: [u8; KEY_BYTES]) -> Self {
         Self { newest: SecretBox::new(Box::new(key)), previous: Vec::new() }
     }
 
-    /// The keyring with a new key in front. What the others signed is still believed.
+    /// Returns the keyring with a new key that signs. The others still verify.
     #[must_use]
     pub fn with_newest(self, key: [u8; KEY_BYTES]) -> Self {
         let Self { newest, mut previous } = self;
@@ -61,19 +60,19 @@ impl Keyring {
         Self { newest: SecretBox::new(Box::new(key)), previous }
     }
 
-    /// The keyring without the keys that are older than the one before the newest.
+    /// Returns the keyring with its two newest keys only.
     #[must_use]
     pub fn without_retired(mut self) -> Self {
         self.previous.truncate(1);
         self
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn keys_count(&self) -> usize {
         self.keys().count()
     }
 
-    /// Reads a keyring as it is stored: a JSON list of base64url keys, newest first.
+    /// Reads a stored keyring: a JSON list of base64url keys, newest first.
     ///
     /// # Errors
     ///
@@ -90,7 +89,7 @@ impl Keyring {
         Ok(Self { newest, previous: keys.collect::<Result<_, _>>()? })
     }
 
-    /// The text to store.
+    /// Returns the text to store.
     pub fn to_stored(&self) -> SecretString {
         let keys: Vec<_> =
             self.keys().map(|key| format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(key.expose_secret()))).collect();
@@ -107,7 +106,7 @@ impl Keyring {
         self.keys().map(move |key| mac(key, message).finalize().into_bytes().into())
     }
 
-    /// Whether any of the keys made the signature. Takes the same time for every wrong signature.
+    /// Whether any of the keys made the signature. Takes equal time for every wrong signature.
     pub(crate) fn verifies(&self, message: &str, signature: &[u8; SIGNATURE_BYTES]) -> bool {
         self.keys().any(|key| mac(key, message).verify_slice(signature).is_ok())
     }
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_signs_and_what_the_one_before_signed_is_believed_until_it_is_retired() {
+    fn a_new_key_signs_and_the_previous_ones_verify_until_they_are_retired() {
         let [first, second, third] = [1, 2, 3].map(|byte| Keyring::of([byte; KEY_BYTES]).sign("m"));
         let keyring = Keyring::of([1; KEY_BYTES]).with_newest([2; KEY_BYTES]).with_newest([3; KEY_BYTES]);
         assert_eq!(keyring.sign("m"), third);
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_keyring_is_refused_without_repeating_it() {
+    fn an_invalid_keyring_is_refused() {
         let short = BASE64_URL_SAFE_NO_PAD.encode([1; KEY_BYTES - 1]);
         for (text, expected) in [
             ("", InvalidKeyring::NotAList),

@@ -1,4 +1,4 @@
-//! Signed URLs: the destination of a webhook, which is its credential.
+//! Signed URLs: destinations of webhooks, which are their credentials.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Registration {
-    /// The address to register with Tableau, signed with the newest key.
+    /// Returns the address to register on Tableau, signed with the newest key.
     pub fn signed_url(&self, receiver: &ReceiverUrl, keyring: &Keyring) -> RegistrationUrl {
         let Self { site, event } = self;
         let signature = self.newest_signature(keyring);
@@ -26,36 +26,36 @@ impl Registration {
 pub struct ReceiverUrl(String);
 
 impl ReceiverUrl {
-    /// What a valid one looks like, for error messages.
+    /// Description of a valid address, for error messages.
     pub const EXPECTED: &str = "the receiver's https address, such as https://abc.lambda-url.eu-central-1.on.aws/";
 
-    /// Reads an address, `None` if it is not an https address (http for a loopback host) that can be extended.
+    /// Reads an address; `None` if it is not an https address (http for a loopback host) that a path can extend.
     pub fn parse(text: &str) -> Option<Self> {
         let url = address::parse(text)?;
         let slash = if url.path().ends_with('/') { "" } else { "/" };
         Some(Self(format!("{url}{slash}")))
     }
 
-    /// The path that the receiver is called with at a webhook's destination, `None` if that is somewhere else.
+    /// Returns the path that a webhook's destination has at the receiver; `None` if it leads to another host or path.
     pub(crate) fn path_of<'a>(&self, destination: &'a RegistrationUrl) -> Option<&'a str> {
-        // Ours ends in a slash, which the path begins with.
+        // The receiver's address ends in a slash, and the path begins with it.
         destination.0.strip_prefix(self.0.trim_end_matches('/')).filter(|path| path.starts_with('/'))
     }
 }
 
-/// A webhook's destination: whoever knows it can speak for the registration, so it is shown to Tableau only.
+/// A webhook's destination. It authenticates deliveries, so only Tableau sees it.
 ///
-/// In the one form that all texts for the same address have, so that equal ones are equal.
+/// Held in normal form, so that all texts for one address are equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistrationUrl(String);
 
 impl RegistrationUrl {
-    /// Takes an address that Tableau reports: of a host in upper case, with the default port, or however it writes it.
+    /// Normalizes an address that Tableau reports, whose host may be in upper case or have the default port.
     pub fn observed(url: String) -> Self {
         Self(Url::parse(&url).map_or(url, String::from))
     }
 
-    /// What is secret of a registration's address: its signature. `None` if it is an address of another form.
+    /// Returns the secret of a registration's address: its signature. `None` if the address has another form.
     pub(crate) fn signature(&self) -> Option<&str> {
         let (before, signature) = self.after_host().rsplit_once('/')?;
         let root = before.rfind(&format!("/{PATH_ROOT}/"))?;
@@ -67,7 +67,7 @@ impl RegistrationUrl {
         after_scheme.find(['/', '?', '#']).map_or("", |start| &after_scheme[start..])
     }
 
-    /// The address itself, for the request that registers it.
+    /// Exposes the address for the request that registers it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -84,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registration::{keyring::KEY_BYTES, site_name::SITE_NAME_CHARACTERS};
+    use crate::registration::{keyring::KEY_BYTES, site_name::MAX_SITE_NAME_CHARACTERS};
 
     fn registration(site: &str, event: &str) -> Option<Registration> {
         Some(Registration { site: site.parse().ok()?, event: event.parse().ok()? })
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_signed_is_verified_and_says_the_same(
+        fn a_signed_path_is_verified_as_its_registration(
             site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
         ) {
             let registration = registration(&site, &event).expect("valid by construction");
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn a_path_with_any_character_changed_is_not_believed(
+        fn a_path_with_any_character_changed_is_not_verified(
             position in 0_usize..80, replacement: char, key: [u8; KEY_BYTES],
         ) {
             let registration = registration("marketing", "WorkbookCreated").expect("valid");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_speaks_for_its_own_site_and_event_only() {
+    fn a_signature_is_valid_for_its_own_site_and_event_only() {
         let keyring = Keyring::of([7; KEY_BYTES]);
         let path = signed_path(&registration("a", "WorkbookCreated").expect("valid"), &keyring).expect("valid");
         for changed in [path.replace("/a/", "/b/"), path.replace("Created", "Deleted")] {
@@ -161,14 +161,14 @@ mod tests {
             path.replace("/a/", "/A/"),
             path.replace("/a/", "/%61/"),
             path.replace("/a/", "//"),
-            path.replace("/a/", &format!("/{}/", "a".repeat(SITE_NAME_CHARACTERS + 1))),
+            path.replace("/a/", &format!("/{}/", "a".repeat(MAX_SITE_NAME_CHARACTERS + 1))),
         ] {
             assert!(Claim::parse(&changed).is_none(), "{changed}");
         }
     }
 
     #[test]
-    fn a_receiver_is_reached_by_https_or_on_this_machine() {
+    fn a_receiver_has_an_https_address_or_a_loopback_host() {
         for good in
             ["https://abc.lambda-url.eu-central-1.on.aws/", "http://127.0.0.1:9000/lambda-url/x", "http://[::1]:1/"]
         {
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_registered_is_found_again_however_tableau_writes_its_host_and_port(
+        fn a_registered_address_is_recognized_in_any_spelling_of_host_and_port(
             site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: [u8; KEY_BYTES],
             capitals in proptest::collection::vec(any::<bool>(), 64), has_port: bool, is_escaped: bool,
         ) {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn another_address_is_not_taken_for_the_registered_one() {
+    fn another_address_is_not_equal_to_the_registered_one() {
         let observed = |text: &str| RegistrationUrl::observed(text.to_owned());
         let url = observed("https://receiver.example/hooks/a/B/signature");
         for other in [
@@ -211,7 +211,7 @@ mod tests {
             "https://receiver.example:444/hooks/a/B/signature",
             "https://receiver.example/hooks/a/B/signature/",
             "https://receiver.example/hooks/a/B/Signature",
-            // The receiver reads paths as they are.
+            // The receiver does not decode paths.
             "https://receiver.example/hooks/%61/B/signature",
             "https://receiver.example//hooks/a/B/signature",
             "https://receiver.example/hooks/a/B/signature?",

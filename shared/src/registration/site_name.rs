@@ -1,25 +1,25 @@
-//! Our names for Tableau sites.
+//! Names of Tableau sites in the project.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The most characters a site name has: it is to be read in messages and stands in every registration's address.
-pub(crate) const SITE_NAME_CHARACTERS: usize = 40;
+/// The most characters of a site name, which is part of messages and of every registration's address.
+pub(crate) const MAX_SITE_NAME_CHARACTERS: usize = 40;
 
-/// Name people give a Tableau site here: 1 to 40 lower-case letters, digits and hyphens.
+/// Name that an administrator gives a Tableau site: 1 to 40 lower-case letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SiteName(String);
 
 /// The text is not a site name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("a site name consists of 1 to {SITE_NAME_CHARACTERS} lower-case letters, digits and hyphens")]
+#[error("a site name consists of 1 to {MAX_SITE_NAME_CHARACTERS} lower-case letters, digits and hyphens")]
 pub struct InvalidSiteName;
 
 impl SiteName {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,7 +30,7 @@ impl FromStr for SiteName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if text.is_empty() || text.len() > SITE_NAME_CHARACTERS || !text.bytes().all(allowed) {
+        if text.is_empty() || text.len() > MAX_SITE_NAME_CHARACTERS || !text.bytes().all(allowed) {
             return Err(InvalidSiteName);
         }
         Ok(Self(text.to_owned()))

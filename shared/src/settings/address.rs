@@ -1,9 +1,9 @@
-//! Web addresses as people may give them.
+//! Web addresses in settings.
 
 use url::{Host, Url};
 
-/// Reads an https address without user, query and fragment. Plain http is taken for a loopback host only: what leaves
-/// the machine is encrypted.
+/// Reads an https address without user, query and fragment. Accepts plain http for a loopback host only, so that all traffic
+/// on a network is encrypted.
 pub fn parse(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let loopback = match url.host()? {

@@ -1,4 +1,4 @@
-//! Site entries: which Tableau sites are looked after, and how to sign in to them.
+//! Site entries: which Tableau sites are managed, and how to sign in to them.
 
 use std::collections::BTreeSet;
 
@@ -9,23 +9,23 @@ use url::Url;
 use crate::{
     events::catalogue::Event,
     registration::site_name::SiteName,
-    settings::{Fields, Invalid, address},
+    settings::{SettingsError, SettingsReader, address},
 };
 
-/// One Tableau site as its SSM parameter declares it.
+/// A Tableau site as its SSM parameter declares it.
 #[derive(Debug)]
 pub struct SiteEntry {
-    /// Our name for the site: the last segment of the parameter's name.
+    /// Name of the site: the last segment of the parameter's name.
     pub name: SiteName,
     /// Address of the Tableau server, without a path.
     pub server: Url,
-    /// The site's contentUrl: what follows `/site/` in a browser's address, empty for the Default site.
+    /// The site's contentUrl: the part after `/site/` in a browser's address, empty for the Default site.
     pub content_url: String,
     /// Name of the personal access token.
     pub token_name: String,
-    /// Its secret.
+    /// Secret of the personal access token.
     pub token_secret: SecretString,
-    /// The events wanted, if the entry says so itself.
+    /// The events to register, if the entry has its own list.
     pub events: Option<BTreeSet<Event>>,
 }
 
@@ -34,10 +34,10 @@ const MEMBERS: [&str; 5] = ["server", "site", "token_name", "token_secret", "eve
 /// A stored entry that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadEntry {
-    /// The site's name, which may be none that an entry can have.
+    /// The site's name, which may be invalid.
     pub site: String,
-    /// Everything that is wrong with it.
-    pub error: Invalid,
+    /// All its problems.
+    pub error: SettingsError,
 }
 
 /// Returns the name of the site that a parameter declares.
@@ -46,11 +46,11 @@ fn name_of(parameter: &str) -> &str {
 }
 
 impl SiteEntry {
-    /// Reads the entry stored in the parameter called `parameter`, with the site's name where it cannot be used.
+    /// Reads the entry stored in the parameter called `parameter`, as [`SiteEntry::parse`] does.
     ///
     /// # Errors
     ///
-    /// As [`SiteEntry::parse`].
+    /// All problems of the entry, with the site's name.
     pub fn read(parameter: &str, text: &str) -> Result<Self, BadEntry> {
         Self::parse(parameter, text).map_err(|error| BadEntry { site: name_of(parameter).to_owned(), error })
     }
@@ -59,50 +59,50 @@ impl SiteEntry {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it, without a value, since values are secrets or next to them.
-    pub fn parse(parameter: &str, text: &str) -> Result<Self, Invalid> {
+    /// All problems of the entry. They repeat no value, since values are secrets or next to one.
+    pub fn parse(parameter: &str, text: &str) -> Result<Self, SettingsError> {
         let members = serde_json::from_str::<Map<String, Value>>(text);
-        let mut fields = Fields::new(|member: &str| {
+        let mut reader = SettingsReader::new(|member: &str| {
             let members = members.as_ref().ok()?;
             members.get(member).and_then(Value::as_str).map(str::to_owned)
         });
         let subject = format!("the site entry {parameter} cannot be used");
         let remedy = "Store it again with `aws ssm put-parameter --type SecureString --overwrite`.";
         let Ok(members) = &members else {
-            fields.add("its value", "is not a JSON object");
-            return fields.finish(None, subject, remedy);
+            reader.add("its value", "is not a JSON object");
+            return reader.finish(None, subject, remedy);
         };
         let name = name_of(parameter).parse::<SiteName>().ok();
         if name.is_none() {
-            fields.add(
+            reader.add(
                 "the parameter's name",
                 "is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens",
             );
         }
         for unknown in members.keys().filter(|member| !MEMBERS.contains(&member.as_str())) {
-            fields.add(unknown, format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
+            reader.add(unknown, format_args!("is not known: allowed are {}", MEMBERS.join(", ")));
         }
-        let server = fields.required(
+        let server = reader.required(
             "server",
             "the https address of the Tableau server without a path, such as https://10ax.online.tableau.com",
             |text| address::parse(text).filter(|url| url.path() == "/"),
         );
-        // The only member that may be empty.
+        // Not `required`: it may be empty.
         let content_url = members.get("site").and_then(Value::as_str).filter(|site| !site.contains('/'));
         if content_url.is_none() {
-            let expected = "what follows /site/ in a browser's address, \"\" for the Default site";
-            fields.add("site", format_args!("is missing or not valid: expected {expected}"));
+            let expected = "the part after /site/ in a browser's address, \"\" for the Default site";
+            reader.add("site", format_args!("is missing or not valid: expected {expected}"));
         }
         let token_name =
-            fields.required("token_name", "the name of a personal access token", |text| Some(text.to_owned()));
+            reader.required("token_name", "the name of a personal access token", |text| Some(text.to_owned()));
         let token_secret =
-            fields.required("token_secret", "the secret of that token", |text| Some(SecretString::from(text)));
+            reader.required("token_secret", "the secret of that token", |text| Some(SecretString::from(text)));
         let events = members.get("events").and_then(|events| {
             let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
             let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
             if events.is_none() {
-                let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no such member";
-                fields.add("events", format_args!("is not valid: expected {expected}"));
+                let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no member events";
+                reader.add("events", format_args!("is not valid: expected {expected}"));
             }
             events
         });
@@ -117,7 +117,7 @@ impl SiteEntry {
             })
         };
         let entry = entry();
-        fields.finish(entry, subject, remedy)
+        reader.finish(entry, subject, remedy)
     }
 }
 
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_at_once_and_no_value() {
+    fn the_error_names_all_problems_and_no_value() {
         let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
             "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
-        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected what follows /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no such member. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected the part after /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no member events. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
     }
 
     #[test]
-    fn a_value_that_is_no_object_is_named_without_being_shown() {
+    fn a_text_that_is_no_object_is_refused_without_showing_it() {
         for text in ["", "s3cret", "[\"s3cret\"]", "{\"token_secret\":\"s3cret\"", "null"] {
             assert_eq!(
                 error(PARAMETER, text),

@@ -1,82 +1,82 @@
-//! What has to change on a site: a pure comparison of how its webhooks should be and how they are.
+//! The plan for a site: a pure comparison of its desired and its observed webhooks.
 
 use std::collections::BTreeSet;
 
 use crate::sites::webhook::{DesiredWebhook, NamePrefix, ObservedWebhook};
 
-/// What has to change on one site, in the order in which to do it: what exists is put right first, then what is
-/// missing is made, and only then is anything deleted, so that no event falls into a gap.
+/// Changes of one site's webhooks, in the order of execution: update, enable, create, delete. This order leaves no gap in
+/// which an event is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The changes.
+    /// The changes, in order.
     pub changes: Vec<Change>,
-    /// Names of our webhooks that are as they should be.
+    /// Names of owned webhooks that stay as they are.
     pub unchanged: Vec<String>,
-    /// Names of the webhooks that are not ours and that nobody here touches.
+    /// Names of foreign webhooks, which no change touches.
     pub foreign: Vec<String>,
 }
 
-/// One change. What is written and what was read are different types, so that neither is taken for the other.
+/// One change. Desired and observed webhooks have different types, so that code cannot confuse them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Give one of our webhooks the right address and event. Enables it as well, should it be disabled.
+    /// Corrects address and event of an owned webhook, and enables it if it is disabled.
     Update {
-        /// How it is.
+        /// The webhook on Tableau.
         observed: ObservedWebhook,
-        /// How it should be.
+        /// The webhook as declared.
         desired: DesiredWebhook,
     },
-    /// Enable one of our webhooks that Tableau disabled and that is right otherwise.
+    /// Enables an owned webhook that Tableau disabled and that is correct otherwise.
     Enable {
-        /// How it is.
+        /// The webhook on Tableau.
         observed: ObservedWebhook,
-        /// How it should be.
+        /// The webhook as declared.
         desired: DesiredWebhook,
     },
-    /// Make a webhook that is missing.
+    /// Creates a missing webhook.
     Create {
-        /// How it should be.
+        /// The webhook as declared.
         desired: DesiredWebhook,
     },
-    /// Delete one of our webhooks that is not wanted, or a surplus copy of one that is.
+    /// Deletes an owned webhook that is not desired, or a surplus copy.
     Delete {
-        /// How it is.
+        /// The webhook on Tableau.
         observed: ObservedWebhook,
-        /// Whether it is a copy of one that stays.
+        /// Whether it is a copy of a webhook that stays.
         is_surplus: bool,
     },
 }
 
 impl Plan {
-    /// Compares a site's webhooks as they should be with a **complete** list of those it has.
+    /// Compares desired webhooks with a **complete** list of a site's webhooks.
     ///
     /// The result does not depend on the order of either list.
     pub fn new(prefix: &NamePrefix, mut desired: Vec<DesiredWebhook>, observed: Vec<ObservedWebhook>) -> Self {
-        // Sorted, so that a report reads the same whatever order Tableau lists in.
+        // Sorted, so that a report does not depend on Tableau's order.
         desired.sort_by(|a, b| a.event.cmp(&b.event));
-        let (mut ours, foreign): (Vec<_>, Vec<_>) =
+        let (mut owned, foreign): (Vec<_>, Vec<_>) =
             observed.into_iter().partition(|webhook| prefix.event_of(&webhook.name).is_some());
-        ours.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        owned.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
 
         let mut plan = Self { foreign: foreign.into_iter().map(|webhook| webhook.name).collect(), ..Self::default() };
         plan.foreign.sort();
         let wanted: BTreeSet<_> = desired.iter().map(|desired| desired.name.clone()).collect();
         let (mut updates, mut enables, mut creates) = (Vec::new(), Vec::new(), Vec::new());
         for desired in desired {
-            let copies = (0..ours.len()).filter(|index| ours[*index].name == desired.name);
-            // The copy that needs the least is kept; of equals the one with the first identifier.
-            let Some(kept) = copies.min_by_key(|index| needs(&ours[*index], &desired)) else {
+            let copies = (0..owned.len()).filter(|index| owned[*index].name == desired.name);
+            // Keep the copy that needs the least change; of equal ones that with the first identifier.
+            let Some(kept) = copies.min_by_key(|index| needs(&owned[*index], &desired)) else {
                 creates.push(Change::Create { desired });
                 continue;
             };
-            let observed = ours.remove(kept);
+            let observed = owned.remove(kept);
             match needs(&observed, &desired) {
                 Needs::Nothing => plan.unchanged.push(observed.name),
                 Needs::Enabling => enables.push(Change::Enable { observed, desired }),
                 Needs::Updating => updates.push(Change::Update { observed, desired }),
             }
         }
-        let deletes = ours.into_iter().map(|observed| {
+        let deletes = owned.into_iter().map(|observed| {
             let is_surplus = wanted.contains(&observed.name);
             Change::Delete { observed, is_surplus }
         });
@@ -85,7 +85,7 @@ impl Plan {
     }
 }
 
-/// How far a webhook is from what it should be.
+/// The change that a webhook needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Needs {
     Nothing,
@@ -94,7 +94,7 @@ enum Needs {
 }
 
 fn needs(observed: &ObservedWebhook, desired: &DesiredWebhook) -> Needs {
-    // An event that the answer did not tell is no reason to change anything; another one is.
+    // A missing event in Tableau's answer is no difference; another event is.
     let other_event = observed.event.as_ref().is_some_and(|event| *event != desired.event);
     if other_event || observed.url.as_ref() != Some(&desired.url) {
         Needs::Updating
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// What a site looks like after a plan was carried out.
+    /// Returns a site's webhooks after a plan was executed.
     fn apply(plan: &Plan, mut site: Vec<ObservedWebhook>) -> Vec<ObservedWebhook> {
         for (number, change) in plan.changes.iter().enumerate() {
             match change {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_is_put_right_before_anything_is_made_or_deleted() {
+    fn updates_come_first_then_enabling_creating_and_deleting() {
         let site = vec![
             observed(1, "FlowRunFailed"),
             ObservedWebhook { is_enabled: false, ..observed(2, "ViewDeleted") },
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_copies_the_healthy_one_is_kept() {
+    fn of_several_copies_the_correct_one_is_kept() {
         let site = vec![
             ObservedWebhook { url: None, ..observed(1, "ViewDeleted") },
             ObservedWebhook { is_enabled: false, ..observed(2, "ViewDeleted") },
@@ -205,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_the_answer_does_not_tell_is_no_difference() {
-        let untold = ObservedWebhook { event: None, ..observed(1, "ViewDeleted") };
-        assert_eq!(Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![untold]).changes, []);
+    fn a_missing_event_in_the_answer_is_no_difference() {
+        let without_event = ObservedWebhook { event: None, ..observed(1, "ViewDeleted") };
+        assert_eq!(Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![without_event]).changes, []);
     }
 
     #[test]
-    fn another_event_under_our_name_is_put_right() {
+    fn another_event_under_the_same_name_is_updated() {
         let other = ObservedWebhook { event: Some(event("WorkbookCreated")), ..observed(1, "ViewDeleted") };
         let plan = Plan::new(&prefix(), vec![desired("ViewDeleted")], vec![other]);
         assert_eq!(kinds(&plan), [("update", "001".to_owned())]);
@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn after_a_plan_was_applied_nothing_is_left_to_do(wanted in any_desired(), site in any_site()) {
+        fn a_plan_after_its_execution_is_empty(wanted in any_desired(), site in any_site()) {
             let site = apply(&Plan::new(&prefix(), wanted.clone(), site.clone()), site);
             prop_assert_eq!(Plan::new(&prefix(), wanted, site).changes, []);
         }

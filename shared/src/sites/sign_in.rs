@@ -1,30 +1,29 @@
-//! Where a sign-in may be sent on to: name and secret of a token are shown to nobody but Tableau.
+//! Redirects of sign-ins: only Tableau receives a token's name and secret.
 
 use thiserror::Error;
 use url::Url;
 
-/// What the address of every sign-in ends in.
+/// End of every sign-in's path.
 const SIGN_IN_PATH: &str = "/auth/signin";
 
-/// What the name of every host of Tableau Cloud ends in.
+/// End of every host name of Tableau Cloud.
 const CLOUD: &str = ".online.tableau.com";
 
-/// A sign-in is not to be sent on to there. Shows the host alone: path and query may hold secrets.
+/// A sign-in must not be redirected to this address. Shows the host alone: path and query may hold secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct NoPlaceForSignIns(String);
+pub struct RedirectRefused(String);
 
-/// Returns the address that a sign-in is sent on to by a `Location`, as it stands there, if a token of `server` may be
-/// shown to it: it is that of a sign-in, on the same host and port or, on Tableau Cloud, on any of its hosts. `from` is
-/// where the answer came from.
+/// Returns the target of a sign-in's redirect to `location`, which the address `from` answered, if it may receive a token of
+/// `server`. It must be a sign-in address on the same host and port or, on Tableau Cloud, on any of its hosts.
 ///
 /// # Errors
 ///
-/// It is no such address.
-pub fn redirected(server: &Url, from: &Url, location: &str) -> Result<Url, NoPlaceForSignIns> {
+/// The target must not receive the token.
+pub fn redirected(server: &Url, from: &Url, location: &str) -> Result<Url, RedirectRefused> {
     let target = from.join(location).ok().filter(|target| target.host().is_some());
-    let Some(mut target) = target else { return Err(NoPlaceForSignIns("an address that is none".to_owned())) };
-    // Without encryption to where the server itself is reached without: to this machine.
+    let Some(mut target) = target else { return Err(RedirectRefused("an invalid address".to_owned())) };
+    // Plain http only if the server itself has it, which is on a loopback host.
     let is_encrypted = target.scheme() == "https" || (target.scheme() == "http" && server.scheme() == "http");
     let is_same = target.host() == server.host() && target.port_or_known_default() == server.port_or_known_default();
     let is_bare = target.username().is_empty() && target.password().is_none();
@@ -33,15 +32,15 @@ pub fn redirected(server: &Url, from: &Url, location: &str) -> Result<Url, NoPla
         && (is_same || (is_cloud(server) && is_cloud(&target)))
         && target.path().ends_with(SIGN_IN_PATH);
     if is_allowed {
-        // It would not be sent in any case.
+        // HTTP does not send it.
         target.set_fragment(None);
         Ok(target)
     } else {
-        Err(NoPlaceForSignIns(target.origin().ascii_serialization()))
+        Err(RedirectRefused(target.origin().ascii_serialization()))
     }
 }
 
-/// Whether it is a host of Tableau Cloud, at the usual port.
+/// Whether the address is on a host of Tableau Cloud, at the default port.
 fn is_cloud(url: &Url) -> bool {
     let is_host = url.domain().and_then(|name| name.strip_suffix(CLOUD)).is_some_and(|pod| !pod.is_empty());
     is_host && url.scheme() == "https" && url.port().is_none()
@@ -56,14 +55,14 @@ mod tests {
     const OTHER_PORT: &str = "https://tableau.example:8443/";
     const HERE: &str = "http://127.0.0.1:8000/";
 
-    fn sent_on(server: &str, location: &str) -> Result<String, String> {
+    fn redirect(server: &str, location: &str) -> Result<String, String> {
         let server: Url = server.parse().expect("a server");
         let from = server.join("/api/3.27/auth/signin").expect("an address");
-        redirected(&server, &from, location).map(String::from).map_err(|elsewhere| elsewhere.to_string())
+        redirected(&server, &from, location).map(String::from).map_err(|refused| refused.to_string())
     }
 
     #[test]
-    fn a_token_is_shown_to_tableau() {
+    fn a_sign_in_is_redirected_to_tableau() {
         for (server, location, target) in [
             (CLOUD, "https://dub01.online.tableau.com/api/3.27/auth/signin", ""),
             (CLOUD, "https://DUB01.online.tableau.com:443/api/3.27/auth/signin", "dub01.online.tableau.com/api"),
@@ -83,14 +82,14 @@ mod tests {
             (HERE, "http://127.0.0.1:8000/pod/api/3.27/auth/signin", ""),
             (HERE, "https://127.0.0.1:8000/api/3.27/auth/signin", ""),
         ] {
-            let sent_on = sent_on(server, location).unwrap_or_else(|to| panic!("{server} {location}: {to}"));
+            let redirected = redirect(server, location).unwrap_or_else(|to| panic!("{server} {location}: {to}"));
             let expected = if target.is_empty() { location } else { target };
-            assert!(sent_on.contains(expected), "{server} {location}: {sent_on}");
+            assert!(redirected.contains(expected), "{server} {location}: {redirected}");
         }
     }
 
     #[test]
-    fn a_token_is_shown_to_nobody_else_and_only_the_host_is_named() {
+    fn a_redirect_to_another_place_is_refused_with_its_host() {
         let path = "/api/3.27/auth/signin";
         for (server, location, host) in [
             // Single sign-on.
@@ -137,14 +136,14 @@ mod tests {
             (HERE, "http://localhost:8000{path}", "http://localhost:8000"),
             (HERE, "http://127.0.0.1:8001{path}", "http://127.0.0.1:8001"),
             (HERE, "http://127.0.0.2:8000{path}", "http://127.0.0.2:8000"),
-            // What is no web address.
+            // Other schemes, and invalid addresses.
             (SERVER, "ftp://tableau.example{path}", "ftp://tableau.example"),
-            (SERVER, "file:///auth/signin", "an address that is none"),
-            (SERVER, "data:,/auth/signin", "an address that is none"),
-            (SERVER, "https://", "an address that is none"),
+            (SERVER, "file:///auth/signin", "an invalid address"),
+            (SERVER, "data:,/auth/signin", "an invalid address"),
+            (SERVER, "https://", "an invalid address"),
         ] {
             let location = location.replace("{path}", path);
-            assert_eq!(sent_on(server, &location), Err(host.to_owned()), "{server} {location}");
+            assert_eq!(redirect(server, &location), Err(host.to_owned()), "{server} {location}");
         }
     }
 }

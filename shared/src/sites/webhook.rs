@@ -1,4 +1,4 @@
-//! Webhooks as they should be and as Tableau reports them, and whose they are.
+//! Webhooks: desired and observed ones, and which of them the stack owns.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -14,30 +14,29 @@ use crate::{
     },
 };
 
-/// What the names of our webhooks start with: the stack's name.
+/// Prefix of the names of owned webhooks: the stack's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePrefix(String);
 
-/// The text cannot start webhook names.
+/// The text is not a name prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("a name prefix is a stack's name: letters, digits and hyphens, a letter first, at most 128 characters")]
 pub struct InvalidNamePrefix;
 
 impl NamePrefix {
-    /// Name of our webhook for an event.
+    /// Returns the name of the webhook for an event.
     pub fn name_for(&self, event: &Event) -> String {
         format!("{}-{event}", self.0)
     }
 
-    /// The event a webhook of this name is for; `None` for a webhook that is not ours.
+    /// Returns the event of an owned webhook of this name; `None` for a foreign webhook.
     ///
-    /// The event part consists of letters only, so that no stack owns the webhooks of one whose name continues its
-    /// own (`fan` and `fan-out`).
+    /// The event part consists of letters only, so that the stack `fan` does not own webhooks of the stack `fan-out`.
     pub fn event_of(&self, name: &str) -> Option<Event> {
         name.strip_prefix(&self.0)?.strip_prefix('-')?.parse().ok()
     }
 
-    /// Whether a webhook that cannot be read may be ours: by its name, or for want of one by where it leads.
+    /// Whether the stack may own a webhook that cannot be read: by its name, or without one by its address.
     pub fn may_own(&self, odd: &OddWebhook, receiver: &ReceiverUrl) -> bool {
         match &odd.name {
             OddName::Text(name) => self.event_of(name).is_some(),
@@ -50,7 +49,7 @@ impl NamePrefix {
 impl FromStr for NamePrefix {
     type Err = InvalidNamePrefix;
 
-    // The rules of CloudFormation for stack names.
+    // CloudFormation's rules for stack names.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let valid = text.len() <= 128
@@ -71,14 +70,14 @@ impl fmt::Display for NamePrefix {
 pub struct DesiredWebhook {
     /// Its name.
     pub name: String,
-    /// The event it is for.
+    /// Its event.
     pub event: Event,
-    /// Where Tableau is to send the event.
+    /// Its destination.
     pub url: RegistrationUrl,
 }
 
 impl DesiredWebhook {
-    /// The webhooks a site should have, one for each event.
+    /// Returns the webhooks that a site should have, one for each event.
     pub fn all(
         site: &SiteName,
         events: &BTreeSet<Event>,
@@ -99,46 +98,46 @@ impl DesiredWebhook {
 pub struct ObservedWebhook {
     /// Tableau's identifier.
     pub id: String,
-    /// Its name. Tableau does not keep names apart: several webhooks can have the same.
+    /// Its name. Names on Tableau are not unique.
     pub name: String,
-    /// The event, if the answer told it in a way we can read.
+    /// Its event, if the answer has a known one.
     pub event: Option<Event>,
-    /// Where Tableau sends the event, if the answer told it.
+    /// Its destination, if the answer has one.
     pub url: Option<RegistrationUrl>,
-    /// Whether Tableau sends at all. It stops after four failed attempts at one event.
+    /// Whether it is enabled. Tableau disables it after four failed attempts to deliver one event.
     pub is_enabled: bool,
-    /// Why Tableau switched it off, in Tableau's words.
+    /// Tableau's reason for disabling it.
     pub status_change_reason: Option<String>,
-    /// When it was last changed, in Tableau's words, if the answer told it.
+    /// Time of its last change as Tableau wrote it, if the answer has one.
     pub updated_at: Option<String>,
 }
 
-/// A webhook that Tableau reports in a way that leaves out, or obscures, what there is to know of one of ours.
+/// A webhook in Tableau's answer without a readable name, identifier or address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OddWebhook {
-    /// Its name, as far as there is one.
+    /// Its name, if it has one.
     pub name: OddName,
-    /// Tableau's identifier, if the answer told it.
+    /// Tableau's identifier, if the answer has one.
     pub id: Option<String>,
-    /// Where Tableau sends the event, if the answer told it.
+    /// Its destination, if the answer has one.
     pub url: Option<RegistrationUrl>,
-    /// What is odd about it, as the end of a sentence.
+    /// The oddity, as the end of a sentence.
     pub what: &'static str,
 }
 
 /// The name of a webhook that cannot be read in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OddName {
-    /// It has this one.
+    /// This name.
     Text(String),
-    /// It has none.
+    /// No name.
     None,
-    /// It may have any.
+    /// A name that cannot be read.
     Unreadable,
 }
 
 impl OddWebhook {
-    /// What people may call it.
+    /// Returns a title for reports.
     pub fn title(&self) -> String {
         let id = self.id.as_ref().map_or_else(String::new, |id| format!(" ({id})"));
         match &self.name {
@@ -155,7 +154,7 @@ mod tests {
     use crate::registration::keyring::KEY_BYTES;
 
     #[test]
-    fn a_webhook_is_ours_by_the_exact_shape_of_its_name() -> Result<(), InvalidNamePrefix> {
+    fn a_webhook_is_owned_by_the_exact_shape_of_its_name() -> Result<(), InvalidNamePrefix> {
         let prefix: NamePrefix = "fan".parse()?;
         let ours: Option<Event> = "WorkbookCreated".parse().ok();
         assert_eq!(prefix.event_of("fan-WorkbookCreated"), ours);
@@ -177,29 +176,29 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_that_cannot_be_read_may_be_ours_by_its_name_or_by_where_it_leads() {
+    fn an_unreadable_webhook_may_be_owned_by_its_name_or_its_address() {
         let prefix: NamePrefix = "fan".parse().expect("a prefix");
         let receiver = ReceiverUrl::parse("https://receiver.example/").expect("a receiver");
         let registration =
             Registration { site: "a".parse().expect("a site"), event: "ViewDeleted".parse().expect("an event") };
         let ours = registration.signed_url(&receiver, &Keyring::of([7; KEY_BYTES]));
-        let elsewhere = RegistrationUrl::observed("https://elsewhere.example/".to_owned());
+        let foreign = RegistrationUrl::observed("https://foreign.example/".to_owned());
         let text = |name: &str| OddName::Text(name.to_owned());
-        for (name, url, may_be_ours) in [
+        for (name, url, may_be_owned) in [
             (text("fan-ViewDeleted"), None, true),
-            (text("fan-ViewDeleted"), Some(elsewhere.clone()), true),
-            (text("theirs"), None, false),
-            // Somebody may have given one of ours another name, which makes it foreign.
-            (text("theirs"), Some(ours.clone()), false),
+            (text("fan-ViewDeleted"), Some(foreign.clone()), true),
+            (text("foreign"), None, false),
+            // A renamed webhook is foreign.
+            (text("foreign"), Some(ours.clone()), false),
             (text("17"), None, false),
             (OddName::None, Some(ours), true),
-            (OddName::None, Some(elsewhere.clone()), false),
+            (OddName::None, Some(foreign.clone()), false),
             (OddName::None, None, false),
-            (OddName::Unreadable, Some(elsewhere), true),
+            (OddName::Unreadable, Some(foreign), true),
             (OddName::Unreadable, None, true),
         ] {
             let odd = OddWebhook { name, id: None, url, what: "is odd" };
-            assert_eq!(prefix.may_own(&odd, &receiver), may_be_ours, "{odd:?}");
+            assert_eq!(prefix.may_own(&odd, &receiver), may_be_owned, "{odd:?}");
         }
     }
 

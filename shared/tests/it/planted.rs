@@ -1,5 +1,5 @@
-//! Secrets planted in texts, in any shape that drivers and tools print, as a list of choices says. The fuzz target `notes`
-//! takes this file as well.
+//! Texts with planted secrets, in the shapes that drivers and tools print. A list of choices determines each text. The fuzz
+//! target `notes` includes this file.
 
 /// A text with a secret.
 pub(crate) struct Planted {
@@ -7,7 +7,7 @@ pub(crate) struct Planted {
     pub(crate) secret: String,
 }
 
-/// The shortest piece of a secret that must not be shown.
+/// The length of a piece of a secret that must not be shown.
 const PIECE: usize = 8;
 
 /// Names of secrets.
@@ -44,7 +44,7 @@ const SECRETS: [&str; 30] = [
     "javax.net.ssl.trustStorePassword",
 ];
 
-/// Names that nobody knows.
+/// Names that redaction does not know.
 const UNKNOWN: [&str; 6] = ["zugang", "foo", "DeveloperThing", "x_custom", "wpa", "Losung"];
 
 const BEFORE: [&str; 12] = [
@@ -65,7 +65,7 @@ const BEFORE: [&str; 12] = [
 const BEHIND: [&str; 8] =
     ["", "\n", " failed", " (08001)", "\nCaused by: timeout", " ... 12 more", ".", "\n\tat a.B(C.java:1)"];
 
-/// The choices, one after another, and from the start again.
+/// Choices in order, from the start again after the last.
 struct Choices<'c> {
     bytes: &'c [u8],
     next: usize,
@@ -85,13 +85,13 @@ impl Choices<'_> {
     }
 }
 
-/// How a secret is written, and which signs it may have there.
+/// Writes a secret under a name, with the signs that the secret may have.
 type Shape = (fn(&str, &str) -> String, &'static str);
 
-/// Signs that need no care in most places.
+/// Signs without a meaning in most shapes.
 const FEW: &str = "!#$%*+-.^_~";
 
-/// Every sign that a keyboard has.
+/// Every sign of a keyboard.
 const ALL: &str = "!#$%*+-.^_~&()/:;<=>?@[]{}|,\"'`\\ ";
 
 const SHAPES: [Shape; 40] = [
@@ -145,12 +145,12 @@ const SHAPES: [Shape; 40] = [
     (|_, it| format!("connect string scott/\"{}\"@ORCL", it.replace(['"', ' '], "_")), ALL),
 ];
 
-/// Shapes in which a name must be known for a secret's.
+/// Whether redaction hides the value of an unknown name in a shape.
 fn takes_any_name(shape: usize) -> bool {
     !matches!(shape, 5 | 28 | 29 | 31 | 32 | 36)
 }
 
-/// What a whole text is written as.
+/// Writes a whole text inside of another format.
 const OUTER: [fn(&str) -> String; 8] = [
     str::to_owned,
     str::to_owned,
@@ -167,7 +167,7 @@ const OUTER: [fn(&str) -> String; 8] = [
 ];
 
 impl Planted {
-    /// The text that choices say.
+    /// Returns the text that choices determine.
     pub(crate) fn of(choices: &[u8]) -> Self {
         let mut choices = Choices { bytes: choices, next: 0 };
         let shape = choices.below(SHAPES.len());
@@ -175,7 +175,7 @@ impl Planted {
         let is_unknown = takes_any_name(shape) && choices.below(4) == 0;
         let name = if is_unknown { choices.of(&UNKNOWN) } else { choices.of(&SECRETS) };
         let outer = choices.of(&OUTER);
-        // A value without a known name may have settings of its own, and then those are looked at.
+        // Redaction searches settings inside of an unknown name's value, so it may not look like settings.
         let signs = if is_unknown || choices.below(3) == 0 { FEW } else { signs };
         let (before, behind) = (choices.of(&BEFORE), choices.of(&BEHIND));
         let length = PIECE + choices.below(17);
@@ -188,13 +188,13 @@ impl Planted {
                 _ => choices.of(&signs),
             })
             .collect();
-        // Nobody's secret begins or ends with a sign that its place means something by.
+        // At its ends, a sign could belong to the shape.
         secret = format!("Fk{secret}7Z");
         let text = outer(&format!("{before}{}{behind}", write(name, &secret)));
         Self { text, secret }
     }
 
-    /// The first piece of a secret that a text shows. A piece of signs alone may stand in any text.
+    /// Returns the first piece of a secret that a text shows. Pieces of signs alone do not count: any text may have them.
     pub(crate) fn piece_in(secret: &str, text: &str) -> Option<String> {
         let characters: Vec<_> = secret.chars().collect();
         let pieces =

@@ -1,5 +1,4 @@
-//! Messages that drivers and tools print, with made-up secrets: every secret must be hidden, and what helps a person must
-//! stay.
+//! Messages of drivers and tools with made-up secrets: redaction hides every secret and keeps helpful words.
 
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use shared::{redaction::escapes::readings, refreshes::notes::Notes};
 
 use crate::planted::Planted;
 
-/// Messages that others collected.
+/// Messages contributed by others.
 const GIVEN: &str = include_str!("redaction/given.jsonl");
 
-/// Our own.
+/// The project's own messages.
 const CORPUS: &str = include_str!("redaction/corpus.jsonl");
 
 #[derive(Deserialize)]
@@ -23,7 +22,7 @@ struct Message {
     kept: Vec<String>,
 }
 
-#[expect(clippy::expect_used, reason = "files of ours")]
+#[expect(clippy::expect_used, reason = "the files are part of the tests")]
 fn messages(lines: &str) -> Vec<Message> {
     lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().expect("JSON")
 }
@@ -33,7 +32,7 @@ fn shown(text: &str) -> String {
 }
 
 #[test]
-fn no_secret_of_a_message_is_shown_and_no_helpful_word_is_lost() {
+fn secrets_of_messages_are_hidden_and_helpful_words_are_kept() {
     let mut wrong = Vec::new();
     for Message { text, hidden, kept } in messages(GIVEN).into_iter().chain(messages(CORPUS)) {
         let shown = shown(&text);
@@ -59,9 +58,9 @@ fn a_message_without_secrets_stays_as_it_is() {
 }
 
 #[test]
-fn hiding_takes_linear_time() {
-    // In shapes that could make a search begin again and again, as many characters take as long in one text as in eight.
-    // What counts is the processor's time: the machine may be slow, or have other things to do.
+fn redaction_takes_linear_time() {
+    // One long text takes as long as eight short ones, also in shapes that could restart a search again and again.
+    // Measured in processor time, so that other load on the machine does not count.
     let time = |text: &str, times: usize| {
         let start = processor_time();
         for _ in 0..times {
@@ -76,22 +75,22 @@ fn hiding_takes_linear_time() {
     }
 }
 
-#[expect(clippy::expect_used, reason = "a test of ours")]
-/// The time that this thread has had so far. Linux counts it in ticks of some milliseconds.
+/// Returns the processor time of this thread. Linux counts it in ticks of some milliseconds.
+#[expect(clippy::expect_used, reason = "Linux has the file")]
 fn processor_time() -> Duration {
     let counts = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
     Duration::from_nanos(counts.split(' ').next().and_then(|count| count.parse().ok()).expect("nanoseconds"))
 }
 
 #[test]
-fn the_longest_text_of_the_worst_kind_becomes_short() {
+fn a_very_long_text_is_truncated() {
     for piece in PIECES {
         let text = piece.repeat(1_000_000 / piece.len());
         assert!(shown(&text).chars().count() <= 4000, "{piece}");
     }
 }
 
-/// Pieces that make searches begin.
+/// Pieces at which searches begin.
 const PIECES: [&str; 40] = [
     "a",
     " ",
@@ -135,7 +134,7 @@ const PIECES: [&str; 40] = [
     "日本語=",
 ];
 
-/// Texts of what drivers' messages are made of, in any order.
+/// Texts of pieces of drivers' messages, in any order.
 fn pieces() -> impl Strategy<Value = String> {
     let others = [
         "Pwd",
@@ -179,7 +178,7 @@ proptest! {
     #[test]
     fn any_text_can_be_redacted(text: String, pieces in pieces()) {
         for text in [text, pieces] {
-            // A secret of one character is replaced by more.
+            // The replacement of a secret may be longer.
             prop_assert!(shown(&text).chars().count() <= 11 * text.chars().count());
         }
     }

@@ -1,7 +1,7 @@
 //! The project's documents as tests read them: sections with their code blocks and tables, links, commands.
 //!
 //! A test that runs commands takes them from the document with [`commands`], so that what is tried is what is printed.
-//! `tests/it.rs` looks through all documents for commands that no test takes.
+//! `tests/it/main.rs` looks through all documents for commands that no test takes.
 
 pub mod elsewhere;
 

@@ -2,6 +2,8 @@
 
 mod words;
 
+mod structure;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -164,7 +164,7 @@ async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() ->
         (format!("http://{own}@localhost:{port}/api/3.27/auth/signin"), format!("http://localhost:{port}")),
         ("https://sso.example/login?SAMLRequest=c2VjcmV0".to_owned(), "https://sso.example".to_owned()),
         ("/login?SAMLRequest=c2VjcmV0".to_owned(), format!("http://{own}")),
-        ("http://".to_owned(), "an address that is none".to_owned()),
+        ("http://".to_owned(), "an invalid address".to_owned()),
     ] {
         site(&tableau, SITE, |site| site.oddities.sign_in_moved_to = Some(location.clone()))?;
         let report = declared.apply_to_first().await?;

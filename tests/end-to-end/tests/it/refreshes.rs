@@ -152,7 +152,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
     assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
     let subjects = refreshes.declared.people.take_subjects();
     insta::assert_snapshot!(subjects.join("\n"), @r#"
-    Tableau marketing: 3 missed events found in the jobs
+    Tableau marketing: 3 missed events recovered
     Tableau marketing: webhook was disabled
     Tableau marketing: why the workbook refresh failed: Sales "j1" ?
     Tableau marketing: why the workbook refresh failed: Sales "j2" ?
