@@ -26,7 +26,7 @@ pub struct Notification {
     pub headline: String,
     /// The rest of the text message.
     gist: Text,
-    /// What happened, and the effect: a paragraph each.
+    /// Paragraphs: what happened, then the effect.
     paragraphs: Vec<Text>,
     /// The fix.
     fix: Text,

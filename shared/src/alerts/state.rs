@@ -396,16 +396,16 @@ mod tests {
         ])
     }
 
-    /// What a subscriber who reads the alerts takes for an open problem.
-    type Believed = BTreeSet<(Option<String>, ProblemKey)>;
+    /// The problems that are open as far as a subscriber has read.
+    type Open = BTreeSet<(Option<String>, ProblemKey)>;
 
-    fn read(believed: &mut Believed, alert: &Alert) {
+    fn read(open: &mut Open, alert: &Alert) {
         for Change { site, key, since } in &alert.changes {
             let problem = (site.clone(), key.clone());
             if since.is_some() {
-                believed.insert(problem)
+                open.insert(problem)
             } else {
-                believed.remove(&problem)
+                open.remove(&problem)
             };
         }
     }
@@ -416,7 +416,7 @@ mod tests {
         fn subscribers_know_every_open_problem_and_none_that_is_over(
             runs in vec((any_run(), 0_usize..8, any::<u8>()), 1..8),
         ) {
-            let (mut stored, mut believed) = (AlertPlan::default(), Believed::new());
+            let (mut stored, mut open) = (AlertPlan::default(), Open::new());
             for (number, ((declared, checked, found), sent, accepted)) in (0..).zip(&runs) {
                 let found: Vec<_> = found.iter().map(|(site, problem)| (*site, problem)).collect();
                 let mut plan = planned(&stored, declared, checked, &found, NOW + Duration::minutes(number));
@@ -429,7 +429,7 @@ mod tests {
                 }
                 let alerts = plan.alerts.clone();
                 for (at, alert) in alerts.iter().enumerate().take(*sent) {
-                    read(&mut believed, alert);
+                    read(&mut open, alert);
                     if accepted & (1 << (at % 8)) != 0 {
                         plan.confirm(alert);
                     }
@@ -438,11 +438,11 @@ mod tests {
                     stored = plan;
                 }
                 stored.sites.retain(|site, _| declared.contains(&site.as_str()));
-                believed.retain(|(site, _)| site.as_ref().is_none_or(|site| declared.contains(&site.as_str())));
+                open.retain(|(site, _)| site.as_ref().is_none_or(|site| declared.contains(&site.as_str())));
                 if *sent >= alerts.len() && *accepted == u8::MAX {
                     for (site, problem) in found.iter().filter(|(_, problem)| !problem.kind.is_momentary()) {
                         let site = (!problem.kind.is_run_wide()).then(|| (*site).to_owned());
-                        prop_assert!(believed.contains(&(site, problem.key())), "{}", problem.kind);
+                        prop_assert!(open.contains(&(site, problem.key())), "{}", problem.kind);
                     }
                     // The same again is no news.
                     let again = planned(&stored, declared, checked, &found, NOW + Duration::hours(1));
@@ -450,8 +450,8 @@ mod tests {
                 }
             }
             let over = after(&stored, &SITES, &SITES, &[], NOW + Duration::hours(2));
-            over.alerts.iter().for_each(|alert| read(&mut believed, alert));
-            prop_assert!(is_empty(&over) && believed.is_empty(), "{believed:?}");
+            over.alerts.iter().for_each(|alert| read(&mut open, alert));
+            prop_assert!(is_empty(&over) && open.is_empty(), "{open:?}");
         }
     }
 }

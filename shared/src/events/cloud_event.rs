@@ -39,7 +39,7 @@ pub(crate) struct Envelope<'a> {
     pub(crate) event_type: &'a str,
     /// Type of the resource.
     pub(crate) resource_type: Option<&'a str>,
-    /// What happened to the resource.
+    /// The action on the resource.
     pub(crate) action: Option<&'a str>,
     /// Tableau's identifier of the site.
     pub(crate) site_luid: Option<&'a str>,

@@ -216,10 +216,10 @@ fn of_more_jobs_than_fit_the_latest_are_kept_and_the_window_begins_with_them() {
 }
 
 proptest! {
-    /// Whatever runs crash before they store anything, each failure is explained, and each success that its webhook
+    /// Runs crash before they store anything. Each failure is explained all the same, and each success that its webhook
     /// missed is recovered.
     #[test]
-    fn whatever_runs_are_cut_off_nothing_is_passed_over(
+    fn runs_that_are_cut_off_pass_no_job_over(
         jobs in vec((0_i64..300, any::<bool>()), 1..30),
         runs in vec((any::<bool>(), any::<bool>()), 20),
     ) {
