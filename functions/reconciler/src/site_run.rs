@@ -216,7 +216,7 @@ impl<T: StateTable> SiteRun<'_, T> {
             self.report.errors.extend(errors.map(|error| self.advice.on_site(error)));
             // A change that failed is reported already, by its cause.
             if !left.is_empty() && !self.report.failed() {
-                self.report.errors.push(self.advice.on_what_is_left(left.iter().map(name_of)));
+                self.report.errors.push(self.advice.on_differences(left.iter().map(name_of)));
             }
             break;
         }
@@ -246,7 +246,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         let Config { name_prefix, receiver, .. } = run.config;
         let site = &advice.entry.name;
         let healthy = healthy_events(site, observed, receiver, run.keyring);
-        let clock = Clock { now: run.now, ahead: session.ahead() };
+        let clock = Clock { now: run.now, ahead: session.clock_skew() };
         let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
         let Some(state) = refreshes else {
             let is_down = |event: &Event| owned.contains(event) && !healthy.contains(event);
@@ -292,7 +292,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         }
         let Config { receiver, .. } = self.run.config;
         let healthy = healthy_events(&self.advice.entry.name, observed, receiver, self.run.keyring);
-        let started = Clock { now: self.run.now, ahead: session.ahead() };
+        let started = Clock { now: self.run.now, ahead: session.clock_skew() };
         let state = self.refreshes.get_or_insert_with(|| RefreshState::new(started, &healthy));
         let clock = Clock { now: OffsetDateTime::now_utc(), ..started };
         state.note_repaired(clock, self.wanted, &healthy);
