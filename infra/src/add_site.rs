@@ -9,11 +9,8 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use shared::{
-    problems::ProblemKind, redaction::known_secrets::KnownSecrets, registration::site_name::SiteName,
-    sites::entry::SiteEntry,
-};
-use tableau::{Tableau, TableauError};
+use shared::{redaction::known_secrets::KnownSecrets, registration::site_name::SiteName, sites::entry::SiteEntry};
+use tableau::{ErrorKind, Remedy, SiteContext, Tableau, TableauError};
 use tokio::time::Instant;
 
 use crate::{
@@ -140,15 +137,19 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
     let tableau = Tableau::new()?;
     // As the reconciler does, so that what works here works there.
     let parameter = stack.parameter("tableau-ca");
-    let authorities = read_parameter(aws, &parameter).await?;
-    let authorities = authorities.as_ref().map(SecretString::expose_secret);
-    tableau.trust(authorities).with_context(|| format!("the certificates in {parameter} cannot be used"))?;
+    let ca_certificates = read_parameter(aws, &parameter).await?;
+    let ca_certificates = ca_certificates.as_ref().map(SecretString::expose_secret);
+    tableau
+        .trust_ca_certificates(ca_certificates)
+        .with_context(|| format!("the certificates in {parameter} cannot be used"))?;
     let deadline = Instant::now() + SIGN_IN_TIMEOUT;
-    let mut session =
-        tableau.sign_in(entry, KnownSecrets::default(), deadline).await.map_err(|error| explained(entry, error))?;
+    let mut session = tableau
+        .sign_in(entry, KnownSecrets::default(), deadline)
+        .await
+        .map_err(|error| explained(entry, &parameter, error))?;
     let webhooks = session.list(|_| false).await;
     let signed_out = session.sign_out().await;
-    let webhooks = webhooks.map_err(|error| explained(entry, error))?;
+    let webhooks = webhooks.map_err(|error| explained(entry, &parameter, error))?;
     let count = webhooks.readable.len() + webhooks.odd.len();
     show(&format!("Tableau takes the token; the site has {count} webhooks"));
     if let Err(error) = signed_out {
@@ -157,34 +158,13 @@ async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<
     Ok(())
 }
 
-/// An error with what to do about it.
-fn explained(entry: &SiteEntry, error: TableauError) -> anyhow::Error {
-    let SiteEntry { server, content_url, token_name, .. } = entry;
-    let remedy = match error.kind() {
-        ProblemKind::TokenRefused => format!(
-            "Tableau refused the token {token_name:?}: its name or secret is wrong, it was revoked or has expired, or \
-             it is for another site than {content_url:?}. Tableau does not tell which"
-        ),
-        ProblemKind::TokenShared => {
-            format!("somebody else uses the token {token_name:?} right now: make one for this purpose only")
-        }
-        ProblemKind::NotAdministrator => {
-            format!("the owner of the token {token_name:?} is no administrator of the site: make a token as one")
-        }
-        ProblemKind::SiteNotFound => {
-            format!("there is no site {content_url:?}: what follows /site/ in a browser's address is wanted")
-        }
-        ProblemKind::ServerUnreachable | ProblemKind::CertificateNotTrusted => format!(
-            "{server} cannot be reached from here. If only the reconciler reaches it, add --no-sign-in; if an authority \
-             of your own signed its certificate, store that first (README.md, \"A Tableau Server behind a firewall\")"
-        ),
-        ProblemKind::ServerTooOld => "the server is too old: Tableau Server 2020.3 or newer is needed".to_owned(),
-        ProblemKind::SignInRedirected => format!(
-            "{server} sends sign-ins elsewhere, where no token is sent: have whatever guards the server let calls to \
-             /api/ through, or give the address at which Tableau itself answers"
-        ),
-        ProblemKind::TooManyRequests => "Tableau asks for patience: try again later".to_owned(),
-        _ => "Tableau did not do what it was asked to: is this the address of a Tableau server?".to_owned(),
-    };
-    anyhow::Error::new(error).context(remedy)
+/// Adds what happened and its remedy to an error.
+fn explained(entry: &SiteEntry, ca_parameter: &str, error: TableauError) -> anyhow::Error {
+    let (store, retry) = ("run this command again", "Run this command again");
+    let context = SiteContext { entry, ca_parameter: Some(ca_parameter), store, retry };
+    let Remedy { what, mut fix } = Remedy::of(&error, context);
+    if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::CertificateNotTrusted) {
+        fix.push_str(" If only the reconciler reaches the server, add --no-sign-in.");
+    }
+    anyhow::Error::new(error).context(format!("{what} {fix}"))
 }

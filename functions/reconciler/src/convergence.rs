@@ -98,7 +98,7 @@ impl<T: StateTable> SiteRun<'_, T> {
                 self.report.errors.extend(errors.map(|error| self.advice.on_site(error)));
                 // The report has the cause of a change that failed.
                 if !left.is_empty() && !self.report.failed() {
-                    self.report.errors.push(self.advice.on_what_is_left(left.iter().map(name_of)));
+                    self.report.errors.push(self.advice.on_differences(left.iter().map(name_of)));
                 }
                 return Ok(observed);
             }

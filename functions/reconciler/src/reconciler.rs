@@ -201,7 +201,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
     /// sites that need them.
     async fn load_ca_certificates(&self) -> Result<Option<String>, BoxError> {
         let certificates = self.parameters.tableau_ca().await?;
-        let Err(error) = self.tableau.trust(certificates.as_deref()) else { return Ok(None) };
+        let Err(error) = self.tableau.trust_ca_certificates(certificates.as_deref()) else { return Ok(None) };
         let parameter = self.config.tableau_ca_parameter.as_deref().unwrap_or_default();
         let what = format!("The certificates in {parameter} are not used: {}.", error_chain(&error));
         tracing::warn!("{what}");

@@ -122,7 +122,7 @@ impl SiteRefreshes {
         (report, budget): (&mut SiteReport, &JobBudget),
         has_time: impl Fn() -> bool,
     ) -> Self {
-        let clock = Clock { now, skew: session.ahead() };
+        let clock = Clock { now, skew: session.clock_skew() };
         let site_luid = session.site_luid().to_owned();
         let mut refreshes = Self { state, site_luid, wanted: wanted.clone(), listing: None, due: Vec::new() };
         let has_outages = !refreshes.state.outages().is_empty();
@@ -159,13 +159,13 @@ impl SiteRefreshes {
         (report, budget): (&mut SiteReport, &JobBudget),
         has_time: impl Fn() -> bool,
     ) {
-        let RefreshJobs { ended, odd, others, listed, pluralize } = jobs;
+        let RefreshJobs { ended, odd, others, listed, total } = jobs;
         if others > 0 {
             report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
-        if pluralize > listed {
-            tracing::warn!(pluralize, listed, "Tableau counts more refreshes than it lists");
-            report.notes.push(format!("Tableau counts {pluralize} of its refreshes in this time and lists {listed}."));
+        if total > listed {
+            tracing::warn!(total, listed, "Tableau counts more refreshes than it lists");
+            report.notes.push(format!("Tableau counts {total} of its refreshes in this time and lists {listed}."));
         }
         // An odd job has no end: it stays in the window while it is listed.
         let ends = ended.iter().map(|job| (job.id.clone(), job.ended_at));

@@ -193,7 +193,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         let healthy = healthy_events(site, observed, receiver, run.keyring);
         let owned: BTreeSet<_> = observed.iter().filter_map(|webhook| name_prefix.event_of(&webhook.name)).collect();
         if let Some(state) = refreshes {
-            let clock = Clock { now: run.now, skew: session.ahead() };
+            let clock = Clock { now: run.now, skew: session.clock_skew() };
             return state.note_outages(run.state.run.content.checked(site), clock, wanted, &healthy, &owned);
         }
         // Without state of the runs, the report says so of all sites at once.
@@ -223,7 +223,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         }
         let Config { receiver, .. } = self.run.config;
         let healthy = healthy_events(&self.advice.entry.name, observed, receiver, self.run.keyring);
-        let started = Clock { now: self.run.now, skew: session.ahead() };
+        let started = Clock { now: self.run.now, skew: session.clock_skew() };
         let state = self.refreshes.get_or_insert_with(|| RefreshState::new(started, &healthy));
         let clock = Clock { now: OffsetDateTime::now_utc(), ..started };
         state.note_repaired(clock, self.wanted, &healthy);

@@ -1,25 +1,34 @@
-//! Every reader of what a server answers, in one call, for the fuzz target: they are nobody else's business.
+//! Entry point of the fuzz target `answer`: every reader of a server's answers in one call.
 
 use serde_json::Value;
-use shared::{redaction::known_secrets::KnownSecrets, refreshes::job::RefreshOutcome, sites::sign_in};
+use shared::{
+    redaction::known_secrets::KnownSecrets,
+    refreshes::job::{EndedJob, RefreshOutcome},
+    sites::sign_in,
+};
 use time::OffsetDateTime;
 use url::Url;
 
 use crate::{
-    EndedJob,
-    answer::{self, LIST},
+    body::{self, LIST},
     secrets,
-    wire::{self, Job, Listed},
+    wire::{
+        errors::{MAX_ERROR_CHARACTERS, read_error},
+        jobs::{JobRow, Listed, read_jobs, read_refresh},
+        retry_after::read_retry_after,
+        session::{read_credentials, read_version},
+        webhooks::{read_test, read_webhooks, size_of_row},
+    },
 };
 
-/// Reads the body of an answer in every way in which one is read.
+/// Reads the body of an answer with every reader.
 pub fn read(body: &[u8]) {
     for is_error in [false, true] {
-        let Ok(body) = answer::unwrapped(body.to_vec(), LIST, is_error) else { continue };
+        let Ok(body) = body::decoded(body.to_vec(), LIST, is_error) else { continue };
         assert!(body.len() <= LIST);
         read_text(&String::from_utf8_lossy(&body));
-        let _ = wire::read_retry_after(None, OffsetDateTime::UNIX_EPOCH, &body);
-        if let Ok(mut answer) = answer::parse(&body) {
+        let _ = read_retry_after(None, OffsetDateTime::UNIX_EPOCH, &body);
+        if let Ok(mut answer) = body::parse(&body) {
             secrets::hide(&mut answer, &mut KnownSecrets::default());
             read_value(&answer);
         }
@@ -27,9 +36,9 @@ pub fn read(body: &[u8]) {
 }
 
 fn read_text(text: &str) {
-    let (code, words) = wire::read_error(text, &KnownSecrets::default());
-    assert!(code.is_none_or(|code| code.len() == 6) && words.chars().count() <= 2 * wire::ERROR_CHARACTERS + 2);
-    let _ = wire::read_retry_after(Some(text), OffsetDateTime::UNIX_EPOCH, &[]);
+    let (code, words) = read_error(text, &KnownSecrets::default());
+    assert!(code.is_none_or(|code| code.len() == 6) && words.chars().count() <= 2 * MAX_ERROR_CHARACTERS + 2);
+    let _ = read_retry_after(Some(text), OffsetDateTime::UNIX_EPOCH, &[]);
     let server: Option<Url> = "https://10ax.online.tableau.com/".parse().ok();
     if let Some(Ok(to)) = server.map(|server| sign_in::redirected(&server, &server, text)) {
         assert!(to.scheme() == "https" && to.host_str().is_some_and(|host| host.ends_with(".online.tableau.com")));
@@ -37,10 +46,10 @@ fn read_text(text: &str) {
 }
 
 fn read_value(answer: &Value) {
-    let _ = (wire::read_credentials(answer), wire::read_version(answer), wire::read_test(answer));
-    if let Ok(page) = wire::read_page(answer) {
-        let sizes = page.webhooks.iter().map(wire::size_of_row);
-        assert!(sizes.sum::<usize>() >= page.webhooks.len());
+    let _ = (read_credentials(answer), read_version(answer), read_test(answer));
+    if let Ok(page) = read_webhooks(answer) {
+        let sizes = page.rows.iter().map(size_of_row);
+        assert!(sizes.sum::<usize>() >= page.rows.len());
     }
     let sample = EndedJob {
         id: "job".to_owned(),
@@ -49,10 +58,10 @@ fn read_value(answer: &Value) {
         started_at: None,
         ended_at: OffsetDateTime::UNIX_EPOCH,
     };
-    let _ = wire::read_refresh(answer, &sample);
-    for Job { ended, .. } in wire::read_jobs(answer).map(|page| page.rows).unwrap_or_default() {
-        if let Ok(Listed::Ended(job)) = ended {
-            let _ = wire::read_refresh(answer, &job);
+    let _ = read_refresh(answer, &sample);
+    for JobRow { job, .. } in read_jobs(answer).map(|page| page.rows).unwrap_or_default() {
+        if let Ok(Listed::Ended(job)) = job {
+            let _ = read_refresh(answer, &job);
         }
     }
 }

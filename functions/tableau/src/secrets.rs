@@ -1,13 +1,13 @@
-//! What a server quotes of the secrets that it was sent: taken out of each answer before anybody reads it.
+//! Secrets in answers: a server may quote those that it received. Hides them before an answer is read.
 
 use serde_json::Value;
 use shared::{redaction::known_secrets::KnownSecrets, registration::signed_url::RegistrationUrl};
 
-/// How much is left of a text. Nobody reads more of one ([`crate::wire`]), and all its readings are in memory at once, which
-/// is more than a hundred times as much.
+/// The most bytes kept of a text. [`crate::wire`] reads fewer, and searching a text takes more than a hundred times its size
+/// in memory.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
 
-/// Learns the secrets that an answer holds at their places, and hides all that are known at every other.
+/// Adds the secrets that an answer holds in their own members to the known ones, and hides all known ones in every other.
 pub(crate) fn hide(answer: &mut Value, secrets: &mut KnownSecrets) {
     each_text(answer, "", &mut |place, text| match place {
         Some(Place::Session) => secrets.learn_session(text),
@@ -25,7 +25,7 @@ pub(crate) fn hide(answer: &mut Value, secrets: &mut KnownSecrets) {
     });
 }
 
-/// A member that holds a secret on purpose. Whoever reads it shows it to nobody.
+/// A member whose value is a secret. Its reader shows it nowhere.
 #[derive(Clone, Copy)]
 enum Place {
     Session,
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// Calls with every text of an answer. `name` is that of the member which the answer is.
+/// Calls `call` with every text of an answer. `name` is the name of the member that holds the answer.
 fn each_text(answer: &mut Value, name: &str, call: &mut impl FnMut(Option<Place>, &mut String)) {
     match answer {
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_text_without_end_no_more_is_decoded_than_anybody_reads() {
+    fn a_long_text_is_truncated_before_it_is_searched() {
         let mut answer = json!({ "notes": "é%2525&amp;amp;".repeat(100_000), "short": "%41" });
         let mut secrets = KnownSecrets::default();
         secrets.add("k0wn-t0k3n-secret");
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn secrets_stay_at_their_own_places_and_nowhere_else() {
+    fn secrets_stay_in_their_own_members_only() {
         let signature = "EE7fdf1T-E0LRhW_mmCTVGnqrv4bnhiwLKhU86Q3yBI";
         let url = format!("https://receiver.example/hooks/marketing/ViewDeleted/{signature}");
         let session = "d36c3d73edfe4d51|8bd5d8c2a1f74a8a";
         let mut answer = json!({
             "credentials": { "token": session, "site": { "id": session } },
             "webhooks": { "webhook": [
-                // Quoted before its place is come to.
+                // Quoted before its own member.
                 { "id": "1", "name": signature, "statusChangeReason": url },
                 { "id": "2", "webhook-destination": { "webhook-destination-http": { "url": url } }, "url": url },
                 { "name": "k0wn-t0k3n-secret" },

@@ -210,13 +210,13 @@ async fn an_entry_that_cannot_be_used_is_not_stored() -> anyhow::Result<()> {
         (changed("server", "tableau.example"), vec!["nothing was stored", "server is not valid"]),
         (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["nothing was stored", "refused the token"]),
         (changed("site", "another"), vec!["nothing was stored", "for another site than \"another\""]),
-        (changed("server", nowhere), vec!["nothing was stored", "cannot be reached from here", "--no-sign-in"]),
+        (changed("server", nowhere), vec!["nothing was stored", "cannot be reached.", "--no-sign-in"]),
     ] {
         office.infra_with(&["add-site", "marketing"], &entry).await?.badly(&expected)?;
     }
     let world = || office.tableau.simulator.world();
     world().sites.values_mut().flat_map(|site| &mut site.tokens).for_each(|token| token.is_administrator = false);
-    office.add_site(&[]).await?.badly(&["nothing was stored", "is no administrator of the site"])?;
+    office.add_site(&[]).await?.badly(&["nothing was stored", "is not an administrator of the site"])?;
     let parameters = office.aws("ssm get-parameters-by-path --path /tableau-fanout --recursive").await?;
     assert_eq!(parameters["Parameters"], json!([]));
     ensure!(!world().sites.values().any(|site| site.has_session()), "a session is left open");
@@ -224,8 +224,7 @@ async fn an_entry_that_cannot_be_used_is_not_stored() -> anyhow::Result<()> {
     // What cannot be tried from here is stored, and the reconciler says what it met.
     let unreachable =
         office.infra_with(&["add-site", "marketing", "--no-sign-in"], &changed("server", nowhere)).await?;
-    unreachable
-        .badly(&["the entry is stored, but its site is not as it should be yet", "cannot be reached from here."])?;
+    unreachable.badly(&["the entry is stored, but its site is not as it should be yet", "cannot be reached."])?;
     Ok(())
 }
 

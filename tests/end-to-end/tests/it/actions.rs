@@ -178,7 +178,7 @@ async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> a
       ? fan-ViewDeleted: Tableau's test was answered 404
       ? fan-WorkbookCreated: Tableau's test was answered 404
       ? fan-WorkbookRefreshFailed: Tableau's test was answered 404
-      error: 3 of 3 tests did not reach the receiver, the first of fan-ViewDeleted: Tableau's test was answered 404. What became of the calls, the receiver's log says: /aws/lambda/fan-receiver.
+      error: 3 of 3 tests did not reach the receiver, the first of fan-ViewDeleted: Tableau's test was answered 404. To see which calls arrived: aws logs tail /aws/lambda/fan-receiver --since 1d
     1 of 1 site failed.
     ");
     Ok(())

@@ -135,7 +135,7 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
 
     It is enabled again. Missed refresh events are recovered from Tableau's jobs; other missed events are lost.
 
-    Why its deliveries failed, the receiver's log says: /aws/lambda/fan-receiver.
+    To see why its deliveries failed: aws logs tail /aws/lambda/fan-receiver --since 1d
     ");
     assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     sites.disable("finance")?;
