@@ -1,4 +1,4 @@
-//! `cargo infra url`: the signed address of one event of one site.
+//! `cargo infra url`: prints a signed webhook URL.
 
 use anyhow::Context;
 use clap::Args;
@@ -9,11 +9,11 @@ use shared::{
 
 use crate::target::Target;
 
-/// Prints the signed address at which the receiver takes one event of one site, for who registers a webhook by hand. It
-/// is a credential: whoever knows it can speak for that event of that site.
+/// Prints the signed URL for one event of one site, for a webhook that you register by hand. The URL is a credential: with
+/// it, anyone can send that event of that site.
 #[derive(Clone, Debug, Args)]
 pub struct Url {
-    /// Our name for the site.
+    /// Your name for the site.
     site: SiteName,
     /// Tableau's name of the event, such as WorkbookCreated.
     event: Event,
@@ -21,26 +21,25 @@ pub struct Url {
     target: Target,
 }
 
-/// Runs the command. Nothing but the address goes to standard output.
+/// Runs the command. Standard output has the URL alone.
 ///
 /// # Errors
 ///
-/// There is no such stack, or it has no signing keys yet.
+/// The stack does not exist, or has no signing keys yet.
 pub async fn run(arguments: Url) -> anyhow::Result<()> {
     let Url { site, event, target } = arguments;
     if !event.is_known() {
         let known: Vec<_> = Event::catalogue().map(|event| event.to_string()).collect();
-        eprintln!("warning: {event} is no event that this release knows; it knows {}", known.join(", "));
+        eprintln!("warning: this release does not know the event {event}. It knows {}", known.join(", "));
     }
-    let way = target.way().await?;
-    let stack = way.stack().await?;
+    let connection = target.connect().await?;
+    let stack = connection.stack().await?;
     let receiver = stack.output("ReceiverUrl")?;
-    let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no address"))?;
-    let keyring = stack.keyring(&way.aws).await?;
+    let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no URL"))?;
+    let keyring = stack.keyring(&connection.aws).await?;
     eprintln!(
-        "warning: this address is a credential: whoever knows it can send {event} as {site}. It is good until the \
-         signing keys have been rotated twice. Do not call a webhook {}-{event} that you register by hand: the \
-         reconciler takes those for its own",
+        "warning: this URL is a credential. With it, anyone can send {event} of {site}. It is valid until the signing keys \
+         have been rotated twice. Do not name your webhook {}-{event}: the reconciler manages webhooks of that name",
         stack.name()
     );
     println!("{}", Registration { site, event }.signed_url(&receiver, &keyring).expose());

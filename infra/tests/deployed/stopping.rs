@@ -1,4 +1,4 @@
-//! What happens when a part of the local stack, or the person, ends it.
+//! The end of the local stack: by a server that ends, or by a signal.
 
 use anyhow::{Context, ensure};
 use nix::{
@@ -6,31 +6,31 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::running::Local;
+use crate::local_command::LocalCommand;
 
 #[tokio::test]
-async fn a_server_that_is_killed_ends_everything_with_a_message() -> anyhow::Result<()> {
+async fn a_killed_server_stops_the_local_stack_with_a_message() -> anyhow::Result<()> {
     for (server, name) in [("/ministack", "ministack"), ("/tableau-simulator", "the Tableau simulator")] {
-        let local = Local::up().await?;
+        let local = LocalCommand::start().await?;
         local.kill_server(server)?;
-        let (success, said) = local.ended().await?;
+        let (success, messages) = local.ended().await?;
         assert!(
-            !success && said.contains(&format!("error: {name} has ended, so everything is being stopped")),
-            "{said}"
+            !success && messages.contains(&format!("error: {name} has ended, so the local stack stops")),
+            "{messages}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn an_interrupt_or_a_kill_leaves_nothing_behind() -> anyhow::Result<()> {
-    for (signal, ends_well) in [(Signal::SIGINT, true), (Signal::SIGTERM, true), (Signal::SIGKILL, false)] {
-        let local = Local::up().await?;
-        ensure!(local.processes()?.len() > 4, "two leashes, two servers and a function: {:?}", local.processes());
+async fn an_interrupt_or_a_kill_leaves_no_process() -> anyhow::Result<()> {
+    for (signal, succeeds) in [(Signal::SIGINT, true), (Signal::SIGTERM, true), (Signal::SIGKILL, false)] {
+        let local = LocalCommand::start().await?;
+        ensure!(local.processes()?.len() > 4, "two supervisors, two servers and a function: {:?}", local.processes());
         let id = local.process.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
         kill(Pid::from_raw(id), signal)?;
-        let (success, said) = local.ended().await?;
-        assert_eq!(success, ends_well, "{signal}: {said}");
+        let (success, messages) = local.ended().await?;
+        assert_eq!(success, succeeds, "{signal}: {messages}");
     }
     Ok(())
 }
