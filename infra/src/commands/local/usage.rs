@@ -4,6 +4,7 @@ use std::{fs, future::pending, path::Path};
 
 use anyhow::Context;
 use serde_json::json;
+use shared::registration::keyring::Keyring;
 
 use super::Servers;
 use crate::{
@@ -68,17 +69,10 @@ pub(super) async fn stack(servers: &Servers<'_>, files: &Path, stack: &Stack, qu
     let Servers { builds, cloud, simulator } = servers;
     let keyring = stack.keyring(&cloud.aws).await?;
     let receiver = stack.reachable_receiver_url(&cloud.aws)?;
-    let deployed_url = sample::signed_url(&receiver, &keyring)?;
-    let watch_url = sample::signed_url(WATCH_URL, &keyring)?;
-    let environment = files.join("lambda.env");
-    // The functions do not read the simulator's address. The user's commands do.
-    let variables = format!("{}TABLEAU_SIMULATOR={}\n", cloud.lambda_environment(stack)?, simulator.address);
-    write(&environment, &variables)?;
-    let invoke_event = files.join("receiver-event.json");
-    write(&invoke_event, &sample::signed_event(&builds.workspace, &keyring)?)?;
-
+    let [deployed, watch] = [&receiver, WATCH_URL].map(|receiver| sample::signed_url(receiver, &keyring));
+    let [environment, invoke_event] = write_files(servers, files, stack, &keyring)?;
+    let tools = relative(&builds.workspace, &builds.tools.programs());
     let [receiver_binary, reconciler_binary] = FUNCTIONS;
-    let relative = |path: &Path| relative(&builds.workspace, path);
     let post = format!("curl -i -H 'content-type: application/json' --data-binary @{OTHER_PAYLOAD}");
     let control = json!({ "site": SITE, "event": EVENT, "body": json!({ "event_type": EVENT }).to_string() });
     println!(
@@ -124,13 +118,21 @@ Break things on Tableau and let the reconciler repair them: README.md, \"Break i
 Messages in the queue (filtered by event_type {EVENT}):",
         endpoint = cloud.endpoint,
         tableau = simulator.address,
-        tools = relative(&builds.tools.programs()),
-        environment = relative(&environment),
-        deployed = deployed_url.expose(),
-        watch = watch_url.expose(),
-        invoke_event = relative(&invoke_event),
+        deployed = deployed?.expose(),
+        watch = watch?.expose(),
     );
     Ok(())
+}
+
+/// Writes the functions' environment and a signed request. Returns the paths of the two files.
+fn write_files(servers: &Servers<'_>, files: &Path, stack: &Stack, keyring: &Keyring) -> anyhow::Result<[String; 2]> {
+    let Servers { builds, cloud, simulator } = servers;
+    let [environment, invoke_event] = ["lambda.env", "receiver-event.json"].map(|name| files.join(name));
+    // The functions do not read the simulator's address. The user's commands do.
+    let variables = format!("{}TABLEAU_SIMULATOR={}\n", cloud.lambda_environment(stack)?, simulator.address);
+    write(&environment, &variables)?;
+    write(&invoke_event, &sample::signed_event(&builds.workspace, keyring)?)?;
+    Ok([environment, invoke_event].map(|file| relative(&builds.workspace, &file)))
 }
 
 /// Formats a path relative to the project's folder.
