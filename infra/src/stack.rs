@@ -38,7 +38,7 @@ pub struct Stack {
     settings: BTreeMap<String, String>,
 }
 
-/// What can be done with a stack, by its state in CloudFormation.
+/// State of a stack, by the operations that it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It works and can be updated.
@@ -165,7 +165,7 @@ impl Stack {
         &self.state
     }
 
-    /// What can be done with the stack.
+    /// Condition of the stack, by its state.
     pub fn condition(&self) -> Condition {
         Condition::of(&self.state)
     }
