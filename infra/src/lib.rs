@@ -1,6 +1,9 @@
 //! The library behind `cargo infra`. Tests use it to run the same stack with the same steps.
 //!
-//! - [`commands`]: the subcommands. Each connects to a stack through [`target`] and prints [`steps`].
+//! A command goes from its options to a [`target::Connection`], reads the [`stack::Stack`] with its outputs, and calls AWS in
+//! [`steps`]. It prints each step, and on failure an error with its fix.
+//!
+//! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
 //!   [`reconciler`] (invocations), [`state_table`], [`log`], [`queue`] and [`concurrency`].
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.

@@ -124,7 +124,7 @@ impl Environment {
             let status = fs::read_to_string(folder.join("status"))?;
             let name = status.lines().find_map(|line| line.strip_prefix("Name:\t")).unwrap_or_default();
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-            // Its leash is a Python program.
+            // Its supervisor is a Python program.
             if !name.starts_with("python") {
                 peaks.push(peak.context("no peak")?.parse()?);
             }
