@@ -52,6 +52,9 @@ async fn main() -> ExitCode {
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("\nerror: {error}");
-    error.chain().skip(1).for_each(|cause| eprintln!("  Details: {cause}"));
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    if !causes.is_empty() {
+        eprintln!("Details: {}", causes.join(": "));
+    }
     ExitCode::FAILURE
 }
