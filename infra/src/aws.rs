@@ -16,189 +16,154 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use crate::{
     aws_worker::{self, Workers},
     python::PythonTools,
+    remedies,
 };
 
-/// The oldest AWS CLI of each major version that goes by `AWS_ENDPOINT_URL`. One that does not would take to AWS what is
-/// meant for a local cloud.
-const OLDEST: [(u32, u32); 2] = [(1, 29), (2, 13)];
+/// The first AWS CLI of each major version that honours `AWS_ENDPOINT_URL`. An older one would send calls for a local
+/// cloud to AWS.
+const MIN_VERSIONS: [(u32, u32); 2] = [(1, 29), (2, 13)];
 
-/// Variable that names another endpoint for all of AWS: a local cloud's.
+/// Variable with the endpoint of a local cloud.
 const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
-
-/// Where to get the AWS CLI.
-const GET_IT: &str = "see https://aws.amazon.com/cli/";
-
-/// Errors of the AWS CLI that come before any answer of the service asked, by what it says, and what to do about them.
-const REMEDIES: [(&str, &str); 12] = [
-    ("Unable to locate credentials", NO_CREDENTIALS),
-    ("Partial credentials found", NO_CREDENTIALS),
-    ("You must specify a region", NO_REGION),
-    ("The config profile", "the AWS CLI does not know this profile: correct AWS_PROFILE"),
-    ("ExpiredToken", EXPIRED),
-    ("Token has expired", EXPIRED),
-    ("Error loading SSO Token", EXPIRED),
-    ("InvalidClientTokenId", UNKNOWN_CREDENTIALS),
-    ("UnrecognizedClientException", UNKNOWN_CREDENTIALS),
-    ("SignatureDoesNotMatch", UNKNOWN_CREDENTIALS),
-    ("Could not connect to the endpoint URL", "AWS cannot be reached: is the region's name right, is there a network?"),
-    (
-        "AccessDenied",
-        "these credentials do not allow it: ask the account's administrator for the permission named here",
-    ),
-];
-
-const NO_CREDENTIALS: &str = "the AWS CLI has no credentials: give it some with `aws configure` or `aws sso login`, or choose a profile with \
-     AWS_PROFILE";
-
-const NO_REGION: &str =
-    "the AWS CLI has no region: set AWS_DEFAULT_REGION, or choose one for good with `aws configure set region`";
-
-const EXPIRED: &str = "the credentials have expired: sign in again, for example with `aws sso login`";
-
-const UNKNOWN_CREDENTIALS: &str = "AWS does not accept these credentials: are they the right ones, and complete?";
 
 /// The AWS CLI.
 #[derive(Clone, Debug)]
 pub struct Aws {
     cli: Cli,
-    /// A local cloud's, or none for the AWS account that the environment is set for.
+    /// The local cloud's. `None` for AWS.
     endpoint: Option<String>,
     folder: PathBuf,
     is_verbose: bool,
 }
 
-/// Which AWS CLI.
 #[derive(Clone, Debug)]
 enum Cli {
-    /// A person's, with a person's settings.
+    /// The user's, with the user's settings.
     Installed,
-    /// The tools', with ours.
+    /// The pinned tools', with the settings of the local cloud.
     Tools(Arc<Workers>),
 }
 
-/// Where commands act.
+/// Account and region of the commands.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Location {
     /// The account's number.
     pub account: String,
     /// The region.
     pub region: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "account {}, region {}", self.account, self.region)
     }
 }
 
-/// What a command reads from `/dev/stdin`: neither on its command line, which others can see, nor in a file.
+/// Input of a command on `/dev/stdin`. Other users can see a command line, and a file could stay behind.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// Nothing.
+    /// No input.
     None,
-    /// Something that may be shown.
+    /// A text that may be printed.
     Text(&'a str),
-    /// Something that is never shown.
+    /// A secret, which is never printed.
     Secret(&'a SecretString),
 }
 
 /// A command that failed.
 #[derive(Debug, Error)]
-#[error("aws {command} failed: {said}")]
-pub struct Failed {
+#[error("aws {command} failed: {stderr}")]
+pub struct CommandFailed {
     command: String,
-    said: String,
+    stderr: String,
 }
 
-impl Failed {
-    /// The error code of the service, if it answered with one.
+impl CommandFailed {
+    /// Error code of the service, if the service answered with one.
     pub fn code(&self) -> Option<&str> {
-        let (_, rest) = self.said.split_once("An error occurred (")?;
+        let (_, rest) = self.stderr.split_once("An error occurred (")?;
         rest.split_once(')').map(|(code, _)| code)
-    }
-
-    /// What the CLI said.
-    pub fn said(&self) -> &str {
-        &self.said
     }
 }
 
 impl Aws {
-    /// The CLI of the tools, for a local cloud; files it is to write go to `folder`.
+    /// The tools' CLI for a local cloud. It writes files to `folder`.
     pub fn local(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
         Self::local_as(tools, endpoint, folder, &[])
     }
 
     /// The same with other credentials, as variables.
     pub fn local_as(tools: &PythonTools, endpoint: String, folder: &Path, credentials: &[(&str, &str)]) -> Self {
-        // `cloudformation package` goes by the variable, `sqs` by the option.
+        // `cloudformation package` honours only the variable, `sqs` only the option.
         let variables = [(ENDPOINT_URL, endpoint.as_str())].into_iter().chain(credentials.iter().copied());
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let cli = Cli::Tools(Arc::new(Workers::new(tools, folder, variables)));
         Self { cli, endpoint: Some(endpoint), folder: folder.to_owned(), is_verbose: false }
     }
 
-    /// The CLI that is installed, with region, profile, credentials and endpoint as it finds them.
+    /// The installed CLI with the user's region, profile, credentials and endpoint.
     pub fn installed(folder: &Path) -> Self {
         let endpoint = env::var(ENDPOINT_URL).ok().filter(|endpoint| !endpoint.is_empty());
         Self { cli: Cli::Installed, endpoint, folder: folder.to_owned(), is_verbose: false }
     }
 
-    /// The same, which prints each command before it runs it, on standard error.
+    /// Prints each command on standard error before it runs, if `is_verbose`.
     #[must_use]
     pub fn verbose(self, is_verbose: bool) -> Self {
         Self { is_verbose, ..self }
     }
 
-    /// The folder for its files.
+    /// Folder of the CLI's files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The local cloud's endpoint, none for AWS itself.
+    /// Endpoint of the local cloud. `None` for AWS.
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
     }
 
-    /// Makes sure that there is an AWS CLI, and none that is too old.
+    /// Checks that an AWS CLI is installed and new enough.
     ///
     /// # Errors
     ///
-    /// There is none, or it is too old.
+    /// It is missing or too old.
     pub async fn check(&self) -> anyhow::Result<()> {
-        let said = self.run(&["--version"]).await?;
-        let version = version(&said).with_context(|| format!("`aws --version` says no version: {}", said.trim()))?;
-        let is_new_enough = OLDEST.iter().any(|oldest| oldest.0 == version.0 && *oldest <= version) || version.0 > 2;
-        let [(first, first_minor), (second, second_minor)] = OLDEST;
+        let output = self.run(&["--version"]).await?;
+        let version =
+            version(&output).with_context(|| format!("`aws --version` printed no version: {}", output.trim()))?;
+        let is_new_enough = MIN_VERSIONS.iter().any(|min| min.0 == version.0 && *min <= version) || version.0 > 2;
+        let [(first, first_minor), (second, second_minor)] = MIN_VERSIONS;
         ensure!(
             is_new_enough,
-            "the AWS CLI {}.{} is too old: {first}.{first_minor} or {second}.{second_minor} is needed, or anything \
-             newer; {GET_IT}",
+            "the AWS CLI {}.{} is too old. Fix: install version {first}.{first_minor}, {second}.{second_minor} or newer, \
+             see {}",
             version.0,
-            version.1
+            version.1,
+            remedies::AWS_CLI_URL
         );
         Ok(())
     }
 
-    /// Account and region that commands are about.
+    /// Returns the account and the region that commands act on.
     ///
     /// # Errors
     ///
-    /// There are no credentials, AWS does not know them, or there is no region.
-    pub async fn place(&self) -> anyhow::Result<Place> {
-        // The only command that counts the environment in with both AWS CLIs.
+    /// There are no credentials, AWS does not accept them, or there is no region.
+    pub async fn location(&self) -> anyhow::Result<Location> {
+        // The only command with which both major versions take the environment into account.
         let settings = self.run(&["configure", "list"]).await?;
-        let region = region(&settings).context(NO_REGION)?.to_owned();
+        let region = region(&settings).context(remedies::NO_REGION)?.to_owned();
         let account = self.json(&["sts", "get-caller-identity"]).await?;
         let account = account["Account"].as_str().context("credentials without an account")?.to_owned();
-        Ok(Place { account, region })
+        Ok(Location { account, region })
     }
 
-    /// Runs a command and returns what it printed as JSON, null if it printed nothing.
+    /// Runs a command and returns its output as JSON, null if the output is empty.
     ///
     /// # Errors
     ///
-    /// The command failed, or printed something else. The error shows what it said.
+    /// The command failed, or its output is not JSON.
     pub async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         self.json_with(arguments, Input::None).await
     }
@@ -209,18 +174,18 @@ impl Aws {
     ///
     /// As [`Aws::json`].
     pub async fn json_with(&self, arguments: &[&str], input: Input<'_>) -> anyhow::Result<Value> {
-        let printed = self.run_with(arguments, input).await?;
-        if printed.trim().is_empty() {
+        let output = self.run_with(arguments, input).await?;
+        if output.trim().is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&printed).with_context(|| format!("aws {} printed no JSON", named(arguments)))
+        serde_json::from_str(&output).with_context(|| format!("aws {} printed no JSON", command_name(arguments)))
     }
 
-    /// Runs a command and returns what it printed.
+    /// Runs a command and returns its output.
     ///
     /// # Errors
     ///
-    /// The command failed, as [`Failed`] says, under what to do about it if that is known.
+    /// The command failed. The error is a [`CommandFailed`], in the context of its fix if that is known.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.run_with(arguments, Input::None).await
     }
@@ -232,7 +197,7 @@ impl Aws {
     /// As [`Aws::run`].
     pub async fn run_with(&self, arguments: &[&str], input: Input<'_>) -> anyhow::Result<String> {
         if self.is_verbose {
-            eprintln!("{}", self.plain(arguments, input));
+            eprintln!("{}", self.as_typed(arguments, input));
         }
         let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint-url", endpoint]);
         let all: Vec<_> = ["--output", "json"].into_iter().chain(arguments.iter().copied()).chain(endpoint).collect();
@@ -242,13 +207,13 @@ impl Aws {
             Input::Secret(secret) => secret.expose_secret(),
         };
         let answer = match &self.cli {
-            Cli::Installed => self.start(&all, input).await?,
+            Cli::Installed => self.run_installed(&all, input).await?,
             Cli::Tools(workers) => workers.run(&all, input).await?,
         };
         if answer.code != 0 {
-            let said = answer.errors.trim().to_owned();
-            let remedy = REMEDIES.iter().find(|(sign, _)| said.contains(sign)).map(|(_, remedy)| *remedy);
-            let error = anyhow::Error::new(Failed { command: named(arguments), said });
+            let stderr = answer.errors.trim().to_owned();
+            let remedy = remedies::for_aws_cli(&stderr);
+            let error = anyhow::Error::new(CommandFailed { command: command_name(arguments), stderr });
             bail!(match remedy {
                 Some(remedy) => error.context(remedy),
                 None => error,
@@ -257,16 +222,16 @@ impl Aws {
         Ok(answer.output)
     }
 
-    /// Starts the installed CLI for one command.
-    async fn start(&self, arguments: &[&str], input: &str) -> anyhow::Result<aws_worker::Answer> {
+    /// Runs the installed CLI for one command.
+    async fn run_installed(&self, arguments: &[&str], input: &str) -> anyhow::Result<aws_worker::Answer> {
         let mut command = Command::new("aws");
         command.args(arguments).current_dir(&self.folder);
-        // Nobody is here to leaf through its output.
+        // A pager would wait for a key.
         command.env("AWS_PAGER", "").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.kill_on_drop(true).spawn();
-        let mut child = child.with_context(|| format!("cannot start aws: is the AWS CLI installed? {GET_IT}"))?;
+        let mut child = child.with_context(remedies::no_aws_cli)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // One that fails before it has read all says why itself.
+            // A command that fails before it has read its input reports the reason itself.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = child.wait_with_output().await?;
@@ -277,26 +242,26 @@ impl Aws {
         })
     }
 
-    /// A command as a person would type it.
-    fn plain(&self, arguments: &[&str], input: Input<'_>) -> String {
+    /// Formats a command as a user would type it, without secrets.
+    fn as_typed(&self, arguments: &[&str], input: Input<'_>) -> String {
         let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint-url", endpoint]);
-        let words = ["aws"].into_iter().chain(arguments.iter().copied()).chain(endpoint).map(quoted);
+        let words = ["aws"].into_iter().chain(arguments.iter().copied()).chain(endpoint).map(shell_quoted);
         let command = words.collect::<Vec<_>>().join(" ");
         match input {
             Input::None => format!("$ {command}"),
-            Input::Text(text) => format!("$ echo {} | {command}", quoted(text)),
+            Input::Text(text) => format!("$ echo {} | {command}", shell_quoted(text)),
             Input::Secret(_) => format!("$ {command} < (a secret)"),
         }
     }
 }
 
-/// Whether a command failed with an error code of the service.
+/// Returns whether a command failed with this error code of the service.
 pub fn has_code(error: &anyhow::Error, code: &str) -> bool {
-    error.downcast_ref::<Failed>().and_then(Failed::code) == Some(code)
+    error.downcast_ref::<CommandFailed>().and_then(CommandFailed::code) == Some(code)
 }
 
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+/// Quotes a word for a shell, if it needs quotes.
+fn shell_quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();
@@ -304,21 +269,21 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The major and minor number of what `aws --version` says, such as `aws-cli/2.13.1 Python/3.11.4 …`.
-fn version(said: &str) -> Option<(u32, u32)> {
-    let mut numbers = said.trim().strip_prefix("aws-cli/")?.split('.').map(|number| number.parse().ok());
+/// Parses the major and minor number from the output of `aws --version`, such as `aws-cli/2.13.1 Python/3.11.4 …`.
+fn version(output: &str) -> Option<(u32, u32)> {
+    let mut numbers = output.trim().strip_prefix("aws-cli/")?.split('.').map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The region in what `aws configure list` says, whose columns are parted by spaces or by colons.
+/// Parses the region from the output of `aws configure list`, whose columns are separated by spaces or by colons.
 fn region(settings: &str) -> Option<&str> {
     let mut words = settings.lines().map(|line| line.split([' ', ':']).filter(|word| !word.is_empty()));
     let mut line = words.find(|words| words.clone().next() == Some("region"))?;
     line.nth(1).filter(|region| !region.starts_with('<') && *region != "None")
 }
 
-/// Service and operation. The rest may hold a secret.
-fn named(arguments: &[&str]) -> String {
+/// Service and operation of a command. Its other arguments may hold a secret.
+fn command_name(arguments: &[&str]) -> String {
     arguments[..arguments.len().min(2)].join(" ")
 }
 
@@ -327,14 +292,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_either_cli_is_read() {
+    fn the_version_of_both_clis_is_parsed() {
         assert_eq!(version("aws-cli/1.45.11 Python/3.11.7 Linux/6.18 botocore/1.43.11\n"), Some((1, 45)));
         assert_eq!(version("aws-cli/2.13.1 Python/3.11.4 Linux/6.1 exe/x86_64.debian.12"), Some((2, 13)));
         assert_eq!(version("something else"), None);
     }
 
     #[test]
-    fn the_region_is_read_from_either_table() {
+    fn the_region_is_parsed_from_the_tables_of_both_clis() {
         let old = "      Name                    Value             Type    Location\n   \
                    profile                <not set>             None    None\n    \
                    region                us-east-1              env    AWS_DEFAULT_REGION\n";
@@ -348,26 +313,27 @@ mod tests {
     }
 
     #[test]
-    fn the_code_of_an_error_is_what_the_service_said() {
-        let failed = |said: &str| Failed { command: "ssm get-parameter".to_owned(), said: said.to_owned() };
-        let said = "aws: [ERROR]: An error occurred (ParameterNotFound) when calling the GetParameter operation: ";
-        assert_eq!(failed(said).code(), Some("ParameterNotFound"));
+    fn the_error_code_of_the_service_is_parsed() {
+        let failed =
+            |stderr: &str| CommandFailed { command: "ssm get-parameter".to_owned(), stderr: stderr.to_owned() };
+        let stderr = "aws: [ERROR]: An error occurred (ParameterNotFound) when calling the GetParameter operation: ";
+        assert_eq!(failed(stderr).code(), Some("ParameterNotFound"));
         assert_eq!(failed("Unable to locate credentials").code(), None);
-        let error = anyhow::Error::new(failed(said)).context("one thing").context("another");
+        let error = anyhow::Error::new(failed(stderr)).context("one thing").context("another");
         assert!(has_code(&error, "ParameterNotFound") && !has_code(&error, "AccessDenied"));
     }
 
     #[test]
-    fn a_command_is_printed_as_a_shell_takes_it_and_without_a_secret() {
+    fn a_printed_command_can_be_pasted_and_has_no_secret() {
         let aws = Aws { endpoint: None, ..Aws::installed(Path::new("")) };
         let put = ["ssm", "put-parameter", "--name", "/a/b", "--value", "file:///dev/stdin", "--description", "it's"];
         assert_eq!(
-            aws.plain(&put, Input::Secret(&SecretString::from("s3cret"))),
+            aws.as_typed(&put, Input::Secret(&SecretString::from("s3cret"))),
             r"$ aws ssm put-parameter --name /a/b --value file:///dev/stdin --description 'it'\''s' < (a secret)"
         );
         let aws = Aws { endpoint: Some("http://127.0.0.1:1".to_owned()), ..aws };
         assert_eq!(
-            aws.plain(&["lambda", "invoke"], Input::Text(r#"{"action":"plan"}"#)),
+            aws.as_typed(&["lambda", "invoke"], Input::Text(r#"{"action":"plan"}"#)),
             r#"$ echo '{"action":"plan"}' | aws lambda invoke --endpoint-url http://127.0.0.1:1"#
         );
     }

@@ -1,7 +1,7 @@
-"""Runs commands of the AWS CLI one after another in one process: each saves the start of Python and its imports.
+"""Runs AWS CLI commands in one process, which saves the start of Python and its imports for each.
 
-Reads a line of JSON for each command, {"arguments": [...], "input": ...}, and answers with a line
-{"code": ..., "output": ..., "errors": ...}. Ends when its standard input does.
+Reads a JSON line for each command, {"arguments": [...], "input": ...}. Answers each with a JSON line,
+{"code": ..., "output": ..., "errors": ...}. Ends when standard input closes.
 """
 
 import json
@@ -11,13 +11,13 @@ import tempfile
 
 from awscli.clidriver import create_clidriver
 
-# The standard streams are each command's own.
+# Each command gets the standard streams, so requests and answers use copies of them.
 requests = os.fdopen(os.dup(0), encoding="utf-8")
 answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
 
 
 def redirect(input_text, output, errors):
-    # Below Python, since the CLI opens /dev/stdin by name. A pipe holds an input of up to 64 KiB.
+    # Redirects file descriptors, since the CLI opens /dev/stdin by name. A pipe holds an input of up to 64 KiB.
     reading, writing = os.pipe()
     os.write(writing, input_text.encode())
     os.close(writing)

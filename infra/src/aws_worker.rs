@@ -1,4 +1,4 @@
-//! The tools' AWS CLI, kept running between commands: its start takes longer than what most commands do.
+//! The tools' AWS CLI, kept running between commands, since its start takes longer than most commands.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,10 +16,10 @@ use tokio::{
 
 use crate::{environment::isolate, python::PythonTools};
 
-/// Takes commands on standard input.
+/// Runs commands from standard input.
 const SCRIPT: &str = include_str!("aws_worker.py");
 
-/// Workers with one environment. Commands that run at the same time have a worker each; idle ones are used again.
+/// Workers with one environment. Concurrent commands have a worker each; idle workers are reused.
 #[derive(Debug)]
 pub(crate) struct Workers {
     python: PathBuf,
@@ -35,7 +35,7 @@ struct Worker {
     _process: Child,
 }
 
-/// What a command answered.
+/// Result of a command.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Answer {
     /// Exit status, 0 for success.
@@ -47,7 +47,7 @@ pub(crate) struct Answer {
 }
 
 impl Workers {
-    /// Workers that have nothing of a person's AWS settings but these variables, and write their files to `folder`.
+    /// Workers with these variables instead of the user's AWS settings. They write files to `folder`.
     pub(crate) fn new(tools: &PythonTools, folder: &Path, environment: Vec<(String, String)>) -> Self {
         let (python, folder) = (tools.program("python3"), folder.to_owned());
         Self { python, folder, environment, idle: Mutex::default() }
@@ -57,7 +57,7 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// The worker cannot be started, or ended. That the command failed is part of its answer.
+    /// The worker cannot be started, or ended. A command that failed is an answer.
     pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> anyhow::Result<Answer> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut worker = match idle {
@@ -69,7 +69,7 @@ impl Workers {
         worker.requests.write_all(request.as_bytes()).await.context("the AWS CLI has ended")?;
         let answer = worker.answers.next_line().await?.context("the AWS CLI has ended")?;
         let answer = serde_json::from_str(&answer).context("the AWS CLI's answer cannot be read")?;
-        // A worker whose command was cancelled does not come here: it is killed, as a command by itself would be.
+        // The worker of a cancelled command does not get here. It is killed, as a command by itself would be.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         Ok(answer)
     }

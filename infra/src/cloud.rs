@@ -1,4 +1,4 @@
-//! The local cloud, and how the stack gets into it: by the same commands as on AWS.
+//! The local cloud. The same commands as on AWS deploy the stack to it.
 
 use std::path::Path;
 
@@ -13,34 +13,35 @@ use crate::{
     binaries::Architecture,
     environment,
     functions::Packages,
+    parameters,
     python::PythonTools,
     queue,
-    service::{Service, free_port},
-    stack::{Answer, Stack, put_secret},
+    reconciler::{self, Answer},
+    service::{Program, Service, free_port},
+    stack::Stack,
 };
 
-/// Name of the local stack: the product's default.
+/// Default name of a stack.
 pub const STACK: &str = "tableau-fanout";
 
-/// The bucket for the code in a local cloud.
+/// Bucket for the code in a local cloud.
 pub const BUCKET: &str = "artifacts";
 
 /// A local cloud.
 #[derive(Debug)]
 pub struct Cloud {
-    /// Where it answers.
+    /// URL of the cloud.
     pub endpoint: String,
-    /// The AWS CLI for it.
+    /// The AWS CLI for the cloud.
     pub aws: Aws,
-    /// The account; ministack takes an access key of twelve digits for one.
+    /// The account. Ministack uses an access key of twelve digits as the account's number.
     pub account: String,
-    /// Where the one that we started unpacks functions.
+    /// Ministack unpacks functions here, if we started it.
     _scratch: Option<TempDir>,
 }
 
 impl Cloud {
-    /// Starts a cloud, served by ministack, on a free loopback port, with more of ministack's settings. What it writes goes
-    /// to `folder`.
+    /// Starts ministack on a free loopback port, with additional settings. It writes files to `folder`.
     ///
     /// # Errors
     ///
@@ -53,37 +54,37 @@ impl Cloud {
     ) -> anyhow::Result<(Service, Self)> {
         let port = free_port()?.to_string();
         let endpoint = format!("http://127.0.0.1:{port}");
-        // Unpacked functions go where they end with us, also if a failed run keeps its logs.
+        // Unpacked functions are deleted with us, also if a failed run keeps its logs.
         let scratch = TempDir::new_in(folder)?;
         let scratch_text = scratch.path().to_str().context("the folder's path is not UTF-8")?;
         let environment = [
             ("GATEWAY_PORT", port.as_str()),
             ("BIND_HOST", "127.0.0.1"),
             ("TMPDIR", scratch_text),
-            // AWS's quota. Ministack's own goes by the machine's memory.
+            // AWS's default quota. Ministack's depends on the machine's memory.
             ("LAMBDA_ACCOUNT_CONCURRENCY", "1000"),
         ];
-        let program = tools.program("ministack");
-        let log = folder.join("ministack.log");
         let environment = [&environment[..], settings].concat();
-        let mut server = Service::start(tools, "ministack", &program, &[], &environment, log)?;
+        let path = tools.program("ministack");
+        let program = Program { name: "ministack", path: &path, arguments: &[], environment: &environment };
+        let mut server = Service::start(tools, program, folder.join("ministack.log"))?;
         server.ready(http, &format!("{endpoint}/_ministack/ready")).await?;
         let cloud = Self { _scratch: Some(scratch), ..Self::at(tools, endpoint, folder) };
         Ok((server, cloud))
     }
 
-    /// A cloud that runs already. What is written for it goes to `folder`.
+    /// Connects to a running cloud. The AWS CLI writes files to `folder`.
     pub fn at(tools: &PythonTools, endpoint: String, folder: &Path) -> Self {
         Self::in_account(tools, endpoint, folder, environment::ACCOUNT)
     }
 
-    /// The same in an account (twelve digits), which shares nothing with others.
+    /// Connects to an account of a running cloud. Accounts have twelve digits and share nothing.
     pub fn in_account(tools: &PythonTools, endpoint: String, folder: &Path, account: &str) -> Self {
         let aws = Aws::local_as(tools, endpoint.clone(), folder, &[("AWS_ACCESS_KEY_ID", account)]);
         Self { aws, endpoint, account: account.to_owned(), _scratch: None }
     }
 
-    /// Uploads the functions and deploys the template as the stack called `name`.
+    /// Uploads the functions and deploys the stack `name`.
     ///
     /// # Errors
     ///
@@ -96,12 +97,12 @@ impl Cloud {
         Stack::deploy(&self.aws, name, &packages.template, &bucket, &parameters).await
     }
 
-    /// The bucket that [`Cloud::deploy`] makes for the code. No two accounts can have one of the same name.
+    /// Name of the bucket that [`Cloud::deploy`] creates. Two accounts cannot have buckets of one name.
     pub fn bucket(&self) -> String {
         format!("{BUCKET}-{}", self.account)
     }
 
-    /// Stores a site entry, as a person would.
+    /// Stores a site entry.
     ///
     /// # Errors
     ///
@@ -116,10 +117,10 @@ impl Cloud {
     ///
     /// The command fails.
     pub async fn put_parameter(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
-        put_secret(&self.aws, name, key, &SecretString::from(value), true).await
+        parameters::put(&self.aws, name, key, &SecretString::from(value), true).await
     }
 
-    /// Has the reconciler apply what is declared, and returns its report.
+    /// Runs the reconciler with `apply` and returns its report.
     ///
     /// # Errors
     ///
@@ -128,19 +129,19 @@ impl Cloud {
         self.reconcile(stack, "apply").await
     }
 
-    /// Invokes the reconciler and returns its report.
+    /// Runs the reconciler and returns its report.
     ///
     /// # Errors
     ///
-    /// The invocation failed. The error is what the function said.
+    /// The run failed. The error has the function's message.
     pub async fn reconcile(&self, stack: &Stack, action: &str) -> anyhow::Result<Value> {
-        match stack.reconcile(&self.aws, action, &[]).await? {
+        match reconciler::invoke(&self.aws, stack, action, &[]).await? {
             Answer::Report(report) => Ok(report),
             Answer::Failure { text, .. } => bail!("the reconciler failed: {text}"),
         }
     }
 
-    /// Makes a queue and subscribes it to the events topic with a filter policy. Returns the queue's address.
+    /// Creates a queue, subscribes it to the events topic with a filter policy, and returns its URL.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Cloud {
         self.subscribe_queue_to(stack.output("EventsTopicArn")?, name, &options).await
     }
 
-    /// Makes a queue (a FIFO queue if its name says so) and subscribes it to a topic. Returns the queue's address.
+    /// Creates a queue, FIFO if the name ends with `.fifo`, subscribes it to a topic, and returns its URL.
     ///
     /// # Errors
     ///
@@ -161,11 +162,11 @@ impl Cloud {
         Ok(queue)
     }
 
-    /// What the functions find in their environment, as an env file for running them outside of the cloud.
+    /// Formats the functions' environment as an env file, to run them outside of the cloud.
     ///
     /// # Errors
     ///
-    /// The template lacks an output.
+    /// The stack lacks an output.
     pub fn lambda_environment(&self, stack: &Stack) -> anyhow::Result<String> {
         let [keys, tableau_ca] = ["signing-keys", "tableau-ca"].map(|parameter| stack.parameter(parameter));
         let ours = [
@@ -180,13 +181,13 @@ impl Cloud {
             ("SITES_PATH", stack.output("SitesPath")?),
             ("NAME_PREFIX", stack.name()),
         ];
-        // What is empty stays unset: `cargo lambda` would refuse the line.
+        // `cargo lambda` rejects a line with an empty value.
         let shared = environment::AWS.into_iter().filter(|(name, _)| *name != "AWS_ACCESS_KEY_ID");
         let all = shared.chain(ours).filter(|(_, value)| !value.is_empty());
         Ok(all.map(|(name, value)| format!("{name}={value}\n")).collect())
     }
 
-    /// Waits a little for messages in a queue, and takes them out.
+    /// As [`queue::receive`].
     ///
     /// # Errors
     ///
@@ -195,11 +196,11 @@ impl Cloud {
         queue::receive(&self.aws, queue).await
     }
 
-    /// Waits until at least one message is in a queue, and takes out what is there.
+    /// As [`queue::receive_some`].
     ///
     /// # Errors
     ///
-    /// None arrives in time.
+    /// No message arrives in time.
     pub async fn receive_some(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
         queue::receive_some(&self.aws, queue).await
     }

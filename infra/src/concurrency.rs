@@ -1,47 +1,47 @@
-//! Lambda concurrency that a stack reserves, and how much of it the account has left.
+//! Chooses the Lambda concurrency that a stack reserves, by the account's quota.
 //!
-//! The receiver's reservation keeps a flood of its public URL from using up the account's concurrency, and the
-//! reconciler's keeps runs apart. A new account can have a quota of 10 and then reserve nothing at all.
+//! The receiver's reservation keeps a flood of its public URL from using up the account's concurrency. The reconciler's
+//! prevents overlapping runs. A new account can have a quota of 10 and cannot reserve anything.
 
 use anyhow::{Context, bail};
 
 use crate::aws::Aws;
 
-/// The receiver's reservation unless a parameter says otherwise, as the template has it.
+/// The template's default reservation of the receiver.
 const DEFAULT_RECEIVER: u32 = 20;
 
-/// The least reservation of the receiver that is chosen for somebody: its URL then takes 50 requests a second.
-const LEAST_RECEIVER: u32 = 5;
+/// The smallest reservation of the receiver that is chosen automatically. Its URL then takes 50 requests a second.
+const MIN_RECEIVER: u32 = 5;
 
-/// How much of its quota an account has to leave unreserved (AWS Lambda developer guide, "Configuring reserved
-/// concurrency"). One with a smaller quota can reserve nothing.
+/// The part of its quota that an account must leave unreserved (AWS Lambda developer guide, "Configuring reserved
+/// concurrency"). An account with a smaller quota can reserve nothing.
 const UNRESERVED: u32 = 100;
 
 /// Concurrency of an account in a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// How many executions the account may have at a time.
+    /// Concurrent executions that the account may have.
     quota: u32,
-    /// How many of them no function but the stack's own has reserved.
+    /// The part that no other function than the stack's has reserved.
     unreserved: u32,
 }
 
-/// What is done about the reservations of a stack.
+/// The chosen reservations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Parameters to be set, as `NAME=VALUE`.
+    /// Parameters to set, as `NAME=VALUE`.
     pub parameters: Vec<String>,
-    /// The same for people, with its reason.
-    pub words: String,
+    /// Explanation for the user.
+    pub message: String,
 }
 
 impl Account {
-    /// Looks at an account, and at what the stack's functions of these names have reserved. There may be none yet.
+    /// Reads the account's quota, and the reservations of the stack's functions. `functions` is empty for a new stack.
     ///
     /// # Errors
     ///
     /// A command fails.
-    pub async fn look(aws: &Aws, functions: &[&str]) -> anyhow::Result<Self> {
+    pub async fn read(aws: &Aws, functions: &[&str]) -> anyhow::Result<Self> {
         let settings = aws.json(&["lambda", "get-account-settings", "--query", "AccountLimit"]).await?;
         let count = |name: &str| settings[name].as_u64().and_then(|count| count.try_into().ok());
         let quota = count("ConcurrentExecutions").context("the account has no concurrency quota")?;
@@ -55,57 +55,57 @@ impl Account {
         Ok(Self { quota, unreserved })
     }
 
-    /// How much a stack can reserve.
+    /// Concurrency that a stack can reserve.
     fn free(self) -> u32 {
         self.unreserved.saturating_sub(UNRESERVED.min(self.quota))
     }
 
-    /// Decides what a stack reserves, by its parameters `ReceiverReservedConcurrency` and `ExclusiveRuns`. Empty ones
-    /// are chosen by what fits.
+    /// Chooses the reservations by the parameters `ReceiverReservedConcurrency` and `ExclusiveRuns`. Empty ones get values
+    /// that fit.
     ///
     /// # Errors
     ///
-    /// What the parameters say does not fit.
+    /// The requested reservations do not fit.
     pub fn decide(self, receiver: &str, exclusive_runs: &str) -> anyhow::Result<Decision> {
         let (Self { quota, .. }, free) = (self, self.free());
         let reconciler = u32::from(exclusive_runs != "false");
-        // What is no number the template refuses.
-        let asked = receiver.parse().ok();
-        let receiver = asked.unwrap_or(DEFAULT_RECEIVER * reconciler);
+        // The template rejects a value that is no number.
+        let requested = receiver.parse().ok();
+        let receiver = requested.unwrap_or(DEFAULT_RECEIVER * reconciler);
         let needed = receiver.saturating_add(reconciler);
-        let can = format!("this account's quota is {quota}, and the stack can reserve {free} of it");
-        let keep = |words: String| Ok(Decision { parameters: Vec::new(), words });
-        let choose = |parameter: String, words: String| Ok(Decision { parameters: vec![parameter], words });
-        match asked {
+        let limits = format!("this account's quota is {quota}, and the stack can reserve {free} of it");
+        let keep = |message: String| Ok(Decision { parameters: Vec::new(), message });
+        let choose = |parameter: String, message: String| Ok(Decision { parameters: vec![parameter], message });
+        match requested {
             None if reconciler == 0 && free > DEFAULT_RECEIVER => keep(format!(
-                "no Lambda concurrency is reserved (ExclusiveRuns=false), so that a flood of the receiver's URL can use up \
-                 all that the account has; but {can}: add --parameter ExclusiveRuns=true"
+                "no Lambda concurrency is reserved (ExclusiveRuns=false). A flood of the receiver's URL can use up the \
+                 account's concurrency. Fix: add --parameter ExclusiveRuns=true. Details: {limits}"
             )),
-            None if reconciler == 0 => keep(nothing_is_reserved(&can)),
+            None if reconciler == 0 => keep(nothing_is_reserved(&limits)),
             _ if needed <= free => keep(format!(
-                "Lambda concurrency: the receiver reserves {receiver}, the reconciler {reconciler}; {can}"
+                "Lambda concurrency: the receiver reserves {receiver}, the reconciler {reconciler}; {limits}"
             )),
-            None if free > LEAST_RECEIVER => {
+            None if free > MIN_RECEIVER => {
                 let parameter = format!("ReceiverReservedConcurrency={}", free - reconciler);
-                let words = format!("{can}, so {parameter} is chosen, and 1 for the reconciler");
-                choose(parameter, words)
+                let message = format!("Lambda concurrency: {parameter}, and 1 for the reconciler; {limits}");
+                choose(parameter, message)
             }
-            None => choose("ExclusiveRuns=false".to_owned(), nothing_is_reserved(&can)),
+            None => choose("ExclusiveRuns=false".to_owned(), nothing_is_reserved(&limits)),
             Some(_) => bail!(
                 "the stack would reserve {needed} of the account's Lambda concurrency: {receiver} for the receiver, \
-                 {reconciler} for the reconciler. But {can}, since Lambda keeps {UNRESERVED} for functions without a \
-                 reservation. Lower ReceiverReservedConcurrency, or set it to nothing and let this command choose; or ask for \
-                 a higher quota (Service Quotas, AWS Lambda, Concurrent executions)"
+                 {reconciler} for the reconciler. Nothing was done. Fix: lower ReceiverReservedConcurrency, or leave it empty \
+                 so that this command chooses, or request a higher quota (Service Quotas, AWS Lambda, Concurrent \
+                 executions). Details: {limits}; Lambda keeps {UNRESERVED} for functions without a reservation"
             ),
         }
     }
 }
 
-fn nothing_is_reserved(can: &str) -> String {
+fn nothing_is_reserved(limits: &str) -> String {
     format!(
-        "no Lambda concurrency is reserved (ExclusiveRuns=false), since {can}. A flood of the receiver's URL can use up all \
-         that the account has, and two runs of the reconciler can overlap. Ask for a higher quota (Service Quotas, AWS \
-         Lambda, Concurrent executions), then deploy with --parameter ExclusiveRuns=true"
+        "no Lambda concurrency is reserved (ExclusiveRuns=false). A flood of the receiver's URL can use up the account's \
+         concurrency, and two runs of the reconciler can overlap. Fix: request a higher quota (Service Quotas, AWS Lambda, \
+         Concurrent executions), then deploy with --parameter ExclusiveRuns=true. Details: {limits}"
     )
 }
 
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_follows_from_what_the_account_has_left() -> anyhow::Result<()> {
+    fn the_reservations_fit_what_the_account_has_left() -> anyhow::Result<()> {
         let none: &[&str] = &[];
-        for (quota, unreserved, receiver, exclusive_runs, parameters, words) in [
+        for (quota, unreserved, receiver, exclusive_runs, parameters, message) in [
             (1000, 1000, "", "", none, "the receiver reserves 20, the reconciler 1"),
             (1000, 1000, "", "true", none, "the receiver reserves 20, the reconciler 1"),
             (1000, 121, "", "", none, "the receiver reserves 20, the reconciler 1"),
@@ -132,7 +132,7 @@ mod tests {
             (50, 50, "", "", &["ExclusiveRuns=false"], "no Lambda concurrency is reserved"),
             (10, 10, "", "", &["ExclusiveRuns=false"], "this account's quota is 10"),
             (10, 10, "", "true", &["ExclusiveRuns=false"], "this account's quota is 10"),
-            (10, 10, "", "false", none, "Ask for a higher quota"),
+            (10, 10, "", "false", none, "request a higher quota"),
             (1000, 1000, "", "false", none, "add --parameter ExclusiveRuns=true"),
             (1000, 1000, "50", "", none, "the receiver reserves 50, the reconciler 1"),
             (1000, 1000, "50", "false", none, "the receiver reserves 50, the reconciler 0"),
@@ -140,13 +140,13 @@ mod tests {
         ] {
             let decision = decided(quota, unreserved, receiver, exclusive_runs)?;
             assert_eq!(decision.parameters, parameters, "{quota} {unreserved} {receiver} {exclusive_runs}");
-            assert!(decision.words.contains(words), "{words:?} is missing: {}", decision.words);
+            assert!(decision.message.contains(message), "{message:?} is missing: {}", decision.message);
         }
         Ok(())
     }
 
     #[test]
-    fn a_reservation_that_somebody_asked_for_and_that_does_not_fit_is_refused() {
+    fn a_requested_reservation_that_does_not_fit_is_rejected() {
         for (quota, unreserved, receiver, exclusive_runs) in
             [(1000, 150, "50", ""), (1000, 149, "50", "false"), (10, 10, "1", "false"), (10, 10, "0", "true")]
         {

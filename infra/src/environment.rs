@@ -1,14 +1,14 @@
-//! What programs find in their environment when we start them.
+//! Environment variables of the programs that we start.
 
 use std::env;
 
 use tokio::process::Command;
 
-/// Ministack's first account. Its number is an access key to it.
+/// Ministack's first account. Its number is also an access key for it.
 pub(crate) const ACCOUNT: &str = "000000000000";
 
-/// Settings for everything that calls the local cloud, and for the cloud itself: fixed credentials, and nothing of a
-/// person's own profile, so that no call can reach a real account.
+/// Settings of the local cloud and of everything that calls it. They replace the user's own profile, so that no call can
+/// reach a real account.
 pub const AWS: [(&str, &str); 8] = [
     ("AWS_ACCESS_KEY_ID", ACCOUNT),
     ("AWS_SECRET_ACCESS_KEY", "local"),
@@ -20,22 +20,22 @@ pub const AWS: [(&str, &str); 8] = [
     ("AWS_PAGER", ""),
 ];
 
-/// What cargo tells a program about its own package. It makes a cargo that the program starts build things again.
+/// Prefixes of the variables that describe our own package. A nested cargo would rebuild because of them.
 const OF_OUR_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
-/// Replaces a person's own AWS settings with ours, and leaves out what cargo told us of ourselves.
+/// Replaces the user's AWS settings by [`AWS`], and removes cargo's variables about our own package.
 pub(crate) fn isolate(command: &mut Command) {
     forget_our_package(command);
     remove(command, &["AWS_"]);
     command.envs(AWS);
 }
 
-/// Leaves out what cargo told us of ourselves.
+/// Removes cargo's variables about our own package.
 pub fn forget_our_package(command: &mut Command) {
     remove(command, &OF_OUR_PACKAGE);
 }
 
-/// Leaves out the variables whose names begin like this.
+/// Removes the variables that have one of the prefixes.
 fn remove(command: &mut Command, prefixes: &[&str]) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();

@@ -15,14 +15,14 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use crate::{environment::isolate, workspace::Workspace};
 
-/// The functions' binaries.
+/// Names of the functions' binaries.
 pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
 
-/// A copy of the template next to functions built for this machine, laid out as in the project. What is built for AWS
-/// under `target/lambda` is left alone.
+/// A copy of the template beside functions built for this machine, in the project's layout. It leaves `target/lambda`, the
+/// build for AWS, unchanged.
 #[derive(Clone, Debug)]
 pub struct Packages {
-    /// The template, the very same file.
+    /// Path of the template.
     pub template: PathBuf,
 }
 
@@ -32,11 +32,11 @@ pub struct Packages {
 ///
 /// They do not build.
 pub async fn build(workspace: &Workspace) -> anyhow::Result<()> {
-    // The default members, as `cargo lambda watch` chooses them, so that either uses what the other built.
+    // The default members, as `cargo lambda watch` chooses them, so that both use the same build.
     cargo_build(workspace, &["--bins"]).await
 }
 
-/// Builds the functions in the development profile and zips them. Does what is still needed.
+/// Builds the functions in the development profile and zips those that changed.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
     build(workspace).await?;
     let _lock = workspace.lock("packages")?;
     for function in FUNCTIONS {
-        // The template names this path relative to itself.
+        // The template has this path relative to itself.
         let zip = workspace.local(&format!("target/lambda/{function}"))?.join("bootstrap.zip");
         let binary = workspace.built(&format!("debug/{function}"));
         zip_bootstrap(&binary, &zip)
@@ -73,21 +73,21 @@ async fn cargo_build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Resul
     isolate(&mut cargo);
     let status = cargo.stdin(Stdio::null()).status().await.context("cannot start cargo")?;
     if !status.success() {
-        bail!("cargo build failed with {status}; its messages are above");
+        bail!("cargo build failed with {status}. Fix: see the compiler's messages above");
     }
     Ok(())
 }
 
-/// Zips a function's binary under the name that Lambda starts. The zip of an older binary is replaced.
+/// Zips a binary under the name that Lambda starts, unless the zip is newer.
 fn zip_bootstrap(binary: &Path, zip: &Path) -> anyhow::Result<()> {
     let built = fs::metadata(binary)?.modified()?;
     if fs::metadata(zip).and_then(|zip| zip.modified()).is_ok_and(|zipped| zipped > built) {
         return Ok(());
     }
-    // Complete or not there: written elsewhere, then renamed.
+    // Renamed when complete, so that no other process sees a part of it.
     let file = NamedTempFile::new_in(zip.parent().context("a path without a folder")?)?;
     let mut writer = ZipWriter::new(BufWriter::new(file));
-    // Quick rather than small: it travels nowhere.
+    // Fast rather than small, since it stays on this machine.
     let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(1));
     writer.start_file("bootstrap", options)?;
     copy(&mut BufReader::new(File::open(binary)?), &mut writer)?;

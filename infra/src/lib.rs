@@ -1,32 +1,37 @@
-//! What `cargo infra` does, as a library, so that tests run the same stack by the same steps.
+//! The library behind `cargo infra`. Tests use it to run the same stack with the same steps.
+//!
+//! A command goes from its options to a [`target::Connection`], reads the [`stack::Stack`] with its outputs, and calls AWS in
+//! [`steps`]. It prints each step, and on failure an error with its fix.
+//!
+//! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
+//! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
+//!   [`reconciler`] (invocations), [`state_table`], [`log`], [`queue`] and [`concurrency`].
+//! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
+//! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
+//!   [`environment`] (isolation from the user's AWS settings), [`sample`] (signed requests) and [`workspace`] (folders).
+//! - [`remedies`]: the fixes that error messages name.
 
-pub mod add_site;
 pub mod aws;
 pub mod binaries;
 pub mod cloud;
+pub mod commands;
 pub mod concurrency;
-pub mod deploy;
-pub mod destroy;
 pub mod environment;
 pub mod functions;
-pub mod local;
 pub mod log;
+pub mod parameters;
 pub mod python;
 pub mod queue;
-pub mod reconcile;
-pub mod recovery;
+pub mod reconciler;
 pub mod regions;
-pub mod replay;
+pub mod remedies;
 pub mod sample;
 pub mod service;
 pub mod stack;
 pub mod stack_name;
 pub mod state_table;
-pub mod status;
 pub mod steps;
 pub mod target;
-pub mod test;
-pub mod url;
 pub mod workspace;
 
 mod aws_worker;

@@ -1,4 +1,4 @@
-//! A function's log, as CloudWatch Logs keeps it.
+//! A function's log in CloudWatch Logs.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use crate::aws::Aws;
 
-/// Reads the lines of a function's log that were written since then and match a pattern, as pairs of time and text. A
-/// local cloud may return others besides.
+/// Reads the lines of a function's log since a time that match a filter pattern, as pairs of time and text. A local cloud
+/// may return lines that do not match.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub async fn lines(aws: &Aws, function: &str, since: OffsetDateTime, pattern: &s
     aws.json(&[&filter[..], &["--filter-pattern", pattern, "--query", "events[].[timestamp, message]"]].concat()).await
 }
 
-/// Those of the lines that are JSON, with the time that each was written.
+/// Returns the lines that are JSON, each with its time.
 pub fn in_json(lines: &Value) -> impl Iterator<Item = (OffsetDateTime, Value)> {
     lines.as_array().into_iter().flatten().filter_map(|line| {
         // Milliseconds since 1970.

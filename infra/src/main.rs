@@ -1,9 +1,9 @@
-//! `cargo infra`: runs and operates the product.
+//! `cargo infra`: deploys and operates Tableau Fanout.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use infra::{
+use infra::commands::{
     add_site::{self, AddSite},
     deploy::{self, Deploy},
     destroy::{self, Destroy},
@@ -15,7 +15,7 @@ use infra::{
     url::{self, Url},
 };
 
-/// Runs and operates Tableau Fanout.
+/// Deploys and operates Tableau Fanout.
 #[derive(Debug, Parser)]
 #[command(name = "cargo infra", bin_name = "cargo infra", version)]
 struct Arguments {
@@ -52,6 +52,9 @@ async fn main() -> ExitCode {
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("\nerror: {error}");
-    error.chain().skip(1).for_each(|cause| eprintln!("  because {cause}"));
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    if !causes.is_empty() {
+        eprintln!("Details: {}", causes.join(": "));
+    }
     ExitCode::FAILURE
 }

@@ -1,4 +1,4 @@
-//! Python tools in a virtual environment of the project's own, at pinned versions.
+//! Python tools at pinned versions, in the project's own virtual environments.
 
 use std::{
     fs,
@@ -10,14 +10,14 @@ use anyhow::{Context, bail};
 
 use crate::{steps::tail, workspace::Workspace};
 
-/// A virtual environment that holds what a requirements file lists.
+/// A virtual environment with the packages of a requirements file.
 #[derive(Clone, Debug)]
 pub struct PythonTools {
     folder: PathBuf,
 }
 
 impl PythonTools {
-    /// The tools that run AWS locally.
+    /// Installs the tools of the local stack.
     ///
     /// # Errors
     ///
@@ -26,44 +26,46 @@ impl PythonTools {
         Self::install(workspace, "tools", &workspace.file("infra/requirements.txt"))
     }
 
-    /// Makes the environment `name` hold exactly what `requirements` lists. What is there already stays, so that only
-    /// the first use downloads anything.
+    /// Installs the packages of `requirements` in the environment `name`, unless they are installed already.
     ///
     /// # Errors
     ///
-    /// There is no Python 3, or a package cannot be had. The error says where the installer's log is.
+    /// Python 3 is missing, or a package cannot be downloaded. The error names the installer's log.
     pub fn install(workspace: &Workspace, name: &str, requirements: &Path) -> anyhow::Result<Self> {
         let _lock = workspace.lock(name)?;
         let folder = workspace.local("")?.join(name);
         let tools = Self { folder };
         let packages = fs::read_to_string(requirements)
             .with_context(|| format!("cannot read the list of Python packages {}", requirements.display()))?;
-        // The programs of an environment name their folder: one that was moved is made again.
+        // The programs of an environment contain its path, so a moved environment is created again.
         let wanted = format!("{}\n{packages}", tools.folder.display());
         let stamp = tools.folder.join("installed.txt");
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(tools);
         }
         let log = workspace.local("logs")?.join(format!("{name}.log"));
-        eprintln!("    first use: installs Python packages, which takes about half a minute");
+        eprintln!("    first use: installing Python packages takes about half a minute");
         let mut venv = Command::new("python3");
-        run(venv.args(["-m", "venv", "--clear"]).arg(&tools.folder), &log, "python3 -m venv")
-            .context("a virtual environment cannot be made: Python 3.10 or newer is needed, with its venv module")?;
-        // Every package is listed, with what it needs: nothing else is to come along.
+        run(venv.args(["-m", "venv", "--clear"]).arg(&tools.folder), &log, "python3 -m venv").context(
+            "a virtual environment cannot be created. Fix: install Python 3.10 or newer with its venv module",
+        )?;
+        // The file lists every dependency.
         let mut pip = Command::new(tools.program("python3"));
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "--requirement"]);
-        run(pip.arg(requirements), &log, "pip install")
-            .context("Python packages cannot be installed: they take Python 3.10 or newer and a package index")?;
+        run(pip.arg(requirements), &log, "pip install").context(
+            "Python packages cannot be installed. Fix: use Python 3.10 or newer, and check that a package index can be \
+                 reached",
+        )?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
         Ok(tools)
     }
 
-    /// A program of the environment.
+    /// Path of a program of the environment.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)
     }
 
-    /// The folder of its programs.
+    /// Folder of the environment's programs.
     pub fn programs(&self) -> PathBuf {
         self.folder.join("bin")
     }
@@ -76,7 +78,7 @@ fn run(command: &mut Command, log: &Path, name: &str) -> anyhow::Result<()> {
     let status = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::from(file)).status();
     let status = status.with_context(|| format!("cannot start {name}"))?;
     if !status.success() {
-        bail!("{name} failed with {status}; its log {} ends with:\n{}", log.display(), tail(log));
+        bail!("{name} failed with {status}. The log {} ends with:\n{}", log.display(), tail(log));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A queue that hears what a topic says.
+//! SQS queues that subscribe to a topic.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::aws::Aws;
 
-/// How long a message may take from the topic to a queue. It takes milliseconds, but a new subscription longer.
+/// How long a message may take from the topic to a queue. It takes milliseconds, with a new subscription longer.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long one call waits for messages, in seconds.
+/// How long a call waits for messages, in seconds.
 const RECEIVE_WAIT: &str = "5";
 
-/// Makes a queue (a FIFO queue if its name says so) and returns its address.
+/// Creates a queue, FIFO if the name ends with `.fifo`, and returns its URL.
 ///
 /// # Errors
 ///
@@ -21,10 +21,10 @@ const RECEIVE_WAIT: &str = "5";
 pub async fn create(aws: &Aws, name: &str) -> anyhow::Result<String> {
     let fifo: &[&str] = if name.ends_with(".fifo") { &["--attributes", "FifoQueue=true"] } else { &[] };
     let queue = aws.json(&[&["sqs", "create-queue", "--queue-name", name], fifo].concat()).await?;
-    Ok(queue["QueueUrl"].as_str().context("a queue without an address")?.to_owned())
+    Ok(queue["QueueUrl"].as_str().context("a queue without a URL")?.to_owned())
 }
 
-/// Subscribes a queue to a topic, which may send to it. Returns the subscription's name.
+/// Subscribes a queue to a topic, lets the topic send to it, and returns the subscription's ARN.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub async fn subscribe(aws: &Aws, queue: &str, topic: &str, options: &Value) -> 
     Ok(subscription["SubscriptionArn"].as_str().context("a subscription without an ARN")?.to_owned())
 }
 
-/// Waits a little for messages in a queue, and takes them out.
+/// Waits some seconds for messages, deletes them from the queue, and returns them.
 ///
 /// # Errors
 ///
@@ -67,11 +67,11 @@ pub async fn receive(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
     Ok(messages)
 }
 
-/// Waits until at least one message is in a queue, and takes out what is there.
+/// Waits until at least one message arrives, as [`receive`].
 ///
 /// # Errors
 ///
-/// None arrives in time.
+/// No message arrives in time.
 pub async fn receive_some(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
     let start = Instant::now();
     while start.elapsed() < ARRIVAL_TIMEOUT {

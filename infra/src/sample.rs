@@ -1,4 +1,4 @@
-//! A signed address, the recorded Function URL event signed for one, and what people are told of a delivery.
+//! Signed requests of a sample site: URLs, the recorded Function URL event, and the alert about a delivery.
 
 use std::fs;
 
@@ -15,22 +15,22 @@ use shared::{
 
 use crate::workspace::Workspace;
 
-/// Our name for the site that the recorded event is from, and for its only one in a local stack.
+/// Name of the site of the recorded event, and of the local stack's only site.
 pub const SITE: &str = "local";
 
-/// What the recorded event is registered for.
+/// Event of the recorded request.
 pub const EVENT: &str = "WorkbookCreated";
 
-/// The recorded event, with a place for the signature.
+/// The recorded request, with a placeholder for the signature.
 const RECORDED: &str = "tests/events/receiver-workbook-created.json";
 
-/// The address at which `receiver` takes [`EVENT`] of [`SITE`].
+/// Signs the URL of [`EVENT`] of [`SITE`] at `receiver`.
 ///
 /// # Errors
 ///
-/// `receiver` is no address.
+/// `receiver` is no URL.
 pub fn signed_url(receiver: &str, keyring: &Keyring) -> anyhow::Result<RegistrationUrl> {
-    let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no address"))?;
+    let receiver = ReceiverUrl::parse(receiver).with_context(|| format!("{receiver} is no URL"))?;
     Ok(registration(EVENT)?.signed_url(&receiver, keyring))
 }
 
@@ -38,39 +38,39 @@ fn registration(event: &str) -> anyhow::Result<Registration> {
     Ok(Registration { site: SITE.parse()?, event: event.parse()? })
 }
 
-/// What people are told of a delivery of [`SITE`]: the message that the receiver makes of it.
+/// Renders the alert that the receiver sends about a delivery of [`SITE`].
 ///
 /// # Errors
 ///
-/// It is no event that people are told of.
+/// The event causes no alert.
 pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
     let verified = verified(event, keyring)?;
     let delivery = Delivery::read(&verified, body.as_bytes());
     let alert = AlertMessage::of_delivery(&delivery, delivery.id(""), &AlertEvents::default());
-    alert.with_context(|| format!("nobody is told of {event}"))
+    alert.with_context(|| format!("{event} causes no alert"))
 }
 
-/// The right to deliver an event of [`SITE`], come by as anybody must: with a signature, verified.
+/// Verifies a signed registration of an event of [`SITE`].
 ///
 /// # Errors
 ///
-/// It is no event.
+/// `event` is no event name.
 pub fn verified(event: &str, keyring: &Keyring) -> anyhow::Result<Verified> {
     let root = "https://receiver.example";
-    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("an address")?, keyring);
+    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("a URL")?, keyring);
     let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
     claim.verify(keyring).context("a signature of ours")
 }
 
-/// The recorded Function URL event, signed, as `cargo lambda invoke` takes it.
+/// Signs the recorded request, as input of `cargo lambda invoke`.
 ///
 /// # Errors
 ///
-/// The recording is not there.
+/// The recording is missing.
 pub fn signed_event(workspace: &Workspace, keyring: &Keyring) -> anyhow::Result<String> {
     // The signature does not depend on the receiver.
     let url = signed_url("https://receiver.example/", keyring)?;
-    let signature = url.expose().rsplit('/').next().context("an address without a signature")?;
+    let signature = url.expose().rsplit('/').next().context("a URL without a signature")?;
     let recorded = fs::read_to_string(workspace.file(RECORDED)).with_context(|| format!("cannot read {RECORDED}"))?;
     Ok(recorded.replace("<signature>", signature))
 }

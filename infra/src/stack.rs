@@ -4,25 +4,22 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use shared::registration::{keyring::Keyring, site_name::SiteName};
-use tokio::fs;
+use serde_json::Value;
+use shared::registration::keyring::Keyring;
 
-use crate::aws::{Aws, Input, has_code};
+use crate::{
+    aws::{Aws, has_code},
+    parameters,
+};
 
-/// How long the reconciler may take for an answer, in seconds: the longest that Lambda lets any function run. The AWS CLI
-/// gives up earlier unless it is told, and then asks again.
-const ANSWER_TIMEOUT: &str = "900";
+/// The template after packaging, in the AWS CLI's folder. It names the uploaded code.
+const PACKAGED_TEMPLATE: &str = "packaged.yaml";
 
-/// The template with the places of what was uploaded, in the AWS CLI's folder.
-const PACKAGED: &str = "packaged.yaml";
-
-/// The identifier in our template's metadata, which no other has.
+/// The identifier in the metadata of our template.
 const TEMPLATE_ID: &str = "6f0d2a94-58c1-4b7e-9d36-e1a7c40b83f5";
 
-/// Our template had no identifier once. It had all of these, its resources and what it gives to its functions, as no other
-/// template does.
-const BEFORE_IT_HAD_ONE: [&str; 6] = [
+/// Parts of our template from releases before [`TEMPLATE_ID`]. No other template has all of them.
+const PARTS_BEFORE_TEMPLATE_ID: [&str; 6] = [
     "${AWS::StackName}-receiver",
     "${AWS::StackName}-reconciler",
     "ReconcilerSchedule",
@@ -41,20 +38,20 @@ pub struct Stack {
     settings: BTreeMap<String, String>,
 }
 
-/// What can be done with a stack, by what CloudFormation says of it.
+/// State of a stack, by the operations that it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It works, and can be changed.
-    Whole,
-    /// It works, and is being changed.
-    Changing,
-    /// It works, but an update went wrong and so did taking it back.
-    Stuck,
-    /// It is being made or deleted.
-    Underway,
-    /// It was never made or never wholly deleted. What is left of it can only be deleted.
+    /// It works and can be updated.
+    Ready,
+    /// It works and is being updated.
+    Updating,
+    /// It works, but neither an update nor its rollback succeeded.
+    RollbackFailed,
+    /// It is being created or deleted.
+    Busy,
+    /// It was not created or not deleted completely. The rest can only be deleted.
     Broken,
-    /// It is planned and there is nothing of it yet.
+    /// It is planned and has no resources yet.
     Planned,
 }
 
@@ -62,35 +59,21 @@ impl Condition {
     fn of(state: &str) -> Self {
         match state {
             "REVIEW_IN_PROGRESS" => Self::Planned,
-            "UPDATE_ROLLBACK_FAILED" => Self::Stuck,
+            "UPDATE_ROLLBACK_FAILED" => Self::RollbackFailed,
             "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" | "DELETE_FAILED" => Self::Broken,
-            state if state.ends_with("_IN_PROGRESS") && state.starts_with("UPDATE_") => Self::Changing,
-            state if state.ends_with("_IN_PROGRESS") => Self::Underway,
-            _ => Self::Whole,
+            state if state.ends_with("_IN_PROGRESS") && state.starts_with("UPDATE_") => Self::Updating,
+            state if state.ends_with("_IN_PROGRESS") => Self::Busy,
+            _ => Self::Ready,
         }
     }
 }
 
-/// What the reconciler answered.
-#[derive(Debug)]
-pub enum Answer {
-    /// Everything was done as asked.
-    Report(Value),
-    /// Something was not.
-    Failure {
-        /// The kind of failure, such as `SitesFailed`.
-        kind: String,
-        /// What it has to say: mostly the text of its report.
-        text: String,
-    },
-}
-
 impl Stack {
-    /// Looks for the stack called `name`, in whatever state it is.
+    /// Finds the stack called `name` in any state.
     ///
     /// # Errors
     ///
-    /// It cannot be looked for.
+    /// The command fails.
     pub async fn find(aws: &Aws, name: &str) -> anyhow::Result<Option<Self>> {
         let found = aws.json(&["cloudformation", "describe-stacks", "--stack-name", name]).await;
         let stacks = match found {
@@ -110,35 +93,34 @@ impl Stack {
         Ok(Some(Self { name: name.to_owned(), state, settings, outputs }))
     }
 
-    /// Looks at the stack called `name`, which must be there and work.
+    /// Reads the stack called `name`.
     ///
     /// # Errors
     ///
-    /// There is none, it does not work, or it cannot be looked at.
+    /// It does not exist or does not work, or the command fails.
     pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Self> {
         let Some(stack) = Self::find(aws, name).await? else {
-            let place = aws.place().await?;
+            let location = aws.location().await?;
             bail!(
-                "there is no stack {name} in {place}. If it has another name, say --stack; if it is elsewhere, choose \
-                 the region with AWS_DEFAULT_REGION and the account with AWS_PROFILE; if it is nowhere, make it with \
-                 `cargo infra deploy`"
+                "there is no stack {name} in {location}. Fix: create it with `cargo infra deploy`. For a stack of another \
+                 name add --stack, for another region set AWS_DEFAULT_REGION, for another account set AWS_PROFILE"
             );
         };
         let state = &stack.state;
         match stack.condition() {
-            Condition::Whole | Condition::Changing | Condition::Stuck => Ok(stack),
-            Condition::Underway | Condition::Planned => {
-                bail!("the stack {name} is not ready: its state is {state}. Try again when that has changed")
+            Condition::Ready | Condition::Updating | Condition::RollbackFailed => Ok(stack),
+            Condition::Busy | Condition::Planned => {
+                bail!("the stack {name} is not ready. Its state is {state}. Fix: try again when the state has changed")
             }
             Condition::Broken => bail!(
-                "the stack {name} does not work: its state is {state}. Remove what is left of it with `cargo infra \
-                 destroy`, then make it anew with `cargo infra deploy`"
+                "the stack {name} does not work. Its state is {state}. Fix: delete the rest with `cargo infra destroy`, then \
+                 run `cargo infra deploy`"
             ),
         }
     }
 
-    /// Uploads what a template names, makes or changes the stack called `name` by it, and returns the stack. Parameters
-    /// that are not named keep their values.
+    /// Uploads the files of a template, creates or updates the stack called `name`, and returns it. Parameters that are
+    /// not given keep their values.
     ///
     /// # Errors
     ///
@@ -152,79 +134,84 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let template = template.to_str().context("the template's path is not UTF-8")?;
         let package = ["cloudformation", "package", "--template-file", template, "--s3-bucket", bucket];
-        let options = ["--s3-prefix", name, "--output-template-file", PACKAGED];
+        let options = ["--s3-prefix", name, "--output-template-file", PACKAGED_TEMPLATE];
         aws.run(&[&package[..], &options].concat()).await?;
         Self::update(aws, name, bucket, parameters).await
     }
 
-    /// Makes or changes the stack called `name` by the template that [`Stack::deploy`] packaged last.
+    /// Creates or updates the stack called `name` with the template that [`Stack::deploy`] packaged last.
     ///
     /// # Errors
     ///
     /// The command fails.
     pub async fn update(aws: &Aws, name: &str, bucket: &str, parameters: &[String]) -> anyhow::Result<Self> {
-        let deploy = ["cloudformation", "deploy", "--template-file", PACKAGED, "--stack-name", name];
-        // A template of more than 51,200 bytes fits into no request: CloudFormation fetches it from the bucket.
-        let through = ["--s3-bucket", bucket, "--s3-prefix", name];
-        // A stack that is as it should be already is none that failed. Version 1 of the AWS CLI would have it so.
+        let deploy = ["cloudformation", "deploy", "--template-file", PACKAGED_TEMPLATE, "--stack-name", name];
+        // A request holds a template of at most 51,200 bytes. CloudFormation fetches a larger one from the bucket.
+        let upload = ["--s3-bucket", bucket, "--s3-prefix", name];
+        // Version 1 of the AWS CLI fails by default when there is nothing to change.
         let options = ["--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        aws.run(&[&deploy[..], &through, &options, &parameters].concat()).await?;
+        aws.run(&[&deploy[..], &upload, &options, &parameters].concat()).await?;
         Self::read(aws, name).await
     }
 
-    /// Its name.
+    /// Name of the stack.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its state in CloudFormation's words.
+    /// State of the stack as CloudFormation names it.
     pub fn state(&self) -> &str {
         &self.state
     }
 
-    /// What can be done with it.
+    /// Condition of the stack, by its state.
     pub fn condition(&self) -> Condition {
         Condition::of(&self.state)
     }
 
-    /// Makes sure that the stack was made from our template and not from somebody else's.
+    /// Checks that the stack was created from our template.
     ///
     /// # Errors
     ///
-    /// It was not, or its template cannot be had.
+    /// It was not, or the command fails.
     pub async fn expect_ours(&self, aws: &Aws) -> anyhow::Result<()> {
         let get = ["cloudformation", "get-template", "--stack-name", &self.name, "--query", "TemplateBody"];
         if !is_our_template(&aws.run(&get).await?) {
             bail!(
-                "the stack {} is none of Tableau Fanout's: nothing was done. Name the right one with --stack",
+                "the stack {} is not a stack of Tableau Fanout. Nothing was done. Fix: name the right stack with --stack",
                 self.name
             );
         }
         Ok(())
     }
 
-    /// An output of the template.
+    /// Value of an output.
     ///
     /// # Errors
     ///
-    /// The template has no such output.
+    /// The stack has no such output.
     pub fn output(&self, name: &str) -> anyhow::Result<&str> {
         let output = self.outputs.get(name).map(String::as_str);
-        output.with_context(|| format!("the stack {} has no output {name}: is it Tableau Fanout's?", self.name))
+        output.with_context(|| {
+            format!(
+                "the stack {} has no output {name}. Fix: check with --stack that it is a stack of Tableau Fanout",
+                self.name
+            )
+        })
     }
 
-    /// Value of one of the template's parameters, if the stack has it.
+    /// Value of a parameter of the template, if the stack has it.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(String::as_str)
     }
 
-    /// All outputs, in the order of their names.
+    /// All outputs, sorted by name.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.outputs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Where the receiver can be reached from here. A local cloud's Function URL is resolved by no name service.
+    /// URL at which this machine reaches the receiver. No DNS server resolves the Function URL of a local cloud.
     ///
     /// # Errors
     ///
@@ -236,121 +223,50 @@ impl Stack {
         Ok(format!("{endpoint}/_aws/lambda-url/{}/", id.with_context(|| format!("{url} is no Function URL"))?))
     }
 
-    /// Name of one of the stack's parameters, such as `signing-keys`.
+    /// Name of a parameter in SSM, such as `signing-keys`.
     pub fn parameter(&self, name: &str) -> String {
         format!("/{}/{name}", self.name)
     }
 
-    /// Name of a site's entry.
+    /// Name of a site's entry in SSM.
     ///
     /// # Errors
     ///
-    /// The template has no such output.
+    /// The stack has no such output.
     pub fn site_parameter(&self, site: &str) -> anyhow::Result<String> {
         Ok(format!("{}/{site}", self.output("SitesPath")?))
     }
 
-    /// The signing keys, as the reconciler made them.
+    /// Reads the signing keys.
     ///
     /// # Errors
     ///
-    /// There are none, or they cannot be read.
+    /// They do not exist yet, or cannot be read.
     pub async fn keyring(&self, aws: &Aws) -> anyhow::Result<Keyring> {
-        let value = read_parameter(aws, &self.parameter("signing-keys")).await?;
+        let value = parameters::read(aws, &self.parameter("signing-keys")).await?;
         let value = value.with_context(|| {
             format!(
-                "the stack {} has no signing keys yet: the reconciler makes them when it first looks after a site. Add \
-                 one with `cargo infra add-site`",
+                "the stack {} has no signing keys yet. The reconciler creates them with the first site. Fix: add a site with \
+                 `cargo infra add-site`",
                 self.name
             )
         })?;
         Ok(Keyring::parse(value.expose_secret())?)
     }
 
-    /// Stores a site's entry. One that is there already is replaced only if `overwrite` says so.
+    /// Stores a site's entry. Replaces an existing one only if `overwrite` is true.
     ///
     /// # Errors
     ///
-    /// The command fails, or there is an entry already.
+    /// The command fails, or the entry exists.
     pub async fn put_site(&self, aws: &Aws, site: &str, entry: &SecretString, overwrite: bool) -> anyhow::Result<()> {
-        put_secret(aws, &self.site_parameter(site)?, self.output("KeyAlias")?, entry, overwrite).await
-    }
-
-    /// Has the reconciler do something for some sites, or for all if none are named.
-    ///
-    /// # Errors
-    ///
-    /// It could not be asked.
-    pub async fn reconcile(&self, aws: &Aws, action: &str, sites: &[SiteName]) -> anyhow::Result<Answer> {
-        let request = match sites {
-            [] => json!({ "action": action }),
-            sites => json!({ "action": action, "sites": sites }),
-        };
-        let invoke = ["lambda", "invoke", "--cli-read-timeout", ANSWER_TIMEOUT];
-        let what =
-            ["--function-name", self.output("ReconcilerName")?, "--payload", "fileb:///dev/stdin", "report.json"];
-        let answer = aws.json_with(&[&invoke[..], &what].concat(), Input::Text(&request.to_string())).await;
-        let answer = match answer {
-            Err(error) if has_code(&error, "TooManyRequestsException") => {
-                return Err(error.context(
-                    "the reconciler is at work already, and does one run at a time: try again in some minutes",
-                ));
-            }
-            answer => answer?,
-        };
-        let report = fs::read_to_string(aws.folder().join("report.json")).await?;
-        let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;
-        if answer["FunctionError"].is_null() {
-            return Ok(Answer::Report(report));
-        }
-        let text = |member: &str, otherwise: &str| report[member].as_str().unwrap_or(otherwise).to_owned();
-        Ok(Answer::Failure { kind: text("errorType", "Error"), text: text("errorMessage", "it gave no reason") })
+        parameters::put(aws, &self.site_parameter(site)?, self.output("KeyAlias")?, entry, overwrite).await
     }
 }
 
-/// Whether a template is ours, in YAML or JSON, by what it is and not by what it says of itself.
+/// Returns whether a template, in YAML or JSON, is ours. Its description does not count.
 fn is_our_template(template: &str) -> bool {
-    template.contains(TEMPLATE_ID) || BEFORE_IT_HAD_ONE.iter().all(|part| template.contains(part))
-}
-
-/// The names of all parameters of the stack called `name`, in order.
-///
-/// # Errors
-///
-/// The command fails.
-pub async fn parameters_of(aws: &Aws, name: &str) -> anyhow::Result<Vec<String>> {
-    let path = format!("/{name}");
-    let list = ["ssm", "get-parameters-by-path", "--path", &path, "--recursive", "--query", "Parameters[].Name"];
-    let names = aws.json(&list).await?;
-    let names = names.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
-    let mut names: Vec<_> = names.collect();
-    names.sort();
-    Ok(names)
-}
-
-/// Reads a parameter, decrypted. There may be none.
-///
-/// # Errors
-///
-/// The command fails.
-pub async fn read_parameter(aws: &Aws, name: &str) -> anyhow::Result<Option<SecretString>> {
-    let parameter = match aws.json(&["ssm", "get-parameter", "--with-decryption", "--name", name]).await {
-        Err(error) if has_code(&error, "ParameterNotFound") => return Ok(None),
-        parameter => parameter?,
-    };
-    Ok(Some(SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default())))
-}
-
-/// Stores a SecureString.
-///
-/// # Errors
-///
-/// The command fails; so it does if there is one already and `overwrite` does not say otherwise.
-pub async fn put_secret(aws: &Aws, name: &str, key: &str, value: &SecretString, overwrite: bool) -> anyhow::Result<()> {
-    let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key];
-    let overwrite: &[&str] = if overwrite { &["--overwrite"] } else { &[] };
-    let from = ["--value", "file:///dev/stdin"];
-    aws.run_with(&[&put[..], overwrite, &from].concat(), Input::Secret(value)).await.map(drop)
+    template.contains(TEMPLATE_ID) || PARTS_BEFORE_TEMPLATE_ID.iter().all(|part| template.contains(part))
 }
 
 #[cfg(test)]
@@ -361,36 +277,36 @@ mod tests {
     use crate::workspace::Workspace;
 
     #[test]
-    fn our_template_is_known_and_others_that_name_it_are_not() -> anyhow::Result<()> {
+    fn our_template_is_recognized_and_one_that_mentions_it_is_not() -> anyhow::Result<()> {
         let workspace = Workspace::locate()?;
         let ours = fs::read_to_string(workspace.file("infra/template.yaml"))?;
         assert!(ours.contains(TEMPLATE_ID) && is_our_template(&ours));
-        // As it was deployed before.
+        // As earlier releases deployed it.
         assert!(is_our_template(&ours.replace(TEMPLATE_ID, "")));
         let examples = fs::read_dir(workspace.file("infra/examples"))?.collect::<Result<Vec<_>, _>>()?;
         let examples = examples.iter().map(|file| fs::read_to_string(file.path())).collect::<Result<Vec<_>, _>>()?;
         assert!(examples.iter().any(|example| example.contains("Tableau Fanout")));
-        for other in examples.iter().chain([&"Description: Looks after Tableau Fanout".to_owned()]) {
+        for other in examples.iter().chain([&"Description: Monitors Tableau Fanout".to_owned()]) {
             assert!(!is_our_template(other), "{other}");
         }
         Ok(())
     }
 
     #[test]
-    fn what_can_be_done_follows_from_the_state() {
+    fn each_state_of_cloudformation_has_a_condition() {
         for (state, condition) in [
-            ("CREATE_COMPLETE", Condition::Whole),
-            ("UPDATE_COMPLETE", Condition::Whole),
-            ("UPDATE_ROLLBACK_COMPLETE", Condition::Whole),
-            ("UPDATE_FAILED", Condition::Whole),
-            ("IMPORT_ROLLBACK_COMPLETE", Condition::Whole),
-            ("UPDATE_IN_PROGRESS", Condition::Changing),
-            ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Condition::Changing),
-            ("UPDATE_ROLLBACK_IN_PROGRESS", Condition::Changing),
-            ("UPDATE_ROLLBACK_FAILED", Condition::Stuck),
-            ("CREATE_IN_PROGRESS", Condition::Underway),
-            ("ROLLBACK_IN_PROGRESS", Condition::Underway),
-            ("DELETE_IN_PROGRESS", Condition::Underway),
+            ("CREATE_COMPLETE", Condition::Ready),
+            ("UPDATE_COMPLETE", Condition::Ready),
+            ("UPDATE_ROLLBACK_COMPLETE", Condition::Ready),
+            ("UPDATE_FAILED", Condition::Ready),
+            ("IMPORT_ROLLBACK_COMPLETE", Condition::Ready),
+            ("UPDATE_IN_PROGRESS", Condition::Updating),
+            ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Condition::Updating),
+            ("UPDATE_ROLLBACK_IN_PROGRESS", Condition::Updating),
+            ("UPDATE_ROLLBACK_FAILED", Condition::RollbackFailed),
+            ("CREATE_IN_PROGRESS", Condition::Busy),
+            ("ROLLBACK_IN_PROGRESS", Condition::Busy),
+            ("DELETE_IN_PROGRESS", Condition::Busy),
             ("ROLLBACK_COMPLETE", Condition::Broken),
             ("ROLLBACK_FAILED", Condition::Broken),
             ("CREATE_FAILED", Condition::Broken),

@@ -1,4 +1,4 @@
-//! Names that a stack can have.
+//! Names of stacks.
 
 use std::{fmt, str::FromStr};
 
@@ -6,36 +6,36 @@ use shared::sites::webhook::NamePrefix;
 use thiserror::Error;
 
 /// The most characters of a function's name.
-const FUNCTION_CHARACTERS: usize = 64;
+const MAX_FUNCTION_CHARACTERS: usize = 64;
 
-/// How the longest function's name ends. It is what bounds a stack's name: topics, queues, alarms and parameters, those
-/// for a test included, have more room.
+/// Suffix of the longest function name, which limits the stack's name. Topics, queues, alarms and parameters, also those of
+/// `cargo infra test`, allow longer names.
 const LONGEST_SUFFIX: &str = "-reconciler";
 
 /// The most characters of a stack's name.
-const MOST_CHARACTERS: usize = FUNCTION_CHARACTERS - LONGEST_SUFFIX.len();
+const MAX_CHARACTERS: usize = MAX_FUNCTION_CHARACTERS - LONGEST_SUFFIX.len();
 
-/// How no name of a parameter may begin, in whatever case. Ours begin with the stack's name.
+/// Prefixes that SSM reserves for itself, in any case. Our parameters begin with the stack's name.
 const RESERVED: [&str; 2] = ["aws", "ssm"];
 
-/// A name that CloudFormation and every service takes that names something after the stack.
+/// A name that CloudFormation accepts, and every service with a resource named after the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackName(String);
 
 /// The text is no such name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidStackName {
-    /// CloudFormation would refuse it.
+    /// CloudFormation would reject it.
     #[error("a stack's name has letters, digits and hyphens only, and begins with a letter")]
     Characters,
     /// A function's name would be too long.
     #[error(
-        "it has {0} characters, and {MOST_CHARACTERS} are the most: Lambda takes {FUNCTION_CHARACTERS} for a function's \
-         name, such as <stack>{LONGEST_SUFFIX}"
+        "it has {0} characters, at most {MAX_CHARACTERS} are allowed: Lambda allows {MAX_FUNCTION_CHARACTERS} for a \
+         function's name, such as <stack>{LONGEST_SUFFIX}"
     )]
     Length(usize),
-    /// SSM would refuse the parameters.
-    #[error("it begins with {0}, and SSM stores no parameter under a path that does: choose another name")]
+    /// SSM would reject the parameters.
+    #[error("it begins with {0}, which SSM does not allow for the path of a parameter: choose another name")]
     Reserved(&'static str),
 }
 
@@ -43,10 +43,10 @@ impl FromStr for StackName {
     type Err = InvalidStackName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MOST_CHARACTERS {
+        if text.len() > MAX_CHARACTERS {
             return Err(InvalidStackName::Length(text.chars().count()));
         }
-        // What webhooks are named after has CloudFormation's rules too.
+        // The prefix of the webhooks' names has CloudFormation's rules too.
         if text.parse::<NamePrefix>().is_err() {
             return Err(InvalidStackName::Characters);
         }
@@ -69,33 +69,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_some_service_refuses_is_none() {
-        let refused = |text: &str| text.parse::<StackName>().expect_err(text);
-        for name in ["tableau-fanout", "T", "fan-out-2", "my-aws", "was", "Ssn", &"a".repeat(MOST_CHARACTERS)] {
+    fn a_name_that_a_service_rejects_is_invalid() {
+        let rejected = |text: &str| text.parse::<StackName>().expect_err(text);
+        for name in ["tableau-fanout", "T", "fan-out-2", "my-aws", "was", "Ssn", &"a".repeat(MAX_CHARACTERS)] {
             assert_eq!(name.parse::<StackName>().map(|name| name.to_string()), Ok(name.to_owned()));
         }
         for name in ["", "2fan", "-fan", "fan_out", "fan.out", "fan/out", "fän", "arn:aws:cloudformation"] {
-            assert_eq!(refused(name), InvalidStackName::Characters);
+            assert_eq!(rejected(name), InvalidStackName::Characters);
         }
         for (name, reserved) in [("aws", "aws"), ("AWS-fanout", "aws"), ("awsome", "aws"), ("Ssm1", "ssm")] {
-            assert_eq!(refused(name), InvalidStackName::Reserved(reserved));
+            assert_eq!(rejected(name), InvalidStackName::Reserved(reserved));
         }
-        assert_eq!(refused(&"a".repeat(54)), InvalidStackName::Length(54));
+        assert_eq!(rejected(&"a".repeat(54)), InvalidStackName::Length(54));
         assert_eq!(
-            refused(&"a".repeat(200)).to_string(),
-            "it has 200 characters, and 53 are the most: Lambda takes 64 for a function's name, such as <stack>-reconciler"
+            rejected(&"a".repeat(200)).to_string(),
+            "it has 200 characters, at most 53 are allowed: Lambda allows 64 for a function's name, such as <stack>-reconciler"
         );
     }
 
     #[test]
-    fn every_name_in_the_template_has_room_for_the_longest_one_of_a_stack() {
-        let longest = "a".repeat(MOST_CHARACTERS);
-        // The most characters that each service takes.
+    fn every_name_in_the_template_fits_with_the_longest_stack_name() {
+        let longest = "a".repeat(MAX_CHARACTERS);
+        // The most characters that each service allows.
         let limits = [
             ("AlarmName", 255),
             ("AliasName", 256),
             ("DashboardName", 255),
-            ("FunctionName", FUNCTION_CHARACTERS),
+            ("FunctionName", MAX_FUNCTION_CHARACTERS),
             ("LogGroupName", 512),
             ("QueueName", 80),
             ("TableName", 255),

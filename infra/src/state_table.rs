@@ -1,4 +1,4 @@
-//! The table with the reconciler's state, by the AWS CLI.
+//! The DynamoDB table with the reconciler's state, through the AWS CLI.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::aws::{Aws, has_code};
 
-/// How long a token may be in use until that is an error. A run takes seconds.
+/// How long to wait for a token in use. A run takes seconds.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether the token is free.
+/// Time between two attempts to hold a token.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A token that no run of the reconciler uses until it is released.
+/// A token that the reconciler does not use until it is released.
 #[derive(Debug)]
 pub struct HeldToken {
     table: String,
@@ -28,7 +28,7 @@ pub struct HeldToken {
     version: String,
 }
 
-/// Reads the state of every site, `None` where it cannot be read.
+/// Reads the state of every site, `None` if an item cannot be parsed.
 ///
 /// # Errors
 ///
@@ -46,18 +46,18 @@ pub async fn sites(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, Op
     Ok(sites.collect())
 }
 
-/// Waits until no run uses an entry's token, and keeps runs from it for so long at most: a second sign-in would end their
-/// session.
+/// Waits until no run uses an entry's token, then holds the token for at most `time`. A second sign-in would end the session
+/// of a run.
 ///
 /// # Errors
 ///
-/// It stays in use, or the command fails.
+/// The token stays in use, or the command fails.
 pub async fn hold_token(aws: &Aws, table: &str, entry: &SiteEntry, time: Duration) -> anyhow::Result<HeldToken> {
     let deadline = Instant::now() + TOKEN_TIMEOUT;
     let key = token_key(entry);
     loop {
         let now = OffsetDateTime::now_utc();
-        // Like no other that this item ever has.
+        // Unique among the versions of this item.
         let version = (now.unix_timestamp_nanos() / 1_000_000).to_string();
         let until = Timestamp((now + time).truncate_to_second());
         let hold = to_item(&TokenHold { holder: "cargo infra".to_owned(), until });
@@ -74,7 +74,7 @@ pub async fn hold_token(aws: &Aws, table: &str, entry: &SiteEntry, time: Duratio
             Ok(_) => return Ok(HeldToken { table: table.to_owned(), key, version }),
             Err(error) if !has_code(&error, "ConditionalCheckFailedException") => return Err(error),
             Err(_) if Instant::now() > deadline => bail!(
-                "the reconciler uses the token {:?}, or was cut off while it did. Try again in a few minutes",
+                "the reconciler uses the token {:?}. Nothing was stored. Fix: try again in a few minutes",
                 entry.token_name
             ),
             Err(_) => sleep(POLL_INTERVAL).await,
@@ -82,11 +82,11 @@ pub async fn hold_token(aws: &Aws, table: &str, entry: &SiteEntry, time: Duratio
     }
 }
 
-/// Lets runs use a token again.
+/// Releases a token.
 ///
 /// # Errors
 ///
-/// The command fails. Then they wait until its time is over.
+/// The command fails. The hold then ends with its time.
 pub async fn release_token(aws: &Aws, HeldToken { table, key, version }: HeldToken) -> anyhow::Result<()> {
     let (key, value) = (json!({ "pk": { "S": key } }).to_string(), json!({ ":own": { "N": version } }).to_string());
     let delete = ["dynamodb", "delete-item", "--table-name", &table, "--key", &key];
@@ -94,7 +94,7 @@ pub async fn release_token(aws: &Aws, HeldToken { table, key, version }: HeldTok
     aws.run(&[&delete[..], &own].concat()).await.map(drop)
 }
 
-/// A value as DynamoDB writes it, with its type; of the types that the state has.
+/// Adds DynamoDB's type to a value.
 fn typed(value: &Value) -> Value {
     match value {
         Value::String(text) => json!({ "S": text }),
@@ -109,7 +109,7 @@ fn typed(value: &Value) -> Value {
     }
 }
 
-/// The value of one that DynamoDB wrote with its type, `Value::Null` for a type that the state never has.
+/// Removes DynamoDB's type from a value. `Value::Null` for a type that the state does not use.
 fn plain(value: &Value) -> Value {
     let Some((kind, value)) = value.as_object().and_then(|value| value.iter().next()) else { return Value::Null };
     match (kind.as_str(), value) {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_the_same_with_its_type_and_without() {
+    fn adding_and_removing_the_type_keeps_a_value() {
         let value = json!({ "a": "b", "c": [1, { "d": null }, true], "e": {} });
         assert_eq!(plain(&typed(&value)), value);
         assert_eq!(plain(&json!({ "B": "AA==" })), Value::Null);

@@ -1,31 +1,30 @@
-//! What a person sees while something is done.
+//! Progress of a command on the terminal.
 
 use std::{fs, path::Path, time::Instant};
 
-use anyhow::Context;
-
-/// Lines of a log that an error shows: enough for a Python traceback's point.
+/// Lines of a log that an error quotes. A Python traceback names its cause in the last few.
 const TAIL_LINES: usize = 12;
 
-/// Does a step: says what it is, then how long it took, or that it failed.
+/// Runs a step. Prints its title first, then how long it took and whether it failed.
 ///
 /// # Errors
 ///
-/// The step's own, under its title.
+/// As the step.
 pub async fn step<T>(title: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     println!("==> {title}");
     let start = Instant::now();
-    let result = work.await.with_context(|| format!("this step failed: {title}"))?;
-    println!("    done in {:.1} s", start.elapsed().as_secs_f64());
-    Ok(result)
+    let result = work.await;
+    let outcome = if result.is_ok() { "done in" } else { "failed after" };
+    println!("    {outcome} {:.1} s", start.elapsed().as_secs_f64());
+    result
 }
 
-/// Shows what came out of a step.
+/// Prints the output of a step.
 pub fn show(text: &str) {
     text.lines().for_each(|line| println!("    {line}"));
 }
 
-/// The end of a log.
+/// Reads the last lines of a log.
 pub fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,4 @@
-//! The stack that a command is about, and the way to it.
+//! The stack that a command acts on, and the connection to it.
 
 use anyhow::Context;
 use clap::Args;
@@ -15,13 +15,13 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Which stack, and where. Region, profile and credentials are the AWS CLI's own business.
+/// Options that choose the stack. The AWS CLI's own settings choose region, profile and credentials.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// Name of the stack: at most 53 characters, and not beginning with aws or ssm.
+    /// Name of the stack. At most 53 characters, not beginning with aws or ssm.
     #[arg(long, default_value = STACK)]
     pub stack: StackName,
-    /// Endpoint of a local cloud, as `cargo infra local` tells it. Without, the AWS CLI's own settings count (region,
+    /// Endpoint of a local cloud, as `cargo infra local` prints it. By default the AWS CLI's own settings apply (region,
     /// profile, credentials, AWS_ENDPOINT_URL).
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
@@ -30,14 +30,14 @@ pub struct Target {
     verbose: bool,
 }
 
-/// The way to a stack.
+/// The AWS CLI, and the name of the stack.
 #[derive(Debug)]
-pub struct Way {
+pub struct Connection {
     /// The AWS CLI.
     pub aws: Aws,
-    /// The name of the stack, which need not be there yet.
+    /// Name of the stack, which need not exist yet.
     pub name: String,
-    /// Where the AWS CLI's files are for as long as we run.
+    /// Holds the AWS CLI's files while the command runs.
     _folder: TempDir,
 }
 
@@ -46,8 +46,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// There is none, or it is too old.
-    pub async fn way(self) -> anyhow::Result<Way> {
+    /// It is missing or too old.
+    pub async fn connect(self) -> anyhow::Result<Connection> {
         let Self { stack: name, endpoint_url, verbose } = self;
         let folder = TempDir::new().context("no temporary folder")?;
         let aws = match endpoint_url {
@@ -57,12 +57,12 @@ impl Target {
             None => Aws::installed(folder.path()),
         };
         aws.check().await?;
-        Ok(Way { aws: aws.verbose(verbose), name: name.to_string(), _folder: folder })
+        Ok(Connection { aws: aws.verbose(verbose), name: name.to_string(), _folder: folder })
     }
 }
 
-impl Way {
-    /// Looks at the stack.
+impl Connection {
+    /// Reads the stack.
     ///
     /// # Errors
     ///
@@ -71,11 +71,11 @@ impl Way {
         Stack::read(&self.aws, &self.name).await
     }
 
-    /// A client for the stack's Function URL.
+    /// Creates an HTTP client for the stack's Function URL.
     ///
     /// # Errors
     ///
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn http(&self) -> anyhow::Result<Client> {
         if self.aws.endpoint().is_some() { http_client() } else { internet_client() }
     }

@@ -1,4 +1,4 @@
-//! Where things are.
+//! Folders of the project.
 
 use std::{
     env,
@@ -16,44 +16,44 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace this program was built from.
+    /// Finds the workspace that this program was built from.
     ///
     /// # Errors
     ///
-    /// It is no longer there.
+    /// It no longer exists.
     pub fn locate() -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let root = root.canonicalize().with_context(|| format!("the workspace {} is gone", root.display()))?;
+        let root = root.canonicalize().with_context(|| format!("the workspace {} no longer exists", root.display()))?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
         Ok(Self { root, target })
     }
 
-    /// A file of the project.
+    /// Path of a file of the project.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
-    /// Where cargo puts what it builds.
+    /// Path of a file that cargo builds.
     pub fn built(&self, path: &str) -> PathBuf {
         self.target.join(path)
     }
 
-    /// A folder for what `cargo infra` makes. It is made if it is not there.
+    /// Creates a folder for files of `cargo infra`, unless it exists.
     ///
     /// # Errors
     ///
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn local(&self, path: &str) -> anyhow::Result<PathBuf> {
         let folder = self.target.join("local").join(path);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         Ok(folder)
     }
 
-    /// Waits for the exclusive right to make what `name` stands for. It ends when the file is dropped.
+    /// Waits for the exclusive lock `name`. Dropping the file releases it.
     ///
     /// # Errors
     ///
-    /// The lock file cannot be made or locked.
+    /// The lock file cannot be created or locked.
     pub fn lock(&self, name: &str) -> anyhow::Result<File> {
         let path = self.local("")?.join(format!("{name}.lock"));
         let lock = || {

@@ -1,4 +1,4 @@
-//! The README's commands that break things on Tableau, as a person would paste them.
+//! The documents' commands for the Tableau simulator, as printed.
 
 use std::{fs, os::unix::fs::symlink, process::Stdio, time::Duration};
 
@@ -8,16 +8,16 @@ use infra::{python::PythonTools, service::http_client, workspace::Workspace};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
-use crate::running::Local;
+use crate::local_command::LocalCommand;
 
-/// How long its commands may take. They take seconds.
+/// How long the commands may take. They take seconds.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// What the shell prints after each block of commands.
+/// Separator in the output, after each block of commands.
 const MARK: &str = "--- the end of a block ---\n";
 
-/// The names of the webhooks on the simulator's only site, and whether each is enabled, in order.
-async fn webhooks(local: &Local) -> anyhow::Result<Vec<(String, bool)>> {
+/// Names of the webhooks on the simulator's only site, sorted, and whether each is enabled.
+async fn webhooks(local: &LocalCommand) -> anyhow::Result<Vec<(String, bool)>> {
     let url = format!("{}/_simulator/webhooks", local.tableau);
     let sites: Value = http_client()?.get(url).send().await?.json().await?;
     let webhooks = sites[0][1].as_array().context("no webhooks")?.iter();
@@ -28,30 +28,30 @@ async fn webhooks(local: &Local) -> anyhow::Result<Vec<(String, bool)>> {
     Ok(webhooks)
 }
 
-/// Runs commands as a person would paste them, and returns what each block printed.
-async fn paste(local: &Local, commands: &[Block]) -> anyhow::Result<Vec<String>> {
-    // The workspace as far as the commands use it, with the files of this stack.
+/// Runs blocks of commands in a shell and returns the output of each.
+async fn paste(local: &LocalCommand, commands: &[Block]) -> anyhow::Result<Vec<String>> {
+    // The part of the workspace that the commands use, with the files of this stack.
     let tools = local.folder.path().join("target/local/tools");
     fs::create_dir(&tools)?;
     symlink(PythonTools::for_local_stack(&Workspace::locate()?)?.programs(), tools.join("bin"))?;
     let script: String = commands.iter().map(|block| format!("{}echo '{}'\n", block.text, MARK.trim())).collect();
     let mut bash = Command::new("bash");
     bash.args(["-e", "-u", "-c", &script]).current_dir(&local.folder).stdin(Stdio::null()).kill_on_drop(true);
-    // A person at AWS has one, which the local stack's tools must not look for.
-    bash.env("AWS_PROFILE", "a-profile-of-their-own");
+    // The local stack's tools must ignore the user's profile.
+    bash.env("AWS_PROFILE", "a-profile-of-the-user");
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await??;
-    let (said, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-    ensure!(output.status.success() && errors.is_empty(), "{said}\n{errors}");
-    Ok(said.split_terminator(MARK).map(str::to_owned).collect())
+    let (printed, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    ensure!(output.status.success() && errors.is_empty(), "{printed}\n{errors}");
+    Ok(printed.split_terminator(MARK).map(str::to_owned).collect())
 }
 
 #[tokio::test]
-async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()> {
+async fn the_problems_that_the_readme_causes_are_explained_and_repaired() -> anyhow::Result<()> {
     let commands = documents::commands("README.md", "Break it, and see it repaired")?;
     let readme = Document::read("README.md")?;
     let shown = readme.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
 
-    let local = Local::up().await?;
+    let local = LocalCommand::start().await?;
     let before = webhooks(&local).await?;
     let printed = paste(&local, &commands).await?;
     let [loaded, planned, applied, refused, repaired] = &printed[..] else {
@@ -75,15 +75,15 @@ async fn what_the_readme_breaks_is_explained_and_repaired() -> anyhow::Result<()
     Ok(())
 }
 
-/// Commands behind the README's functions that they use.
+/// Puts the README's shell functions before commands that use them.
 fn with_functions(commands: Vec<Block>) -> anyhow::Result<Vec<Block>> {
     let functions = documents::commands("README.md", "Break it, and see it repaired")?;
     Ok(functions.into_iter().take(1).chain(commands).collect())
 }
 
 #[tokio::test]
-async fn what_the_readme_lets_nobody_hear_of_is_recovered_once() -> anyhow::Result<()> {
-    let local = Local::up().await?;
+async fn the_refreshes_that_the_readme_misses_are_recovered_once() -> anyhow::Result<()> {
+    let local = LocalCommand::start().await?;
     let commands = with_functions(documents::commands("README.md", "Miss refreshes, and see them recovered")?)?;
     let printed = paste(&local, &commands).await?;
     let [_, reported, received] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
@@ -98,11 +98,11 @@ async fn what_the_readme_lets_nobody_hear_of_is_recovered_once() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn the_simulator_does_what_the_docs_tell_it() -> anyhow::Result<()> {
-    let local = Local::up().await?;
+async fn the_simulator_runs_the_commands_of_the_docs() -> anyhow::Result<()> {
+    let local = LocalCommand::start().await?;
     let commands = with_functions(documents::commands("docs/testing.md", "The simulated Tableau")?)?;
     let printed = paste(&local, &commands).await?;
-    // What it cannot do it would say.
+    // The simulator answers an unknown request with an error.
     let [_, refreshed, odd] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
     let refreshed: Value = serde_json::from_str(refreshed)?;
     let delivered: Vec<_> = refreshed["deliveries"].as_array().into_iter().flatten().collect();

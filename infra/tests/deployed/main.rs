@@ -1,14 +1,17 @@
-//! `cargo infra` as a person runs it, at a local cloud.
+//! `cargo infra` at a local cloud.
 
-// It looks into /proc.
+// Reads /proc.
 #![cfg(target_os = "linux")]
 
+mod adding_a_site;
 mod breaking;
 #[path = "../command/mod.rs"]
 mod command;
-mod endings;
-mod office;
-mod operating;
+mod deploying;
+mod interrupting;
+mod lifecycle;
+mod local_command;
 mod reading;
 mod replay;
-mod running;
+mod stopping;
+mod testbed;

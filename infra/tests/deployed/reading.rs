@@ -1,4 +1,4 @@
-//! What the documents say to a person who deploys and operates the product, word for word.
+//! The documents' commands for deployment and operation, as printed.
 
 use std::{
     fs,
@@ -15,25 +15,25 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    command::{Envelope, bare, said},
-    office::{Office, architecture},
+    command::{Output, isolate, run},
+    testbed::{Testbed, architecture},
 };
 
-/// A person in the project's folder, with a cargo that finds built what takes minutes and a cross compiler to build.
-struct Reader {
-    office: Office,
+/// A shell in a folder like the project's. Its `cargo` skips the release build, which takes minutes and a cross compiler.
+struct Shell {
+    testbed: Testbed,
     folder: TempDir,
 }
 
-impl Reader {
-    async fn begin() -> anyhow::Result<Self> {
-        let office = Office::open().await?;
-        let template = office.packages.template.clone();
-        Self::with_template(office, &template)
+impl Shell {
+    async fn start() -> anyhow::Result<Self> {
+        let testbed = Testbed::start().await?;
+        let template = testbed.packages.template.clone();
+        Self::with_template(testbed, &template)
     }
 
-    /// A person whose template is another one, alone in its folder next to what is built.
-    fn with_template(office: Office, template: &Path) -> anyhow::Result<Self> {
+    /// Starts a shell with another template, alone in its folder beside the build.
+    fn with_template(testbed: Testbed, template: &Path) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
         for (name, leads_to) in [
             ("infra", template.parent().context("a template without a folder")?),
@@ -58,12 +58,12 @@ impl Reader {
         fs::create_dir(folder.path().join("bin"))?;
         fs::write(&path, cargo)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-        Ok(Self { office, folder })
+        Ok(Self { testbed, folder })
     }
 
-    /// Runs commands as a person pastes them, with something on standard input for the first that reads it.
-    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Envelope> {
-        let key = match Stack::read(&self.office.cloud.aws, "tableau-fanout").await {
+    /// Runs blocks of commands, with a text on standard input for the first command that reads it.
+    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Output> {
+        let key = match Stack::read(&self.testbed.cloud.aws, "tableau-fanout").await {
             Ok(stack) => stack.output("KeyId")?.to_owned(),
             Err(_) => String::new(),
         };
@@ -71,26 +71,26 @@ impl Reader {
         let commands = commands.replace("YOUR-BUCKET", BUCKET).replace("KEY-ID", &key);
         let mut bash = Command::new("bash");
         bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
-        let settings = self.office.settings();
+        let settings = self.testbed.settings();
         let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
         let ours = self.folder.path().join("bin");
-        bare(&mut bash, &[&ours, &tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
-        said(bash, input).await
+        isolate(&mut bash, &[&ours, &tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
+        run(bash, input).await
     }
 }
 
 #[tokio::test]
-async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Result<()> {
-    let reader = Reader::begin().await?;
-    let office = &reader.office;
-    office.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.well(&[])?;
-    // It does not ask whether there is an entry to be replaced.
+async fn the_commands_of_the_documents_have_the_documented_effects() -> anyhow::Result<()> {
+    let shell = Shell::start().await?;
+    let testbed = &shell.testbed;
+    testbed.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.succeeded(&[])?;
+    // `--overwrite` needs no existing entry.
     let renew = documents::commands("docs/operations.md", "Renewing a token")?;
-    reader
-        .paste(&renew, &office.entry().to_string())
+    shell
+        .paste(&renew, &testbed.entry().to_string())
         .await?
-        .well(&["From now on the schedule looks after marketing"])?;
-    assert_eq!(office.webhooks().len(), 2);
+        .succeeded(&["The schedule now manages the webhooks of marketing"])?;
+    assert_eq!(testbed.webhooks().len(), 2);
 
     let (short, replay) = (
         documents::commands("README.md", "Operate")?,
@@ -99,68 +99,68 @@ async fn who_operates_by_the_documents_gets_what_they_promise() -> anyhow::Resul
     ensure!(replay[0].text.ends_with(&short[0].text) && short.len() == 1, "other commands: {short:?}");
     let asking = [documents::commands("README.md", "Add a site")?, replay];
     let nothing = ["0 changes at 0 of 1 site. Nothing was done.", "Nothing to publish."];
-    reader.paste(&asking.concat(), "").await?.well(&nothing)?;
+    shell.paste(&asking.concat(), "").await?.succeeded(&nothing)?;
     let upgrade = documents::commands("docs/operations.md", "Upgrading, and going back")?;
-    reader.paste(&upgrade, "").await?.well(&["its state is CREATE_COMPLETE", "Events and alerts come through."])?;
+    shell.paste(&upgrade, "").await?.succeeded(&["its state is CREATE_COMPLETE", "Events and alerts arrive."])?;
 
-    // Off and on and off: each block is the other way round of the one before, but for the last.
+    // Each block but the last reverses the block before it.
     let switching = documents::commands("docs/operations.md", "Switching off")?;
-    reader
+    shell
         .paste(&switching, "")
         .await?
-        .well(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
-    assert_eq!(office.webhooks(), [""; 0]);
+        .succeeded(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
+    assert_eq!(testbed.webhooks(), [""; 0]);
 
-    fs::write(reader.folder.path().join("ca.pem"), "a certificate")?;
+    fs::write(shell.folder.path().join("ca.pem"), "a certificate")?;
     let last = [
         documents::commands("README.md", "A Tableau Server behind a firewall")?,
         documents::commands("docs/operations.md", "Deleting the stack")?,
     ];
-    reader.paste(&last.concat(), "").await?.well(&["PendingDeletion"])?;
+    shell.paste(&last.concat(), "").await?.succeeded(&["PendingDeletion"])?;
     let left = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
-    let left = office.aws(left).await?;
+    let left = testbed.aws(left).await?;
     let kept = ["signing-keys", "tableau-ca"];
     assert_eq!(left, json!(kept.map(|parameter| format!("/tableau-fanout/{parameter}"))));
     Ok(())
 }
 
-/// A template beyond what CloudFormation takes within a request, which is 51,200 bytes.
+/// Size of a template beyond CloudFormation's limit for a request, which is 51,200 bytes.
 const PADDED_BYTES: usize = 60_000;
 
 #[tokio::test]
-async fn a_template_that_fits_into_no_request_is_deployed_by_every_command() -> anyhow::Result<()> {
-    let (office, folder) = (Office::open().await?, TempDir::new()?);
-    let template = fs::read_to_string(&office.packages.template)?;
-    // No comment, which packaging would leave out.
+async fn every_command_deploys_a_template_that_exceeds_the_size_of_a_request() -> anyhow::Result<()> {
+    let (testbed, folder) = (Testbed::start().await?, TempDir::new()?);
+    let template = fs::read_to_string(&testbed.packages.template)?;
+    // Metadata, since packaging removes comments.
     let padding = "x".repeat(PADDED_BYTES.saturating_sub(template.len()));
     let template = template.replacen("\nMetadata:\n", &format!("\nMetadata:\n  Padding: {padding}\n"), 1);
     ensure!(template.len() > PADDED_BYTES, "{} bytes", template.len());
     let [infra, built] = ["infra", "target"].map(|name| folder.path().join(name));
     [&infra, &built].into_iter().try_for_each(fs::create_dir)?;
-    symlink(binaries::folder_of(&office.packages.template)?, built.join("lambda"))?;
+    symlink(binaries::folder_of(&testbed.packages.template)?, built.join("lambda"))?;
     let path = infra.join("template.yaml");
     fs::write(&path, &template)?;
-    // The cloud is as strict as AWS.
+    // The local cloud has AWS's limit.
     let body = format!("file://{}", path.display());
-    let refused = office.cloud.aws.run(&["cloudformation", "validate-template", "--template-body", &body]).await;
-    let refused = format!("{:#}", refused.err().context("the cloud takes it in a request")?);
+    let refused = testbed.cloud.aws.run(&["cloudformation", "validate-template", "--template-body", &body]).await;
+    let refused = format!("{:#}", refused.err().context("the cloud accepts it in a request")?);
     ensure!(refused.contains("Member must have length less than or equal to 51200"), "{refused}");
 
-    let reader = Reader::with_template(office, &path)?;
+    let shell = Shell::with_template(testbed, &path)?;
     let deploy = Document::read("README.md")?;
     let deploy = &deploy.section("Deploy")?.blocks;
     let [with_cargo, by_hand] = ["cargo infra deploy", "cargo lambda build --release --arm64 --output-format zip"]
         .map(|begin| deploy.iter().find(|block| block.text.starts_with(begin)).cloned());
     let (with_cargo, mut by_hand) = (with_cargo.context("no command")?, by_hand.context("no commands by hand")?);
-    let endpoint = &reader.office.cloud.endpoint;
+    let endpoint = &shell.testbed.cloud.endpoint;
     let overrides = format!(" --parameter-overrides Architecture={} AwsEndpointUrl={endpoint}\n", architecture()?);
     by_hand.text = by_hand.text.trim_end().to_owned() + &overrides;
 
-    reader.paste(from_ref(&with_cargo), "").await?.well(&["will be made", "The stack is up."])?;
-    reader.paste(from_ref(&with_cargo), "").await?.well(&["will be updated", "The stack is up."])?;
-    reader.office.infra(&["status"]).await?.well(&["state CREATE_COMPLETE"])?;
-    reader.office.infra(&["destroy", "--yes"]).await?.well(&["is gone."])?;
-    reader.paste(from_ref(&by_hand), "").await?.well(&[])?;
-    reader.office.infra(&["status"]).await?.well(&["state CREATE_COMPLETE"])?;
+    shell.paste(from_ref(&with_cargo), "").await?.succeeded(&["will be created", "The stack is deployed."])?;
+    shell.paste(from_ref(&with_cargo), "").await?.succeeded(&["will be updated", "The stack is deployed."])?;
+    shell.testbed.infra(&["status"]).await?.succeeded(&["state CREATE_COMPLETE"])?;
+    shell.testbed.infra(&["destroy", "--yes"]).await?.succeeded(&["is deleted."])?;
+    shell.paste(from_ref(&by_hand), "").await?.succeeded(&[])?;
+    shell.testbed.infra(&["status"]).await?.succeeded(&["state CREATE_COMPLETE"])?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-"""Runs a command in a terminal of its own, and types each answer when the question before it has been asked.
+"""Runs a command in its own terminal, and types each answer after its question.
 
-Arguments: a JSON list of [question, answer, whether it is hidden], then the command. Prints what the terminal showed. A
-hidden answer is typed when the terminal no longer shows what is typed: people are not as quick as programs."""
+Arguments: a JSON list of [question, answer, whether it is hidden], then the command. Prints the terminal's output. Types a
+hidden answer when the terminal has switched its echo off, as a user, who is slower, would."""
 
 import json
 import os
@@ -19,7 +19,7 @@ shown = b""
 while True:
     try:
         some = os.read(terminal, 4096)
-    except OSError:  # How Linux says that nobody is left at the other end.
+    except OSError:  # Linux reports so that the command has ended.
         break
     if not some:
         break

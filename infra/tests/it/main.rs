@@ -1,4 +1,4 @@
-//! `cargo infra` as a person runs it, without a cloud.
+//! `cargo infra` without a cloud.
 
 #[path = "../command/mod.rs"]
 mod command;
@@ -16,10 +16,10 @@ use documents::Document;
 use infra::{python::PythonTools, workspace::Workspace};
 use tempfile::TempDir;
 
-use crate::command::{bare, infra, said};
+use crate::command::{infra, isolate, run};
 
 #[tokio::test]
-async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> {
+async fn a_missing_requirement_is_reported_with_its_fix() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = PythonTools::for_local_stack(&workspace)?;
     let folder = TempDir::new()?;
@@ -35,39 +35,44 @@ async fn what_the_machine_lacks_is_said_with_what_to_do() -> anyhow::Result<()> 
     symlink(tools.program("aws"), only_aws.join("aws"))?;
     let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
     let region = [("AWS_DEFAULT_REGION", "eu-central-1")];
-    // Tried once only: the CLI's waits between attempts are not what is tested.
+    // A single attempt, since the CLI waits between attempts.
     let unreachable = [("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_MAX_ATTEMPTS", "1")];
-    let nowhere = [&credentials[..], &region, &unreachable].concat();
+    let no_endpoint = [&credentials[..], &region, &unreachable].concat();
     let status = ["status"].as_slice();
     let no_profile = [("AWS_PROFILE", "theirs")];
     for (path, settings, arguments, expected) in [
-        (&empty, &[][..], status, "cannot start aws: is the AWS CLI installed? see https://aws.amazon.com/cli/"),
-        (&old, &[], status, "the AWS CLI 2.9 is too old: 1.29 or 2.13 is needed, or anything newer"),
+        (&empty, &[][..], status, "the AWS CLI cannot be started. Fix: install it, see https://aws.amazon.com/cli/"),
+        (&old, &[], status, "the AWS CLI 2.9 is too old. Fix: install version 1.29, 2.13 or newer"),
         (&only_aws, &region, status, "the AWS CLI has no credentials"),
-        (&only_aws, &credentials, status, "the AWS CLI has no region: set AWS_DEFAULT_REGION"),
-        (&only_aws, &no_profile, status, "the AWS CLI does not know this profile: correct AWS_PROFILE"),
-        (&only_aws, &nowhere, status, "AWS cannot be reached"),
-        (&only_aws, &nowhere, &["deploy", "--bucket", "b"], "cargo-lambda is not installed: pip install cargo-lambda"),
+        (&only_aws, &credentials, status, "the AWS CLI has no region. Fix: run `aws configure set region"),
+        (&only_aws, &no_profile, status, "the AWS CLI does not know this profile. Fix: correct AWS_PROFILE"),
+        (&only_aws, &no_endpoint, status, "AWS cannot be reached"),
+        (
+            &only_aws,
+            &no_endpoint,
+            &["deploy", "--bucket", "b"],
+            "cargo-lambda is not installed. Fix: run `pip install cargo-lambda`",
+        ),
     ] {
         let mut infra = infra(arguments);
-        bare(&mut infra, &[path], settings)?;
-        // As cargo tells it; a person has it in PATH.
+        isolate(&mut infra, &[path], settings)?;
+        // Cargo sets this variable. A user's cargo is in PATH.
         infra.env("CARGO", env!("CARGO"));
-        said(infra, "").await?.badly(&[expected])?;
+        run(infra, "").await?.failed(&[expected])?;
     }
     for (arguments, expected) in [
         (["url", "marketing", "Workbook-Created"], "an event name consists of letters only, such as WorkbookCreated"),
         (["url", "Marketing", "WorkbookCreated"], "a site name consists of 1 to 40 lower-case letters"),
-        (["reconcile", "rotate", "--site=a"], "rotate is for all sites"),
-        (["reconcile", "destroy", "--verbose"], "destroy is for sites that are named"),
+        (["reconcile", "rotate", "--site=a"], "rotate applies to all sites"),
+        (["reconcile", "destroy", "--verbose"], "destroy needs the names of sites"),
     ] {
-        said(infra(&arguments), "").await?.badly(&[expected])?;
+        run(infra(&arguments), "").await?.failed(&[expected])?;
     }
     Ok(())
 }
 
-/// An AWS CLI in a region of its own, which finds no stack and no bucket there. It leaves each command in a file.
-const ELSEWHERE: &str = r#"#!/bin/sh
+/// An AWS CLI that finds no stack and no bucket. It writes each command to a file.
+const EMPTY_REGION: &str = r#"#!/bin/sh
 echo "$@" >> "$0.log"
 case "$*" in
   *--version*) echo aws-cli/2.15.0 ;;
@@ -79,12 +84,12 @@ esac
 "#;
 
 #[tokio::test]
-async fn a_region_without_function_urls_is_refused_before_anything_is_built_or_uploaded() -> anyhow::Result<()> {
+async fn a_region_without_function_urls_is_rejected_before_the_build() -> anyhow::Result<()> {
     let template = Workspace::locate()?.file("infra/template.yaml");
     let deploy = ["deploy", "--bucket", "b", "--no-build", "--template", template.to_str().context("a path")?];
-    let (no_urls, no_chat) = ("has no Lambda Function URLs", "nor Amazon Q Developer in chat applications");
-    let no_bucket = "the bucket b cannot be used";
-    for (region, expected, may_go_on) in [
+    let (no_urls, no_chat) = ("has no Lambda Function URLs", "no Amazon Q Developer in chat applications");
+    let no_bucket = "the bucket b does not exist or is not yours";
+    for (region, expected, continues) in [
         ("eu-central-2", vec!["eu-central-2", no_urls, "AWS_DEFAULT_REGION"], false),
         ("ca-west-1", vec!["ca-west-1", no_urls], false),
         ("us-gov-west-1", vec!["AWS GovCloud (US)", no_chat], false),
@@ -94,20 +99,20 @@ async fn a_region_without_function_urls_is_refused_before_anything_is_built_or_u
     ] {
         let folder = TempDir::new()?;
         let aws = folder.path().join("aws");
-        fs::write(&aws, ELSEWHERE)?;
+        fs::write(&aws, EMPTY_REGION)?;
         fs::set_permissions(&aws, fs::Permissions::from_mode(0o755))?;
         let mut infra = infra(&deploy);
-        bare(&mut infra, &[folder.path(), Path::new("/bin")], &[("AWS_DEFAULT_REGION", region)])?;
-        said(infra, "").await?.badly(&expected)?;
+        isolate(&mut infra, &[folder.path(), Path::new("/bin")], &[("AWS_DEFAULT_REGION", region)])?;
+        run(infra, "").await?.failed(&expected)?;
         let commands = fs::read_to_string(folder.path().join("aws.log"))?;
-        ensure!(commands.contains("head-bucket") == may_go_on, "{region}: {commands}");
+        ensure!(commands.contains("head-bucket") == continues, "{region}: {commands}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_stacks_name_that_aws_refuses_is_refused_by_every_command_at_once() -> anyhow::Result<()> {
-    let (long, nowhere) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
+async fn every_command_rejects_a_stack_name_that_aws_rejects() -> anyhow::Result<()> {
+    let (long, no_endpoint) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
     for command in [
         &["add-site", "marketing"][..],
         &["deploy", "--bucket", "b"],
@@ -119,32 +124,31 @@ async fn a_stacks_name_that_aws_refuses_is_refused_by_every_command_at_once() ->
         &["url", "marketing", "WorkbookCreated"],
     ] {
         for (name, expected) in [
-            (long.as_str(), "it has 54 characters, and 53 are the most"),
-            ("AwsFanout", "it begins with aws, and SSM stores no parameter under a path that does"),
+            (long.as_str(), "it has 54 characters, at most 53 are allowed"),
+            ("AwsFanout", "it begins with aws, which SSM does not allow for the path of a parameter"),
             ("ssm-fanout", "it begins with ssm"),
             ("fan_out", "letters, digits and hyphens only"),
         ] {
             let mut infra = infra(&[command, &["--stack", name]].concat());
-            bare(&mut infra, &[], &nowhere)?;
-            said(infra, "").await?.badly(&[expected]).with_context(|| format!("{command:?}"))?;
+            isolate(&mut infra, &[], &no_endpoint)?;
+            run(infra, "").await?.failed(&[expected]).with_context(|| format!("{command:?}"))?;
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_proxys_password_is_refused_at_once_and_not_repeated() -> anyhow::Result<()> {
+async fn a_password_in_the_proxys_url_is_rejected_and_not_repeated() -> anyhow::Result<()> {
     for address in ["http://fanout:s3cret-of-the-token@proxy.example.com:8080", "https://s3cret-of-the-token@proxy"] {
         let parameter = format!("HttpsProxy={address}");
-        let expected =
-            ["everybody who may look at the stack or the function reads it", "without a user and a password"];
-        said(infra(&["deploy", "--bucket", "b", "--parameter", &parameter]), "").await?.badly(&expected)?;
+        let expected = ["HttpsProxy has a user or a password", "give the proxy's URL without a user and a password"];
+        run(infra(&["deploy", "--bucket", "b", "--parameter", &parameter]), "").await?.failed(&expected)?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Result<()> {
+async fn every_mentioned_command_of_cargo_infra_exists() -> anyhow::Result<()> {
     let mut commands = BTreeSet::new();
     for document in Document::all()? {
         let blocks = document.sections.iter().flat_map(|section| &section.blocks);
@@ -152,11 +156,11 @@ async fn every_command_of_cargo_infra_that_is_mentioned_is_one() -> anyhow::Resu
         let mentioned = document.code_spans().into_iter().chain(lines);
         commands.extend(mentioned.filter_map(|command| command.strip_prefix("cargo infra ").map(str::to_owned)));
     }
-    ensure!(commands.len() > 10, "too few: {commands:?}");
+    ensure!(commands.len() > 10, "too few commands: {commands:?}");
     for command in commands {
-        // Whatever is not understood in front of it is an error.
+        // An unknown argument before `--help` is an error.
         let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
-        said(infra(&arguments), "").await?.well(&[]).with_context(|| format!("cargo infra {command}"))?;
+        run(infra(&arguments), "").await?.succeeded(&[]).with_context(|| format!("cargo infra {command}"))?;
     }
     Ok(())
 }

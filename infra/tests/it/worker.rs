@@ -1,4 +1,4 @@
-//! The tools' AWS CLI, which stays between commands, against a server that plays SSM.
+//! The worker of the tools' AWS CLI, against a simulated SSM.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,13 +20,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a command may take to the server. It takes milliseconds.
+/// How long a command may take to reach the server. It takes milliseconds.
 const SENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often is looked whether it has come.
+/// Time between two checks for the command.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Plays SSM: stores no parameter called `refused`, and does not answer for one called `silent`.
+/// Simulates SSM. It rejects a parameter called `rejected`, and does not answer for one called `unanswered`.
 struct Ssm {
     aws: Aws,
     received: Arc<Mutex<Vec<Value>>>,
@@ -39,14 +39,14 @@ impl Ssm {
         let received = Arc::<Mutex<Vec<Value>>>::default();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
-        let noted = Arc::clone(&received);
+        let requests = Arc::clone(&received);
         let router = Router::new().fallback(async move |body: String| {
             let request: Value = serde_json::from_str(&body).unwrap_or_default();
-            noted.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+            requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
             match request["Name"].as_str() {
-                Some("silent") => std::future::pending().await,
-                Some("refused") => {
-                    let error = json!({ "__type": "ParameterAlreadyExists", "message": "it is there" });
+                Some("unanswered") => std::future::pending().await,
+                Some("rejected") => {
+                    let error = json!({ "__type": "ParameterAlreadyExists", "message": "it exists" });
                     (StatusCode::BAD_REQUEST, error.to_string())
                 }
                 _ => (StatusCode::OK, json!({ "Version": 7 }).to_string()),
@@ -62,7 +62,7 @@ impl Ssm {
         self.aws.json_with(&put, Input::Text(value)).await
     }
 
-    /// The names and values that were received, in order.
+    /// Names and values of the received parameters, sorted.
     fn received(&self) -> Vec<String> {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         let mut received: Vec<_> = received.iter().map(|put| format!("{}={}", put["Name"], put["Value"])).collect();
@@ -89,10 +89,10 @@ async fn a_command_reads_its_own_input_and_prints_its_own_output() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_command_that_fails_says_why_and_harms_no_later_one() -> anyhow::Result<()> {
+async fn a_failed_command_reports_why_and_does_not_affect_later_ones() -> anyhow::Result<()> {
     let ssm = Ssm::start().await?;
-    let error = ssm.put("refused", "value").await.expect_err("refused");
-    assert!(has_code(&error, "ParameterAlreadyExists") && format!("{error:#}").contains("it is there"), "{error:#}");
+    let error = ssm.put("rejected", "value").await.expect_err("rejected");
+    assert!(has_code(&error, "ParameterAlreadyExists") && format!("{error:#}").contains("it exists"), "{error:#}");
     let error = ssm.aws.run(&["ssm", "no-such-command"]).await.expect_err("no command");
     assert!(format!("{error:#}").contains("aws ssm no-such-command failed"), "{error:#}");
     assert_eq!(ssm.put("name", "value").await?, json!({ "Version": 7 }));
@@ -100,26 +100,26 @@ async fn a_command_that_fails_says_why_and_harms_no_later_one() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn commands_at_the_same_time_have_an_answer_each() -> anyhow::Result<()> {
+async fn concurrent_commands_each_get_their_answer() -> anyhow::Result<()> {
     let ssm = Ssm::start().await?;
-    let (one, two, refused) = tokio::join!(ssm.put("one", "1"), ssm.put("two", "2"), ssm.put("refused", "3"));
+    let (one, two, rejected) = tokio::join!(ssm.put("one", "1"), ssm.put("two", "2"), ssm.put("rejected", "3"));
     assert_eq!((one?, two?), (json!({ "Version": 7 }), json!({ "Version": 7 })));
-    assert!(refused.is_err());
-    assert_eq!(ssm.received(), [r#""one"="1""#, r#""refused"="3""#, r#""two"="2""#]);
+    assert!(rejected.is_err());
+    assert_eq!(ssm.received(), [r#""one"="1""#, r#""rejected"="3""#, r#""two"="2""#]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_command_that_is_cancelled_leaves_no_answer_to_the_next() -> anyhow::Result<()> {
+async fn the_answer_of_a_cancelled_command_does_not_reach_the_next() -> anyhow::Result<()> {
     let ssm = Ssm::start().await?;
     ssm.put("first", "1").await?;
     let sent = async {
-        while !ssm.received().iter().any(|put| put.contains("silent")) {
+        while !ssm.received().iter().any(|put| put.contains("unanswered")) {
             sleep(POLL_INTERVAL).await;
         }
     };
     tokio::select! {
-        put = ssm.put("silent", "2") => bail!("it was answered: {put:?}"),
+        put = ssm.put("unanswered", "2") => bail!("it was answered: {put:?}"),
         sent = timeout(SENT_TIMEOUT, sent) => sent.context("it was not sent")?,
     }
     assert_eq!(ssm.put("last", "3").await?, json!({ "Version": 7 }));

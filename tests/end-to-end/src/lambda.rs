@@ -17,7 +17,10 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use infra::{python::PythonTools, service::Service};
+use infra::{
+    python::PythonTools,
+    service::{Program, Service},
+};
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
@@ -76,8 +79,9 @@ impl Environment {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
         ];
-        let function =
-            Service::start(tools, "a function", binary, &[], &[&lambda[..], variables].concat(), log.into())?;
+        let environment = [&lambda[..], variables].concat();
+        let program = Program { name: "a function", path: binary, arguments: &[], environment: &environment };
+        let function = Service::start(tools, program, log.into())?;
         Ok(Self { invocations: sender, answers, polled, address, timeout, task, _function: function })
     }
 
@@ -120,7 +124,7 @@ impl Environment {
             let status = fs::read_to_string(folder.join("status"))?;
             let name = status.lines().find_map(|line| line.strip_prefix("Name:\t")).unwrap_or_default();
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-            // Its leash is a Python program.
+            // Its supervisor is a Python program.
             if !name.starts_with("python") {
                 peaks.push(peak.context("no peak")?.parse()?);
             }

@@ -8,7 +8,7 @@ use end_to_end::{declared::site, local_stack::LocalStack};
 use futures_util::future::try_join_all;
 use infra::{
     python::PythonTools,
-    service::{Service, free_port},
+    service::{Program, Service, free_port},
     workspace::Workspace,
 };
 use serde_json::{Value, json};
@@ -74,8 +74,9 @@ impl Faulty {
         let tools = PythonTools::install(&workspace, "test-tools", &workspace.file("tests/requirements.txt"))?;
         let (port, log) = (free_port()?.to_string(), stack.folder().join("microburst.log"));
         let arguments = ["--upstream", &stack.cloud.endpoint, "--port", &port];
-        let program = tools.program("microburst");
-        let mut microburst = Service::start(&tools, "microburst", &program, &arguments, &[], log)?;
+        let path = tools.program("microburst");
+        let program = Program { name: "microburst", path: &path, arguments: &arguments, environment: &[] };
+        let mut microburst = Service::start(&tools, program, log)?;
         let address = format!("http://127.0.0.1:{port}");
         microburst.ready(&stack.http, &format!("{address}/_microburst/health")).await?;
 

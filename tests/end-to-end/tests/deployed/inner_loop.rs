@@ -6,7 +6,7 @@ use anyhow::Context;
 use end_to_end::local_stack::LocalStack;
 use infra::{
     sample,
-    service::{Service, free_port},
+    service::{Program, Service, free_port},
     workspace::Workspace,
 };
 use serde_json::json;
@@ -27,10 +27,9 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     let (manifest, environment) = (text(&workspace.file("Cargo.toml"))?, text(&environment)?);
     let address = ["--invoke-address", "127.0.0.1", "--invoke-port", &port];
     let watch = ["lambda", "watch", "--ignore-changes", "--manifest-path", &manifest, "--env-file", &environment];
-    let program = stack.tools.program("cargo-lambda");
-    let log = stack.folder().join("watch.log");
-    let mut watch =
-        Service::start(&stack.tools, "cargo lambda watch", &program, &[&watch[..], &address].concat(), &[], log)?;
+    let (path, arguments) = (stack.tools.program("cargo-lambda"), [&watch[..], &address].concat());
+    let program = Program { name: "cargo lambda watch", path: &path, arguments: &arguments, environment: &[] };
+    let mut watch = Service::start(&stack.tools, program, stack.folder().join("watch.log"))?;
     watch.ready(&stack.http, &format!("http://127.0.0.1:{port}/")).await?;
 
     let receiver = format!("http://127.0.0.1:{port}/lambda-url/tableau-webhook-receiver/");
@@ -55,7 +54,7 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     let receiver_event = stack.folder().join("event.json");
     fs::write(&receiver_event, sample::signed_event(&workspace, &keyring)?)?;
     let invoke = async |function: &str, event: &std::path::Path| {
-        let mut invoke = Command::new(&program);
+        let mut invoke = Command::new(&path);
         invoke.args(["lambda", "invoke"]).args(address).args([function, "--data-file"]).arg(event);
         let output = invoke.output().await?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

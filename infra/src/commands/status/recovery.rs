@@ -1,4 +1,4 @@
-//! How the recovery of missed refreshes is getting on, in few lines.
+//! Progress of the recovery of missed refreshes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,33 +8,40 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{aws::Aws, log, stack::Stack, state_table};
 
-/// The template's parameter that says how far recovery looks back.
+/// Parameter of the template with the lookback of the recovery.
 const SETTING: &str = "RecoverHours";
 
-/// How many sites with refreshes that were not recovered are named.
-const MOST_NAMED: usize = 5;
+/// The most lines about refreshes that were not recovered.
+const MAX_LINES: usize = 5;
 
-/// Looks at the setting, the stored state, and the log since then. None of them holds a secret.
+/// Reads the setting, the stored state, and the log of the last `lookback`. None of them has a secret.
 ///
 /// # Errors
 ///
 /// A command fails.
-pub async fn lines(aws: &Aws, stack: &Stack, sites: &[String], look_back: Duration) -> anyhow::Result<Vec<String>> {
+pub(super) async fn lines(
+    aws: &Aws,
+    stack: &Stack,
+    sites: &[String],
+    lookback: Duration,
+) -> anyhow::Result<Vec<String>> {
     let hours = stack.setting(SETTING);
     if hours == Some("0") {
-        return Ok(vec![format!("off ({SETTING} is 0): missed refreshes stay missed, and no failure is explained")]);
+        return Ok(vec![format!(
+            "off ({SETTING} is 0): missed refreshes are not recovered, and failures are not explained"
+        )]);
     }
     let mut lines = Vec::new();
     lines.extend(hours.map(|hours| format!("on: looks back {hours} h ({SETTING})")));
     let stored = state_table::sites(aws, stack.output("StateTableName")?).await?;
     lines.extend(state_lines(&stored, sites));
-    let since = OffsetDateTime::now_utc() - look_back;
-    let given_up = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.not_recovered[0].reason = * }").await?;
-    lines.extend(not_recovered_lines(&given_up, look_back));
+    let since = OffsetDateTime::now_utc() - lookback;
+    let dropped = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.not_recovered[0].reason = * }").await?;
+    lines.extend(not_recovered_lines(&dropped, lookback));
     Ok(lines)
 }
 
-/// How far each site has come, and what is still to be made up for.
+/// Formats the progress of each site and its outages.
 fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -> Vec<String> {
     let (mut watermarks, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
     for name in sites {
@@ -42,7 +49,7 @@ fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -
             Some(Some(SiteState { refreshes: Some(state), .. })) => state,
             Some(None) => {
                 lines.push(format!(
-                    "{name}: its state cannot be read: the next run begins anew, and says what may be missing"
+                    "{name}: its state cannot be read; the next run starts again and reports which refreshes may be missing"
                 ));
                 continue;
             }
@@ -54,12 +61,12 @@ fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -
         watermarks.entry(state.watermark()).or_default().push(name);
         lines.extend(outage_lines(name, state));
         if let count @ 1.. = state.unreadable_count() {
-            lines.push(format!("{name}: jobs that could not be read and are tried again: {count}"));
+            lines.push(format!("{name}: jobs that could not be read and are retried: {count}"));
         }
     }
     let mut all: Vec<_> = watermarks
         .into_iter()
-        .map(|(at, sites)| format!("all published of jobs until {}: {}", format_time(at), sites.join(", ")))
+        .map(|(at, sites)| format!("jobs until {} are published: {}", format_time(at), sites.join(", ")))
         .collect();
     if !new.is_empty() {
         all.push(format!("not read yet: {}", new.join(", ")));
@@ -68,7 +75,7 @@ fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -
     all
 }
 
-/// The outages of a site of which jobs may still be recovered.
+/// Formats the outages of a site whose refreshes are not recovered yet.
 fn outage_lines(name: &str, state: &RefreshState) -> Vec<String> {
     let mut events = BTreeMap::<_, Vec<&str>>::new();
     for outage in state.outages() {
@@ -76,21 +83,21 @@ fn outage_lines(name: &str, state: &RefreshState) -> Vec<String> {
     }
     let line = |((from, until), events): ((Timestamp, Option<Timestamp>), Vec<&str>)| {
         let until = until.map_or("now".to_owned(), |until| format_time(until.0));
-        format!("{name}: {} missed from {} until {until}, to be recovered", events.join(", "), format_time(from.0))
+        format!("{name}: {} missed from {} until {until}, not recovered yet", events.join(", "), format_time(from.0))
     };
     events.into_iter().map(line).collect()
 }
 
-/// What was given up, by site, the newest first.
-fn not_recovered_lines(lines: &Value, look_back: Duration) -> Vec<String> {
-    let within = format!("in the last {} h", look_back.as_secs() / 3600);
-    let mut given_up: Vec<_> = log::in_json(lines).filter(|(_, line)| line["not_recovered"].is_array()).collect();
-    if given_up.is_empty() {
-        return vec![format!("not recovered {within}: nothing")];
+/// Formats the refreshes that were dropped, by site, newest first.
+fn not_recovered_lines(lines: &Value, lookback: Duration) -> Vec<String> {
+    let within = format!("in the last {} h", lookback.as_secs() / 3600);
+    let mut dropped: Vec<_> = log::in_json(lines).filter(|(_, line)| line["not_recovered"].is_array()).collect();
+    if dropped.is_empty() {
+        return vec![format!("not recovered {within}: none")];
     }
-    given_up.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    let more = given_up.len().saturating_sub(MOST_NAMED);
-    let named = given_up.iter().take(MOST_NAMED).map(|(at, line)| {
+    dropped.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let more = dropped.len().saturating_sub(MAX_LINES);
+    let named = dropped.iter().take(MAX_LINES).map(|(at, line)| {
         let items = line["not_recovered"].as_array().map_or(&[][..], Vec::as_slice);
         let first = &items[0];
         let which = first["job"].as_str().map_or("refreshes".to_owned(), |job| format!("job {job}"));
@@ -101,7 +108,7 @@ fn not_recovered_lines(lines: &Value, look_back: Duration) -> Vec<String> {
     });
     let mut named: Vec<_> = named.collect();
     if more > 0 {
-        named.push(format!("not recovered {within}: {more} lines more in the log"));
+        named.push(format!("not recovered {within}: {more} more lines in the log"));
     }
     named
 }
@@ -123,36 +130,36 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
 
     #[test]
-    fn the_state_of_each_site_is_told_in_few_lines() -> anyhow::Result<()> {
+    fn the_state_of_each_site_is_formatted_in_few_lines() -> anyhow::Result<()> {
         let wanted: BTreeSet<Event> = ["WorkbookRefreshFailed".parse()?, "WorkbookRefreshSucceeded".parse()?].into();
         let clock = Clock { now: NOW, skew: None };
-        let well = RefreshState::new(clock, &wanted);
-        let mut missed = well.clone();
+        let healthy = RefreshState::new(clock, &wanted);
+        let mut missed = healthy.clone();
         let later = Clock { now: NOW + Time::minutes(15), skew: None };
         missed.note_outages(Some(NOW), later, &wanted, &BTreeSet::new(), &wanted);
         missed.note_unreadable("j1", NOW);
         let of =
             |refreshes: &RefreshState| Some(SiteState { refreshes: Some(refreshes.clone()), ..SiteState::default() });
-        let stored = [("finance", of(&well)), ("marketing", of(&missed)), ("odd", None), ("sales", of(&well))];
+        let stored = [("finance", of(&healthy)), ("marketing", of(&missed)), ("odd", None), ("sales", of(&healthy))];
         let stored = stored.map(|(name, state)| (name.to_owned(), state)).into();
         let sites = ["finance", "marketing", "new", "odd", "sales"].map(str::to_owned);
         let expected = [
-            "all published of jobs until 2026-05-21T07:55:00Z: finance, marketing, sales",
+            "jobs until 2026-05-21T07:55:00Z are published: finance, marketing, sales",
             "not read yet: new",
-            "marketing: WorkbookRefreshFailed, WorkbookRefreshSucceeded missed from 2026-05-21T07:55:00Z until now, to be \
-             recovered",
-            "marketing: jobs that could not be read and are tried again: 1",
-            "odd: its state cannot be read: the next run begins anew, and says what may be missing",
+            "marketing: WorkbookRefreshFailed, WorkbookRefreshSucceeded missed from 2026-05-21T07:55:00Z until now, not \
+             recovered yet",
+            "marketing: jobs that could not be read and are retried: 1",
+            "odd: its state cannot be read; the next run starts again and reports which refreshes may be missing",
         ];
         assert_eq!(state_lines(&stored, &sites), expected);
         Ok(())
     }
 
     #[test]
-    fn what_was_not_recovered_is_named_with_its_reason() {
+    fn a_refresh_that_was_not_recovered_is_named_with_its_reason() {
         let line = |site: &str, reasons: &[&str]| {
             let items: Vec<_> = reasons.iter().map(|reason| json!({ "job": "j1", "reason": reason })).collect();
-            json!({ "message": "given up", "site": site, "not_recovered": items }).to_string()
+            json!({ "message": "dropped", "site": site, "not_recovered": items }).to_string()
         };
         let mut lines = vec![
             json!([1000, line("finance", &["it is odd", "it is odder"])]),
@@ -166,8 +173,8 @@ mod tests {
         ];
         assert_eq!(not_recovered_lines(&json!(lines), day), expected);
         lines.extend((0..5).map(|at| json!([at, line("marketing", &["it is odd"])])));
-        let told = not_recovered_lines(&json!(lines), day);
-        assert_eq!((told.len(), &*told[5]), (6, "not recovered in the last 24 h: 2 lines more in the log"));
-        assert_eq!(not_recovered_lines(&json!([]), day), ["not recovered in the last 24 h: nothing"]);
+        let output = not_recovered_lines(&json!(lines), day);
+        assert_eq!((output.len(), &*output[5]), (6, "not recovered in the last 24 h: 2 more lines in the log"));
+        assert_eq!(not_recovered_lines(&json!([]), day), ["not recovered in the last 24 h: none"]);
     }
 }

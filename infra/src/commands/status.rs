@@ -1,4 +1,4 @@
-//! `cargo infra status`: how a stack and its sites are, on one screen.
+//! `cargo infra status`: shows the state of a stack and its sites.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     aws::Aws,
-    log,
-    reconcile::reconciled,
-    recovery,
+    log, reconciler,
     stack::Stack,
     steps::{show, step},
     target::Target,
 };
 
-/// How far back the last run is looked for. A schedule that runs less often than once a day is unusual.
-const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
+mod recovery;
 
-/// What a run's line counts, in the order of interest, and how people call it.
+/// How far back to look for the last run. Schedules mostly run at least once a day.
+const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
+
+/// Metrics of a run and their names in the output, the most important first.
 const COUNTS: [(&str, &str); 11] = [
     ("SitesFailed", "sites failed"),
     ("WebhooksCreated", "created"),
@@ -35,8 +35,8 @@ const COUNTS: [(&str, &str); 11] = [
     ("AlertsFailed", "alerts failed"),
 ];
 
-/// Shows the stack, its sites, what the reconciler would change, the alarms, the last run, and how the recovery of missed
-/// refreshes is getting on. Changes nothing.
+/// Shows the stack, its alarms, the last run, the recovery of missed refreshes, and the changes that the reconciler would
+/// make. Changes nothing.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     #[command(flatten)]
@@ -47,14 +47,14 @@ pub struct Status {
 ///
 /// # Errors
 ///
-/// Something could not be looked at, or the reconciler cannot look after every site.
+/// A part of the status could not be read, or the reconciler reports a site that failed.
 pub async fn run(arguments: Status) -> anyhow::Result<()> {
-    let way = arguments.target.way().await?;
-    let aws = &way.aws;
-    let title = format!("Stack {}", way.name);
+    let connection = arguments.target.connect().await?;
+    let aws = &connection.aws;
+    let title = format!("Stack {}", connection.name);
     let stack = step(&title, async {
-        show(&aws.place().await?.to_string());
-        let stack = way.stack().await?;
+        show(&aws.location().await?.to_string());
+        let stack = connection.stack().await?;
         show(&format!("state {}", stack.state()));
         show(&format!("receiver {}", stack.output("ReceiverUrl")?));
         Ok(stack)
@@ -64,23 +64,23 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
     step("Last run that may have changed something", last_run(aws, &stack)).await?;
     let sites = step("Recovery of missed refreshes", async {
         let sites = declared(aws, &stack).await?;
-        recovery::lines(aws, &stack, &sites, LOOK_BACK).await?.iter().for_each(|line| show(line));
+        recovery::lines(aws, &stack, &sites, LOOKBACK).await?.iter().for_each(|line| show(line));
         Ok(sites)
     })
     .await?;
-    // Last, since it is what fails when something is wrong on Tableau.
+    // Last, since this step fails when a site has a problem.
     step("Sites and their registrations, as the reconciler finds them now", async {
         match sites.as_slice() {
-            [] => show("no site is declared: add one with `cargo infra add-site`"),
+            [] => show("no site is declared. To add one: cargo infra add-site"),
             names => show(&format!("declared under {}: {}", stack.output("SitesPath")?, names.join(", "))),
         }
-        reconciled(aws, &stack, "plan", &[]).await
+        reconciler::run(aws, &stack, "plan", &[]).await
     })
     .await
     .map(drop)
 }
 
-/// The stack's alarms, those that ring first.
+/// Shows the stack's alarms, raised ones first.
 async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
     let prefix = format!("{}-", stack.name());
     let query = "MetricAlarms[].[StateValue, AlarmName, StateReason]";
@@ -88,7 +88,7 @@ async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
     let mut alarms: Vec<_> = alarms.as_array().into_iter().flatten().collect();
     alarms.sort_by_key(|alarm| (alarm[0] != "ALARM", alarm[1].as_str()));
     if alarms.is_empty() {
-        show("there are none");
+        show("none");
     }
     for alarm in alarms {
         let text = |index: usize| alarm[index].as_str().unwrap_or_default();
@@ -98,33 +98,33 @@ async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the newest line with metrics says.
+/// Shows the newest run in the log.
 async fn last_run(aws: &Aws, stack: &Stack) -> anyhow::Result<()> {
-    let since = OffsetDateTime::now_utc() - LOOK_BACK;
+    let since = OffsetDateTime::now_utc() - LOOKBACK;
     let lines = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.Succeeded = * }").await?;
     match newest_run(&lines) {
-        Some((at, run)) => show(&format_time(at, &run)),
-        None => show(&format!("there was none in the last {} h", LOOK_BACK.as_secs() / 3600)),
+        Some((at, run)) => show(&format_run(at, &run)),
+        None => show(&format!("none in the last {} h", LOOKBACK.as_secs() / 3600)),
     }
     Ok(())
 }
 
-/// The newest of the lines that tells of a run. A local cloud returns others besides.
+/// Finds the newest line with the metrics of a run. A local cloud returns other lines too.
 fn newest_run(lines: &Value) -> Option<(OffsetDateTime, Value)> {
     log::in_json(lines).filter(|(_, run)| run["Succeeded"].is_number()).max_by_key(|(at, _)| *at)
 }
 
-fn format_time(at: OffsetDateTime, run: &Value) -> String {
+fn format_run(at: OffsetDateTime, run: &Value) -> String {
     let count = |name: &str| run[name].as_f64().unwrap_or_default();
     let time = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
     let counts = COUNTS.iter().filter(|(name, _)| count(name) > 0.0);
-    let counts: String = counts.map(|(name, words)| format!(", {} {words}", count(name))).collect();
+    let counts: String = counts.map(|(name, label)| format!(", {} {label}", count(name))).collect();
     let message = run["message"].as_str().unwrap_or_default();
     let action = run["action"].as_str().unwrap_or("run");
     format!("{time} {action}: {message} ({} sites{counts}, {:.1} s)", count("Sites"), count("Duration") / 1000.0)
 }
 
-/// The names of the site entries. What they hold is not asked for.
+/// Lists the names of the declared sites, without their entries.
 async fn declared(aws: &Aws, stack: &Stack) -> anyhow::Result<Vec<String>> {
     let path = stack.output("SitesPath")?;
     let list = ["ssm", "get-parameters-by-path", "--path", path, "--query", "Parameters[].Name"];
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_line_with_metrics_is_told_in_words() {
+    fn the_newest_line_with_metrics_is_formatted() {
         let run = json!({ "message": "not every site is as declared", "action": "apply", "Sites": 3.0, "SitesFailed": 1.0,
             "WebhooksDisabled": 2.0, "Succeeded": 0.0, "Duration": 2345.6 });
         let lines = json!([
@@ -151,7 +151,7 @@ mod tests {
         ]);
         let (at, run) = newest_run(&lines).expect("a run");
         assert_eq!(
-            format_time(at, &run),
+            format_run(at, &run),
             "1970-01-01T00:00:01Z apply: not every site is as declared (3 sites, 1 sites failed, 2 enabled again, 2.3 s)"
         );
         assert!(newest_run(&json!([])).is_none());

@@ -1,4 +1,4 @@
-//! A local stack that `cargo infra local` keeps up.
+//! A running `cargo infra local`.
 
 use std::{fs, process::Stdio, time::Duration};
 
@@ -14,28 +14,28 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long the stack may take until it is up: the functions may have to be built first, on a cold machine.
-const UP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long the start may take. It may include a build of the functions.
+const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long it may take to end.
+/// How long the end may take.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the process table is looked at.
+/// Time between two reads of the process table.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A stack that is up.
-pub(crate) struct Local {
+/// A running `cargo infra local`.
+pub(crate) struct LocalCommand {
     pub(crate) process: Child,
-    // Held, so that printing never fails.
+    // Kept open, so that the command can print.
     _lines: Lines<BufReader<ChildStdout>>,
     pub(crate) endpoint: String,
     pub(crate) tableau: String,
-    /// Holds `target/local` with this stack's files, as the workspace does for a person's.
+    /// Folder with `target/local`, the files of this stack.
     pub(crate) folder: TempDir,
 }
 
-impl Local {
-    pub(crate) async fn up() -> anyhow::Result<Self> {
+impl LocalCommand {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
         let mut process = Command::new(env!("CARGO_BIN_EXE_infra"))
             .args(["local", "--files"])
@@ -46,24 +46,24 @@ impl Local {
             .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
         let (mut endpoint, mut tableau) = (None, None);
-        let up = async {
+        let started = async {
             while let Some(line) = lines.next_line().await? {
                 for (name, address) in [("AWS endpoint ", &mut endpoint), ("Tableau simulator ", &mut tableau)] {
-                    if let Some(told) = line.trim().strip_prefix(name) {
-                        *address = Some(told.trim().to_owned());
+                    if let Some(printed) = line.trim().strip_prefix(name) {
+                        *address = Some(printed.trim().to_owned());
                     }
                 }
-                if line.starts_with("What arrives in the queue") {
-                    return Ok((endpoint.context("no endpoint was told")?, tableau.context("no simulator was told")?));
+                if line.starts_with("Messages in the queue") {
+                    return Ok((endpoint.context("no endpoint")?, tableau.context("no simulator")?));
                 }
             }
-            anyhow::bail!("the stack did not come up")
+            anyhow::bail!("the stack did not start")
         };
-        let (endpoint, tableau) = timeout(UP_TIMEOUT, up).await??;
+        let (endpoint, tableau) = timeout(START_TIMEOUT, started).await??;
         Ok(Self { process, _lines: lines, endpoint, tableau, folder })
     }
 
-    /// The processes of the stack with their command lines: those that the cloud's port is told to.
+    /// Processes of the stack with their command lines. Their arguments or environment have the cloud's port.
     pub(crate) fn processes(&self) -> anyhow::Result<Vec<(Pid, String)>> {
         let port = self.endpoint.rsplit(':').next().context("a port")?;
         let marks = [format!("GATEWAY_PORT={port}"), format!("--deliver-through {}", self.endpoint)];
@@ -71,7 +71,7 @@ impl Local {
         for process in fs::read_dir("/proc")? {
             let folder = process?.path();
             let Some(id) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
-            // A process may end while we look.
+            // The process may have ended.
             let text = |file: &str| {
                 let bytes = fs::read(folder.join(file)).unwrap_or_default();
                 String::from_utf8_lossy(&bytes).replace('\0', " ")
@@ -85,7 +85,7 @@ impl Local {
         Ok(found)
     }
 
-    /// Kills the server whose command line has `mark` right behind its interpreter, if it has one.
+    /// Kills the server whose command line begins with a program called `mark`, perhaps after an interpreter.
     pub(crate) fn kill_server(&self, mark: &str) -> anyhow::Result<()> {
         let is_server = |command: &str| command.split(' ').take(2).any(|word| word.ends_with(mark));
         let servers: Vec<_> = self.processes()?.into_iter().filter(|(_, command)| is_server(command)).collect();
@@ -94,11 +94,11 @@ impl Local {
         Ok(())
     }
 
-    /// Waits until all has ended. Returns whether it ended well, and what was said of it.
+    /// Waits until the command and all its processes have ended. Returns whether it succeeded, and its messages.
     pub(crate) async fn ended(mut self) -> anyhow::Result<(bool, String)> {
-        let mut said = String::new();
+        let mut messages = String::new();
         let status = timeout(END_TIMEOUT, self.process.wait()).await.context("it does not end")??;
-        self.process.stderr.take().context("no messages")?.read_to_string(&mut said).await?;
+        self.process.stderr.take().context("no messages")?.read_to_string(&mut messages).await?;
         let gone = async {
             while !self.processes()?.is_empty() {
                 sleep(POLL_INTERVAL).await;
@@ -106,7 +106,7 @@ impl Local {
             anyhow::Ok(())
         };
         let gone = timeout(END_TIMEOUT, gone).await;
-        gone.with_context(|| format!("processes were left behind: {:?}", self.processes()))??;
-        Ok((status.success(), said))
+        gone.with_context(|| format!("processes are left: {:?}", self.processes()))??;
+        Ok((status.success(), messages))
     }
 }

@@ -1,4 +1,4 @@
-"""Runs a command until it ends or the owner of standard input is gone, then kills whatever it started."""
+"""Runs a command until it ends or standard input closes, then kills the whole process group."""
 
 import os
 import signal
@@ -7,12 +7,12 @@ import sys
 import threading
 
 
-def end_with_owner():
+def kill_when_input_closes():
     sys.stdin.buffer.read()
     os.killpg(0, signal.SIGKILL)
 
 
 command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-threading.Thread(target=end_with_owner, daemon=True).start()
+threading.Thread(target=kill_when_input_closes, daemon=True).start()
 print(f"ended with status {command.wait()}", flush=True)
 os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,11 @@
+//! The subcommands of `cargo infra`, a file each.
+
+pub mod add_site;
+pub mod deploy;
+pub mod destroy;
+pub mod local;
+pub mod reconcile;
+pub mod replay;
+pub mod status;
+pub mod test;
+pub mod url;

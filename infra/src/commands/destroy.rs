@@ -1,0 +1,330 @@
+//! `cargo infra destroy`: deletes the stack's webhooks on Tableau, then the stack.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    aws::Aws,
+    parameters, reconciler,
+    stack::{Condition, Stack},
+    steps::{show, step},
+    target::{Connection, Target},
+};
+
+/// Parameters of the reconciler, including those of earlier releases. They are useless without the stack, since its signed
+/// URLs end with it.
+const OWN_PARAMETERS: [&str; 4] = ["signing-keys", "state", "refreshes", "refreshes-lease"];
+
+/// Returns the template's description of a stack's key. It identifies a key whose stack, and so whose alias, is deleted.
+fn key_description(stack: &str) -> String {
+    format!("Site entries, signing keys and topics of {stack}")
+}
+
+/// Deletes the stack's webhooks on Tableau, then the stack. Asks for confirmation.
+#[derive(Clone, Debug, Args)]
+pub struct Destroy {
+    /// Delete the site entries too, and the keys that encrypt them: the stack's, and those of earlier stacks of its name.
+    #[arg(long)]
+    delete_parameters: bool,
+    /// Delete the stack even if some of its webhooks are left on Tableau.
+    #[arg(long)]
+    force: bool,
+    /// Do not ask for confirmation.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The stack does not exist, the confirmation is missing, webhooks are left on Tableau, or the deletion failed. The error
+/// says what is left.
+pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
+    let Destroy { delete_parameters, force, yes, target } = arguments;
+    let connection = target.connect().await?;
+    let Connection { aws, name, .. } = &connection;
+    let found = step(&format!("Check the stack {name}"), find(&connection)).await?;
+    let plan = Plan::new(found, name, delete_parameters)?;
+    plan.print();
+    if !yes {
+        confirm(name)?;
+    }
+    if has_reconciler(&plan.stack) {
+        delete_webhooks(aws, &plan.stack, force).await?;
+    }
+    step(&format!("Delete the stack {name}, and wait until it is deleted"), delete_stack(aws, name)).await?;
+    if !plan.deleted_parameters.is_empty() {
+        let delete = async {
+            parameters::delete(aws, &plan.deleted_parameters).await?;
+            plan.deleted_parameters.iter().for_each(|name| show(name));
+            Ok(())
+        };
+        step("Delete the parameters", delete).await.context("the stack is deleted, but its parameters are not")?;
+    }
+    for key in &plan.deleted_keys {
+        let delete = ["kms", "schedule-key-deletion", "--key-id", key];
+        let delete = step(&format!("Schedule the deletion of the key {key}"), aws.run(&delete)).await;
+        delete.with_context(|| format!("the stack is deleted, but the key {key} is not"))?;
+    }
+    println!("\nThe stack {name} is deleted.");
+    if !plan.kept_parameters.is_empty() {
+        println!("Kept: {}.", plan.kept_parameters.join(", "));
+    }
+    Ok(())
+}
+
+/// Returns whether the stack has a reconciler that can be invoked.
+fn has_reconciler(stack: &Stack) -> bool {
+    stack.output("ReconcilerName").is_ok()
+        && matches!(stack.condition(), Condition::Ready | Condition::RollbackFailed | Condition::Updating)
+}
+
+/// Resources of a stack name.
+struct Found {
+    stack: Option<Stack>,
+    /// Names of the parameters.
+    parameters: Vec<String>,
+    /// Keys of earlier stacks of the name.
+    earlier_keys: Vec<String>,
+}
+
+/// Finds the stack, the names of its parameters, and the keys of earlier stacks of its name.
+async fn find(connection: &Connection) -> anyhow::Result<Found> {
+    let Connection { aws, name, .. } = connection;
+    show(&aws.location().await?.to_string());
+    let stack = Stack::find(aws, name).await?;
+    if let Some(stack) = &stack {
+        stack.expect_ours(aws).await?;
+    }
+    let key = stack.as_ref().and_then(|stack| stack.output("KeyId").ok());
+    let earlier_keys = earlier_keys(aws, name, key).await.unwrap_or_else(|error| {
+        show(&format!("warning: keys of earlier stacks called {name} could not be listed. Details: {error:#}"));
+        Vec::new()
+    });
+    for key in &earlier_keys {
+        show(&format!(
+            "{key} is the key of an earlier stack called {name}. It costs a dollar a month. If no parameter under /{name} \
+             needs it: aws kms schedule-key-deletion --key-id {key}"
+        ));
+    }
+    let Some(stack) = stack else { return Ok(Found { stack, parameters: Vec::new(), earlier_keys }) };
+    ensure!(
+        !matches!(stack.condition(), Condition::Busy | Condition::Updating),
+        "another change of the stack {name} is in progress. Its state is {}. Fix: wait until it ends",
+        stack.state()
+    );
+    let parameters = parameters::list(aws, name).await?;
+    show(&format!("state {}, {} parameters under /{name}", stack.state(), parameters.len()));
+    Ok(Found { stack: Some(stack), parameters, earlier_keys })
+}
+
+/// Lists the keys of earlier stacks called `name`, without those whose deletion is scheduled. `key` is the present stack's.
+async fn earlier_keys(aws: &Aws, name: &str, key: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let texts = async |command: &[&str]| -> anyhow::Result<Vec<String>> {
+        Ok(serde_json::from_value::<Option<_>>(aws.json(command).await?)?.unwrap_or_default())
+    };
+    let named = texts(&["kms", "list-aliases", "--query", "Aliases[].TargetKeyId"]).await?;
+    let mut keys = texts(&["kms", "list-keys", "--query", "Keys[].KeyId"]).await?;
+    // Keys without an alias are few. Each takes a call.
+    keys.retain(|id| Some(id.as_str()) != key && !named.contains(id));
+    let mut earlier = Vec::new();
+    for id in keys {
+        let describe = ["kms", "describe-key", "--key-id", &id, "--query", "KeyMetadata.[Description, KeyState]"];
+        // A key that these credentials cannot read is not ours.
+        let Ok(described) = aws.json(&describe).await else { continue };
+        if described[0] == key_description(name) && described[1] != "PendingDeletion" {
+            earlier.push(id);
+        }
+    }
+    Ok(earlier)
+}
+
+/// The resources to delete and to keep.
+struct Plan {
+    stack: Stack,
+    deleted_parameters: Vec<String>,
+    kept_parameters: Vec<String>,
+    /// The stack's key first, if it is deleted, then those of earlier stacks.
+    deleted_keys: Vec<String>,
+    /// The stack's key, if it is kept.
+    kept_key: Option<String>,
+}
+
+impl Plan {
+    fn new(found: Found, name: &str, delete_parameters: bool) -> anyhow::Result<Self> {
+        let Found { stack, parameters, earlier_keys } = found;
+        let stack = stack.with_context(|| {
+            let left = if earlier_keys.is_empty() { "" } else { ". The keys above are of earlier stacks" };
+            format!(
+                "there is no stack {name} here. Nothing was done. Fix: name the stack with --stack, the region with \
+                 AWS_DEFAULT_REGION and the account with AWS_PROFILE{left}"
+            )
+        })?;
+        let is_own = |parameter: &String| OWN_PARAMETERS.iter().any(|own| stack.parameter(own) == *parameter);
+        let (deleted_parameters, kept_parameters) =
+            parameters.into_iter().partition(|parameter| delete_parameters || is_own(parameter));
+        // A stack whose creation failed has no key.
+        let key = stack.output("KeyId").ok().map(str::to_owned);
+        let (deleted_keys, kept_key) =
+            if delete_parameters { (key.into_iter().chain(earlier_keys).collect(), None) } else { (Vec::new(), key) };
+        Ok(Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key })
+    }
+
+    fn print(&self) {
+        let Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key } = self;
+        let name = stack.name();
+        println!("\nThis deletes permanently:");
+        if has_reconciler(stack) {
+            println!("  - the stack's webhooks on every declared Tableau site, and no other webhooks");
+        } else {
+            println!("  - nothing on Tableau, since the stack has no working reconciler ({})", stack.state());
+        }
+        println!("  - the stack {name} with its functions, topics, subscriptions and the functions' logs");
+        deleted_parameters.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+        for key in deleted_keys {
+            let of = if stack.output("KeyId").is_ok_and(|own| own == key) {
+                ""
+            } else {
+                " of an earlier stack of this name"
+            };
+            println!("  - the encryption key {key}{of}: unusable at once, deleted by AWS after 30 days");
+        }
+        println!("It keeps:");
+        println!("  - the code in the S3 bucket, and the subscribers' queues and functions");
+        kept_parameters.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+        if let Some(key) = kept_key {
+            println!(
+                "  - the encryption key {key}, which the parameters need. A later stack called {name} uses both; \
+                 --delete-parameters deletes them"
+            );
+        }
+    }
+}
+
+fn confirm(name: &str) -> anyhow::Result<()> {
+    ensure!(
+        io::stdin().is_terminal(),
+        "standard input is no terminal, so there is no confirmation. Nothing was done. Fix: add --yes"
+    );
+    print!("\nType the stack's name to continue: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    ensure!(answer.trim() == name, "that is not the stack's name. Nothing was done");
+    Ok(())
+}
+
+/// Deletes the stack's webhooks with the reconciler. Starts the schedule again if that fails or is interrupted.
+async fn delete_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let deleted = tokio::select! {
+        // An interrupt ends the AWS CLI too. --force must not ignore the error that follows.
+        biased;
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        deleted = stop_schedule_and_delete_webhooks(aws, stack, force) => Some(deleted),
+    };
+    let error = match deleted {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) if force => {
+            println!("    warning: continues because of --force. Details: {error:#}");
+            return Ok(());
+        }
+        Some(Err(error)) => error,
+        None => anyhow!("interrupted"),
+    };
+    let resumed = step("Start the schedule again", set_schedule(aws, stack.name(), "ENABLED")).await;
+    let schedule = match resumed {
+        Ok(()) => "The next scheduled run creates deleted webhooks again",
+        Err(_) => "The schedule is stopped; start it with `aws scheduler update-schedule`",
+    };
+    bail!(error.context(format!(
+        "the stack was not deleted, since some of its webhooks may be left on Tableau. {schedule}. Fix: correct the cause \
+         above and run this command again, or add --force and delete the webhooks called {}-… on Tableau yourself",
+        stack.name()
+    )))
+}
+
+/// Stops the schedule, so that no run creates the webhooks again, and deletes them with the reconciler.
+async fn stop_schedule_and_delete_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
+    let stopped = step("Stop the schedule", set_schedule(aws, stack.name(), "DISABLED")).await;
+    if !force {
+        stopped?;
+    }
+    step("Delete the stack's webhooks on Tableau", reconciler::run(aws, stack, "destroy", &[])).await.map(drop)
+}
+
+/// Enables or disables the reconciler's schedule. The call needs all other settings again.
+async fn set_schedule(aws: &Aws, name: &str, state: &str) -> anyhow::Result<()> {
+    let find = ["cloudformation", "describe-stack-resource", "--stack-name", name];
+    let which = ["--logical-resource-id", "ReconcilerSchedule", "--query", "StackResourceDetail.PhysicalResourceId"];
+    let schedule = aws.json(&[&find[..], &which].concat()).await?;
+    let schedule = schedule.as_str().context("the stack has no schedule")?;
+    let settings = aws.json(&["scheduler", "get-schedule", "--name", schedule]).await?;
+    let mut options = vec!["--state".to_owned(), state.to_owned()];
+    for (name, value) in settings.as_object().context("a schedule without settings")? {
+        if !["Arn", "CreationDate", "LastModificationDate", "State"].contains(&name.as_str()) {
+            options.extend([option(name), value.as_str().map_or_else(|| value.to_string(), str::to_owned)]);
+        }
+    }
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    aws.run(&[&["scheduler", "update-schedule"][..], &options].concat()).await.map(drop)
+}
+
+/// Converts a member of a request to an option of the AWS CLI, such as `GroupName` to `--group-name`.
+fn option(member: &str) -> String {
+    let mut option = "-".to_owned();
+    for letter in member.chars() {
+        if letter.is_ascii_uppercase() {
+            option.push('-');
+        }
+        option.push(letter.to_ascii_lowercase());
+    }
+    option
+}
+
+/// Deletes the stack. The error lists the resources that are left.
+async fn delete_stack(aws: &Aws, name: &str) -> anyhow::Result<()> {
+    // CloudFormation finds a deleted stack only by its identifier.
+    let find = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].StackId"];
+    let id = aws.json(&find).await?;
+    let id = id.as_str().context("a stack without an identifier")?;
+    aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
+    let deleted = aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await;
+    let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, PhysicalResourceId, \
+                 ResourceStatusReason]";
+    let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];
+    // Only for the message.
+    let left = aws.json(&left).await.unwrap_or_default();
+    let left = left.as_array().into_iter().flatten().map(|resource| {
+        let parts = resource.as_array().into_iter().flatten().filter_map(Value::as_str);
+        parts.collect::<Vec<_>>().join(": ")
+    });
+    let left: Vec<_> = left.collect();
+    let Err(error) = deleted else {
+        left.iter().for_each(|resource| show(&format!("kept by the template: {resource}")));
+        return Ok(());
+    };
+    bail!(error.context(format!(
+        "the stack {name} is not deleted. Resources left: {}. Fix: correct the cause and run this command again",
+        left.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_has_the_description_by_which_its_key_is_found() {
+        let description = format!("Description: !Sub \"{}\"", key_description("${AWS::StackName}"));
+        assert!(include_str!("../../template.yaml").contains(&description), "{description}");
+    }
+}

@@ -1,0 +1,164 @@
+//! `cargo infra replay`: publishes deliveries that were not published when they arrived.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use shared::{
+    events::delivery::TEST,
+    registration::signed_url::{ReceiverUrl, RegistrationUrl},
+};
+use time::OffsetDateTime;
+
+use self::delivery_log::{DeliveryLog, Unpublished};
+use crate::{
+    aws::Aws,
+    log,
+    stack::Stack,
+    steps::{show, step},
+    target::Target,
+};
+
+mod delivery_log;
+
+/// How long the receiver may take to answer: its timeout in the template and a cold start.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest lookback: a year. Most logs are deleted earlier.
+const MAX_HOURS: u64 = 366 * 24;
+
+/// Publishes deliveries that SNS did not accept, or that came while the signing keys could not be read. Reads the
+/// receiver's log, verifies unverified deliveries, leaves out those that a later attempt of Tableau published, and sends
+/// the rest to the receiver. It is safe to run twice.
+#[derive(Clone, Debug, Args)]
+pub struct Replay {
+    /// The lookback in hours.
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=MAX_HOURS))]
+    hours: u64,
+    /// Print what would be published, and publish nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The log cannot be read, or some deliveries could not be published. The others stay published.
+pub async fn run(arguments: Replay) -> anyhow::Result<()> {
+    let Replay { hours, dry_run, target } = arguments;
+    let connection = target.connect().await?;
+    let (stack, http, aws) = (connection.stack().await?, connection.http()?, &connection.aws);
+    let title = format!("Search the receiver's log for events of the last {hours} h that were not published");
+    let Found { missing, unreadable } = step(&title, find(aws, &stack, hours)).await?;
+    let failed = match (missing.is_empty(), dry_run) {
+        (true, _) => {
+            println!("\nNothing to publish.");
+            0
+        }
+        (false, true) => {
+            println!("\n{} to publish. Nothing was done.", pluralize(missing.len()));
+            0
+        }
+        (false, false) => {
+            let failed = step("Send them to the receiver", send_all(aws, &http, &stack, &missing)).await?;
+            println!("\n{} published.", pluralize(missing.len() - failed));
+            failed
+        }
+    };
+    ensure!(
+        failed == 0,
+        "{} not published. Fix: run this command again when SNS and SSM are available",
+        pluralize(failed)
+    );
+    ensure!(
+        unreadable == 0,
+        "{unreadable} records of unpublished events cannot be read by this release. Their events are not published. Fix: run \
+         this command of the release that wrote them"
+    );
+    Ok(())
+}
+
+/// Deliveries to replay.
+struct Found {
+    /// Oldest first.
+    missing: Vec<Unpublished>,
+    /// Number of records that cannot be parsed.
+    unreadable: usize,
+}
+
+/// Finds deliveries that the log has as undelivered or unverified, and not as published.
+async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
+    let function = stack.output("ReceiverName")?;
+    let since = OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600);
+    let mut log = DeliveryLog::default();
+    let pattern = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
+    log.read(&log::lines(aws, function, since, pattern).await?);
+    show(&format!("{} undelivered at first", pluralize(log.unpublished.len())));
+    if !log.unverified.is_empty() {
+        let (authentic, rejected) = log.verify(&stack.keyring(aws).await?);
+        show(&format!("{} unverified at first", pluralize(authentic)));
+        if rejected > 0 {
+            let requests = if rejected == 1 { "request" } else { "requests" };
+            show(&format!("{rejected} unverified {requests} left out: no signature of a present key"));
+        }
+    }
+    if !log.unpublished.is_empty() {
+        let pattern = r#"{ ($.outcome = "published") || ($.outcome = "duplicate") }"#;
+        log.read(&log::lines(aws, function, since, pattern).await?);
+    }
+    let DeliveryLog { unpublished, published, unreadable, .. } = log;
+    let total = unpublished.len();
+    let missing = unpublished.into_values().filter(|delivery| !published.contains(&delivery.id));
+    let (tests, mut missing): (Vec<_>, Vec<_>) = missing.partition(|delivery| delivery.event_type == TEST);
+    missing.sort_by_key(|delivery| (delivery.at, delivery.id));
+    show(&format!("{} published since", pluralize(total - missing.len() - tests.len())));
+    if !tests.is_empty() {
+        show(&format!("{} left out: Tableau's test calls are not replayed", pluralize(tests.len())));
+    }
+    missing.iter().for_each(|delivery| show(&delivery.to_string()));
+    Ok(Found { missing, unreadable })
+}
+
+/// Sends deliveries to the receiver. Returns how many were not published.
+async fn send_all(aws: &Aws, http: &Client, stack: &Stack, missing: &[Unpublished]) -> anyhow::Result<usize> {
+    let keyring = stack.keyring(aws).await?;
+    let receiver = stack.reachable_receiver_url(aws)?;
+    let receiver = ReceiverUrl::parse(&receiver).with_context(|| format!("{receiver} is no URL"))?;
+    let mut failed = 0;
+    for delivery in missing {
+        let url = delivery.registration.signed_url(&receiver, &keyring);
+        match send(http, &url, delivery).await {
+            Ok(status) => show(&format!("{status}: {delivery}")),
+            Err(error) => {
+                failed += 1;
+                show(&format!("NOT published, {error}: {delivery}"));
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// Sends a delivery to the receiver as Tableau did. Returns the status in the receiver's answer.
+async fn send(http: &Client, url: &RegistrationUrl, delivery: &Unpublished) -> anyhow::Result<String> {
+    let request = http.post(url.expose()).timeout(ANSWER_TIMEOUT).header("content-type", "application/json");
+    // Errors of the client contain the URL, which is signed.
+    let response = request.body(delivery.body.clone()).send().await;
+    let response = response.map_err(reqwest::Error::without_url).context("the receiver does not answer")?;
+    let status = response.status();
+    let answer = response.text().await.map_err(reqwest::Error::without_url)?;
+    if status != StatusCode::OK {
+        bail!("the receiver answered {status}");
+    }
+    let answer: Value = serde_json::from_str(&answer).context("the receiver's answer is no JSON")?;
+    ensure!(answer["id"] == delivery.id.to_string(), "the receiver published another event: {answer}");
+    Ok(answer["status"].as_str().unwrap_or_default().to_owned())
+}
+
+fn pluralize(events: usize) -> String {
+    format!("{events} event{}", if events == 1 { "" } else { "s" })
+}

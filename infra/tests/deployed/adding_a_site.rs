@@ -1,0 +1,125 @@
+//! `cargo infra add-site`: its input, and what it stores.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use anyhow::ensure;
+use infra::{python::PythonTools, workspace::Workspace};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    command::{SECRET, infra, isolate, run},
+    testbed::{CONTENT_URL, Testbed},
+};
+
+#[tokio::test]
+async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
+    let testbed = Testbed::start().await?;
+    testbed
+        .add_site(&[])
+        .await?
+        .failed(&["there is no stack tableau-fanout", "create it with `cargo infra deploy`"])?;
+    testbed.deploy(&[]).await?.succeeded(&[])?;
+    let changed = |member: &str, value: &str| {
+        let mut entry = testbed.entry();
+        entry[member] = value.into();
+        entry.to_string()
+    };
+    let closed_port = "http://127.0.0.1:1";
+    for (entry, expected) in [
+        (String::new(), vec!["standard input is empty", "pass the site entry as JSON"]),
+        ("token".to_owned(), vec!["Nothing was stored", "its value is not a JSON object"]),
+        (changed("events", "all"), vec!["Nothing was stored", "events is not valid"]),
+        (changed("server", "tableau.example"), vec!["Nothing was stored", "server is not valid"]),
+        (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["Nothing was stored", "rejected the token"]),
+        (changed("site", "another"), vec!["Nothing was stored", "the site \"another\""]),
+        (changed("server", closed_port), vec!["Nothing was stored", "cannot be reached", "--no-sign-in"]),
+    ] {
+        testbed.infra_with(&["add-site", "marketing"], &entry).await?.failed(&expected)?;
+    }
+    let world = || testbed.tableau.simulator.world();
+    world().sites.values_mut().flat_map(|site| &mut site.tokens).for_each(|token| token.is_administrator = false);
+    testbed.add_site(&[]).await?.failed(&["Nothing was stored", "is not an administrator of the site"])?;
+    let parameters = testbed.aws("ssm get-parameters-by-path --path /tableau-fanout --recursive").await?;
+    assert_eq!(parameters["Parameters"], json!([]));
+    ensure!(!world().sites.values().any(|site| site.has_session()), "a session is left open");
+
+    // With --no-sign-in the entry is stored, and the reconciler reports the problem.
+    let unreachable =
+        testbed.infra_with(&["add-site", "marketing", "--no-sign-in"], &changed("server", closed_port)).await?;
+    unreachable
+        .failed(&["the entry is stored, but the webhooks of marketing are not as declared", "cannot be reached."])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_terminal_is_asked_for_everything_and_does_not_show_the_secret() -> anyhow::Result<()> {
+    let testbed = Testbed::start().await?;
+    testbed.deploy(&["--parameter", "Events=ViewDeleted"]).await?.succeeded(&[])?;
+    let server = format!("http://{}", testbed.tableau.address);
+    let mut answers = [
+        ("online.tableau.com: ", server.as_str(), false),
+        ("for the Default site): ", CONTENT_URL, false),
+        ("personal access token: ", "fanout", false),
+        ("(not shown): ", SECRET, true),
+    ];
+    testbed
+        .infra_in_terminal(&["add-site", "marketing"], &answers)
+        .await?
+        .succeeded(&["  + tableau-fanout-ViewDeleted"])?;
+    answers[0].1 = "tableau.example";
+    testbed
+        .infra_in_terminal(&["add-site", "finance"], &answers)
+        .await?
+        .failed(&["Nothing was stored", "server is not valid"])?;
+
+    let question = "to continue: ";
+    testbed
+        .infra_in_terminal(&["destroy"], &[(question, "yes", false)])
+        .await?
+        .failed(&["that is not the stack's name. Nothing was done"])?;
+    assert_eq!(testbed.webhooks(), ["tableau-fanout-ViewDeleted"]);
+    testbed
+        .infra_in_terminal(&["destroy"], &[(question, "tableau-fanout", false)])
+        .await?
+        .succeeded(&["is deleted."])?;
+    assert_eq!(testbed.webhooks(), [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_installed_aws_cli_gets_no_secret_on_a_command_line_or_in_a_file() -> anyhow::Result<()> {
+    let testbed = Testbed::start().await?;
+    testbed.deploy(&["--parameter", "Events=ViewDeleted"]).await?.succeeded(&[])?;
+    let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
+    let folder = TempDir::new()?;
+    let [programs, files] = ["bin", "files"].map(|name| folder.path().join(name));
+    [&programs, &files].into_iter().try_for_each(fs::create_dir)?;
+    // Records what other users can see of a command: its arguments and its files.
+    let record = folder.path().join("record");
+    let [aws, record_text, files_text] =
+        [&tools.program("aws"), &record, &files].map(|path| path.display().to_string());
+    let wrapper = format!(
+        "#!/bin/sh\n{aws} \"$@\"\nstatus=$?\nPATH=/usr/bin:/bin\necho \"$*\" >> {record_text}\n\
+         grep -r . {files_text} >> {record_text}\nexit $status\n"
+    );
+    fs::write(programs.join("aws"), wrapper)?;
+    fs::set_permissions(programs.join("aws"), fs::Permissions::from_mode(0o755))?;
+    let settings = testbed.settings();
+    let mut add = infra(&["add-site", "marketing"]);
+    isolate(&mut add, &[&programs], &settings)?;
+    add.env("TMPDIR", &files);
+    run(add, &testbed.entry().to_string()).await?.succeeded(&["  + tableau-fanout-ViewDeleted"])?;
+    let mut other_region = infra(&["url", "marketing", "ViewDeleted"]);
+    isolate(&mut other_region, &[&programs], &settings)?;
+    other_region.env("AWS_DEFAULT_REGION", "eu-central-1");
+    let no_stack = "there is no stack tableau-fanout in account 000000000000, region eu-central-1. Fix: create it";
+    run(other_region, "").await?.failed(&[no_stack])?;
+
+    let record = fs::read_to_string(record)?;
+    ensure!(record.contains("ssm put-parameter --name /tableau-fanout/sites/marketing"), "{record}");
+    ensure!(record.contains(r#""action": "apply""#), "the report is not searched: {record}");
+    ensure!(!record.contains(SECRET), "{record}");
+    assert_eq!(fs::read_dir(files)?.count(), 0);
+    Ok(())
+}
