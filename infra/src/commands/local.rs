@@ -4,20 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use clap::Args;
-use reqwest::Client;
-use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
-use crate::{
-    cloud::{Cloud, STACK},
-    functions::{self, Packages},
-    python::PythonTools,
-    service::{Program, Service, free_port, http_client},
-    steps::step,
-    workspace::Workspace,
-};
+use self::servers::{Builds, Servers, Simulator};
+use crate::{cloud::Cloud, service::http_client, steps::step};
 
+mod servers;
 mod tour;
 mod usage;
 
@@ -35,58 +27,19 @@ pub struct Local {
     files: Option<PathBuf>,
 }
 
-/// Tools and builds that the servers need.
-#[derive(Debug)]
-struct Builds {
-    workspace: Workspace,
-    tools: PythonTools,
-    /// The functions. `None` for an empty cloud.
-    packages: Option<Packages>,
-    /// Path of the Tableau simulator.
-    simulator: PathBuf,
-}
-
-/// The running servers.
-#[derive(Debug)]
-struct Servers<'a> {
-    builds: &'a Builds,
-    cloud: Cloud,
-    simulator: Simulator,
-}
-
-/// A client of the Tableau simulator.
-#[derive(Debug)]
-struct Simulator {
-    http: Client,
-    address: String,
-}
-
 /// Runs the command.
 ///
 /// # Errors
 ///
 /// A step failed, or a server ended. The error says why and names the log.
 pub async fn run(arguments: Local) -> anyhow::Result<()> {
-    let builds = build(arguments.empty).await?;
+    let builds = Builds::new(arguments.empty).await?;
     let folder = tempfile::Builder::new().prefix("run.").tempdir_in(builds.workspace.local("")?)?;
     let result = run_servers(arguments, &builds, folder.path()).await;
     if result.is_err() {
         eprintln!("The logs are kept in {}", folder.keep().display());
     }
     result
-}
-
-async fn build(is_empty: bool) -> anyhow::Result<Builds> {
-    let workspace = Workspace::locate()?;
-    let tools = async { PythonTools::for_local_stack(&workspace) };
-    let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
-    let build = async {
-        let packages = if is_empty { None } else { Some(functions::package(&workspace).await?) };
-        Ok((packages, functions::simulator(&workspace).await?))
-    };
-    let title = if is_empty { "Build the Tableau simulator" } else { "Build the functions and the Tableau simulator" };
-    let (packages, simulator) = step(title, build).await?;
-    Ok(Builds { workspace, tools, packages, simulator })
 }
 
 /// Starts the servers, runs the command's work while both run, and stops them.
@@ -134,34 +87,4 @@ async fn interruption(is_failure: bool) -> anyhow::Result<()> {
     println!("\nStopping.");
     ensure!(!is_failure, "interrupted before the event arrived");
     Ok(())
-}
-
-impl Simulator {
-    async fn start(builds: &Builds, cloud: &Cloud, http: &Client, folder: &Path) -> anyhow::Result<(Service, Self)> {
-        let port = free_port()?.to_string();
-        let address = format!("http://127.0.0.1:{port}");
-        let arguments = ["--port", &port, "--deliver-through", &cloud.endpoint];
-        let program =
-            Program { name: "the Tableau simulator", path: &builds.simulator, arguments: &arguments, environment: &[] };
-        let mut service = Service::start(&builds.tools, program, folder.join("tableau-simulator.log"))?;
-        service.ready(http, &format!("{address}/api/2.4/serverinfo")).await?;
-        Ok((service, Self { http: http.clone(), address }))
-    }
-
-    /// Creates a site and returns its entry.
-    async fn add_site(&self, content_url: &str) -> anyhow::Result<Value> {
-        let secret = Uuid::new_v4().to_string();
-        let mut site = json!({ "site": content_url, "token_name": STACK, "token_secret": secret });
-        self.post("sites", &site).await?;
-        site["server"] = self.address.as_str().into();
-        Ok(site)
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<String> {
-        let url = format!("{}/_simulator/{path}", self.address);
-        let response = self.http.post(&url).json(body).send().await?;
-        let (status, text) = (response.status(), response.text().await?);
-        ensure!(status.is_success(), "POST {url} was answered with {status}: {text}");
-        Ok(text)
-    }
 }

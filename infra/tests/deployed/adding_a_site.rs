@@ -31,8 +31,8 @@ async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
         ("token".to_owned(), vec!["Nothing was stored", "its value is not a JSON object"]),
         (changed("events", "all"), vec!["Nothing was stored", "events is not valid"]),
         (changed("server", "tableau.example"), vec!["Nothing was stored", "server is not valid"]),
-        (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["Nothing was stored", "rejected the token"]),
-        (changed("site", "another"), vec!["Nothing was stored", "the site \"another\""]),
+        (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["Nothing was stored", "refused the token"]),
+        (changed("site", "another"), vec!["Nothing was stored", "for another site than \"another\""]),
         (changed("server", closed_port), vec!["Nothing was stored", "cannot be reached", "--no-sign-in"]),
     ] {
         testbed.infra_with(&["add-site", "marketing"], &entry).await?.failed(&expected)?;

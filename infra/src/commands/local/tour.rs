@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use shared::alerts::message::AlertMessage;
 
-use super::{Servers, Simulator};
+use super::servers::{Servers, Simulator};
 use crate::{
     cloud::{Cloud, STACK},
     functions::Packages,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::json;
 use shared::registration::keyring::Keyring;
 
-use super::Servers;
+use super::servers::Servers;
 use crate::{
     binaries::Architecture,
     cloud::{BUCKET, STACK},

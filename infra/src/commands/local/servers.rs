@@ -1,0 +1,95 @@
+//! Servers of a local stack.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use reqwest::Client;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    cloud::{Cloud, STACK},
+    functions::{self, Packages},
+    python::PythonTools,
+    service::{Program, Service, free_port},
+    steps::step,
+    workspace::Workspace,
+};
+
+/// Tools and builds that the servers need.
+#[derive(Debug)]
+pub(super) struct Builds {
+    pub(super) workspace: Workspace,
+    pub(super) tools: PythonTools,
+    /// The functions. `None` for an empty cloud.
+    pub(super) packages: Option<Packages>,
+    /// Path of the Tableau simulator.
+    pub(super) simulator: PathBuf,
+}
+
+/// The running servers.
+#[derive(Debug)]
+pub(super) struct Servers<'a> {
+    pub(super) builds: &'a Builds,
+    pub(super) cloud: Cloud,
+    pub(super) simulator: Simulator,
+}
+
+/// A client of the Tableau simulator.
+#[derive(Debug)]
+pub(super) struct Simulator {
+    pub(super) http: Client,
+    pub(super) address: String,
+}
+
+impl Builds {
+    /// Installs the tools and builds the programs.
+    pub(super) async fn new(is_empty: bool) -> anyhow::Result<Self> {
+        let workspace = Workspace::locate()?;
+        let tools = async { PythonTools::for_local_stack(&workspace) };
+        let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
+        let build = async {
+            let packages = if is_empty { None } else { Some(functions::package(&workspace).await?) };
+            Ok((packages, functions::simulator(&workspace).await?))
+        };
+        let title =
+            if is_empty { "Build the Tableau simulator" } else { "Build the functions and the Tableau simulator" };
+        let (packages, simulator) = step(title, build).await?;
+        Ok(Self { workspace, tools, packages, simulator })
+    }
+}
+
+impl Simulator {
+    pub(super) async fn start(
+        builds: &Builds,
+        cloud: &Cloud,
+        http: &Client,
+        folder: &Path,
+    ) -> anyhow::Result<(Service, Self)> {
+        let port = free_port()?.to_string();
+        let address = format!("http://127.0.0.1:{port}");
+        let arguments = ["--port", &port, "--deliver-through", &cloud.endpoint];
+        let program =
+            Program { name: "the Tableau simulator", path: &builds.simulator, arguments: &arguments, environment: &[] };
+        let mut service = Service::start(&builds.tools, program, folder.join("tableau-simulator.log"))?;
+        service.ready(http, &format!("{address}/api/2.4/serverinfo")).await?;
+        Ok((service, Self { http: http.clone(), address }))
+    }
+
+    /// Creates a site and returns its entry.
+    pub(super) async fn add_site(&self, content_url: &str) -> anyhow::Result<Value> {
+        let secret = Uuid::new_v4().to_string();
+        let mut site = json!({ "site": content_url, "token_name": STACK, "token_secret": secret });
+        self.post("sites", &site).await?;
+        site["server"] = self.address.as_str().into();
+        Ok(site)
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+        let url = format!("{}/_simulator/{path}", self.address);
+        let response = self.http.post(&url).json(body).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "POST {url} was answered with {status}: {text}");
+        Ok(text)
+    }
+}
