@@ -110,7 +110,8 @@ impl Findings<'_> {
     /// Leaves the problems of some sites, and of the runs if `run` is set, to another run.
     pub fn leave(&mut self, sites: &BTreeSet<String>, run: bool) {
         self.checked.retain(|site| !sites.contains(*site));
-        self.found.retain(|(site, problem)| !sites.contains(*site) && !(run && problem.kind.is_run_wide()));
+        let is_left = |site: &str, problem: &Problem| sites.contains(site) || (run && problem.kind.is_run_wide());
+        self.found.retain(|(site, problem)| !is_left(site, problem));
         if run {
             self.run = AlertState::default();
         }
