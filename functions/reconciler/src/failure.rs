@@ -45,22 +45,17 @@ impl fmt::Display for Failure {
 impl Error for Failure {}
 
 impl Failure {
-    /// Returns the report of a run, or the failure that it describes: sites first, since without them nothing works.
-    pub(crate) fn check(report: Report) -> Result<Report, Self> {
-        let Report { keys_error, alerts_error, refreshes_error, state_error, .. } = &report;
-        if report.failed() {
-            Err(Self::Sites(report))
-        } else if keys_error.is_some() {
-            Err(Self::Keys(report))
-        } else if alerts_error.is_some() {
-            Err(Self::Alerts(report))
-        } else if refreshes_error.is_some() {
-            Err(Self::Refreshes(report))
-        } else if state_error.is_some() {
-            Err(Self::State(report))
-        } else {
-            Ok(report)
-        }
+    /// Returns the kind of failure that a report describes, if it does: failed sites first, since without them nothing works.
+    pub(crate) fn kind_of(report: &Report) -> Option<fn(Report) -> Self> {
+        let Report { keys_error, alerts_error, refreshes_error, state_error, .. } = report;
+        let kinds: [(bool, fn(Report) -> Self); 5] = [
+            (report.failed(), Self::Sites),
+            (keys_error.is_some(), Self::Keys),
+            (alerts_error.is_some(), Self::Alerts),
+            (refreshes_error.is_some(), Self::Refreshes),
+            (state_error.is_some(), Self::State),
+        ];
+        kinds.into_iter().find_map(|(is_it, kind)| is_it.then_some(kind))
     }
 
     /// Returns the report, if any site was checked.

@@ -159,7 +159,10 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         report.alerts_error = alerts_error;
         report.state_error = state_error;
         self.finish_action(action, &keyring, &mut report).await;
-        Failure::check(report)
+        match Failure::kind_of(&report) {
+            Some(failure) => Err(failure(report)),
+            None => Ok(report),
+        }
     }
 
     /// Retires old keys after a rotation, and sends the alert of a test.
