@@ -48,14 +48,14 @@ impl Failure {
     /// Returns the kind of failure that a report describes, if it does: failed sites first, since without them nothing works.
     pub(crate) fn kind_of(report: &Report) -> Option<fn(Report) -> Self> {
         let Report { keys_error, alerts_error, refreshes_error, state_error, .. } = report;
-        let kinds: [(bool, fn(Report) -> Self); 5] = [
-            (report.failed(), Self::Sites),
-            (keys_error.is_some(), Self::Keys),
-            (alerts_error.is_some(), Self::Alerts),
-            (refreshes_error.is_some(), Self::Refreshes),
-            (state_error.is_some(), Self::State),
-        ];
-        kinds.into_iter().find_map(|(is_it, kind)| is_it.then_some(kind))
+        match (report.failed(), keys_error, alerts_error, refreshes_error, state_error) {
+            (true, ..) => Some(Self::Sites),
+            (false, Some(_), ..) => Some(Self::Keys),
+            (false, None, Some(_), ..) => Some(Self::Alerts),
+            (false, None, None, Some(_), _) => Some(Self::Refreshes),
+            (false, None, None, None, Some(_)) => Some(Self::State),
+            (false, None, None, None, None) => None,
+        }
     }
 
     /// Returns the report, if any site was checked.

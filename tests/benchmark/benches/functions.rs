@@ -13,37 +13,37 @@ use benchmark::{
 use clap::{Parser, ValueEnum};
 use infra::workspace::Workspace;
 
-/// How long SNS takes where its latency matters.
+/// Latency of SNS in the throughput table.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// Measures the receiver beside what one would have instead.
+/// Measures the receiver beside the alternatives.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --package benchmark --")]
 struct Arguments {
-    /// What to measure. All, if nothing is named.
+    /// Parts to measure; all if none is named.
     parts: Vec<Part>,
-    /// How often each candidate is started.
+    /// Number of starts of each candidate.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// How many events it gets after the first.
+    /// Number of events after the first.
     #[arg(long, default_value_t = 300)]
     events: usize,
-    /// Take what was built before.
+    /// Use the binaries of an earlier build.
     #[arg(long)]
     no_build: bool,
     /// Measure another build of the receiver beside this one.
     #[arg(long, value_name = "BINARY")]
     other: Option<PathBuf>,
-    /// What cargo says to every benchmark.
+    /// Flag that cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Start, first event, those that follow, memory and size.
+    /// Start, first event, later events, memory and size.
     Latency,
-    /// Events a second of one environment.
+    /// Events per second of one execution environment.
     Throughput,
     /// Instructions.
     Instructions,
@@ -73,10 +73,10 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn latency(bench: &Bench, candidates: &Candidates, rounds: usize, events: usize) -> anyhow::Result<()> {
-    for (trust, title) in [(Trust::One, "one authority"), (Trust::Bundle, "all public authorities besides")] {
+    for (trust, title) in [(Trust::One, "one CA certificate"), (Trust::Bundle, "that and all public CA certificates")] {
         let all = candidates.all();
         let mut measured = vec![Vec::new(); all.len()];
-        // The first round brings files into memory and is not pluralize.
+        // The first round brings files into memory and is not counted.
         for round in 0..=rounds {
             for (candidate, measured) in all.iter().zip(&mut measured) {
                 let result = bench.round(candidate, trust, events).await;
@@ -115,26 +115,26 @@ async fn throughput(bench: &Bench, candidates: &Candidates) -> anyhow::Result<()
         ]);
     }
     bench.delay_publishes(Duration::ZERO);
-    let columns = ["events at a time", "events a second", "CPU an event", "peak memory"];
+    let columns = ["concurrent events", "events per second", "CPU per event", "peak memory"];
     println!("One environment of the receiver while SNS takes {}\n\n{}", milliseconds(LATENCY), table(&columns, &rows));
     Ok(())
 }
 
 async fn instructions(bench: &Bench, candidates: &Candidates) -> anyhow::Result<()> {
     if !can_be_counted() {
-        println!("Instructions: not measured, since there is no valgrind.\n");
+        println!("Instructions: not measured, because valgrind is not installed.\n");
         return Ok(());
     }
     let millions = |count: u64| format!("{:.2}", f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / 1e6);
     let mut rows = Vec::new();
     for candidate in candidates.all() {
         for (trust, stores) in [(Trust::One, "one"), (Trust::Bundle, "all")] {
-            let pluralize = bench.instructions(candidate, trust).await?;
-            let [start, first, event] = [pluralize.start, pluralize.first, pluralize.event].map(millions);
+            let count = bench.instructions(candidate, trust).await?;
+            let [start, first, event] = [count.start, count.first, count.event].map(millions);
             rows.push(vec![candidate.name.to_owned(), stores.to_owned(), start, first, event]);
         }
     }
-    let columns = ["handler", "authorities", "start", "first event", "each that follows"];
+    let columns = ["handler", "CA certificates", "start", "first event", "each later event"];
     println!("Millions of instructions\n\n{}", table(&columns, &rows));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is measured: the receiver, and what it is compared with.
+//! The programs that are measured: the receiver and those it is compared with.
 
 use std::{
     env,
@@ -13,23 +13,23 @@ use anyhow::{Context, ensure};
 use infra::{environment::forget_our_package, workspace::Workspace};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-/// Where the other candidates' sources are.
+/// Folder of the other candidates' sources.
 const SOURCES: &str = "tests/benchmark";
 
 /// A program that serves events.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// What it is called in the report.
+    /// Its name in the report.
     pub name: &'static str,
-    /// What is started.
+    /// The program to start.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Whether it publishes what it is given.
+    /// Whether it publishes its events.
     pub publishes: bool,
 }
 
-/// How large a program is, in bytes.
+/// Size of a program in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// As built.
@@ -41,24 +41,24 @@ pub struct Size {
 /// All candidates.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    /// A handler that does nothing: what the platform costs.
+    /// A handler that does nothing: the cost of the platform.
     pub empty: Candidate,
-    /// A handler that publishes each event as it came, on connections made as the receiver makes them.
+    /// A handler that publishes each event unchanged, on connections made as the receiver's.
     pub bare: Candidate,
-    /// The product.
+    /// The receiver.
     pub receiver: Candidate,
-    /// Another build of the product.
+    /// Another build of the receiver.
     pub other: Option<Candidate>,
 }
 
 impl Candidates {
-    /// Builds them, as they would be built for upload, for this machine. Does what is still needed.
+    /// Builds them for this machine, as they would be built for upload.
     ///
     /// # Errors
     ///
     /// One does not build.
     pub async fn build(workspace: &Workspace, other: Option<PathBuf>) -> anyhow::Result<Self> {
-        // The default members and nothing else, as `cargo lambda build` has it: what the tests need changes no function.
+        // Builds the default members only, as `cargo lambda build` does: features of the tests' dependencies stay out.
         cargo(workspace, &["build", "--release", "--locked", "--bins", "--manifest-path"], "Cargo.toml", None).await?;
         let target = workspace.built("benchmark");
         for features in [&["--bin", "empty"][..], &["--bin", "bare", "--features", "bare"]] {
@@ -68,26 +68,26 @@ impl Candidates {
         Ok(Self::built(workspace, other))
     }
 
-    /// Takes those that were built before.
+    /// Returns those of an earlier build.
     pub fn built(workspace: &Workspace, other: Option<PathBuf>) -> Self {
         let program = |name, program, publishes| Candidate { name, program, arguments: Vec::new(), publishes };
-        let beside = |name: &str| workspace.built("benchmark/release").join(name);
+        let built = |name: &str| workspace.built("benchmark/release").join(name);
         Self {
-            empty: program("empty handler", beside("empty"), false),
-            bare: program("bare publish", beside("bare"), true),
+            empty: program("empty handler", built("empty"), false),
+            bare: program("bare publish", built("bare"), true),
             receiver: program("receiver", workspace.built("release/tableau-webhook-receiver"), true),
             other: other.map(|binary| program("other receiver", binary, true)),
         }
     }
 
-    /// In the order of the report.
+    /// Returns them in the order of the report.
     pub fn all(&self) -> Vec<&Candidate> {
         [&self.empty, &self.bare, &self.receiver].into_iter().chain(&self.other).collect()
     }
 }
 
 impl Candidate {
-    /// How it is started, with `variables` and nothing else in its environment.
+    /// Returns the command that starts it, with only `variables` in its environment.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl Candidate {
     }
 }
 
-/// How large a binary is.
+/// Measures a binary.
 ///
 /// # Errors
 ///

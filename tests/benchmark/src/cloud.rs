@@ -1,4 +1,4 @@
-//! SSM and SNS, over TLS and without delay: what a function is measured against.
+//! SSM and SNS over TLS and without delay, for a function that is measured.
 
 use std::{
     fs,
@@ -20,16 +20,16 @@ use tls::Authority;
 use tokio::{task::JoinHandle, time::sleep};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-/// What SNS answers to a publish that it accepts.
+/// SNS's answer to a publish that it accepts.
 const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
     <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>"#;
 
-/// Both services, each with connections of its own, as on AWS.
+/// Both services, each on its own port, as on AWS.
 #[derive(Debug)]
 pub struct Cloud {
-    /// Where SSM answers.
+    /// Endpoint of SSM.
     pub ssm: String,
-    /// Where SNS answers.
+    /// Endpoint of SNS.
     pub sns: String,
     /// The only signing key.
     pub keyring: Keyring,
@@ -42,16 +42,16 @@ pub struct Cloud {
 #[derive(Debug, Default)]
 struct State {
     published: AtomicUsize,
-    /// How long a publish takes, in milliseconds.
+    /// Duration of a publish in milliseconds.
     latency: AtomicU64,
 }
 
 /// The trust store that a function is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// One authority.
+    /// The CA certificate of the services.
     One,
-    /// All public ones besides.
+    /// That, and all public CA certificates.
     Bundle,
 }
 
@@ -60,7 +60,7 @@ impl Cloud {
     ///
     /// # Errors
     ///
-    /// No port can be had, or a file cannot be written.
+    /// No port is free, or a file cannot be written.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let authority = Authority::new()?;
         let keyring = Keyring::of([7; KEY_BYTES]);
@@ -71,7 +71,7 @@ impl Cloud {
         let state = Arc::<State>::default();
         let sns = {
             let state = Arc::clone(&state);
-            // Whatever is no publish, such as what opens a connection, is refused as an unsigned request would be.
+            // Refuses any other call, such as one that opens a connection, as SNS refuses an unsigned request.
             Router::new().fallback(move |body: Bytes| answer(Arc::clone(&state), body))
         };
         let mut cloud = Self {
@@ -87,19 +87,19 @@ impl Cloud {
             let listener = authority.listen("localhost").await?;
             *address = format!("https://localhost:{}", listener.local_addr()?.port());
             cloud.tasks.push(tokio::spawn(async move {
-                // It serves until it is dropped.
+                // It serves until the task is aborted.
                 let _ = axum::serve(listener, router).await;
             }));
         }
         Ok(cloud)
     }
 
-    /// Has a publish take so long.
+    /// Sets how long a publish takes.
     pub fn delay(&self, latency: Duration) {
         self.state.latency.store(latency.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How many messages were published so far.
+    /// Counts the messages published so far.
     pub fn published(&self) -> usize {
         self.state.published.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Instructions, pluralize by an emulator: the figure that a busy machine does not touch.
+//! Instructions, counted by an emulator: a figure that does not depend on the machine's load.
 
 use std::{env, fs, process::Command};
 
@@ -6,21 +6,21 @@ use anyhow::{Context, ensure};
 
 use crate::{candidate::Candidate, cloud::Trust, round::Bench, runtime_api::RuntimeApi};
 
-/// How many events are pluralize at once.
+/// Number of events in one count.
 const EVENTS: usize = 50;
 
-/// How many instructions it takes.
+/// Instructions that a candidate executes.
 #[derive(Clone, Copy, Debug)]
 pub struct Instructions {
     /// To start.
     pub start: u64,
     /// For the first event.
     pub first: u64,
-    /// For each that follows.
+    /// For each later event.
     pub event: u64,
 }
 
-/// Whether they can be pluralize here.
+/// Whether this machine can count them.
 pub fn can_be_counted() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
@@ -39,8 +39,8 @@ impl Bench {
         Ok(Instructions { start, first: first.saturating_sub(start), event })
     }
 
-    /// How many instructions a candidate takes for its start and so many events.
-    async fn count(&self, candidate: &Candidate, trust: Trust, events: usize) -> anyhow::Result<u64> {
+    /// Counts the instructions of a candidate's start and a number of events.
+    async fn count(&self, candidate: &Candidate, trust: Trust, count: usize) -> anyhow::Result<u64> {
         let mut api = RuntimeApi::start().await?;
         let log = self.log(candidate).with_extension("valgrind");
         let mut emulated = Candidate { program: "valgrind".into(), ..candidate.clone() };
@@ -49,25 +49,25 @@ impl Bench {
         emulated.arguments =
             options.chain([candidate.program.clone().into()]).chain(candidate.arguments.clone()).collect();
         let mut variables = self.variables(&api, trust)?;
-        // Where valgrind is.
+        // To find valgrind.
         variables.extend(env::var_os("PATH").map(|path| ("PATH", path)));
         let mut command = emulated.command(&variables, &log)?;
         let mut child = command.spawn().context("cannot start valgrind")?;
-        let pluralize = async {
+        let events = async {
             api.first_poll().await?;
-            for number in 0..events {
+            for number in 0..count {
                 api.send(self.event(number))?.answer().await?;
             }
             anyhow::Ok(())
         };
-        let pluralize = pluralize.await;
-        // Asked to end, it tells what it pluralize.
+        let result = events.await;
+        // Valgrind prints its count when it is asked to end.
         let asked = Command::new("kill").arg(child.id().to_string()).status()?;
         child.wait()?;
-        pluralize?;
+        result?;
         ensure!(asked.success(), "{} ended by itself", candidate.name);
-        let told = fs::read_to_string(&log)?;
-        let count = told.lines().find_map(|line| line.split_once("I   refs:")).context("no count")?.1;
+        let log = fs::read_to_string(&log)?;
+        let count = log.lines().find_map(|line| line.split_once("I   refs:")).context("no count")?.1;
         Ok(count.trim().replace(',', "").parse()?)
     }
 }

@@ -1,4 +1,7 @@
-//! What the receiver costs, measured beside what one would have instead. `benches/functions.rs` runs and prints it.
+//! Measures the receiver beside an empty handler and a bare publish. `benches/functions.rs` runs this and prints tables.
+//!
+//! [`candidate`] builds the programs. [`round`] starts one against a [`cloud`] and a [`runtime_api`], and [`report`] formats
+//! the figures. [`instructions`] counts under an emulator.
 
 pub mod candidate;
 pub mod cloud;

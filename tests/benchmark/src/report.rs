@@ -1,10 +1,10 @@
-//! Figures of many rounds, as tables.
+//! Formats the figures of many rounds as tables.
 
 use std::time::Duration;
 
 use crate::{candidate::Size, round::Round};
 
-/// What the rounds of a candidate come to.
+/// Summary of a candidate's rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     /// Median of the starts.
@@ -15,7 +15,7 @@ pub struct Figures {
     pub cold: Duration,
     /// Median of all events but the first.
     pub p50: Duration,
-    /// What one in a hundred of these takes longer than.
+    /// 99th percentile of these.
     pub p99: Duration,
     /// Median of the processor time for an event.
     pub cpu: Duration,
@@ -24,7 +24,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Sums rounds up, of which there is at least one.
+    /// Summarizes at least one round.
     pub fn of(rounds: &[Round]) -> Self {
         let of = |figure: &dyn Fn(&Round) -> Duration| quantile(rounds.iter().map(figure).collect(), 50);
         let warm = || rounds.iter().flat_map(|round| round.warm.iter().copied()).collect();
@@ -58,51 +58,51 @@ impl Figures {
         ]
     }
 
-    /// What [`Figures::row`] has in its columns.
+    /// Column names of [`Figures::row`].
     pub const COLUMNS: [&str; 11] = [
         "handler",
         "start",
         "first event",
         "together",
-        "of the empty",
+        "ratio to empty",
         "p50",
         "p99",
-        "CPU an event",
+        "CPU per event",
         "peak memory",
         "binary",
         "zip",
     ];
 }
 
-/// So many hundredths of the values are at most this.
+/// Returns a percentile.
 pub fn quantile(mut values: Vec<Duration>, hundredths: usize) -> Duration {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);
     values.get(last * hundredths / 100).copied().unwrap_or_default()
 }
 
-/// For people.
+/// Formats a duration.
 pub fn milliseconds(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1000.0;
     if milliseconds < 10.0 { format!("{milliseconds:.2} ms") } else { format!("{milliseconds:.1} ms") }
 }
 
-/// How many times the other.
+/// Formats the ratio of two durations.
 pub fn ratio(one: Duration, other: Duration) -> String {
     format!("{:.2}", one.as_secs_f64() / other.as_secs_f64())
 }
 
-/// A size of a file.
+/// Formats a file size.
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.2} MB", f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / 1e6)
 }
 
-/// An amount of memory.
+/// Formats an amount of memory.
 pub fn mebibytes(kib: u64) -> String {
     format!("{:.1} MiB", f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0)
 }
 
-/// A table in Markdown. All columns but the first are numbers.
+/// Formats a Markdown table. All columns but the first hold numbers.
 pub fn table(columns: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let names: Vec<_> = columns.iter().map(|&name| name.to_owned()).collect();

@@ -1,4 +1,4 @@
-//! A round: one candidate is started, gets events, and is ended.
+//! A round: starts one candidate, sends it events, and ends it.
 
 use std::{
     ffi::OsString,
@@ -17,10 +17,10 @@ use crate::{
     runtime_api::{Invocation, RuntimeApi},
 };
 
-/// What a name in the recorded event is, which each event has for itself.
+/// Name in the recorded event, which differs in each event that is sent.
 const RECORDED_NAME: &str = "New Workbook!";
 
-/// Where candidates are measured.
+/// The environment in which candidates are measured.
 #[derive(Debug)]
 pub struct Bench {
     cloud: Cloud,
@@ -29,38 +29,38 @@ pub struct Bench {
     event: String,
 }
 
-/// What a round has shown.
+/// Figures of a round.
 #[derive(Clone, Debug)]
 pub struct Round {
     /// From the start of the program to its first poll for an event.
     pub start: Duration,
     /// From the first event to its answer.
     pub first: Duration,
-    /// The same for each of those that followed.
+    /// The same for each later event.
     pub warm: Vec<Duration>,
-    /// Processor time for each of those.
+    /// Processor time for each later event.
     pub cpu: Duration,
     /// The most memory it used, in KiB.
     pub peak_kib: u64,
 }
 
-/// What many events at once have shown.
+/// Figures of many concurrent events.
 #[derive(Clone, Copy, Debug)]
 pub struct Throughput {
-    /// Events a second.
+    /// Events per second.
     pub per_second: f64,
-    /// Processor time for each event.
+    /// Processor time per event.
     pub cpu: Duration,
     /// The most memory it used, in KiB.
     pub peak_kib: u64,
 }
 
-/// A candidate that runs. Ended when dropped.
+/// A running candidate. Dropping this ends it.
 #[derive(Debug)]
 struct Running {
     child: Child,
     process: u32,
-    /// How long its start took.
+    /// Duration of its start.
     start: Duration,
     api: RuntimeApi,
 }
@@ -70,22 +70,22 @@ impl Bench {
     ///
     /// # Errors
     ///
-    /// No port can be had, or a file cannot be written.
+    /// No port is free, or a file cannot be written.
     pub async fn set_up(workspace: &Workspace, folder: &Path) -> anyhow::Result<Self> {
         let cloud = Cloud::start(folder).await?;
         let event = sample::signed_event(workspace, &cloud.keyring)?;
         ensure!(event.contains(RECORDED_NAME), "the recorded event has no {RECORDED_NAME}");
-        // As Lambda sends it.
+        // Compact, as Lambda sends it.
         let event = serde_json::from_str::<serde_json::Value>(&event)?.to_string();
         Ok(Self { cloud, folder: folder.to_owned(), event })
     }
 
-    /// Has a publish take so long.
+    /// Sets how long a publish takes.
     pub fn delay_publishes(&self, latency: Duration) {
         self.cloud.delay(latency);
     }
 
-    /// The environment of a function.
+    /// Returns the environment variables of a function.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Bench {
         Ok(variables.chain([("AWS_CA_BUNDLE", trust_store.into())]).collect())
     }
 
-    /// The recorded event, which no other is equal to.
+    /// Returns the recorded event with a name of its own.
     pub(crate) fn event(&self, number: usize) -> String {
         self.event.replace(RECORDED_NAME, &format!("Workbook {number:05}"))
     }
@@ -143,7 +143,7 @@ impl Bench {
         self.folder.join(format!("{}.log", candidate.name))
     }
 
-    /// Starts a candidate and gives it a first event and then so many others, one after another.
+    /// Starts a candidate and sends it a first event and then `events` others, one after another.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl Bench {
         Ok(Round { start, first, warm, cpu, peak_kib })
     }
 
-    /// Gives a candidate that takes so many events at a time many at once.
+    /// Sends many events at once to a candidate that handles `concurrency` at a time.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Bench {
         let variable = ("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.to_string());
         let mut running = self.start(candidate, Trust::One, &[variable]).await?;
         let process = running.process;
-        // As many as it takes at a time, so that every connection is there.
+        // The first events, one for each connection, open the connections.
         for (count, is_counted) in [(concurrency, false), (events, true)] {
             let (started, cpu) = (Instant::now(), processor_time(process)?);
             let offset = if is_counted { concurrency } else { 0 };
@@ -200,7 +200,7 @@ impl Bench {
     }
 }
 
-/// The processor time that a process has used, in all its threads.
+/// Reads the processor time that a process has used, in all its threads.
 fn processor_time(process: u32) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -210,7 +210,7 @@ fn processor_time(process: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// The most memory that a process has used, in KiB.
+/// Reads the most memory that a process has used, in KiB.
 fn peak_memory(process: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

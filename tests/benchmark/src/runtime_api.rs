@@ -1,4 +1,4 @@
-//! Lambda's Runtime API, which notes when a function polled, and how long it took to answer.
+//! Lambda's Runtime API. It measures when a function first polls, and how long it takes to answer.
 
 use std::{
     collections::HashMap,
@@ -24,13 +24,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a function may take until it polls, and until it answers, under an emulator too.
+/// Time limit for a function's first poll and for an answer, under an emulator too.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The API for one function.
 #[derive(Debug)]
 pub struct RuntimeApi {
-    /// Where it answers.
+    /// Its host and port.
     pub address: String,
     events: mpsc::UnboundedSender<(usize, String)>,
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ pub struct RuntimeApi {
 #[derive(Debug)]
 struct Shared {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<(usize, String)>>,
-    /// Who waits for an answer, and since when the function has the event.
+    /// The invocations without an answer yet, by request id.
     waiting: Mutex<HashMap<usize, Waiting>>,
     polled: watch::Sender<Option<Instant>>,
 }
@@ -53,7 +53,7 @@ struct Waiting {
     answered: oneshot::Sender<Answer>,
 }
 
-/// What a function made of an event.
+/// A function's answer to an event.
 #[derive(Debug)]
 struct Answer {
     took: Duration,
@@ -61,7 +61,7 @@ struct Answer {
     body: Bytes,
 }
 
-/// An event on its way.
+/// An event that has no answer yet.
 #[derive(Debug)]
 pub struct Invocation(oneshot::Receiver<Answer>);
 
@@ -70,7 +70,7 @@ impl RuntimeApi {
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is free.
     pub async fn start() -> anyhow::Result<Self> {
         let (events, receiver) = mpsc::unbounded_channel();
         let (polled, when_polled) = watch::channel(None);
@@ -82,17 +82,17 @@ impl RuntimeApi {
             .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(ended))
             .with_state(Arc::clone(&shared));
         let listener = listener.tap_io(|connection| {
-            // A connection that cannot be told so works all the same.
+            // A connection works without this option, too.
             let _ = connection.set_nodelay(true);
         });
         let task = tokio::spawn(async move {
-            // It serves until it is dropped.
+            // It serves until the task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, events, shared, polled: when_polled, task, invoked: 0 })
     }
 
-    /// Waits for the function's first poll, which is the end of its start.
+    /// Waits for the function's first poll, which ends its start.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl RuntimeApi {
         polled.context("no time of the first poll")
     }
 
-    /// Gives the function an event.
+    /// Sends the function an event.
     ///
     /// # Errors
     ///
@@ -124,11 +124,11 @@ impl Drop for RuntimeApi {
 }
 
 impl Invocation {
-    /// Waits for the answer, and returns how long the function took for it.
+    /// Waits for the answer, and returns how long the function took.
     ///
     /// # Errors
     ///
-    /// None comes, or one of a failure.
+    /// No answer comes, or a failure.
     pub async fn answer(self) -> anyhow::Result<Duration> {
         let Answer { took, outcome, body } =
             timeout(TIMEOUT, self.0).await.context("the function does not answer")??;
@@ -175,7 +175,7 @@ async fn ended(
 ) -> StatusCode {
     let now = Instant::now();
     if let Some(Waiting { given: Some(given), answered }) = shared.waiting().remove(&id) {
-        // An error says that nobody waits any longer.
+        // An error means that the caller has stopped waiting.
         let _ = answered.send(Answer { took: now - given, outcome, body });
     }
     StatusCode::ACCEPTED

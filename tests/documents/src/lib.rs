@@ -1,9 +1,9 @@
 //! The project's documents as tests read them: sections with their code blocks and tables, links, commands.
 //!
-//! A test that runs commands takes them from the document with [`commands`], so that what is tried is what is printed.
-//! `tests/it/main.rs` looks through all documents for commands that no test takes.
+//! A test that runs commands takes them from the document with [`commands`], so that the printed commands are tested.
+//! `tests/it/main.rs` finds the commands that no test takes.
 
-pub mod elsewhere;
+pub mod exemptions;
 
 use std::{
     fs,
@@ -12,21 +12,21 @@ use std::{
 
 use anyhow::Context;
 
-use crate::elsewhere::ELSEWHERE;
+use crate::exemptions::EXEMPTIONS;
 
 /// A document.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Where it is in the workspace, such as `docs/operations.md`.
+    /// Its path in the workspace, such as `docs/operations.md`.
     pub path: String,
-    /// Its sections in order; the first, without a heading, is what stands before the first heading.
+    /// Its sections in order. The first has no heading and holds the text before the first heading.
     pub sections: Vec<Section>,
 }
 
-/// What stands between a heading and the next, of whatever level.
+/// The text from one heading to the next, of any level.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
-    /// The heading's words, as they are written.
+    /// The heading as written.
     pub heading: String,
     /// The text without its code blocks.
     pub text: String,
@@ -37,11 +37,11 @@ pub struct Section {
 /// A code block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// The language it is said to be in; empty if nothing is said.
+    /// Its language; empty if none is named.
     pub language: String,
-    /// What it holds; each line ends with a line break.
+    /// Its lines, each with a line break at its end.
     pub text: String,
-    /// The paragraph in front of it, on one line.
+    /// The paragraph before it, on one line.
     pub introduction: String,
 }
 
@@ -53,12 +53,12 @@ impl Block {
 }
 
 impl Section {
-    /// The rows of its tables, as the texts of their cells, without heads and rules.
+    /// Returns the rows of its tables as the texts of their cells, without heads and rules.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let mut rows: Vec<Vec<String>> = Vec::new();
         for line in self.text.lines() {
             let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
-                // The line below a table's head.
+                // The rule below a table's head.
                 if line.starts_with("|-") {
                     rows.pop();
                 }
@@ -75,13 +75,13 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// It is not there.
+    /// The file cannot be read.
     pub fn read(path: &str) -> anyhow::Result<Self> {
         let text = fs::read_to_string(workspace().join(path)).with_context(|| format!("cannot read {path}"))?;
         Ok(Self::parse(path, &text))
     }
 
-    /// Every document: the README, and the Markdown files of `docs` and `.github`.
+    /// Reads every document: the README, and the Markdown files of `docs` and `.github`.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Document {
         Self { path: path.to_owned(), sections }
     }
 
-    /// The section under a heading.
+    /// Returns the section under a heading.
     ///
     /// # Errors
     ///
@@ -135,26 +135,25 @@ impl Document {
         section.with_context(|| format!("{} has no heading {heading:?}", self.path))
     }
 
-    /// What links within it can lead to, as GitHub names its headings.
+    /// Returns the anchors of its headings, as GitHub names them.
     pub fn anchors(&self) -> Vec<String> {
         self.sections.iter().map(|section| anchor(&section.heading)).collect()
     }
 
-    /// What its links lead to, as it is written.
+    /// Returns the targets of its links as written.
     pub fn links(&self) -> Vec<&str> {
         let texts = self.sections.iter().flat_map(|section| section.text.split("](").skip(1));
         texts.filter_map(|rest| rest.split_once(')').map(|(target, _)| target)).collect()
     }
 
-    /// What it marks as code within its sentences and tables, each on one line.
+    /// Returns the code spans of its sentences and tables, each on one line.
     pub fn code_spans(&self) -> Vec<String> {
         let texts = self.sections.iter().flat_map(|section| section.text.split('`').skip(1).step_by(2));
         texts.map(|code| code.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
 }
 
-/// The commands of a section of a document, for a test that runs them all. Those that are tried [`elsewhere`], or on the
-/// [`Walk`], are left out.
+/// Returns the commands of a section, for a test that runs them all. Leaves out the [`exemptions`] and those of the [`Walk`].
 ///
 /// # Errors
 ///
@@ -162,26 +161,26 @@ impl Document {
 pub fn commands(document: &str, heading: &str) -> anyhow::Result<Vec<Block>> {
     let (document, walk) = (Document::read(document)?, Walk::read()?);
     let section = document.section(heading)?;
-    let is_tried_elsewhere = |block: &Block| {
-        let is_listed = ELSEWHERE.iter().any(|elsewhere| elsewhere.is_about(&document, section, block));
-        is_listed || walk.takes(&document, section, block)
+    let is_left_out = |block: &Block| {
+        let is_exempt = EXEMPTIONS.iter().any(|exemption| exemption.is_about(&document, section, block));
+        is_exempt || walk.takes(&document, section, block)
     };
-    let commands = section.blocks.iter().filter(|block| block.is_commands() && !is_tried_elsewhere(block));
+    let commands = section.blocks.iter().filter(|block| block.is_commands() && !is_left_out(block));
     Ok(commands.cloned().collect())
 }
 
-/// The walk through the README, which takes commands from there by their heading and how they begin.
+/// The script that walks through the README. It takes commands from there by their heading and their first characters.
 #[derive(Clone, Debug)]
 pub struct Walk {
     script: String,
 }
 
 impl Walk {
-    /// Reads it.
+    /// Reads the script.
     ///
     /// # Errors
     ///
-    /// It is not there.
+    /// The file cannot be read.
     pub fn read() -> anyhow::Result<Self> {
         const SCRIPT: &str = "tests/walkthrough/walk.py";
         let script = fs::read_to_string(workspace().join(SCRIPT)).with_context(|| format!("cannot read {SCRIPT}"))?;
@@ -198,7 +197,7 @@ impl Walk {
     }
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -1,4 +1,4 @@
-//! Every reader of what a Tableau server answers, from the bytes of a body: compressed or not, JSON, XML or a page.
+//! Every reader of a Tableau server's answers, from the bytes of a body: compressed or not, JSON, XML or HTML.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What is taken out of a job's notes: any bytes, and secrets planted in any shape that drivers and tools print.
+//! Redaction of a job's notes: any bytes, and secrets in any shape that drivers and tools print.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! The receiver's whole request path, from the bytes of a Function URL event to the answer and what is published.
+//! The receiver's request path, from the bytes of a Function URL event to the answer and the published message.
 //!
-//! The first byte of the input chooses how the rest is read: as a whole event, or as the path, or the body, of an event
-//! that is otherwise as it should be; and whether the signing keys can be read.
+//! The first byte of the input chooses whether the rest is a whole event, or the path or body of an otherwise valid event. It
+//! also chooses whether the signing keys can be read.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ mod doubles;
 
 use doubles::{Answer, Harness, KEY, Stored, event, path};
 
-/// What the body of an input is signed for, by the input's first byte.
+/// The events that a body is signed for, chosen by the input's first byte.
 const EVENTS: [&str; 3] = ["DatasourceRefreshFailed", "WorkbookCreated", "FlowRunFailed"];
 
 fuzz_target!(|input: &[u8]| {
@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
     runtime.block_on(async {
         let are_readable = *choice < 128;
         let harness = Harness::start(if are_readable { Stored::Key(KEY) } else { Stored::Unavailable }).await;
-        // What is no Function URL event at all is Lambda's to refuse.
+        // Lambda refuses an input that is no Function URL event.
         let Some(answer) = harness.try_send(event).await else { return };
         let published = harness.topic.published();
         if !are_readable {
@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
         assert!([200, 413].contains(&answer.status), "{answer:?}");
         assert_eq!(published.len(), usize::from(answer.status == 200));
         for message in published {
-            // Its data may hold numbers that are JSON and larger than any type of ours.
+            // Its data may hold JSON numbers that are larger than any Rust type.
             let envelope: BTreeMap<String, &RawValue> = serde_json::from_str(&message.body).expect("JSON");
             assert_eq!(envelope["source"].get(), r#""/tableau/marketing""#);
             assert!(message.attributes.len() <= 10 && message.attributes.values().all(|value| !value.is_empty()));
@@ -65,7 +65,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(alert.subject.len() < 100 && alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
             assert!(serde_json::from_str::<Value>(&alert.body).is_ok_and(|texts| texts.is_object()));
         }
-        // One line for the delivery, and nothing of its signature.
+        // One line for the delivery.
         let log = harness.log();
         assert!(log.len() == 1 && log[0]["outcome"].is_string(), "{log:?}");
     });
@@ -83,7 +83,7 @@ fn unverified(answer: &Answer, log: &[Value], signed: Option<&[u8]>) {
     match &records[..] {
         [record] => {
             assert!(record.verify(&Keyring::of([KEY; KEY_BYTES])).is_some());
-            // As text it was made UTF-8 before it was sent.
+            // A text was converted to UTF-8 before it was sent.
             let recorded = record.body().expect("a body");
             assert!(recorded == body || recorded == String::from_utf8_lossy(body).as_bytes());
         }
@@ -94,7 +94,7 @@ fn unverified(answer: &Answer, log: &[Value], signed: Option<&[u8]>) {
     }
 }
 
-/// A signed delivery of a body.
+/// Returns a signed delivery of a body.
 fn body(choice: u8, body: Value, is_base64: bool) -> Value {
     event("POST", &path("marketing", EVENTS[usize::from(choice / 4) % EVENTS.len()], KEY), body, is_base64)
 }

@@ -1,9 +1,9 @@
-//! A server in front of ministack that lets no publish past the rules.
+//! A server in front of ministack that applies the rules to each publish.
 //!
-//! It passes every other call on, so that its address is all that a function, a command or a test needs to know of AWS.
-//! Two of its answers differ from those of the real SNS, which treats each subscription by itself. A message that attribute
-//! filters lose is published without attributes: no attribute filter lets it through, and other subscriptions get it
-//! without them. A message that raw delivery to SQS loses is published to nobody.
+//! It forwards every other call, so that a function, a command or a test needs no other endpoint of AWS.
+//! It differs from the real SNS, which handles each subscription separately, in two ways. It publishes a message that
+//! attribute filters lose without its attributes, for all subscriptions. It does not publish a message that raw delivery to
+//! SQS loses.
 
 use std::net::Ipv4Addr;
 
@@ -20,22 +20,22 @@ use url::form_urlencoded;
 
 use crate::publish::{ATTRIBUTES, Publish, Refusal};
 
-/// More than any request to the local cloud; the largest is a function's zip.
-const LARGEST_REQUEST: usize = 1 << 28;
+/// The most bytes of a request. The largest is a function's zip.
+const MAX_REQUEST_BYTES: usize = 1 << 28;
 
-/// A publish that was accepted and reaches nobody.
+/// The answer to a publish that is accepted and reaches no subscriber.
 const ACCEPTED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
     <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>";
 
-/// A running gateway. It ends with this.
+/// A running gateway. Dropping this ends it.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Where it answers.
+    /// Its endpoint.
     pub address: String,
     task: JoinHandle<std::io::Result<()>>,
 }
 
-/// How a call is passed on.
+/// The server that calls are forwarded to.
 #[derive(Clone, Debug)]
 struct Upstream {
     http: Client,
@@ -44,11 +44,11 @@ struct Upstream {
 }
 
 impl Gateway {
-    /// Starts one on a free loopback port, in front of an endpoint. `headers` are added to each call.
+    /// Starts a gateway to an endpoint on a free loopback port. It adds `headers` to each call.
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is free.
     pub async fn before(endpoint: &str, http: Client, headers: HeaderMap) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -64,9 +64,9 @@ impl Drop for Gateway {
     }
 }
 
-/// A publish by the rules.
+/// A publish that follows the rules.
 enum Checked {
-    /// Passed on as this.
+    /// Forwarded with this form.
     As(Bytes),
     /// Accepted, and lost.
     Lost,
@@ -74,7 +74,7 @@ enum Checked {
 
 async fn answer(State(upstream): State<Upstream>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Ok(mut body) = to_bytes(body, LARGEST_REQUEST).await else {
+    let Ok(mut body) = to_bytes(body, MAX_REQUEST_BYTES).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     if is_form(&parts.headers) {
@@ -84,11 +84,11 @@ async fn answer(State(upstream): State<Upstream>, request: Request) -> Response 
             Err(refusal) => return refused(&refusal),
         }
     }
-    // The length is that of the changed body. The other headers stay as they came, since they are signed.
+    // The body's length may have changed. The other headers are signed and stay.
     parts.headers.remove(header::CONTENT_LENGTH);
     let Upstream { http, endpoint, headers } = upstream;
-    let passed_on = http.request(parts.method, format!("{endpoint}{}", parts.uri)).headers(parts.headers);
-    let answer = match passed_on.headers(headers).body(body).send().await {
+    let forwarded = http.request(parts.method, format!("{endpoint}{}", parts.uri)).headers(parts.headers);
+    let answer = match forwarded.headers(headers).body(body).send().await {
         Ok(answer) => answer,
         Err(error) => return (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     };
@@ -112,7 +112,7 @@ fn check(form: Bytes) -> Result<Checked, Refusal> {
     if !delivery.fits_raw_sqs {
         return Ok(Checked::Lost);
     }
-    // A form that need not be changed keeps its signature.
+    // An unchanged form keeps its signature.
     if publish.attributes.is_empty() || (delivery.passes_attribute_filters && !publish.is_structured) {
         return Ok(Checked::As(form));
     }
@@ -120,7 +120,7 @@ fn check(form: Bytes) -> Result<Checked, Refusal> {
     Ok(Checked::As(form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish().into()))
 }
 
-/// A refusal as AWS's query protocol has it.
+/// Writes a refusal as in AWS's query protocol.
 fn refused(Refusal { code, message }: &Refusal) -> Response {
     let message = message.chars().filter(|character| !character.is_control());
     let message = message.collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

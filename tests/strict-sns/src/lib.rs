@@ -1,7 +1,7 @@
-//! SNS as strict as the real one. Ministack and doubles that take everything hide what only production would show: a
-//! publish that SNS refuses, and a message that it accepts and then withholds from subscribers.
+//! The rules of the real SNS. Ministack and simple doubles accept publishes that SNS refuses, and deliver messages that SNS
+//! accepts and then withholds from subscribers.
 //!
-//! The rules are in [`publish`], without I/O. In-process doubles ask it directly; deployed functions publish through a
+//! [`publish`] has the rules, without I/O. In-process doubles call it directly; deployed functions publish through a
 //! [`gateway`].
 
 pub mod gateway;

@@ -1,4 +1,4 @@
-//! What SNS refuses, and who gets what it accepts.
+//! Rules for which publishes SNS refuses, and which subscriptions get an accepted message.
 //!
 //! Sources: the API reference of `Publish`, and "Message attributes", "Message filtering" and "Raw message delivery" of the
 //! developer guide.
@@ -10,22 +10,22 @@ use shared::{alerts::message::AlertMessage, events::cloud_event::EventMessage};
 use url::form_urlencoded;
 
 /// The most bytes of a message with its attributes.
-const MESSAGE_BYTES: usize = 256 * 1024;
+const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
-/// From how many characters on a subject is too long.
-const SUBJECT_CHARACTERS: usize = 100;
+/// The number of characters at which a subject is too long.
+const TOO_LONG_SUBJECT: usize = 100;
 
 /// The most characters of an attribute's name.
-const NAME_CHARACTERS: usize = 256;
+const MAX_NAME_CHARACTERS: usize = 256;
 
 /// The most characters of a message group, and of a deduplication id.
-const ID_CHARACTERS: usize = 128;
+const MAX_ID_CHARACTERS: usize = 128;
 
-/// The most attributes that SQS takes.
-const SQS_ATTRIBUTES: usize = 10;
+/// The most attributes that SQS accepts.
+const MAX_SQS_ATTRIBUTES: usize = 10;
 
-/// The last character that an attribute's value may have.
-const LAST_CHARACTER: char = '\u{FFFF}';
+/// The last Unicode character that an attribute's value may contain.
+const MAX_CHARACTER: char = '\u{FFFF}';
 
 const DATA_TYPES: [&str; 4] = ["String", "String.Array", "Number", "Binary"];
 
@@ -65,29 +65,29 @@ pub struct Publish {
 pub struct Refusal {
     /// The error's code.
     pub code: &'static str,
-    /// What SNS says of it.
+    /// SNS's message.
     pub message: String,
 }
 
-/// Who gets a message that SNS accepts.
+/// The subscriptions that get an accepted message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Whether subscriptions with a filter policy on attributes can get it. For SNS the attributes are JSON, and one bad
     /// value makes all of them unreadable.
     pub passes_attribute_filters: bool,
-    /// Whether SQS takes it with its attributes, as raw delivery sends it.
+    /// Whether SQS accepts it with its attributes, as raw delivery sends it.
     pub fits_raw_sqs: bool,
 }
 
 impl Delivery {
-    /// Whether nothing is withheld from anybody.
+    /// Whether all subscriptions get it.
     pub fn is_whole(self) -> bool {
         self.passes_attribute_filters && self.fits_raw_sqs
     }
 }
 
 impl From<&EventMessage> for Publish {
-    /// As on a FIFO topic, which demands the more.
+    /// As on a FIFO topic, which has more rules.
     fn from(EventMessage { id, body, attributes, group }: &EventMessage) -> Self {
         let attributes = attributes.iter().map(|(name, value)| Attribute {
             name: (*name).to_owned(),
@@ -112,11 +112,11 @@ impl From<&AlertMessage> for Publish {
 }
 
 impl Publish {
-    /// Reads the form of the query protocol, `None` if it asks for something else.
+    /// Reads a form of the query protocol. Returns `None` if it is another call.
     ///
     /// # Errors
     ///
-    /// A refusal of what is not understood here, so that nothing gets past the rules.
+    /// The form has a parameter without a rule here, so that no publish evades the rules.
     pub fn from_form(body: &[u8]) -> Result<Option<Self>, Refusal> {
         let mut publish = Self::default();
         let mut attributes = BTreeMap::<u32, Attribute>::new();
@@ -155,7 +155,7 @@ impl Publish {
         Ok(Some(publish))
     }
 
-    /// Returns who gets the message.
+    /// Returns which subscriptions get the message.
     ///
     /// # Errors
     ///
@@ -166,12 +166,12 @@ impl Publish {
         self.attributes.iter().try_for_each(Attribute::check)?;
         self.check_ids()?;
         let attributes = &self.attributes;
-        // The other types are JSON by themselves.
+        // Values of the other types are valid JSON.
         let mut texts = attributes.iter().filter(|attribute| attribute.data_type == "String");
         Ok(Delivery {
             passes_attribute_filters: texts.all(|text| text.value.chars().all(is_plain_in_json)),
-            fits_raw_sqs: attributes.len() <= SQS_ATTRIBUTES
-                && attributes.iter().all(|attribute| attribute.value.chars().all(is_taken_by_sqs)),
+            fits_raw_sqs: attributes.len() <= MAX_SQS_ATTRIBUTES
+                && attributes.iter().all(|attribute| attribute.value.chars().all(is_accepted_by_sqs)),
         })
     }
 
@@ -180,7 +180,7 @@ impl Publish {
             return Err(invalid("Empty message".to_owned()));
         }
         let attributes: usize = self.attributes.iter().map(Attribute::size_bytes).sum();
-        if self.message.len() + attributes > MESSAGE_BYTES {
+        if self.message.len() + attributes > MAX_MESSAGE_BYTES {
             return Err(invalid("Message too long".to_owned()));
         }
         if !self.is_structured {
@@ -202,7 +202,7 @@ impl Publish {
         let Some(subject) = &self.subject else { return Ok(()) };
         let begins_well = subject.starts_with(|first: char| first.is_ascii_graphic());
         let is_printable = subject.chars().all(|character| (' '..='~').contains(&character));
-        if !begins_well || !is_printable || subject.chars().count() >= SUBJECT_CHARACTERS {
+        if !begins_well || !is_printable || subject.chars().count() >= TOO_LONG_SUBJECT {
             return Err(invalid("Subject".to_owned()));
         }
         Ok(())
@@ -214,7 +214,7 @@ impl Publish {
         }
         for (name, id) in [("MessageGroupId", &self.group), ("MessageDeduplicationId", &self.deduplication_id)] {
             let is_valid = |id: &String| {
-                (1..=ID_CHARACTERS).contains(&id.len()) && id.chars().all(|character| character.is_ascii_graphic())
+                (1..=MAX_ID_CHARACTERS).contains(&id.len()) && id.chars().all(|character| character.is_ascii_graphic())
             };
             if !id.as_ref().is_some_and(is_valid) {
                 return Err(invalid(format!("The {name} parameter is required for FIFO topics, and {id:?} is none")));
@@ -224,7 +224,7 @@ impl Publish {
     }
 }
 
-/// How the names of the attributes' parameters begin.
+/// Prefix of the names of the attributes' parameters.
 pub(crate) const ATTRIBUTES: &str = "MessageAttributes.entry.";
 
 impl Attribute {
@@ -241,7 +241,7 @@ impl Attribute {
             ))
         };
         let lower = name.to_ascii_lowercase();
-        let is_name = (1..=NAME_CHARACTERS).contains(&name.len())
+        let is_name = (1..=MAX_NAME_CHARACTERS).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
             && !name.starts_with('.')
             && !name.ends_with('.')
@@ -257,7 +257,7 @@ impl Attribute {
         if value.is_empty() {
             return refuse("has an empty value");
         }
-        if value.chars().any(|character| character > LAST_CHARACTER) {
+        if value.chars().any(|character| character > MAX_CHARACTER) {
             return refuse("has an invalid value");
         }
         if data_type == "Number" && value.parse::<f64>().is_err() {
@@ -275,8 +275,8 @@ fn is_plain_in_json(character: char) -> bool {
     !character.is_control() && character != '"' && character != '\\'
 }
 
-/// Whether SQS takes a character (Amazon SQS API reference, `SendMessage`).
-fn is_taken_by_sqs(character: char) -> bool {
+/// Whether SQS accepts a character (Amazon SQS API reference, `SendMessage`).
+fn is_accepted_by_sqs(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}')
 }
 
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_real_sns_refuses_is_refused() {
+    fn a_publish_that_sns_refuses_is_refused() {
         let long = |characters| "x".repeat(characters);
         let refused = [
             ("InvalidParameterValue", with("Sales 📈")),
@@ -357,28 +357,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_real_sns_takes_is_taken_and_given_to_those_that_it_gives_it_to() {
-        let everybody = Delivery { passes_attribute_filters: true, fits_raw_sqs: true };
-        let no_filters = Delivery { passes_attribute_filters: false, ..everybody };
-        let no_sqs = Delivery { fits_raw_sqs: false, ..everybody };
-        let nobody = Delivery { passes_attribute_filters: false, fits_raw_sqs: false };
+    fn an_accepted_message_reaches_the_same_subscriptions_as_on_sns() {
+        let all = Delivery { passes_attribute_filters: true, fits_raw_sqs: true };
+        let no_filters = Delivery { passes_attribute_filters: false, ..all };
+        let no_sqs = Delivery { fits_raw_sqs: false, ..all };
+        let none = Delivery { passes_attribute_filters: false, fits_raw_sqs: false };
         let names: Vec<_> = (0..11).map(|number| format!("name-{number}")).collect();
         let many =
             |count| attributes(&names.iter().take(count).map(|name| (&**name, "String", "value")).collect::<Vec<_>>());
         for (publish, expected) in [
-            (with("Umsätze, 売上, \u{fffd}"), everybody),
-            (attributes(&[("n", "Number", "1.5"), ("list", "String.Array", r#"["a"]"#)]), everybody),
-            (Publish { message: "x".repeat(256 * 1024 - 4 - 6 - 5), ..with("value") }, everybody),
-            (subject(&"x".repeat(99)), everybody),
-            (structured(r#"{"default":"text"}"#), everybody),
-            (fifo("group", &"x".repeat(128)), everybody),
+            (with("Umsätze, 売上, \u{fffd}"), all),
+            (attributes(&[("n", "Number", "1.5"), ("list", "String.Array", r#"["a"]"#)]), all),
+            (Publish { message: "x".repeat(256 * 1024 - 4 - 6 - 5), ..with("value") }, all),
+            (subject(&"x".repeat(99)), all),
+            (structured(r#"{"default":"text"}"#), all),
+            (fifo("group", &"x".repeat(128)), all),
             (with("Sales \"North\""), no_filters),
             (with("C:\\extracts"), no_filters),
             (with("two\nlines"), no_filters),
             (with("\u{7f}"), no_filters),
             (with("\u{ffff}"), no_sqs),
-            (with("\u{1b}"), nobody),
-            (many(10), everybody),
+            (with("\u{1b}"), none),
+            (many(10), all),
             (many(11), no_sqs),
         ] {
             assert_eq!(publish.accept(), Ok(expected), "{publish:?}");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_whole_or_refused() {
+    fn a_form_is_read_completely_or_refused() {
         let form = "Action=Publish&Version=2010-03-31&TopicArn=arn%3Aaws%3Asns%3Aus-east-1%3A1%3Aevents.fifo&Message=%7B%7D\
             &Subject=Hello&MessageAttributes.entry.2.Name=b&MessageAttributes.entry.2.Value.DataType=String\
             &MessageAttributes.entry.2.Value.StringValue=two+words&MessageAttributes.entry.1.Name=a\

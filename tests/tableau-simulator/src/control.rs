@@ -1,5 +1,5 @@
-//! What no Tableau server has: calls that make sites, let events happen and refreshes run, switch oddities on, and
-//! change webhooks and tokens behind everybody's back.
+//! Calls that no Tableau server has. They create sites, fire events, run refreshes, switch oddities on, and change webhooks
+//! and tokens as other administrators would.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::{
     server::Simulator,
 };
 
-/// `POST /_simulator/sites`: makes a site with one administrator's token. `POST /_simulator/tokens`: gives a site that
-/// is there one more.
+/// `POST /_simulator/sites`: creates a site with one administrator's token. `POST /_simulator/tokens`: adds a token to an
+/// existing site.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
@@ -33,7 +33,7 @@ pub struct NewToken {
     pub token_secret: String,
 }
 
-/// `POST /_simulator/events`: lets an event happen. The answer is a list of [`Delivery`].
+/// `POST /_simulator/events`: fires an event. The answer is a list of [`Delivery`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewEvent {
@@ -41,21 +41,21 @@ pub struct NewEvent {
     pub site: String,
     /// The event.
     pub event: Event,
-    /// What is delivered, byte for byte.
+    /// The body to deliver, byte for byte.
     pub body: String,
-    /// How often it is delivered: Tableau repeats itself now and then. Once if not set.
+    /// Number of deliveries, since Tableau repeats some. Once if not set.
     #[serde(default = "once")]
     pub times: usize,
 }
 
-/// `POST /_simulator/refreshes`: lets an extract refresh run, which leaves a job and lets its events happen: that it
-/// started, and that it succeeded or failed. The answer is a [`Refreshed`].
+/// `POST /_simulator/refreshes`: runs an extract refresh, which leaves a job and fires its events: that it started, and that
+/// it succeeded or failed. The answer is a [`Refreshed`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRefresh {
     /// The site's contentUrl.
     pub site: String,
-    /// What is refreshed.
+    /// The kind of resource to refresh.
     pub kind: RefreshKind,
     /// Its name.
     pub name: String,
@@ -64,7 +64,7 @@ pub struct NewRefresh {
     pub luid: Option<String>,
     /// How it ends.
     pub outcome: RefreshOutcome,
-    /// What the job notes: why it failed.
+    /// The job's notes, which say why it failed.
     #[serde(default)]
     pub notes: Option<String>,
     /// Whether only new rows are fetched.
@@ -73,7 +73,7 @@ pub struct NewRefresh {
     /// Whether the data comes through Tableau Bridge.
     #[serde(default)]
     pub is_via_bridge: bool,
-    /// How long it took; a minute if not set.
+    /// Its duration; a minute if not set.
     #[serde(default = "a_minute")]
     pub took_seconds: u32,
     /// When it ended; now if not set.
@@ -81,38 +81,38 @@ pub struct NewRefresh {
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// What came of a refresh.
+/// The result of a refresh.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Refreshed {
     /// Identifier of the job.
     pub job: String,
-    /// Identifier of what was refreshed.
+    /// Identifier of the refreshed resource.
     pub luid: String,
-    /// What became of its events.
+    /// The deliveries of its events.
     pub deliveries: Vec<Delivery>,
 }
 
-/// `POST /_simulator/schedules`: lets an extract refresh run again and again, first when the time has passed once.
+/// `POST /_simulator/schedules`: runs an extract refresh repeatedly, for the first time after one interval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewSchedule {
     /// The time between two runs, in seconds; at least 1.
     pub every_seconds: u32,
-    /// What runs.
+    /// The refresh to run.
     pub refresh: NewRefresh,
 }
 
-/// `DELETE /_simulator/schedules`: ends the schedules of everything of a name.
+/// `DELETE /_simulator/schedules`: ends all schedules of a name.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OldSchedule {
     /// The site's contentUrl.
     pub site: String,
-    /// Name of what is refreshed.
+    /// Name of the refreshed resource.
     pub name: String,
 }
 
-/// `PUT /_simulator/oddities`: switches a site's oddities.
+/// `PUT /_simulator/oddities`: sets a site's oddities.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewOddities {
@@ -122,7 +122,7 @@ pub struct NewOddities {
     pub oddities: Oddities,
 }
 
-/// `POST /_simulator/webhooks`: makes a webhook as somebody else would, whatever it is called.
+/// `POST /_simulator/webhooks`: creates a webhook of any name, as another administrator would.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewWebhook {
@@ -132,11 +132,11 @@ pub struct NewWebhook {
     pub name: String,
     /// The event it is for.
     pub event: Event,
-    /// Where the event is sent.
+    /// The event's destination.
     pub url: String,
 }
 
-/// `PATCH /_simulator/webhooks`: changes all webhooks of a name. What is not set stays.
+/// `PATCH /_simulator/webhooks`: changes all webhooks of a name. Members that are not set stay as they are.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookChange {
@@ -148,11 +148,11 @@ pub struct WebhookChange {
     pub new_name: Option<String>,
     /// The event.
     pub event: Option<Event>,
-    /// Where the event is sent.
+    /// The event's destination.
     pub url: Option<String>,
-    /// Whether events are sent at all.
+    /// Whether it is enabled.
     pub is_enabled: Option<bool>,
-    /// Why it is disabled; Tableau's usual reason if not set.
+    /// The reason why it is disabled; Tableau's usual reason if not set.
     pub status_change_reason: Option<String>,
 }
 
@@ -237,7 +237,7 @@ async fn end_schedules(
 ) -> Result<StatusCode, Refused> {
     let mut world = simulator.world();
     let schedules = &mut site(&mut world, &old.site)?.schedules;
-    done_to(schedules.extract_if(.., |schedule| schedule.name == old.name).count(), "schedule", &old.name)
+    answer_for(schedules.extract_if(.., |schedule| schedule.name == old.name).count(), "schedule", &old.name)
 }
 
 async fn set_oddities(State(simulator): State<Simulator>, Json(new): Json<NewOddities>) -> Result<StatusCode, Refused> {
@@ -279,7 +279,7 @@ async fn change_webhooks(
             None => {}
         }
     }
-    done_to(named.len(), "webhook", &name)
+    answer_for(named.len(), "webhook", &name)
 }
 
 async fn delete_webhooks(
@@ -288,7 +288,7 @@ async fn delete_webhooks(
 ) -> Result<StatusCode, Refused> {
     let mut world = simulator.world();
     let webhooks = &mut site(&mut world, &old.site)?.webhooks;
-    done_to(webhooks.extract_if(.., |webhook| webhook.name == old.name).count(), "webhook", &old.name)
+    answer_for(webhooks.extract_if(.., |webhook| webhook.name == old.name).count(), "webhook", &old.name)
 }
 
 async fn add_token(State(simulator): State<Simulator>, Json(new): Json<NewToken>) -> Result<StatusCode, Refused> {
@@ -299,7 +299,7 @@ async fn add_token(State(simulator): State<Simulator>, Json(new): Json<NewToken>
 async fn revoke_token(State(simulator): State<Simulator>, Json(old): Json<OldToken>) -> Result<StatusCode, Refused> {
     let mut world = simulator.world();
     let tokens = &mut site(&mut world, &old.site)?.tokens;
-    done_to(tokens.extract_if(.., |token| token.name == old.token_name).count(), "token", &old.token_name)
+    answer_for(tokens.extract_if(.., |token| token.name == old.token_name).count(), "token", &old.token_name)
 }
 
 fn site<'a>(world: &'a mut World, content_url: &str) -> Result<&'a mut Site, Refused> {
@@ -310,10 +310,10 @@ fn no_site(content_url: &str) -> Refused {
     (StatusCode::NOT_FOUND, format!("there is no site {content_url:?}"))
 }
 
-/// The answer to a call that did what it says to everything of a name.
-fn done_to(count: usize, what: &str, name: &str) -> Result<StatusCode, Refused> {
+/// Answers a call that changed `count` things of a name.
+fn answer_for(count: usize, kind: &str, name: &str) -> Result<StatusCode, Refused> {
     match count {
-        0 => Err((StatusCode::NOT_FOUND, format!("there is no {what} {name:?} on this site"))),
+        0 => Err((StatusCode::NOT_FOUND, format!("there is no {kind} {name:?} on this site"))),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }

@@ -10,17 +10,16 @@ use reqwest::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// How long Tableau waits before each of its three retries. The real gaps are not published; these only keep their
-/// growth and make four attempts quick to watch.
+/// Waits before Tableau's three retries. The real ones are not published. These grow like them, and keep tests fast.
 const RETRY_GAPS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 
-/// How long an answer may take. Not published either.
+/// Time limit for an answer. The real one is not published.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What Java's HTTP client sends when nobody says what is acceptable, as captured in 2019.
+/// Default `Accept` header of Java's HTTP client, as captured in 2019.
 const JAVA_ACCEPT: &str = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
 
-/// What became of one event at one webhook.
+/// The delivery of one event to one webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// The webhook's name.
@@ -34,18 +33,18 @@ pub struct Delivery {
 pub struct Attempt {
     /// The status of the answer, if there was one.
     pub status: Option<u16>,
-    /// The answer's body, or why there was no answer.
+    /// The answer's body, or the reason why there was no answer.
     pub body: String,
 }
 
 impl Attempt {
-    /// Whether Tableau takes it for delivered: any 2xx.
+    /// Whether Tableau counts it as delivered: any 2xx.
     pub fn succeeded(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
-/// The way to webhook destinations.
+/// Sends events to webhook destinations.
 #[derive(Clone, Debug)]
 pub struct Courier {
     http: Client,
@@ -53,20 +52,20 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// A courier. With a `gateway` every destination is reached there, under its own name in the `Host` header: the
-    /// name service and the TLS end of a network that has neither.
+    /// Creates a courier. With a `gateway` it sends everything there, with the destination's name in the `Host` header. The
+    /// gateway replaces name resolution and TLS.
     ///
     /// # Errors
     ///
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     pub fn new(gateway: Option<Url>) -> reqwest::Result<Self> {
-        // An error says that the process has a provider already, which is as good.
+        // An error means that the process already has a provider, which will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().redirect(Policy::none()).timeout(ANSWER_TIMEOUT).no_proxy().build()?;
         Ok(Self { http, gateway })
     }
 
-    /// Sends an event, four times at most.
+    /// Sends an event, at most four times.
     pub async fn deliver(&self, webhook: &str, url: &str, body: &str) -> Delivery {
         let mut attempts = vec![self.attempt(url, body).await];
         for gap in RETRY_GAPS {

@@ -1,4 +1,4 @@
-//! A server that quotes secrets it was sent, wherever a server can quote anything, in a spelling of its own.
+//! A server that quotes secrets it was sent, in any place of an answer and in several spellings.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub struct Echo {
     pub secret: EchoedSecret,
     /// Where it is quoted.
     pub place: EchoPlace,
-    /// In which spelling.
+    /// How it is spelled.
     pub spelling: Spelling,
 }
 
@@ -26,7 +26,7 @@ pub struct Echo {
 pub enum EchoedSecret {
     /// The secret of a personal access token.
     Token,
-    /// The token of a session, which the server made itself.
+    /// The token of a session, which the server issued.
     Session,
     /// The address of a webhook.
     Address,
@@ -38,31 +38,31 @@ pub enum EchoedSecret {
 pub enum EchoPlace {
     /// The error of a sign-in.
     SignIn,
-    /// The HTML page that a sign-in is answered with.
+    /// The HTML page that answers a sign-in.
     SignInPage,
-    /// The host that a sign-in is sent on to.
+    /// The host that a sign-in is redirected to.
     Redirect,
-    /// The site's identifier, which every address of the site holds.
+    /// The site's identifier, which is part of every URL of the site.
     SiteId,
     /// The error of a list of webhooks.
     List,
-    /// The HTML page that a list of webhooks is answered with.
+    /// The HTML page that answers a list of webhooks.
     ListPage,
     /// The error of each change.
     Change,
     /// The error of each test.
     Test,
-    /// The name of somebody's webhook, and that of one that cannot be read.
+    /// The name of another administrator's webhook, and that of an unreadable one.
     WebhookName,
     /// The identifier of a webhook without a name.
     WebhookId,
-    /// Why a webhook of the site is disabled, and since when.
+    /// The reason and the time of a webhook's disabling.
     Reason,
     /// The error of a list of jobs.
     Jobs,
-    /// The HTML page that a call for a job is answered with.
+    /// The HTML page that answers a call for a job.
     JobPage,
-    /// The name of what was refreshed.
+    /// The name of the refreshed resource.
     ResourceName,
     /// The notes of each job.
     Notes,
@@ -82,7 +82,7 @@ pub enum Spelling {
     EscapedSlashes,
     /// All but letters and digits percent-encoded.
     Percent,
-    /// The same with small hexadecimal digits.
+    /// The same with lowercase hexadecimal digits.
     PercentSmall,
     /// Percent-encoded twice.
     PercentTwice,
@@ -94,7 +94,7 @@ pub enum Spelling {
     Entities,
     /// All but letters and digits as `&#x2D;`.
     HexEntities,
-    /// Of an address, with the port that is meant anyway.
+    /// Of an address, with the default port.
     Port,
     /// Of an address, with its host in upper case.
     UpperHost,
@@ -104,7 +104,7 @@ pub enum Spelling {
     CutEnd,
     /// On two lines.
     TwoLines,
-    /// As a form would have it: a plus sign is a space.
+    /// As in a form: a plus sign is a space.
     Form,
     /// All in upper case.
     Upper,
@@ -112,12 +112,12 @@ pub enum Spelling {
 
 impl Spelling {
     /// Spells a secret, or a piece of one.
-    pub fn spelled(self, secret: &str) -> String {
-        let each = |spelled: &dyn Fn(u8) -> String| {
-            let spell = |byte: u8| {
-                if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { spelled(byte) }
+    pub fn spell(self, secret: &str) -> String {
+        let each = |spell: &dyn Fn(u8) -> String| {
+            let spelling = |byte: u8| {
+                if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { spell(byte) }
             };
-            secret.bytes().map(spell).collect()
+            secret.bytes().map(spelling).collect()
         };
         let host = || secret.strip_prefix("https://")?.split_once('/');
         match self {
@@ -136,7 +136,7 @@ impl Spelling {
                 || secret.to_owned(),
                 |(host, path)| format!("https://{}/{path}", host.to_ascii_uppercase()),
             ),
-            // Of an address, so much that its secret has no beginning.
+            // Of an address, enough to cut the start of its secret.
             Self::CutStart => secret[host().map_or(5, |_| secret.len() - 30).min(secret.len())..].to_owned(),
             Self::CutEnd => secret[..secret.len().saturating_sub(12)].to_owned(),
             Self::TwoLines => {
@@ -149,8 +149,8 @@ impl Spelling {
     }
 }
 
-/// The answer to a call, with what the site quotes in it.
-pub(crate) fn echoed(
+/// Adds the secret that a site quotes to the answer to a call.
+pub(crate) fn add_echo(
     site: &Site,
     call: &Call,
     segments: &[&str],
@@ -160,14 +160,14 @@ pub(crate) fn echoed(
     let (token, is_sign_in) = (site.tokens.first(), segments == ["auth", "signin"]);
     let secret = match secret {
         EchoedSecret::Token => token.map(|token| token.secret.as_str()),
-        // At a sign-in, the one before: the new one is handed out to nobody.
+        // At a sign-in, the previous one: the client does not know the new one.
         EchoedSecret::Session if is_sign_in => site.sessions.iter().rev().nth(1).map(String::as_str),
         EchoedSecret::Session => token.and_then(|token| token.session.as_deref()),
         EchoedSecret::Address => site.webhooks.first().map(|webhook| webhook.url.as_str()),
     };
     let Some(secret) = secret else { return result };
-    let spelled = spelling.spelled(secret);
-    let refusal = || Refusal::new(400, 400_000, "Bad Request", "").saying(format!("Not taken: {spelled}, alas."));
+    let spelled = spelling.spell(secret);
+    let refusal = || Refusal::new(400, 400_000, "Bad Request", "").with_detail(format!("Not taken: {spelled}, alas."));
     let of_site = segments.get(2..).unwrap_or_default();
     match (place, call.method.as_str(), of_site) {
         (EchoPlace::SignIn, ..) if is_sign_in => Err(refusal()),
@@ -175,12 +175,12 @@ pub(crate) fn echoed(
         (EchoPlace::Redirect, ..) if is_sign_in => {
             let is_of_host = |character: &char| character.is_ascii_alphanumeric() || "-_%".contains(*character);
             let last = secret.rsplit('/').next().unwrap_or_default();
-            // A spelling that no host name can have is none.
-            let spelled = Some(spelling.spelled(last)).filter(|spelled| spelled.chars().all(|it| is_of_host(&it)));
+            // A spelling that no host name can have is left out.
+            let spelled = Some(spelling.spell(last)).filter(|spelled| spelled.chars().all(|it| is_of_host(&it)));
             let host = spelled.unwrap_or_else(|| last.chars().filter(is_of_host).collect());
             Ok(Reply::Moved(format!("https://{host}.example/login")))
         }
-        (EchoPlace::SiteId, ..) if is_sign_in => changed(result, |answer| {
+        (EchoPlace::SiteId, ..) if is_sign_in => change(result, |answer| {
             answer["credentials"]["site"]["id"] = json!(spelled);
         }),
         (EchoPlace::SignOut, ..) if segments == ["auth", "signout"] => Err(refusal()),
@@ -189,14 +189,14 @@ pub(crate) fn echoed(
         (EchoPlace::Change, "POST" | "PUT" | "DELETE", ["webhooks", ..])
         | (EchoPlace::Test, "GET", ["webhooks", _, "test"]) => Err(refusal()),
         (EchoPlace::JobPage, "GET", ["jobs", _]) => Err(refusal().in_html()),
-        (EchoPlace::WebhookName, "GET", ["webhooks"]) => changed(result, |answer| {
+        (EchoPlace::WebhookName, "GET", ["webhooks"]) => change(result, |answer| {
             add_webhook(answer, json!({ "id": "1", "name": format!("It is {spelled}."), "isEnabled": true }));
             add_webhook(answer, json!({ "id": "2", "name": spelled, "isEnabled": "perhaps" }));
         }),
         (EchoPlace::WebhookId, "GET", ["webhooks"]) => {
-            changed(result, |answer| add_webhook(answer, json!({ "id": spelled, "isEnabled": true })))
+            change(result, |answer| add_webhook(answer, json!({ "id": spelled, "isEnabled": true })))
         }
-        (EchoPlace::Reason, "GET", ["webhooks"]) => changed(result, |answer| {
+        (EchoPlace::Reason, "GET", ["webhooks"]) => change(result, |answer| {
             let webhooks = answer["webhooks"]["webhook"].as_array_mut().into_iter().flatten();
             for webhook in webhooks.take(1) {
                 webhook["isEnabled"] = json!(false);
@@ -204,20 +204,20 @@ pub(crate) fn echoed(
                 webhook["updatedAt"] = json!(spelled);
             }
         }),
-        (EchoPlace::ResourceName, "GET", ["jobs", _]) => changed(result, |answer| {
+        (EchoPlace::ResourceName, "GET", ["jobs", _]) => change(result, |answer| {
             answer["job"]["extractRefreshJob"]["workbook"]["name"] = json!(format!("Sales {spelled}"));
         }),
-        (EchoPlace::Notes, "GET", ["jobs", _]) => changed(result, |answer| {
+        (EchoPlace::Notes, "GET", ["jobs", _]) => change(result, |answer| {
             answer["job"]["extractRefreshJob"]["notes"] = json!(format!("It failed at {spelled}, alas."));
         }),
         _ => result,
     }
 }
 
-fn changed(result: Result<Reply, Refusal>, change: impl FnOnce(&mut Value)) -> Result<Reply, Refusal> {
+fn change(result: Result<Reply, Refusal>, edit: impl FnOnce(&mut Value)) -> Result<Reply, Refusal> {
     result.map(|reply| match reply {
         Reply::Body(status, mut answer) => {
-            change(&mut answer);
+            edit(&mut answer);
             Reply::Body(status, answer)
         }
         reply => reply,

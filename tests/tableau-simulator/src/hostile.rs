@@ -1,4 +1,4 @@
-//! Answers that no Tableau gives: meant to use up the time or the memory of whoever reads them.
+//! Answers of a hostile server, which use up the time or the memory of their reader.
 
 use std::{convert::Infallible, io, io::Write, time::Duration};
 
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::model::Hostility;
 
-/// How large an answer is that has an end: as large as may just be read.
+/// Size of an answer that ends: just below the most that the client reads.
 const ANSWER_BYTES: usize = 1280 * 1024;
 
-/// How much there is in a compressed answer.
+/// Decompressed size of the compressed answer.
 const BOMB_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a byte takes of an answer that is slow.
+/// Time between two bytes of the slow answer.
 const DRIP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Answers a call for a page of a list of webhooks.
@@ -37,7 +37,7 @@ pub(crate) fn list(hostility: Hostility, number: usize) -> Response {
         json(format!(r#"{{"webhooks":{{"webhook":[{items}{item}]}}}}"#))
     };
     match hostility {
-        // It is not come to.
+        // Not reached: no sign-in succeeds.
         Hostility::SignInLoop => StatusCode::NO_CONTENT.into_response(),
         Hostility::EndlessPages => page(1, "theirs"),
         Hostility::LargePages => page(1000, &"n".repeat(50)),
@@ -54,11 +54,11 @@ pub(crate) fn list(hostility: Hostility, number: usize) -> Response {
     }
 }
 
-/// White space without end, so many bytes at a time.
+/// Sends white space without end, in chunks of this size.
 fn endless(interval: Duration, bytes: usize) -> Body {
     let chunk = Bytes::from(vec![b' '; bytes]);
     let chunks = stream::repeat(chunk).then(move |chunk| async move {
-        // Others have their turn in any case.
+        // Lets other tasks run even without an interval.
         tokio::time::sleep(interval).await;
         tokio::task::yield_now().await;
         Ok::<_, Infallible>(chunk)

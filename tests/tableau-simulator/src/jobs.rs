@@ -9,11 +9,11 @@ use crate::{
     rest::{Refusal, Reply, write_list},
 };
 
-/// How many jobs are on a page unless the call says so, and at most.
+/// The default and the greatest number of jobs on a page.
 const PAGE_SIZE: usize = 100;
-const MOST_ON_A_PAGE: usize = 1000;
+const MAX_PAGE_SIZE: usize = 1000;
 
-/// What the filter on a job's status knows.
+/// The values of a job's status that the filter knows.
 const STATUSES: [&str; 5] = ["Success", "Failed", "InProgress", "Pending", "Cancelled"];
 
 /// The types of jobs that the filter knows.
@@ -53,7 +53,7 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
         Some(text) => text.parse().ok().filter(|number| *number > 0).ok_or(refusal),
     };
     let asked = number("pageSize", PAGE_SIZE, INVALID_PAGE_SIZE)?;
-    if asked > MOST_ON_A_PAGE {
+    if asked > MAX_PAGE_SIZE {
         return Err(INVALID_PAGE_SIZE);
     }
     let size = site.oddities.page_size.unwrap_or(asked).min(asked);
@@ -72,17 +72,17 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     }
     let is_missing = site.oddities.last_page_missing && page * size >= total;
     let jobs = jobs.into_iter().skip((page - 1) * size).take(if is_missing { 0 } else { size });
-    let items = jobs.map(|job| written_in_list(job, &site.oddities.jobs.of(job), clock)).collect();
-    let pluralize = total + site.oddities.jobs.not_listed;
+    let items = jobs.map(|job| list_item(job, &site.oddities.jobs.of(job), clock)).collect();
+    let available = total + site.oddities.jobs.not_listed;
     let pagination = json!({
-        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": pluralize.to_string(),
+        "pageNumber": page.to_string(), "pageSize": size.to_string(), "totalAvailable": available.to_string(),
     });
     let mut answer = Map::from_iter([("pagination".to_owned(), pagination)]);
     write_list(&mut answer, ["backgroundJobs", "backgroundJob"], items, &site.oddities);
     Ok(Reply::Body(200, Value::Object(answer)))
 }
 
-/// What there is to know of a job.
+/// Returns a job.
 pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
     let job = site.jobs.iter().find(|job| job.id == id).ok_or(NO_SUCH_JOB)?;
     let JobOddities {
@@ -110,12 +110,12 @@ pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
     }
     let mut beside = Map::new();
     if let Some(reason) = &job.notes {
-        let (member, written) = written_notes(reason, notes);
+        let (member, value) = write_notes(reason, notes);
         let is_within = matches!(notes, NotesShape::Text | NotesShape::List);
-        if is_within { &mut refresh } else { &mut beside }.insert(member.to_owned(), written);
+        if is_within { &mut refresh } else { &mut beside }.insert(member.to_owned(), value);
     }
     let code = match job.outcome {
-        // 0 says of one via Bridge that it was handed over.
+        // 0 would mean that a refresh via Bridge was handed over.
         RefreshOutcome::Succeeded if job.is_via_bridge => "3",
         RefreshOutcome::Succeeded => "0",
         RefreshOutcome::Failed => "1",
@@ -139,7 +139,7 @@ pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
 }
 
 /// Returns the notes of a job with the name of their member.
-fn written_notes(reason: &str, shape: NotesShape) -> (&'static str, Value) {
+fn write_notes(reason: &str, shape: NotesShape) -> (&'static str, Value) {
     let note = json!({ "type": "message", "value": "", "text": reason });
     match shape {
         NotesShape::Text | NotesShape::Beside => ("notes", json!(reason)),
@@ -153,7 +153,7 @@ fn written_notes(reason: &str, shape: NotesShape) -> (&'static str, Value) {
     }
 }
 
-fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value {
+fn list_item(job: &Job, oddities: &JobOddities, clock: Duration) -> Value {
     match oddities.row {
         None | Some(OddRow::WithoutId) => {}
         Some(OddRow::Null) => return Value::Null,
@@ -173,7 +173,7 @@ fn written_in_list(job: &Job, oddities: &JobOddities, clock: Duration) -> Value 
         item["endedAt"] = json!(format_time(job.ended_at, clock));
     }
     if oddities.row.is_some() {
-        // Without the times either, which tests move into the past.
+        // Also without the times, which tests move into the past.
         for member in ["id", "createdAt", "startedAt", "endedAt"] {
             item.as_object_mut().map(|item| item.remove(member));
         }
@@ -198,7 +198,7 @@ fn job_type(job: &Job) -> &'static str {
     }
 }
 
-/// A time by the server's clock, as it writes it: to the second.
+/// Formats a time by the server's clock, to the second.
 fn format_time(at: OffsetDateTime, clock: Duration) -> String {
     by_server_clock(at, clock).format(&Rfc3339).unwrap_or_default()
 }
@@ -276,7 +276,7 @@ impl Condition {
             Self::Status(name) => name == status(job),
             Self::Time { field, operator, at } => {
                 let own = match field {
-                    // A refresh of ours never waits.
+                    // The simulator's refreshes never wait.
                     TimeField::Created | TimeField::Started => job.started_at,
                     TimeField::Completed => job.ended_at,
                 };
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_is_not_understood_is_none() {
+    fn an_unknown_filter_is_not_read() {
         for good in [
             "jobType:eq:refresh_extracts",
             "jobType:in:[refresh_extracts,increment_extracts],status:eq:Failed",

@@ -1,8 +1,11 @@
-//! A Tableau server as far as webhooks and refreshes go: the REST API in JSON and XML, one session per personal access
-//! token, deliveries with Tableau's retries and its habit of disabling what fails, and jobs that tell what ran.
+//! A Tableau server for tests of webhooks and extract refreshes: the REST API in JSON and XML, one session per personal
+//! access token, deliveries with Tableau's retries, webhooks that are disabled after failures, and jobs.
 //!
-//! It stands on what is documented and what was seen on the wire, and it is strict: what a real server would refuse, it
-//! refuses. Each documented oddity is a switch in [`model::Oddities`], as is each thing that a hostile server may do.
+//! It follows the documentation and observed traffic, and refuses every call that a real server would refuse. Each documented
+//! oddity is a switch in [`model::Oddities`], as is each behaviour of a hostile server.
+//!
+//! [`server`] reads a call. `rest` answers it from the state in [`model`], with `jobs`, [`echo`] and `hostile`. [`delivery`]
+//! sends events. [`control`] has the calls that only the simulator knows.
 
 pub mod control;
 pub mod delivery;

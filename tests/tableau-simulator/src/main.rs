@@ -1,4 +1,4 @@
-//! The simulator as a program of its own.
+//! The simulator as a program.
 
 use std::net::Ipv4Addr;
 
@@ -7,15 +7,14 @@ use tableau_simulator::server::Simulator;
 use tokio::net::TcpListener;
 use url::Url;
 
-/// A Tableau server as far as webhooks go, on a loopback port.
+/// A Tableau server for tests of webhooks and extract refreshes, on a loopback port.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Port to answer on; a free one if 0.
+    /// Port to listen on; a free one if 0.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Where all deliveries go, under the destination's own name in the Host header: a stand-in for the name service
-    /// and the TLS end of the internet.
+    /// Server for all deliveries, with the destination's name in the Host header. It replaces name resolution and TLS.
     #[arg(long, value_name = "URL")]
     deliver_through: Option<Url>,
 }

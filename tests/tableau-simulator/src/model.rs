@@ -1,4 +1,4 @@
-//! What a Tableau server knows: sites, webhooks, tokens, sessions, and the refreshes that ran.
+//! State of a Tableau server: sites, webhooks, tokens, sessions, and refreshes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::echo::Echo;
 
-/// Why Tableau disables a webhook, in its own words.
+/// Tableau's reason for disabling a webhook.
 const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
 
 /// A Tableau server.
@@ -19,9 +19,9 @@ const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempt
 pub struct World {
     /// The sites by contentUrl.
     pub sites: BTreeMap<String, Site>,
-    /// The newest version of the REST API that is served, as major and minor number.
+    /// The newest version of the REST API, as major and minor number.
     pub newest_version: (u32, u32),
-    /// This many calls for the server's own version are answered with 500.
+    /// This many calls for the server's version are answered with 500.
     pub server_info_errors: usize,
 }
 
@@ -38,17 +38,17 @@ pub struct Site {
     pub id: String,
     /// The personal access tokens that can sign in to it.
     pub tokens: Vec<AccessToken>,
-    /// The token of every session that was ever opened at it.
+    /// The token of every session that was ever opened.
     pub sessions: Vec<String>,
-    /// Its webhooks, in the order they were made.
+    /// Its webhooks in order of creation.
     pub webhooks: Vec<Webhook>,
     /// The extract refreshes that ran.
     pub jobs: Vec<Job>,
-    /// The extract refreshes that run again and again.
+    /// The extract refreshes that run repeatedly.
     pub schedules: Vec<Schedule>,
     /// How it deviates from the newest documentation.
     pub oddities: Oddities,
-    /// The calls it was sent, as method and path.
+    /// The calls it received, as method and path.
     pub calls: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct AccessToken {
     pub secret: String,
     /// Whether its owner administers the site.
     pub is_administrator: bool,
-    /// The session that was opened with it last. A token never has two.
+    /// Its latest session. A token never has two.
     pub session: Option<String>,
 }
 
@@ -74,24 +74,24 @@ pub struct Webhook {
     pub name: String,
     /// The event it is for.
     pub event: Event,
-    /// Where the event is sent.
+    /// The event's destination.
     pub url: String,
-    /// Whether events are sent at all.
+    /// Whether it is enabled.
     pub is_enabled: bool,
-    /// Why it was disabled.
+    /// The reason why it was disabled.
     pub status_change_reason: Option<String>,
 }
 
-/// An extract refresh that is over.
+/// A finished extract refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Its identifier.
     pub id: String,
-    /// What was refreshed.
+    /// The kind of refreshed resource.
     pub kind: RefreshKind,
-    /// Identifier of what was refreshed.
+    /// Identifier of the refreshed resource.
     pub luid: String,
-    /// Name of what was refreshed.
+    /// Name of the refreshed resource.
     pub name: String,
     /// How it ended.
     pub outcome: RefreshOutcome,
@@ -99,15 +99,15 @@ pub struct Job {
     pub is_incremental: bool,
     /// Whether the data came through Tableau Bridge.
     pub is_via_bridge: bool,
-    /// When it began: the true time, whatever the server's clock says.
+    /// When it began, by the true time and not the server's clock.
     pub started_at: OffsetDateTime,
     /// When it ended, likewise.
     pub ended_at: OffsetDateTime,
-    /// Why it failed.
+    /// The reason why it failed.
     pub notes: Option<String>,
 }
 
-/// The kinds of things that have extracts.
+/// The kinds of resources that have extracts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshKind {
@@ -121,18 +121,18 @@ pub enum RefreshKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshOutcome {
-    /// As it should.
+    /// It succeeds.
     Succeeded,
-    /// For a reason that the job's notes tell.
+    /// It fails. The job's notes say why.
     Failed,
-    /// By somebody's hand. Tableau has no event for it.
+    /// A user cancels it. Tableau has no event for this.
     Cancelled,
 }
 
-/// A refresh that runs again and again, until this is dropped.
+/// A refresh that runs repeatedly until this is dropped.
 #[derive(Debug)]
 pub struct Schedule {
-    /// Name of what is refreshed.
+    /// Name of the refreshed resource.
     pub name: String,
     pub(crate) task: AbortHandle,
 }
@@ -143,68 +143,68 @@ impl Drop for Schedule {
     }
 }
 
-/// How a site deviates from the newest documentation: each an oddity that was documented or seen.
+/// How a site deviates from the newest documentation. Each oddity was documented or observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Oddities {
     /// How an empty list of webhooks or jobs is written in JSON.
     pub empty_list: EmptyList,
-    /// A list of one webhook or job is that itself, in JSON.
+    /// A list of one webhook or job is a single object in JSON.
     pub lone_object: bool,
     /// `isEnabled` is a text in JSON.
     pub enabled_as_text: bool,
-    /// How a webhook's event is told.
+    /// How a webhook's event is written.
     pub event_shape: EventShape,
-    /// A webhook's URL is told with its host in upper case and the default port.
+    /// A webhook's URL is written with its host in upper case and the default port.
     pub urls_rewritten: bool,
-    /// Rows that a list of webhooks begins with, in JSON, whatever they are.
+    /// Rows of any JSON at the beginning of a list of webhooks.
     pub odd_webhooks: Vec<Value>,
-    /// Lists come in pages of this many webhooks, and of no more jobs.
+    /// Lists have pages of this many webhooks, and of at most this many jobs.
     pub page_size: Option<usize>,
-    /// The last page is never there.
+    /// The last page is empty.
     pub last_page_missing: bool,
-    /// Every sign-in but one to this very address is answered with a 301 and this `Location`. What it has before `/api/` is
-    /// then part of every address of the site.
+    /// Every sign-in at another URL is answered with a 301 and this `Location`. Its path before `/api/` is then part of every
+    /// URL of the site.
     pub sign_in_moved_to: Option<String>,
     /// The status of an update; 201 if not set, as documented.
     pub update_status: Option<u16>,
-    /// This many calls (sign-in and sign-out aside) are answered with 429, the wait told in the text alone.
+    /// This many calls (except sign-in and sign-out) are answered with 429, with the wait in the text only.
     pub too_many_requests: usize,
-    /// How many seconds a 429 asks to wait, unless it is half an hour.
+    /// The wait of a 429 in seconds; half an hour if not set.
     pub retry_after_seconds: Option<u64>,
-    /// Where a 429 says that.
+    /// Where a 429 states the wait.
     pub retry_hint: RetryHint,
-    /// This many calls (sign-in and sign-out aside) are answered with 500.
+    /// This many calls (except sign-in and sign-out) are answered with 500.
     pub server_errors: usize,
-    /// This many calls that change something are answered with 500 and not carried out.
+    /// This many changes are answered with 500 and not carried out.
     pub failed_changes: usize,
-    /// This many calls that change something are carried out, and answered with 500 all the same.
+    /// This many changes are carried out and still answered with 500.
     pub lost_answers: usize,
-    /// This many calls that change something are carried out, and then the connection breaks off within the answer.
+    /// This many changes are carried out, and the connection breaks within the answer.
     pub broken_answers: usize,
     /// Errors are HTML pages.
     pub html_errors: bool,
     /// How other errors are written in JSON.
     pub error_shape: ErrorShape,
-    /// In what its answers in JSON are wrapped, which nobody asked for.
+    /// An encoding of its JSON answers that the client did not ask for.
     pub wrapping: Wrapping,
-    /// After this many more calls the site's sessions are gone, once.
+    /// After this many more calls the site's sessions end, once.
     pub sessions_gone_after: Option<usize>,
-    /// Somebody else signs in with the site's token before each call, which ends the session.
+    /// Another client signs in with the site's token before each call, which ends the session.
     pub token_is_shared: bool,
-    /// The site is deleted as soon as somebody signed in to it.
+    /// The site is deleted after a sign-in.
     pub is_deleted: bool,
     /// Every answer takes this many milliseconds more.
     pub delay_ms: u64,
     /// Webhooks for SiteCreated and SiteUpdated are refused.
     pub refuses_site_events: bool,
-    /// What the test call delivers.
+    /// The body that the test call delivers.
     pub test_body: TestBody,
     /// The result of a test spells its status `statusCode`.
     pub test_status_code: bool,
     /// A secret that it quotes.
     pub echo: Option<Echo>,
-    /// What it does to whoever lists its webhooks.
+    /// A hostile answer to a list of webhooks.
     pub hostility: Option<Hostility>,
     /// How its jobs deviate.
     pub jobs: JobOddities,
@@ -214,23 +214,23 @@ pub struct Oddities {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobOddities {
-    /// This many calls for jobs are answered with 429, the wait told in the text alone.
+    /// This many calls for jobs are answered with 429, with the wait in the text only.
     pub too_many_requests: usize,
-    /// This many more jobs are pluralize in `totalAvailable` than are on the pages.
+    /// `totalAvailable` counts this many more jobs than the pages have.
     pub not_listed: usize,
     /// A page after the last is empty, and no error.
     pub pages_go_on: bool,
-    /// The server's clock is ahead by this many seconds, or behind: its jobs' and events' times and its `Date`.
+    /// Skew of the server's clock in seconds: of its jobs' and events' times and of its `Date`.
     pub clock_offset_seconds: i64,
-    /// Name of what is refreshed by the jobs that the following concerns; every job if not set.
+    /// Name of the resource whose jobs the following members apply to; every job if not set.
     pub only: Option<String>,
     /// The shape of a job's row in the list, if it is broken.
     pub row: Option<OddRow>,
-    /// The answer to a call for a job, if it is not the job.
+    /// The answer to a call for a job, instead of the job.
     pub detail: Option<OddDetail>,
-    /// A job does not say what it refreshed.
+    /// A job does not name the refreshed resource.
     pub without_resource: bool,
-    /// A job does not say when it ended.
+    /// A job has no end time.
     pub without_end: bool,
     /// A job's finish code, such as 4, which is not documented.
     pub finish_code: Option<String>,
@@ -240,7 +240,7 @@ pub struct JobOddities {
     pub notes: NotesShape,
 }
 
-/// A row of a list of jobs that cannot be read.
+/// An unreadable row of a list of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OddRow {
@@ -250,11 +250,11 @@ pub enum OddRow {
     Null,
     /// It is a number.
     Number,
-    /// It is a text.
+    /// It is a string.
     Text,
 }
 
-/// An answer to a call for a job that is not the job.
+/// An answer to a call for a job instead of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OddDetail {
@@ -272,11 +272,11 @@ pub enum OddDetail {
     NotFoundPage,
     /// `{"job":null}`.
     Null,
-    /// A body that breaks off.
+    /// An incomplete body.
     Broken,
 }
 
-/// The place and shape of a job's notes. All were seen.
+/// The place and shape of a job's notes. All were observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotesShape {
@@ -320,27 +320,27 @@ pub enum EmptyList {
     List,
 }
 
-/// How a webhook's event is told.
+/// How a webhook's event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventShape {
-    /// By the `event` attribute and the older `webhook-source` element.
+    /// As the `event` attribute and the older `webhook-source` element.
     #[default]
     Both,
-    /// By the `event` attribute alone.
+    /// As the `event` attribute only.
     Event,
-    /// By the `webhook-source` element alone.
+    /// As the `webhook-source` element only.
     Source,
 }
 
-/// Where a 429 says how long to wait.
+/// Where a 429 states the wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryHint {
     /// In its text, and in a `Retry-After` header if it is not half an hour.
     #[default]
     Usual,
-    /// In other words of its text.
+    /// In its text, in other words.
     OtherWords,
     /// In a `Retry-After` header with a date.
     Date,
@@ -357,13 +357,13 @@ pub enum ErrorShape {
     Usual,
     /// Its code is a number.
     NumericCode,
-    /// In an object of another, and in a list.
+    /// In another object, and in a list.
     Wrapped,
-    /// Not at all: the body is empty.
+    /// The body is empty.
     Empty,
 }
 
-/// What an answer in JSON is wrapped in.
+/// Encoding of a JSON answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrapping {
@@ -372,37 +372,37 @@ pub enum Wrapping {
     None,
     /// It begins with a byte order mark.
     ByteOrderMark,
-    /// It is compressed.
+    /// Gzip.
     Gzip,
-    /// It is compressed, in a way that nobody can read.
+    /// Unreadable bytes, declared as Brotli.
     Unknown,
 }
 
-/// What a server does that is broken, or that somebody else has taken over.
+/// An answer of a broken or hijacked server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hostility {
-    /// An answer that has no end.
+    /// An endless answer.
     EndlessAnswer,
-    /// An error that has no end.
+    /// An endless error.
     EndlessError,
     /// One small page after another.
     EndlessPages,
     /// One large page after another.
     LargePages,
-    /// A few bytes each second, without end.
+    /// A few bytes each second, endlessly.
     Drip,
-    /// Some kilobytes that are many megabytes when they are decompressed.
+    /// Some kilobytes that decompress to many megabytes.
     Bomb,
-    /// A list whose items take a hundred times as much memory as they are long.
+    /// A list whose items take a hundred times their length in memory.
     ManyValues,
-    /// A list in a list, and so on.
+    /// Nested lists.
     Nested,
-    /// Sign-ins that are sent on to where they are.
+    /// Sign-ins that are redirected to the same URL.
     SignInLoop,
 }
 
-/// What the test call delivers. Accounts differ; all three were reported.
+/// The body that the test call delivers. All three were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TestBody {
@@ -440,7 +440,7 @@ impl Site {
         self.tokens.push(AccessToken { name, secret, is_administrator: true, session: None });
     }
 
-    /// What every address of the site has before `/api/`: nothing, unless sign-ins are sent on to where there is more.
+    /// Returns the path before `/api/` in every URL of the site. Only redirected sign-ins give it one.
     pub(crate) fn path_prefix(&self) -> &str {
         let location = self.oddities.sign_in_moved_to.as_deref().unwrap_or_default();
         let path = location.split_once("//").map_or(Some(location), |(_, rest)| Some(&rest[rest.find('/')?..]));
@@ -454,7 +454,7 @@ impl Site {
 }
 
 impl Webhook {
-    /// Disables it, for the reason that Tableau has unless there is another.
+    /// Disables it, for Tableau's usual reason if none is given.
     pub fn disable(&mut self, reason: Option<String>) {
         self.is_enabled = false;
         self.status_change_reason = Some(reason.unwrap_or_else(|| FAILED_TOO_OFTEN.to_owned()));

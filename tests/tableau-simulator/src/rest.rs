@@ -1,4 +1,4 @@
-//! The REST API: from a call to an answer, on a world as a value.
+//! The REST API: from a call and the server's state to an answer, without I/O.
 
 use std::borrow::Cow;
 
@@ -15,21 +15,21 @@ use crate::{
     },
 };
 
-/// First version that lists jobs.
+/// First API version that lists jobs.
 const JOBS: (u32, u32) = (3, 1);
 
-/// First version that knows webhooks, their update, and the `event` attribute.
+/// First API versions with webhooks, their update, and the `event` attribute.
 const WEBHOOKS: (u32, u32) = (3, 6);
 const UPDATE: (u32, u32) = (3, 8);
 const EVENT_ATTRIBUTE: (u32, u32) = (3, 9);
 
-/// A call as the API sees it, whatever it was written in.
+/// A call, from JSON or XML.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: String,
-    /// What comes before `/api/`.
+    /// The path before `/api/`.
     pub(crate) prefix: String,
-    /// What follows `/api/`.
+    /// The path after `/api/`.
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) host: String,
@@ -38,7 +38,7 @@ pub(crate) struct Call {
     pub(crate) body: Option<Value>,
 }
 
-/// What to answer.
+/// An answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// A status and a body.
@@ -47,13 +47,13 @@ pub(crate) enum Reply {
     Nothing,
     /// 301 to an address.
     Moved(String),
-    /// A status, and a body that breaks off before its end.
+    /// A status, and an incomplete body.
     Broken,
     /// 200 and an HTML page.
     Page,
-    /// A page, with its number, that nobody should have to read.
+    /// A hostile page, with its number.
     Hostile(Hostility, usize),
-    /// The answer follows from a delivery that is to be made first.
+    /// The result of a test delivery, which is to be made first.
     Test { id: String, url: String, body: &'static str, status_member: &'static str },
 }
 
@@ -64,48 +64,48 @@ pub(crate) struct Refusal {
     code: u32,
     summary: &'static str,
     detail: Cow<'static, str>,
-    /// Whether the detail is on a page, too.
-    is_told_in_html: bool,
+    /// Whether an HTML page has the detail, too.
+    has_detail_in_html: bool,
     is_html: bool,
     shape: ErrorShape,
-    /// When to come again, for the header.
+    /// The `Retry-After` header.
     pub(crate) retry_after: Option<RetryAfter>,
 }
 
-/// When to come again.
+/// When the client may retry.
 #[derive(Debug)]
 pub(crate) enum RetryAfter {
     /// After so many seconds.
     Seconds(u64),
-    /// Then.
+    /// At a time.
     Date(OffsetDateTime),
 }
 
 impl Refusal {
     pub(crate) const fn new(status: u16, code: u32, summary: &'static str, detail: &'static str) -> Self {
         let (detail, shape) = (Cow::Borrowed(detail), ErrorShape::Usual);
-        Self { status, code, summary, detail, is_told_in_html: false, is_html: false, shape, retry_after: None }
+        Self { status, code, summary, detail, has_detail_in_html: false, is_html: false, shape, retry_after: None }
     }
 
-    /// The same with another detail, on a page as well.
-    pub(crate) fn saying(self, detail: String) -> Self {
-        Self { detail: detail.into(), is_told_in_html: true, ..self }
+    /// Sets another detail, for an HTML page as well.
+    pub(crate) fn with_detail(self, detail: String) -> Self {
+        Self { detail: detail.into(), has_detail_in_html: true, ..self }
     }
 
-    /// The same as an HTML page.
+    /// Makes it an HTML page.
     pub(crate) fn in_html(self) -> Self {
         Self { is_html: true, ..self }
     }
 
-    /// The page, if it is one.
+    /// Returns the HTML page, if it is one.
     pub(crate) fn html(&self) -> Option<String> {
         let Self { status, summary, detail, .. } = self;
-        let detail = if self.is_told_in_html { format!("<p>{detail}</p>") } else { String::new() };
+        let detail = if self.has_detail_in_html { format!("<p>{detail}</p>") } else { String::new() };
         self.is_html
             .then(|| format!("<!DOCTYPE html>\n<html><body><h1>{status}</h1><p>{summary}</p>{detail}</body></html>"))
     }
 
-    /// The body, `None` if it is empty.
+    /// Returns the body, `None` if it is empty.
     pub(crate) fn body(&self) -> Option<Value> {
         let Self { code, summary, detail, .. } = self;
         let error = |code: Value| json!({ "error": { "summary": summary, "detail": detail, "code": code } });
@@ -118,7 +118,7 @@ impl Refusal {
         }
     }
 
-    /// A 429 that says in its way how long to wait.
+    /// Returns a 429 with its wait.
     fn too_many(Oddities { retry_hint, retry_after_seconds, .. }: &Oddities) -> Self {
         let seconds = retry_after_seconds.unwrap_or(30 * 60);
         let (detail, retry_after) = match retry_hint {
@@ -149,22 +149,22 @@ const WRONG_METHOD: Refusal = Refusal::new(405, 405_000, "Method Not Allowed", "
 const TOO_MANY: Refusal = Refusal::new(429, 429_000, "Too Many Requests", "Too many requests, retry after 29 minutes.");
 const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "Something went wrong.");
 
-/// How an answer comes, whatever it says.
+/// How an answer is sent, apart from its content.
 #[derive(Debug, Default)]
-pub(crate) struct Manner {
-    /// How much later than it could.
+pub(crate) struct Transport {
+    /// Added delay.
     pub(crate) delay_ms: u64,
-    /// How much the server's clock is ahead.
+    /// Skew of the server's clock.
     pub(crate) clock_offset_seconds: i64,
-    /// What its JSON is wrapped in.
+    /// Encoding of its JSON.
     pub(crate) wrapping: Wrapping,
 }
 
 /// Answers a call.
-pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, Manner) {
+pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>, Transport) {
     let mut segments = call.path.trim_matches('/').split('/');
     let Some(version) = segments.next().and_then(version).filter(|version| *version <= world.newest_version) else {
-        return (Err(NO_SUCH_PATH), Manner::default());
+        return (Err(NO_SUCH_PATH), Transport::default());
     };
     let segments: Vec<_> = segments.collect();
     let (site, result) = match (call.method.as_str(), &segments[..]) {
@@ -183,14 +183,14 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
         (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => (None, Err(WRONG_METHOD)),
         _ => (None, Err(NO_SUCH_PATH)),
     };
-    let Some(site) = site else { return (result, Manner::default()) };
+    let Some(site) = site else { return (result, Transport::default()) };
     site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
     let Oddities { html_errors: is_html, error_shape: shape, wrapping, delay_ms, .. } = site.oddities;
     let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
-    let manner = Manner { delay_ms, clock_offset_seconds, wrapping };
-    let result = echo::echoed(site, call, &segments, result);
+    let transport = Transport { delay_ms, clock_offset_seconds, wrapping };
+    let result = echo::add_echo(site, call, &segments, result);
     let shaped = |refusal: Refusal| Refusal { is_html: refusal.is_html || is_html, shape, ..refusal };
-    (result.map_err(shaped), manner)
+    (result.map_err(shaped), transport)
 }
 
 fn version(text: &str) -> Option<(u32, u32)> {
@@ -215,10 +215,10 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     else {
         return (None, Err(MALFORMED));
     };
-    let is_theirs = |token: &AccessToken| token.name == name && token.secret == secret;
+    let is_named = |token: &AccessToken| token.name == name && token.secret == secret;
     let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
     let here = format!("{}/api/{}{query}", call.prefix, call.path);
-    let moved_to = |site: &Site| {
+    let redirect = |site: &Site| {
         if site.oddities.hostility == Some(Hostility::SignInLoop) {
             return Some(here.clone());
         }
@@ -227,19 +227,19 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
             *location == here || location.split_once("//").is_some_and(|(_, to)| to == call.host.clone() + &here);
         (!is_here).then(|| location.clone())
     };
-    let accepts = |site: &Site| moved_to(site).is_none() && site.tokens.iter().any(is_theirs);
+    let accepts = |site: &Site| redirect(site).is_none() && site.tokens.iter().any(is_named);
     if world.sites.get(content_url).is_some_and(accepts) {
-        // A token has one session, on whatever site: a new one ends the last.
+        // A token has one session for all sites: a new one ends the last.
         let tokens = world.sites.values_mut().flat_map(|site| &mut site.tokens);
-        tokens.filter(|token| is_theirs(token)).for_each(|token| token.session = None);
+        tokens.filter(|token| is_named(token)).for_each(|token| token.session = None);
     }
-    // Wrong, revoked, expired and wrong-site look the same.
+    // A wrong, revoked or expired token and one of another site get the same answer.
     let Some(site) = world.sites.get_mut(content_url) else { return (None, Err(SIGN_IN_REFUSED)) };
-    if let Some(location) = moved_to(site) {
+    if let Some(location) = redirect(site) {
         return (Some(site), Ok(Reply::Moved(location)));
     }
     let id = site.id.clone();
-    let Some(token) = site.tokens.iter_mut().find(|token| is_theirs(token)) else {
+    let Some(token) = site.tokens.iter_mut().find(|token| is_named(token)) else {
         return (Some(site), Err(SIGN_IN_REFUSED));
     };
     let session = format!("{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
@@ -316,7 +316,7 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
         site.oddities.failed_changes -= 1;
         return Err(INTERNAL);
     }
-    let answer = carried_out(site, call, version, rest)?;
+    let answer = carry_out(site, call, version, rest)?;
     if is_change && site.oddities.lost_answers > 0 {
         site.oddities.lost_answers -= 1;
         return Err(INTERNAL);
@@ -328,7 +328,7 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
     Ok(answer)
 }
 
-fn carried_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> Result<Reply, Refusal> {
+fn carry_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> Result<Reply, Refusal> {
     match (call.method.as_str(), rest) {
         ("GET", ["jobs"]) => jobs::list(site, &call.query),
         ("GET", ["jobs", id]) => jobs::get(site, id),
@@ -383,13 +383,13 @@ fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     Ok(Reply::Body(200, Value::Object(answer)))
 }
 
-/// Which page of a list of webhooks is asked for.
+/// Returns the requested page of a list of webhooks.
 fn page_number(query: &str) -> usize {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(key, _)| *key == "pageNumber").find_map(|(_, value)| value.parse().ok()).unwrap_or(1)
 }
 
-/// Adds a list to an answer, in one of the ways in which Tableau writes them: the names are the list's and an item's.
+/// Adds a list to an answer, in one of Tableau's shapes. The names are the list's and an item's.
 pub(crate) fn write_list(
     answer: &mut Map<String, Value>,
     [list, item]: [&str; 2],
@@ -417,7 +417,7 @@ fn test(webhook: &Webhook, oddities: &Oddities) -> Reply {
     Reply::Test { id: webhook.id.clone(), url: webhook.url.clone(), body, status_member }
 }
 
-/// Reads the body of a create or, with what is there already, of an update. Refuses what it does not know.
+/// Reads the body of a create or, with the webhook `before` it, of an update. Refuses unknown members.
 fn read_webhook(
     call: &Call,
     version: (u32, u32),

@@ -1,4 +1,4 @@
-//! The server on its port.
+//! The server: reads calls, writes answers, sends events.
 
 use std::{
     fmt::Debug,
@@ -31,23 +31,23 @@ use crate::{
     delivery::{Courier, Delivery},
     hostile,
     model::{Job, RefreshKind, RefreshOutcome, World, Wrapping},
-    rest::{self, Call, Manner, Refusal, Reply, RetryAfter},
+    rest::{self, Call, Refusal, Reply, RetryAfter, Transport},
     xml,
 };
 
-/// A Tableau server that others may hold as well.
+/// A handle to a Tableau server. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     world: Arc<Mutex<World>>,
     courier: Courier,
 }
 
-/// A simulator that answers on a loopback port until this is dropped.
+/// A simulator on a loopback port. Dropping this ends it.
 #[derive(Debug)]
 pub struct Running {
     /// The simulator.
     pub simulator: Simulator,
-    /// Where it answers.
+    /// Its address.
     pub address: SocketAddr,
     task: JoinHandle<io::Result<()>>,
 }
@@ -59,11 +59,11 @@ impl Drop for Running {
 }
 
 impl Simulator {
-    /// A server without sites. With a `gateway` all deliveries go there (see [`Courier::new`]).
+    /// Creates a server without sites. With a `gateway` it sends all deliveries there (see [`Courier::new`]).
     ///
     /// # Errors
     ///
-    /// The HTTP client for deliveries cannot be made.
+    /// The HTTP client for deliveries cannot be created.
     pub fn new(gateway: Option<Url>) -> reqwest::Result<Self> {
         Ok(Self { world: Arc::default(), courier: Courier::new(gateway)? })
     }
@@ -72,7 +72,7 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// No port can be had, or the HTTP client for deliveries cannot be made.
+    /// No port is free, or the HTTP client for deliveries cannot be created.
     pub async fn start(gateway: Option<Url>) -> anyhow::Result<Running> {
         let simulator = Self::new(gateway)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -81,7 +81,7 @@ impl Simulator {
         Ok(Running { simulator, address, task })
     }
 
-    /// Answers on a port for as long as the process lives.
+    /// Serves a port until the process ends.
     ///
     /// # Errors
     ///
@@ -91,13 +91,13 @@ impl Simulator {
         axum::serve(listener, api.merge(control::router()).with_state(self)).await
     }
 
-    /// The server's state, to look at and to change.
+    /// Locks the server's state, to read and to change it.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets an event happen: every enabled webhook for it gets `body`, `times` times, and is disabled if four attempts
-    /// fail. Returns when the last attempt was answered.
+    /// Fires an event. Every enabled webhook for it gets `body`, `times` times, and is disabled if four attempts fail. Returns
+    /// after the answer to the last attempt.
     pub async fn fire(&self, content_url: &str, event: &Event, body: &str, times: usize) -> Vec<Delivery> {
         let targets: Vec<_> = {
             let world = self.world();
@@ -118,8 +118,7 @@ impl Simulator {
         join_all(deliveries).await.into_iter().flatten().collect()
     }
 
-    /// Lets an extract refresh run: its job is there to be read, and then its events happen as [`Simulator::fire`] lets
-    /// them, first that it started. A site that is not there has no refreshes.
+    /// Runs an extract refresh: adds its job, then fires its events in order. Returns `None` if there is no such site.
     pub async fn refresh(&self, new: &NewRefresh) -> Option<(Job, Vec<Delivery>)> {
         let (job, site_luid, clock) = {
             let mut world = self.world();
@@ -181,19 +180,19 @@ async fn api(State(simulator): State<Simulator>, request: Request) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let call = call(&parts.method, &parts.uri, &parts.headers, &body);
-    let (result, Manner { delay_ms, clock_offset_seconds, wrapping }) = rest::answer(&mut simulator.world(), &call);
+    let (result, Transport { delay_ms, clock_offset_seconds, wrapping }) = rest::answer(&mut simulator.world(), &call);
     if delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     }
     let in_json = header_text(&parts.headers, header::ACCEPT).contains("application/json");
     let clock = time::Duration::seconds(clock_offset_seconds);
-    let mut response = written_result(&simulator, result, in_json, clock).await;
+    let mut response = write_result(&simulator, result, in_json, clock).await;
     let date = http_date(OffsetDateTime::now_utc().saturating_add(clock));
     date.and_then(|date| response.headers_mut().insert(header::DATE, date));
-    if in_json { wrapped(response, wrapping).await } else { response }
+    if in_json { wrap(response, wrapping).await } else { response }
 }
 
-/// A time as a header has it.
+/// Formats a time for a header.
 fn http_date(at: OffsetDateTime) -> Option<HeaderValue> {
     let date = at.format(format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -201,8 +200,8 @@ fn http_date(at: OffsetDateTime) -> Option<HeaderValue> {
     date.ok().and_then(|date| HeaderValue::try_from(date).ok())
 }
 
-/// The same answer, with its body wrapped.
-async fn wrapped(response: Response, wrapping: Wrapping) -> Response {
+/// Encodes an answer's body.
+async fn wrap(response: Response, wrapping: Wrapping) -> Response {
     let (mut parts, body) = response.into_parts();
     let encoding = match wrapping {
         Wrapping::None => return Response::from_parts(parts, body),
@@ -219,19 +218,19 @@ async fn wrapped(response: Response, wrapping: Wrapping) -> Response {
         _ if body.is_empty() => body.to_vec(),
         Wrapping::None => body.to_vec(),
         Wrapping::ByteOrderMark => ["\u{feff}".as_bytes(), &body].concat(),
-        Wrapping::Gzip => gzipped(&body).unwrap_or_default(),
+        Wrapping::Gzip => gzip(&body).unwrap_or_default(),
         Wrapping::Unknown => body.iter().map(|byte| !byte).collect(),
     };
     Response::from_parts(parts, Body::from(body))
 }
 
-fn gzipped(body: &[u8]) -> io::Result<Vec<u8>> {
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body)?;
     encoder.finish()
 }
 
-async fn written_result(
+async fn write_result(
     simulator: &Simulator,
     result: Result<Reply, Refusal>,
     in_json: bool,
@@ -271,10 +270,10 @@ async fn written_result(
     }
 }
 
-/// An answer whose connection is cut after the first byte of the body.
+/// Returns a body whose connection breaks after the first byte.
 fn broken() -> Body {
     let cut = async {
-        // Lets what there is be sent before.
+        // Lets the server send the first byte.
         tokio::task::yield_now().await;
         Err(io::Error::from(io::ErrorKind::ConnectionReset))
     };

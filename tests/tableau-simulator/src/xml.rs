@@ -1,4 +1,4 @@
-//! Tableau's XML as the JSON it corresponds to: attributes are members, elements are objects.
+//! Converts Tableau's XML from and to JSON: attributes are members, elements are objects.
 
 use anyhow::{Context, bail, ensure};
 use quick_xml::{
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Members that XML writes as elements with a text.
 const TEXT_ELEMENTS: [&str; 6] = ["body", "detail", "notes", "productVersion", "restApiVersion", "summary"];
 
-/// Reads a request: the root element's children.
+/// Reads a request. Returns the root element's children.
 pub(crate) fn read(text: &str) -> anyhow::Result<Value> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<(String, Map<String, Value>)> = Vec::new();
@@ -51,7 +51,7 @@ fn start(element: &BytesStart<'_>) -> anyhow::Result<(String, Map<String, Value>
     Ok((name, members))
 }
 
-/// Adds a child. An element that comes again makes a list.
+/// Adds a child. A repeated element makes a list.
 fn add(parent: &mut Map<String, Value>, name: String, child: Value) {
     match parent.get_mut(&name) {
         None => {

@@ -1,4 +1,4 @@
-//! A server whose certificate an authority of a test's own signed, and a proxy to get there.
+//! TLS for tests: a certificate authority, servers with its certificates, and a proxy.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -16,45 +16,45 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// An authority that nobody trusts yet.
+/// A certificate authority that is in no trust store yet.
 #[derive(Debug)]
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// Makes one.
+    /// Creates one.
     ///
     /// # Errors
     ///
-    /// There is no randomness.
+    /// No key can be generated.
     pub fn new() -> anyhow::Result<Self> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Another name than that of its certificates, or OpenSSL takes these for self-signed.
+        // Differs from the name in its certificates, or OpenSSL takes these for self-signed.
         authority.distinguished_name.push(DnType::CommonName, "Authority of a test");
         Ok(Self(CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?))
     }
 
-    /// Its certificate, which is what there is to trust.
+    /// Returns its certificate, for a trust store.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// Takes connections on a free loopback port, under a name that it vouches for.
+    /// Listens on a free loopback port, with a certificate for a name.
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is free.
     pub async fn listen(&self, name: &str) -> anyhow::Result<TlsListener> {
         self.listen_as(&[name]).await
     }
 
-    /// Takes connections under several names.
+    /// Listens with a certificate for several names.
     ///
     /// # Errors
     ///
     /// As [`Authority::listen`].
     pub async fn listen_as(&self, names: &[&str]) -> anyhow::Result<TlsListener> {
-        // An error says that the process has a provider already, which is as good.
+        // An error means that the process already has a provider, which will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(names.iter().copied().map(str::to_owned).collect::<Vec<_>>())?
@@ -79,7 +79,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.tcp).await;
-            // Who does not trust us breaks off, and another may come. What we answer goes out at once.
+            // A client that does not trust the certificate breaks off. Answers are sent without delay.
             if stream.set_nodelay(true).is_ok()
                 && let Ok(stream) = self.tls.accept(stream).await
             {
@@ -93,20 +93,20 @@ impl Listener for TlsListener {
     }
 }
 
-/// A proxy that knows one server, by whatever name it is asked for. Ends when dropped.
+/// A proxy that connects every name to one server. Dropping this ends it.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it answers.
+    /// Its address.
     pub address: SocketAddr,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Proxy {
-    /// Starts one on a free loopback port.
+    /// Starts a proxy on a free loopback port.
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is free.
     pub async fn to(server: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -126,15 +126,15 @@ impl Drop for Proxy {
     }
 }
 
-/// What a proxy does for a `CONNECT`.
+/// Handles a `CONNECT`.
 async fn relay(client: TcpStream, server: SocketAddr) -> anyhow::Result<()> {
     let mut client = BufReader::new(client);
     let mut request = String::new();
     while !request.ends_with("\r\n\r\n") {
         let read = client.read_line(&mut request).await?;
-        anyhow::ensure!(read > 0, "the request ends in its middle");
+        anyhow::ensure!(read > 0, "the request is incomplete");
     }
-    request.strip_prefix("CONNECT ").context("a proxy for TLS is asked to connect")?;
+    request.strip_prefix("CONNECT ").context("the request is no CONNECT")?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     copy_bidirectional(&mut client, &mut TcpStream::connect(server).await?).await?;
     Ok(())

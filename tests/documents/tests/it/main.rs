@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use documents::{Document, Walk, elsewhere::ELSEWHERE, workspace};
+use documents::{Document, Walk, exemptions::EXEMPTIONS, workspace};
 use serde_json::Value;
 use shared::{
     events::{catalogue::Event, delivery::Delivery},
@@ -24,10 +24,10 @@ use shared::{
     sites::entry::SiteEntry,
 };
 
-/// Where tests are, and code with tests in it.
+/// Folders with tests.
 const CODE: [&str; 4] = ["functions", "infra", "shared", "tests"];
 
-/// All Rust code in a folder, without white space, since lines are broken anywhere.
+/// Collects the Rust code of a folder without white space, since a line may break anywhere.
 fn code(folder: &Path, found: &mut String) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -45,37 +45,37 @@ fn squeezed(text: &str) -> String {
 }
 
 #[test]
-fn every_command_is_tried_as_it_is_printed_or_there_is_a_reason() -> anyhow::Result<()> {
+fn a_test_runs_every_command_as_printed_unless_it_is_exempt() -> anyhow::Result<()> {
     let mut tests = String::new();
     CODE.iter().try_for_each(|folder| code(&workspace().join(folder), &mut tests))?;
     let walk = Walk::read()?;
-    let (mut untried, mut used) = (Vec::new(), BTreeSet::new());
+    let (mut untested, mut used) = (Vec::new(), BTreeSet::new());
     for document in Document::all()? {
         for section in &document.sections {
             for block in section.blocks.iter().filter(|block| block.is_commands()) {
-                let elsewhere = ELSEWHERE.iter().position(|elsewhere| elsewhere.is_about(&document, section, block));
-                used.extend(elsewhere);
+                let exemption = EXEMPTIONS.iter().position(|exemption| exemption.is_about(&document, section, block));
+                used.extend(exemption);
                 let taken = squeezed(&format!("commands({:?}, {:?})", document.path, section.heading));
-                if elsewhere.is_none() && !walk.takes(&document, section, block) && !tests.contains(&taken) {
-                    untried.push(format!("{}, {:?}:\n{}", document.path, section.heading, block.text));
+                if exemption.is_none() && !walk.takes(&document, section, block) && !tests.contains(&taken) {
+                    untested.push(format!("{}, {:?}:\n{}", document.path, section.heading, block.text));
                 }
             }
         }
     }
     assert!(
-        untried.is_empty(),
-        "No test tries these commands. Take them from the document in a test, which runs all that\n\
+        untested.is_empty(),
+        "No test runs these commands. Take them from the document in a test, which runs all that\n\
          documents::commands(\"<document>\", \"<heading>\") returns, as infra/tests/it/reading.rs does; or, if they cannot be\n\
-         run here, list them with the reason in tests/documents/src/elsewhere.rs.\n\n{}",
-        untried.join("\n")
+         run here, list them with the reason in tests/documents/src/exemptions.rs.\n\n{}",
+        untested.join("\n")
     );
-    let unused: Vec<_> = ELSEWHERE.iter().enumerate().filter(|(index, _)| !used.contains(index)).collect();
-    assert!(unused.is_empty(), "no document has these blocks: remove them from elsewhere.rs: {unused:#?}");
+    let unused: Vec<_> = EXEMPTIONS.iter().enumerate().filter(|(index, _)| !used.contains(index)).collect();
+    assert!(unused.is_empty(), "no document has these blocks: remove them from exemptions.rs: {unused:#?}");
     Ok(())
 }
 
 #[test]
-fn every_link_within_the_documents_leads_somewhere() -> anyhow::Result<()> {
+fn every_link_within_the_documents_has_a_target() -> anyhow::Result<()> {
     let documents = Document::all()?;
     let anchors: BTreeMap<_, _> =
         documents.iter().map(|document| (document.path.as_str(), document.anchors())).collect();
@@ -84,7 +84,7 @@ fn every_link_within_the_documents_leads_somewhere() -> anyhow::Result<()> {
         for link in document.links().into_iter().filter(|link| !link.contains("://")) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let folder = document.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            // As the document's own path is written.
+            // Relative to the workspace, as the documents' paths are.
             let mut target: Vec<_> = folder.split('/').filter(|part| !part.is_empty() && !path.is_empty()).collect();
             for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
                 if part == ".." {
@@ -94,20 +94,20 @@ fn every_link_within_the_documents_leads_somewhere() -> anyhow::Result<()> {
                 }
             }
             let target = if path.is_empty() { document.path.clone() } else { target.join("/") };
-            let leads_there = workspace().join(&target).exists();
+            let is_there = workspace().join(&target).exists();
             let has_anchor = anchor.is_empty()
                 || anchors.get(target.as_str()).is_some_and(|anchors| anchors.iter().any(|known| known == anchor));
-            if !leads_there || !has_anchor {
+            if !is_there || !has_anchor {
                 wrong.push(format!("{}: {link}", document.path));
             }
         }
     }
-    assert!(wrong.is_empty(), "links that lead nowhere: {wrong:#?}");
+    assert!(wrong.is_empty(), "links without a target: {wrong:#?}");
     Ok(())
 }
 
 #[test]
-fn every_file_of_the_project_that_is_named_is_there() -> anyhow::Result<()> {
+fn every_file_that_a_document_names_exists() -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for document in Document::all()? {
         for code in document.code_spans() {
@@ -122,7 +122,7 @@ fn every_file_of_the_project_that_is_named_is_there() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_table_of_events_is_the_catalogue() -> anyhow::Result<()> {
+fn the_table_of_events_matches_the_catalogue() -> anyhow::Result<()> {
     let document = Document::read("docs/events.md")?;
     let rows: Vec<_> = document.section("All events")?.rows().iter().map(|row| row.join(" | ")).collect();
     let default = Event::default_selection();
@@ -138,29 +138,29 @@ fn the_table_of_events_is_the_catalogue() -> anyhow::Result<()> {
 }
 
 #[test]
-fn what_a_fifo_topic_takes_is_said_in_one_place() -> anyhow::Result<()> {
+fn one_document_states_the_limits_of_a_fifo_topic() -> anyhow::Result<()> {
     let mut texts =
         vec![("infra/template.yaml".to_owned(), fs::read_to_string(workspace().join("infra/template.yaml"))?)];
     for document in Document::all()? {
         let sections = document.sections.iter().map(|section| section.text.as_str());
         texts.push((document.path.clone(), sections.collect::<Vec<_>>().join("\n")));
     }
-    let mut said = Vec::new();
+    let mut places = Vec::new();
     for (path, text) in texts {
         // A row of a table, a paragraph, or a parameter of the template.
         for part in text.split("\n\n").flat_map(|part| part.split("\n| ")).flat_map(|part| part.split("    Type: ")) {
             let words = part.split_whitespace().collect::<Vec<_>>().join(" ");
             if words.contains("FIFO topic") && words.contains("a second") {
-                said.push(path.clone());
+                places.push(path.clone());
             }
         }
     }
-    assert_eq!(said, ["docs/capacity-and-cost.md"]);
+    assert_eq!(places, ["docs/capacity-and-cost.md"]);
     Ok(())
 }
 
 #[test]
-fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
+fn the_documented_filter_values_match_the_catalogue() -> anyhow::Result<()> {
     let document = Document::read("README.md")?;
     let rows = document.section("Event format")?.rows();
     for (attribute, value) in
@@ -174,7 +174,7 @@ fn the_values_to_filter_by_are_those_of_the_catalogue() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_event_that_is_shown_is_what_is_published() -> anyhow::Result<()> {
+fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
     let readme = Document::read("README.md")?;
     let block = readme.section("Event format")?.blocks.first().context("no event")?;
     let mut shown: Value = serde_json::from_str(&block.text)?;
@@ -197,7 +197,7 @@ fn the_event_that_is_shown_is_what_is_published() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_site_entry_that_is_shown_is_one() -> anyhow::Result<()> {
+fn the_documented_site_entry_is_valid() -> anyhow::Result<()> {
     let readme = Document::read("README.md")?;
     let mut blocks = readme.section("Add a site")?.blocks.iter().filter(|block| block.language == "json");
     let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", &blocks.next().context("no entry")?.text);
@@ -205,16 +205,16 @@ fn the_site_entry_that_is_shown_is_one() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every kind of problem. The derived code, which cannot forget one, names them when it is given another.
+/// Returns every kind of problem. The derived reader names them all when it refuses another.
 fn kinds_of_problem() -> anyhow::Result<Vec<ProblemKind>> {
-    let refused = serde_json::from_str::<ProblemKind>(r#""none of them""#).err().context("it is a kind")?.to_string();
+    let refused = serde_json::from_str::<ProblemKind>(r#""unknown""#).err().context("it is a kind")?.to_string();
     let (_, names) = refused.split_once("expected one of ").context("no names")?;
     let names = names.split('`').skip(1).step_by(2);
     names.map(|name| Ok(serde_json::from_str(&format!("{name:?}"))?)).collect()
 }
 
 #[test]
-fn every_problem_that_causes_an_alert_is_documented_and_no_other() -> anyhow::Result<()> {
+fn exactly_the_problems_that_cause_an_alert_are_documented() -> anyhow::Result<()> {
     let document = Document::read("docs/operations.md")?;
     let rows = document.section("Alerts about sites")?.rows();
     let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();

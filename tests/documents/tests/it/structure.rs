@@ -84,7 +84,7 @@ fn imports(sources: &Sources) -> BTreeMap<&str, BTreeSet<&str>> {
 /// Returns a circle of modules each of which uses the next, if there is one.
 fn circle(sources: &Sources) -> Option<String> {
     let mut left = imports(sources);
-    // What uses nothing that is left is in no circle.
+    // Removes modules that use no remaining module: they are in no circle.
     while let Some(module) = left.keys().copied().find(|it| left[it].iter().all(|import| !left.contains_key(import))) {
         left.remove(module);
     }

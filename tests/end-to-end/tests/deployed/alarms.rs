@@ -1,4 +1,4 @@
-//! The template's alarms, over the metrics that the functions really write: each for what it is about, none on a good day.
+//! The template's alarms, evaluated over metrics that the functions really write: each for its own problem, none on a good day.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,24 +41,24 @@ const DEAD_LETTERS: &str = "tableau-fanout-dead-letters";
 /// A day in minutes.
 const DAY: Range<u32> = 0..24 * 60;
 
-/// When what goes wrong goes wrong.
+/// The minute at which a problem begins.
 const NOON: u32 = 12 * 60;
 
-/// The schedule that the template has, in minutes.
+/// The template's schedule in minutes.
 const SCHEDULE: u32 = 15;
 
-/// The alarms as they are deployed.
+/// Reads the deployed alarms.
 async fn alarms(stack: &LocalStack) -> anyhow::Result<Vec<Alarm>> {
     let described = stack.cloud.aws.json(&["cloudwatch", "describe-alarms"]).await?;
     described["MetricAlarms"].as_array().context("no alarms")?.iter().map(Alarm::read).collect()
 }
 
-/// An alarm's name without the stack's.
+/// Returns an alarm's name without the stack's.
 fn short_name(stack: &str, alarm: &Alarm) -> String {
     alarm.name.replace(&format!("{stack}-"), "")
 }
 
-/// The names of those that tell somebody of something bad, without the stack's.
+/// Returns the names of the alarms that are raised, without the stack's.
 fn raised(stack: &str, alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
     let raised = alarms
         .iter()
@@ -66,16 +66,16 @@ fn raised(stack: &str, alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>)
     raised.map(|alarm| short_name(stack, alarm)).collect()
 }
 
-/// What Lambda itself reports of an invocation.
-fn invoked(metrics: &mut Metrics, minute: u32, function: &str, milliseconds: f64, failed: bool) {
+/// Adds Lambda's own metrics of an invocation.
+fn add_invocation(metrics: &mut Metrics, minute: u32, function: &str, milliseconds: f64, failed: bool) {
     let errors = if failed { 1.0 } else { 0.0 };
     for (name, value) in [("Invocations", 1.0), ("Errors", errors), ("Throttles", 0.0), ("Duration", milliseconds)] {
         metrics.add(minute, Metric::of("AWS/Lambda", name, "FunctionName", function), value);
     }
 }
 
-/// What SQS reports of the queue of dead letters.
-fn waiting(metrics: &mut Metrics, minute: u32, messages: f64) {
+/// Adds SQS's metric of the queue of dead letters.
+fn add_dead_letters(metrics: &mut Metrics, minute: u32, messages: f64) {
     metrics.add(
         minute,
         Metric::of("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", DEAD_LETTERS),
@@ -83,7 +83,7 @@ fn waiting(metrics: &mut Metrics, minute: u32, messages: f64) {
     );
 }
 
-/// A topic that takes everything that SNS takes, or nothing.
+/// A topic that accepts what SNS accepts, or nothing.
 struct Sink {
     accepts: bool,
 }
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// The parameter with the signing keys, if SSM gives it.
+/// The parameter with the signing keys, readable or not.
 struct Keys {
     are_readable: bool,
 }
@@ -139,7 +139,7 @@ impl Receiving {
         Ok(Self { receiver, log, event })
     }
 
-    /// Sends the recorded event with another body, under its own address or another.
+    /// Sends the recorded event with another body, to its own path or another.
     async fn send(&self, body: &str, path: Option<&str>) -> anyhow::Result<StatusCode> {
         let mut event = self.event.clone();
         event["body"] = json!(body);
@@ -150,16 +150,19 @@ impl Receiving {
         Ok(self.receiver.handle(request.into_request(lambda_runtime::Context::default())).await.status())
     }
 
-    /// Takes the lines that were written since the last time.
+    /// Takes the lines logged since the last call.
     fn lines(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets a stranger try so many addresses within a minute, and returns the lines about it, once they are due.
+    /// Sends requests without a signature within a minute. Returns the lines that the receiver logs about them.
     async fn strangers(&self, requests: usize) -> anyhow::Result<Vec<String>> {
         tokio::time::pause();
         for _ in 0..requests {
-            anyhow::ensure!(self.send("", Some("/.env")).await? == StatusCode::NOT_FOUND, "a stranger got in");
+            anyhow::ensure!(
+                self.send("", Some("/.env")).await? == StatusCode::NOT_FOUND,
+                "a request without a signature was accepted"
+            );
         }
         tokio::time::advance(Duration::from_secs(61)).await;
         self.send("", Some("/.git/config")).await?;
@@ -168,7 +171,7 @@ impl Receiving {
     }
 }
 
-/// Sites on a simulated Tableau, what is declared of them, and what answers in the receiver's place.
+/// Sites on a simulated Tableau, their declarations, and a server in the receiver's place.
 struct Sites {
     tableau: Running,
     declared: Declared,
@@ -176,7 +179,7 @@ struct Sites {
 }
 
 impl Sites {
-    /// Sites that are as declared.
+    /// Starts with sites that are as declared.
     async fn start(names: &[&str]) -> anyhow::Result<Self> {
         let destination = Destination::answering(StatusCode::OK).await?;
         let tableau = Simulator::start(Some(destination.address.clone())).await?;
@@ -192,20 +195,20 @@ impl Sites {
     }
 }
 
-/// Adds a run of the reconciler to a day, in place of what it had at that time.
-fn ran(metrics: &mut Metrics, minute: u32, (line, failed): &(String, bool)) -> anyhow::Result<()> {
+/// Adds a run of the reconciler to a day, in place of an earlier run at that minute.
+fn add_run(metrics: &mut Metrics, minute: u32, (line, failed): &(String, bool)) -> anyhow::Result<()> {
     metrics.forget(RECONCILER, minute..minute + 1);
-    invoked(metrics, minute, RECONCILER, 1500.0, *failed);
+    add_invocation(metrics, minute, RECONCILER, 1500.0, *failed);
     metrics.add_line(minute, line)
 }
 
-/// A day on which all is well: the reconciler runs by its schedule, events of all kinds arrive every few minutes, strangers
-/// try a few addresses, and nobody minds a cold start.
+/// Returns a day without problems. The reconciler runs by its schedule, events of all kinds arrive, strangers try a few
+/// addresses, and one start is cold.
 async fn good_day(sites: &Sites) -> anyhow::Result<Metrics> {
     let mut metrics = Metrics::default();
     let run = sites.run().await?;
     for minute in DAY.step_by(usize::try_from(SCHEDULE)?) {
-        ran(&mut metrics, minute, &run)?;
+        add_run(&mut metrics, minute, &run)?;
     }
     let receiving = Receiving::start(true, true).await?;
     for (body, times) in [("{}", 2), (r#"{"event_type":"Test"}"#, 1), (r#"{"event_type":"ViewDeleted"}"#, 1), ("?", 1)]
@@ -219,18 +222,38 @@ async fn good_day(sites: &Sites) -> anyhow::Result<Metrics> {
     for minute in DAY.step_by(3) {
         for line in accepted.iter().chain(strangers.iter().filter(|_| minute % 60 == 0)) {
             metrics.add_line(minute, line)?;
-            invoked(&mut metrics, minute, RECEIVER, if minute == 0 { 900.0 } else { 30.0 }, false);
+            add_invocation(&mut metrics, minute, RECEIVER, if minute == 0 { 900.0 } else { 30.0 }, false);
         }
-        waiting(&mut metrics, minute, 0.0);
+        add_dead_letters(&mut metrics, minute, 0.0);
     }
     Ok(metrics)
 }
 
-/// What can happen on a day, with the alarms that are to be raised by it.
-async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static str])>> {
+/// A day: its description, its metrics, and the alarms that it is to raise.
+type Day = (&'static str, Metrics, &'static [&'static str]);
+
+/// Returns days with and without problems.
+async fn days() -> anyhow::Result<Vec<Day>> {
     let mut sites = Sites::start(&["finance", "marketing"]).await?;
     let good = good_day(&sites).await?;
-    let mut days: Vec<(&str, Metrics, &[&str])> = vec![("all is well", good.clone(), &[])];
+    let mut days: Vec<Day> = vec![("all is well", good.clone(), &[])];
+    days.extend(receiver_days(&good).await?);
+    days.extend(reconciler_days(&mut sites, &good).await?);
+    let nothing_declared = Sites::start(&[]).await?.run().await?;
+    let mut day = Metrics::default();
+    for minute in DAY.step_by(usize::try_from(SCHEDULE)?) {
+        add_run(&mut day, minute, &nothing_declared)?;
+    }
+    days.push(("a stack without a site and without events", day.clone(), &[]));
+    day.forget(RECONCILER, 0..NOON);
+    days.push(("a stack whose schedule begins in half a day", day, &[]));
+    days.push(("a stack without metrics", Metrics::default(), &[]));
+    Ok(days)
+}
+
+/// Returns days with problems of deliveries.
+async fn receiver_days(good: &Metrics) -> anyhow::Result<Vec<Day>> {
+    let mut days: Vec<Day> = Vec::new();
     let with = |lines: &[String], minutes: Range<u32>| {
         let mut day = good.clone();
         for minute in minutes {
@@ -245,7 +268,7 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     anyhow::ensure!(receiving.send("{}", None).await? == StatusCode::SERVICE_UNAVAILABLE, "SNS took an event");
     days.push(("SNS does not accept an event", with(&receiving.lines(), NOON..NOON + 1)?, &["events-not-accepted"]));
     let receiving = Receiving::start(false, true).await?;
-    anyhow::ensure!(receiving.send("{}", None).await? == StatusCode::SERVICE_UNAVAILABLE, "believed without a key");
+    anyhow::ensure!(receiving.send("{}", None).await? == StatusCode::SERVICE_UNAVAILABLE, "accepted without a key");
     days.push((
         "SSM does not give the signing keys",
         with(&receiving.lines(), NOON..NOON + 1)?,
@@ -254,10 +277,10 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     let receiving = Receiving::start(true, true).await?;
     let strangers = receiving.strangers(200).await?;
     days.push(("a stranger tries two hundred addresses", with(&strangers, NOON..NOON + 1)?, &[]));
-    let format_duration = with(&strangers, NOON..NOON + 15)?;
-    days.push(("… every minute, for a quarter of an hour", format_duration, &["receiver-many-strangers"]));
+    let longer = with(&strangers, NOON..NOON + 15)?;
+    days.push(("… every minute, for a quarter of an hour", longer, &["receiver-many-strangers"]));
 
-    for (what, metric, value, expected) in [
+    for (problem, metric, value, expected) in [
         ("an invocation of the receiver fails", "Errors", 1.0, &["receiver-errors"][..]),
         ("Lambda refuses a request to the receiver", "Throttles", 1.0, &["receiver-throttled"]),
         ("an answer takes all the time it has", "Duration", 2200.0, &["receiver-slow"]),
@@ -265,36 +288,42 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     ] {
         let mut day = good.clone();
         day.add(NOON, Metric::of("AWS/Lambda", metric, "FunctionName", RECEIVER), value);
-        days.push((what, day, expected));
+        days.push((problem, day, expected));
     }
+    Ok(days)
+}
+
+/// Returns days with problems of the reconciler or of Tableau.
+async fn reconciler_days(sites: &mut Sites, good: &Metrics) -> anyhow::Result<Vec<Day>> {
+    let mut days: Vec<Day> = Vec::new();
     let mut day = good.clone();
-    waiting(&mut day, NOON, 1.0);
+    add_dead_letters(&mut day, NOON, 1.0);
     days.push(("the schedule cannot call the reconciler", day, &["dead-letters"]));
 
     site(&sites.tableau, "marketing", |site| site.webhooks[0].is_enabled = false)?;
     let mut day = good.clone();
-    ran(&mut day, NOON, &sites.run().await?)?;
+    add_run(&mut day, NOON, &sites.run().await?)?;
     days.push(("Tableau has disabled a webhook", day, &["webhooks-disabled"]));
 
     let entry = sites.declared.entries["marketing"].clone();
     sites.declared.set("marketing", "token_secret", json!("revoked"))?;
     let refused = sites.run().await?;
-    for (what, minutes, expected) in [
+    for (problem, minutes, expected) in [
         ("a token is refused, for an hour", NOON..NOON + 60, &["reconciler-failed"][..]),
         ("… for the rest of the day", NOON..DAY.end, &["reconciler-failed", "reconciler-no-success"]),
     ] {
         let mut day = good.clone();
         for minute in minutes.step_by(usize::try_from(SCHEDULE)?) {
-            ran(&mut day, minute, &refused)?;
+            add_run(&mut day, minute, &refused)?;
         }
-        days.push((what, day, expected));
+        days.push((problem, day, expected));
     }
-    // People were told of it, and are to hear that it is over.
+    // The problem caused an alert, and its end causes another.
     sites.declared.entries.insert("marketing".to_owned(), entry);
     sites.declared.people.are_unreachable = true;
     let mut day = good.clone();
-    ran(&mut day, NOON, &sites.run().await?)?;
-    days.push(("people cannot be told", day, &["alerts-failed", "reconciler-failed"]));
+    add_run(&mut day, NOON, &sites.run().await?)?;
+    days.push(("alerts cannot be sent", day, &["alerts-failed", "reconciler-failed"]));
 
     let mut day = good.clone();
     day.forget(RECONCILER, NOON..NOON + 90);
@@ -302,31 +331,21 @@ async fn days() -> anyhow::Result<Vec<(&'static str, Metrics, &'static [&'static
     let mut day = good.clone();
     day.forget(RECONCILER, NOON..DAY.end);
     days.push(("the schedule stops", day, &["reconciler-no-success"]));
-
-    let nothing_declared = Sites::start(&[]).await?.run().await?;
-    let mut day = Metrics::default();
-    for minute in DAY.step_by(usize::try_from(SCHEDULE)?) {
-        ran(&mut day, minute, &nothing_declared)?;
-    }
-    days.push(("a stack without a site, which nobody calls", day.clone(), &[]));
-    day.forget(RECONCILER, 0..NOON);
-    days.push(("a stack whose schedule begins in half a day", day, &[]));
-    days.push(("a stack without anything", Metrics::default(), &[]));
     Ok(days)
 }
 
 #[tokio::test]
-async fn each_alarm_is_raised_by_what_it_is_about_and_none_on_a_good_day() -> anyhow::Result<()> {
+async fn each_alarm_is_raised_by_its_own_problem_and_none_on_a_good_day() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let alarms = alarms(&stack).await?;
     let mut table = format!("{:44} alarms\n", "on a day on which");
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
-    for (what, metrics, expected) in days().await? {
+    for (problem, metrics, expected) in days().await? {
         let raised = raised(STACK, &alarms, &metrics, DAY);
-        writeln!(table, "{what:44} {}", raised.iter().map(String::as_str).collect::<Vec<_>>().join(", "))?;
+        writeln!(table, "{problem:44} {}", raised.iter().map(String::as_str).collect::<Vec<_>>().join(", "))?;
         if raised != expected.iter().map(|name| (*name).to_owned()).collect() {
-            wrong.push(format!("{what}: expected {expected:?}"));
+            wrong.push(format!("{problem}: expected {expected:?}"));
         }
         seen.extend(raised);
     }
@@ -334,11 +353,11 @@ async fn each_alarm_is_raised_by_what_it_is_about_and_none_on_a_good_day() -> an
     fs::write(Workspace::locate()?.local("reports")?.join("alarms.txt"), &table)?;
     assert_eq!(wrong, Vec::<String>::new(), "{table}");
     let all: BTreeSet<_> = alarms.iter().map(|alarm| short_name(STACK, alarm)).collect();
-    assert_eq!(seen, all, "an alarm that nothing raises");
+    assert_eq!(seen, all, "an alarm that no day raises");
     Ok(())
 }
 
-/// What Lambda and SQS report, of what they report; the rest is ours.
+/// The metrics of Lambda and SQS that the alarms use.
 const OF_AWS: [(&str, &str); 5] = [
     ("AWS/Lambda", "Invocations"),
     ("AWS/Lambda", "Errors"),
@@ -347,7 +366,7 @@ const OF_AWS: [(&str, &str); 5] = [
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
 ];
 
-/// The metrics that the dashboard shows.
+/// Reads the metrics on the dashboard.
 async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
     let get = ["cloudwatch", "get-dashboard", "--dashboard-name", STACK];
     let dashboard = stack.cloud.aws.json(&get).await?;
@@ -364,7 +383,7 @@ async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
 }
 
 #[tokio::test]
-async fn everything_that_is_watched_or_shown_is_something_that_is_written() -> anyhow::Result<()> {
+async fn alarms_and_dashboard_use_only_metrics_that_are_written() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let receiving = Receiving::start(true, true).await?;
     let too_large = json!({ "padding": "x".repeat(256 * 1024) }).to_string();
@@ -379,17 +398,17 @@ async fn everything_that_is_watched_or_shown_is_something_that_is_written() -> a
     let shown = shown(&stack).await?;
     for metric in alarms.iter().map(|alarm| &alarm.metric).chain(&shown) {
         let of_aws = OF_AWS.contains(&(&metric.namespace, &metric.name));
-        assert!(written.contains(metric) || of_aws, "nobody writes {metric:?}");
+        assert!(written.contains(metric) || of_aws, "no function writes {metric:?}");
     }
-    // What is of ours is there to be seen.
+    // The dashboard shows every metric of the project.
     let ours = written.iter().filter(|metric| metric.namespace == "TableauFanout");
     let hidden: Vec<_> = ours.filter(|metric| !shown.contains(**metric)).collect();
     assert!(hidden.is_empty(), "not on the dashboard: {hidden:?}");
     Ok(())
 }
 
-/// What a function of the stack has logged, as if it was at one minute.
-async fn logged(stack: &LocalStack, metrics: &mut Metrics, minute: u32, function: &str) -> anyhow::Result<()> {
+/// Adds all metrics that a function of the stack has logged to one minute.
+async fn add_logged(stack: &LocalStack, metrics: &mut Metrics, minute: u32, function: &str) -> anyhow::Result<()> {
     let group = format!("/aws/lambda/{function}");
     let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
     let lines = stack.cloud.aws.json(&filter).await?;
@@ -400,7 +419,7 @@ async fn logged(stack: &LocalStack, metrics: &mut Metrics, minute: u32, function
 }
 
 #[tokio::test]
-async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Result<()> {
+async fn the_deployed_functions_raise_alarms_that_reach_subscribers() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     let alarms = alarms(&stack).await?;
     let topic = stack.stack.output("AlertsTopicArn")?;
@@ -416,7 +435,7 @@ async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Res
     let name = stack.stack.name();
     let (receiver, reconciler) = (stack.stack.output("ReceiverName")?, stack.stack.output("ReconcilerName")?);
     for function in [receiver, reconciler] {
-        logged(&stack, &mut good, 0, function).await?;
+        add_logged(&stack, &mut good, 0, function).await?;
     }
     assert_eq!(raised(name, &alarms, &good, 0..60), BTreeSet::new());
     let by_function: BTreeMap<_, usize> = good.names().fold(BTreeMap::new(), |mut count, metric| {
@@ -425,28 +444,29 @@ async fn the_deployed_functions_raise_alarms_which_reach_people() -> anyhow::Res
     });
     assert_eq!(by_function.keys().copied().collect::<Vec<_>>(), [receiver, reconciler]);
 
-    let people = stack.cloud.subscribe_queue_to(topic, "people", &json!({ "RawMessageDelivery": "true" })).await?;
+    let subscriber =
+        stack.cloud.subscribe_queue_to(topic, "subscriber", &json!({ "RawMessageDelivery": "true" })).await?;
     let aws = &stack.cloud.aws;
     aws.run(&["sns", "delete-topic", "--topic-arn", stack.stack.output("EventsTopicArn")?]).await?;
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("lost"), 1).await?;
     assert_eq!(answers, [Some(503); 4]);
     let mut bad = Metrics::default();
-    logged(&stack, &mut bad, 0, receiver).await?;
+    add_logged(&stack, &mut bad, 0, receiver).await?;
     assert_eq!(raised(name, &alarms, &bad, 0..60), ["events-not-accepted".to_owned()].into());
 
-    // Ministack evaluates nothing, and carries out what an alarm's state asks for.
+    // Ministack evaluates no alarms, but carries out the actions of a state.
     let alarm = format!("{name}-events-not-accepted");
     let set = ["cloudwatch", "set-alarm-state", "--alarm-name", &alarm, "--state-value", "ALARM"];
     aws.run(&[&set[..], &["--state-reason", "an event was not accepted"]].concat()).await?;
-    let told = stack.cloud.receive_some(&people).await?;
-    let told: Value = serde_json::from_str(told[0]["Body"].as_str().unwrap_or_default())?;
-    assert_eq!((&told["AlarmName"], &told["NewStateValue"]), (&json!(alarm), &json!("ALARM")), "{told}");
-    assert!(told["AlarmDescription"].as_str().is_some_and(|text| text.contains("cargo infra replay")), "{told}");
+    let received = stack.cloud.receive_some(&subscriber).await?;
+    let alert: Value = serde_json::from_str(received[0]["Body"].as_str().unwrap_or_default())?;
+    assert_eq!((&alert["AlarmName"], &alert["NewStateValue"]), (&json!(alarm), &json!("ALARM")), "{alert}");
+    assert!(alert["AlarmDescription"].as_str().is_some_and(|text| text.contains("cargo infra replay")), "{alert}");
     Ok(())
 }
 
 #[tokio::test]
-async fn every_alarm_is_explained_and_no_other() -> anyhow::Result<()> {
+async fn exactly_the_deployed_alarms_are_documented() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let names = alarms(&stack).await?.into_iter().map(|alarm| short_name(STACK, &alarm));
     let operations = fs::read_to_string(Workspace::locate()?.file("docs/operations.md"))?;

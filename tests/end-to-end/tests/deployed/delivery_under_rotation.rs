@@ -1,15 +1,15 @@
-//! Signing keys are replaced while Tableau delivers.
+//! Rotation of the signing keys while Tableau delivers.
 
 use axum::http::StatusCode;
 use end_to_end::local_stack::LocalStack;
 use serde_json::json;
 
 #[tokio::test]
-async fn while_the_keys_are_rotated_every_delivery_is_accepted_at_once() -> anyhow::Result<()> {
+async fn every_delivery_is_accepted_at_once_while_keys_rotate() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookCreated", "ViewDeleted"]).await?;
     stack.cloud.apply(&stack.stack).await?;
-    // A stranger's guess makes the receiver look for newer keys, which it then does not do for a minute.
+    // A wrong signature makes the receiver read the keys again, and then not again for a minute.
     let guess = format!("{}hooks/marketing/ViewDeleted/{}", receiver(&stack)?, "A".repeat(43));
     assert_eq!(stack.http.post(&guess).send().await?.status(), StatusCode::NOT_FOUND);
 
@@ -18,7 +18,7 @@ async fn while_the_keys_are_rotated_every_delivery_is_accepted_at_once() -> anyh
     let report = loop {
         let event = if delivered.is_multiple_of(2) { "WorkbookCreated" } else { "ViewDeleted" };
         let fired = async {
-            // One after another, a few a second, for as long as it takes.
+            // One after another, until the rotation ends.
             let body =
                 json!({ "event_type": event, "resource_luid": "99", "resource_name": format!("{delivered} 📈") });
             let answers = stack.fire("marketing", event, &body, 1).await?;
@@ -42,7 +42,7 @@ async fn while_the_keys_are_rotated_every_delivery_is_accepted_at_once() -> anyh
     Ok(())
 }
 
-/// Where the receiver can be reached from here.
+/// Returns the receiver's URL for this machine.
 fn receiver(stack: &LocalStack) -> anyhow::Result<String> {
     stack.stack.reachable_receiver_url(&stack.cloud.aws)
 }

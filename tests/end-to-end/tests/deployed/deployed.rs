@@ -15,24 +15,24 @@ use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime};
 use tokio::time::{sleep, timeout};
 
-/// A name as people give it, with what SNS does not take in an attribute.
+/// Returns a name with characters that SNS does not accept in an attribute.
 fn named(name: &str) -> String {
     format!("{name} \"North\" 📈")
 }
 
-/// A payload with a name of its own, so that no two are duplicates.
+/// Returns a payload with this name, so that no two are duplicates.
 fn payload(event: &str, name: &str) -> Value {
     json!({ "event_type": event, "resource": "WORKBOOK", "resource_luid": "99", "resource_name": named(name),
         "created_at": "2026-05-21T08:00:00Z", "site_luid": "11ff7a7e-4ac9-4d99-84df-73a4138ab502" })
 }
 
-/// The name of the stack's webhook for an event.
+/// Returns the name of the stack's webhook for an event.
 fn webhook(stack: &LocalStack, event: &str) -> String {
     format!("{}-{event}", stack.stack.name())
 }
 
 #[tokio::test]
-async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyhow::Result<()> {
+async fn each_subscriber_gets_the_events_of_its_filter_from_every_site() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("finance", &["WorkbookCreated", "DatasourceRefreshFailed"]).await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
@@ -40,7 +40,7 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     let failed = example_subscriber(&stack).await?;
     let finance = stack.cloud.subscribe_queue(&stack.stack, "finance", &json!({ "site": ["finance"] })).await?;
     let alerts = stack.stack.output("AlertsTopicArn")?;
-    let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({ "RawMessageDelivery": "true" })).await?;
+    let alerts = stack.cloud.subscribe_queue_to(alerts, "alerts", &json!({ "RawMessageDelivery": "true" })).await?;
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"].as_array().map(Vec::len), Some(2), "{report}");
 
@@ -58,10 +58,10 @@ async fn each_subscriber_gets_what_its_filter_asks_for_from_every_site() -> anyh
     let expected = ["finance DatasourceRefreshFailed", "finance Test", "finance WorkbookCreated"].map(str::to_owned);
     assert_eq!(stack.arrived(&finance, 3).await?, expected.into());
     assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
-    let told = stack.cloud.receive_some(&people).await?;
-    let told: Vec<_> = told.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
+    let alerts = stack.cloud.receive_some(&alerts).await?;
+    let texts: Vec<_> = alerts.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
     let expected = "The extract refresh of the datasource \"Sales \"North\" 📈\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC.";
-    assert_eq!(told, [expected]);
+    assert_eq!(texts, [expected]);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ async fn example_subscriber(stack: &LocalStack) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn a_new_signing_key_moves_the_registrations_and_both_addresses_are_believed() -> anyhow::Result<()> {
+async fn a_new_signing_key_updates_the_webhooks_and_old_urls_stay_valid() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     let queue = stack.cloud.subscribe_queue(&stack.stack, "all", &json!({ "site": ["marketing"] })).await?;
@@ -102,26 +102,26 @@ async fn a_new_signing_key_moves_the_registrations_and_both_addresses_are_believ
     site(&stack.tableau, "marketing", |site| site.webhooks[0].url = old.url)?;
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "old"), 1).await?;
     assert_eq!(answers, [Some(200)]);
-    // It was tested when it was made, and when it was moved.
+    // The reconciler tested it after it was created and after it was updated.
     let expected = ["marketing Test", "marketing WorkbookCreated"].map(str::to_owned);
     assert_eq!(stack.arrived(&queue, 4).await?, expected.into());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_not_touched() -> anyhow::Result<()> {
+async fn a_disabled_webhook_is_enabled_again_and_a_foreign_one_is_left_alone() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     let queue = stack.cloud.subscribe_queue(&stack.stack, "all", &json!({ "site": ["marketing"] })).await?;
     stack.cloud.apply(&stack.stack).await?;
 
-    // Someone breaks the address: four deliveries fail, and Tableau disables the webhook.
-    let not_ours = webhook(&stack, "2-WorkbookCreated");
+    // With a wrong URL four deliveries fail, and Tableau disables the webhook.
+    let foreign_name = webhook(&stack, "2-WorkbookCreated");
     let foreign = site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].url.push('x');
         let mut foreign = site.webhooks[0].clone();
         foreign.id = "foreign".to_owned();
-        foreign.name = not_ours.clone();
+        foreign.name = foreign_name.clone();
         foreign.is_enabled = false;
         site.webhooks.push(foreign.clone());
         foreign
@@ -132,10 +132,10 @@ async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_n
 
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"][0]["enabled"][0]["reason"], "Webhook disabled after 4 failed delivery attempts.");
-    assert_eq!(report["sites"][0]["foreign"], json!([not_ours]));
+    assert_eq!(report["sites"][0]["foreign"], json!([foreign_name]));
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "found"), 1).await?;
     assert_eq!(answers, [Some(200)]);
-    // It was tested when it was made, and when it was enabled.
+    // The reconciler tested it after it was created and after it was enabled.
     let expected = ["marketing Test", "marketing WorkbookCreated"].map(str::to_owned);
     assert_eq!(stack.arrived(&queue, 3).await?, expected.into());
     assert!(site(&stack.tableau, "marketing", |site| site.webhooks.contains(&foreign))?);
@@ -143,7 +143,7 @@ async fn a_webhook_that_tableau_disabled_is_enabled_again_and_a_foreign_one_is_n
 }
 
 #[tokio::test]
-async fn a_site_entry_that_cannot_be_read_fails_the_run_in_words_and_leaves_the_others_right() -> anyhow::Result<()> {
+async fn an_unreadable_site_entry_is_reported_and_the_other_sites_are_reconciled() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau", "token_secret": "s3cret" })).await?;
@@ -173,7 +173,7 @@ async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::R
     environment["Variables"]["EVENTS_TOPIC_ARN"] = json!(topic);
     let (event, body) = ("WorkbookCreated".parse()?, payload("WorkbookCreated", "Sales").to_string());
     for description in ["first", "second"] {
-        // A changed configuration means a new environment, which remembers nothing.
+        // A changed configuration starts a new environment, without the memory of the old one.
         let update = ["lambda", "update-function-configuration", "--function-name", function];
         let change = ["--description", description, "--environment", &environment.to_string()];
         aws.run(&[&update[..], &change].concat()).await?;
@@ -182,14 +182,14 @@ async fn on_a_fifo_topic_two_environments_publish_a_delivery_once() -> anyhow::R
         assert!(answer.body.contains("published"), "{answer:?}");
     }
     assert_eq!(stack.arrived(&queue, 1).await?, ["marketing WorkbookCreated".to_owned()].into());
-    assert!(stack.cloud.receive(&queue).await?.is_empty(), "it arrived twice");
+    assert!(stack.cloud.receive(&queue).await?.is_empty(), "the event arrived twice");
     Ok(())
 }
 
-/// How long a change set of the AWS CLI is in the way of the next one, whose name has the time in seconds.
+/// Time limit for a change set's name to become free. The AWS CLI's names have the time in seconds.
 const CHANGE_SET_TIMEOUT: StdDuration = StdDuration::from_secs(30);
 
-/// How often it is tried.
+/// Time between two attempts.
 const POLL_INTERVAL: StdDuration = StdDuration::from_millis(200);
 
 /// Deploys the template again with other parameters.
@@ -204,11 +204,11 @@ async fn update(stack: &LocalStack, parameters: &[&str]) -> anyhow::Result<Stack
             }
         }
     };
-    timeout(CHANGE_SET_TIMEOUT, updated).await.context("an earlier change set is in the way")?
+    timeout(CHANGE_SET_TIMEOUT, updated).await.context("an earlier change set has the same name")?
 }
 
 #[tokio::test]
-async fn the_events_topic_is_fifo_and_alerts_go_to_an_address_where_the_parameters_say_so() -> anyhow::Result<()> {
+async fn parameters_make_the_events_topic_fifo_and_send_alerts_by_email() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     let changed = update(&stack, &["FifoEventsTopic=true", "AlertEmail=ops@example.com"]).await?;
     let events = changed.output("EventsTopicArn")?;
@@ -224,7 +224,7 @@ async fn the_events_topic_is_fifo_and_alerts_go_to_an_address_where_the_paramete
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() -> anyhow::Result<()> {
+async fn an_invalid_parameter_is_reported_before_the_deployment() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     for (parameter, expected) in [
         ("SubnetIds=subnet-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
@@ -249,7 +249,7 @@ async fn what_is_wrong_with_a_parameter_is_said_before_anything_is_deployed() ->
 async fn a_scheduled_run_that_failed_is_kept_with_its_report() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.cloud.put_site(&stack.stack, "broken", &json!({ "server": "tableau" })).await?;
-    // As the schedule does it.
+    // As the schedule invokes it.
     let invoke = ["lambda", "invoke", "--invocation-type", "Event", "--payload", r#"{"action":"apply"}"#];
     let function = ["--function-name", stack.stack.output("ReconcilerName")?, "answer.json"];
     stack.cloud.aws.run(&[&invoke[..], &function].concat()).await?;
@@ -262,7 +262,7 @@ async fn a_scheduled_run_that_failed_is_kept_with_its_report() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> anyhow::Result<()> {
+async fn a_later_stack_of_the_same_name_takes_over_keys_and_webhooks() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.apply(&stack.stack).await?;
@@ -279,7 +279,7 @@ async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> 
     let later = update(&stack, &[&architecture, &endpoint]).await?;
     assert_ne!(later.output("KeyId")?, key);
     let report = stack.cloud.apply(&later).await?;
-    // Its receiver has another address.
+    // Its receiver has another URL.
     assert_eq!(report["sites"][0]["updated"], json!([webhook(&stack, "WorkbookCreated")]), "{report}");
     assert_eq!(later.keyring(aws).await?.to_stored().expose_secret(), keyring.expose_secret());
     let answers = stack.fire("marketing", "WorkbookCreated", &payload("WorkbookCreated", "later"), 1).await?;
@@ -288,14 +288,14 @@ async fn a_later_stack_of_the_same_name_goes_on_where_an_earlier_one_ended() -> 
 }
 
 #[tokio::test]
-async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_queue_once() -> anyhow::Result<()> {
+async fn failed_refreshes_of_a_disabled_webhook_reach_the_filtered_queue_once() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("marketing", &["WorkbookRefreshFailed"]).await?;
     stack.cloud.apply(&stack.stack).await?;
     let failed = stack.cloud.subscribe_queue(&stack.stack, "failed", &json!({ "action": ["refresh-failed"] })).await?;
     let alerts = stack.stack.output("AlertsTopicArn")?;
-    let people = stack.cloud.subscribe_queue_to(alerts, "people", &json!({})).await?;
-    // That run is a while ago now: jobs have ended since whose events the next run may already recover.
+    let alerts = stack.cloud.subscribe_queue_to(alerts, "alerts", &json!({})).await?;
+    // Moves that run into the past, so that the next run may already recover the following jobs.
     let table = stack.stack.output("StateTableName")?;
     let stored = stack.cloud.aws.json(&["dynamodb", "scan", "--table-name", table]).await?;
     for item in stored["Items"].as_array().context("no items")? {
@@ -326,14 +326,13 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
     let count = |member: &str| report["sites"][0][member].as_array().map(Vec::len);
     assert_eq!((count("enabled"), count("recovered"), count("explained")), (Some(1), Some(3), Some(3)), "{report}");
     let mut arrived = stack.cloud.receive_some(&failed).await?;
-    let mut told = Vec::new();
-    while told.len() < 5 {
-        let messages = stack.cloud.receive_some(&people).await?;
-        let subjects = messages.iter().filter_map(|message| {
+    let mut subjects = Vec::new();
+    while subjects.len() < 5 {
+        let messages = stack.cloud.receive_some(&alerts).await?;
+        subjects.extend(messages.iter().filter_map(|message| {
             let body: Value = serde_json::from_str(message["Body"].as_str()?).ok()?;
             body["Subject"].as_str().map(str::to_owned)
-        });
-        told.extend(subjects);
+        }));
     }
     let report = stack.cloud.apply(&stack.stack).await?;
     assert_eq!(report["sites"][0]["recovered"], json!([]), "{report}");
@@ -346,14 +345,14 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_in_the_filtered_q
         .collect();
     names.sort();
     assert_eq!(names, ["\"Sales North \" \"true\"", "\"Staff North \" \"true\"", "\"Stock North \" \"true\""]);
-    told.sort();
+    subjects.sort();
     let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name} \"North\" ?");
-    assert_eq!(told[2..], ["Sales", "Staff", "Stock"].map(why));
+    assert_eq!(subjects[2..], ["Sales", "Staff", "Stock"].map(why));
     Ok(())
 }
 
 #[tokio::test]
-async fn accounts_of_one_cloud_share_nothing() -> anyhow::Result<()> {
+async fn accounts_of_one_local_cloud_are_separate() -> anyhow::Result<()> {
     let (ours, theirs) = tokio::try_join!(LocalStack::start(), LocalStack::start())?;
     assert!(ours.shares_its_cloud_with(&theirs), "each has a cloud of its own");
     ours.declare("marketing", &["WorkbookCreated"]).await?;

@@ -1,5 +1,5 @@
-//! SNS and SSM at their worst, made by microburst: whatever they do, nothing that Tableau was told is accepted is lost, and
-//! nothing that was not accepted goes without a record.
+//! Faults of SNS and SSM, injected by microburst. The receiver loses no delivery that it accepted, and records each genuine
+//! delivery that it did not accept.
 
 use std::{collections::BTreeSet, fmt::Write, fs, time::Duration};
 
@@ -18,18 +18,18 @@ use shared::events::{
 };
 use tokio::time::timeout;
 
-/// One delivery of each fault comes from each.
+/// The sites. Each sends one delivery during each fault.
 const SITES: [&str; 3] = ["finance", "marketing", "sales"];
 
 const EVENT: &str = "DatasourceRefreshFailed";
 
-/// How long the first delivery may take. It takes seconds.
+/// Time limit for the first delivery, which takes seconds.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The fault that new environments of the receiver meet.
+/// The fault during which the receiver starts new environments.
 const AT_A_COLD_START: &str = "SSM down at a cold start";
 
-/// What goes wrong, as microburst's rules.
+/// Returns the faults as microburst's rules.
 fn faults() -> [(&'static str, Value); 11] {
     let publish = |fault: Value| {
         let mut rule = json!({ "service": "sns", "operation": "Publish" });
@@ -44,7 +44,7 @@ fn faults() -> [(&'static str, Value); 11] {
     let events = "contains(TopicArn, 'events')";
     [
         ("none", json!([])),
-        // Before the others: after many failures the SDK has no retries left, until enough has succeeded again.
+        // Before the others, since the SDK stops retrying for a while after many failures.
         ("fails once", publish(json!({ "error": { "code": "InternalError", "status": 500 }, "times": 1 }))),
         ("throttles", publish(json!({ "error": { "code": "Throttled" } }))),
         ("answers 500", publish(json!({ "error": { "code": "InternalError", "status": 500 } }))),
@@ -96,24 +96,23 @@ impl Faulty {
         Ok(Self { stack, rules: format!("{address}/_microburst/rules"), events, alerts, _microburst: microburst })
     }
 
-    /// Delivers until a delivery is accepted: the first request through the proxy may take longer than the receiver waits.
+    /// Delivers until a delivery is accepted. The first request through the proxy may take longer than the receiver waits.
     async fn warm_up(&self) -> anyhow::Result<()> {
         let accepted = async {
             while !self.deliver(SITES[0], "warm-up").await? {}
             anyhow::Ok(())
         };
-        timeout(WARM_UP_TIMEOUT, accepted).await.context("nothing gets through the proxy")?
+        timeout(WARM_UP_TIMEOUT, accepted).await.context("no delivery gets through the proxy")?
     }
 
-    /// Ends the receiver's environments, so that the next request is a cold start: setting the timeout does, also to what it
-    /// was.
+    /// Ends the receiver's environments, so that the next request is a cold start. Setting the same timeout again does that.
     async fn end_environments(&self) -> anyhow::Result<()> {
         let update = ["lambda", "update-function-configuration", "--timeout", "5", "--function-name"];
         self.stack.cloud.aws.run(&[&update[..], &[self.stack.stack.output("ReceiverName")?]].concat()).await?;
         Ok(())
     }
 
-    /// Lets Tableau deliver a failed refresh, with its four attempts. Returns whether one was answered with 200.
+    /// Fires a failed refresh, with Tableau's four attempts. Returns whether one was answered with 200.
     async fn deliver(&self, at: &str, name: &str) -> anyhow::Result<bool> {
         // Tableau disabled the webhook if the delivery before failed.
         site(&self.stack.tableau, at, |site| site.webhooks[0].is_enabled = true)?;
@@ -122,7 +121,7 @@ impl Faulty {
         Ok(answers.last() == Some(&Some(200)))
     }
 
-    /// The genuine deliveries that the log records as undelivered or unverified, by the names in their bodies.
+    /// Returns the names in the genuine deliveries that the log records as undelivered or unverified.
     async fn recorded(&self) -> anyhow::Result<BTreeSet<String>> {
         let group = format!("/aws/lambda/{}", self.stack.stack.output("ReceiverName")?);
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
@@ -139,7 +138,7 @@ impl Faulty {
         Ok(lines.filter_map(|line| name(&serde_json::from_slice(&body(line)?).ok()?)).collect())
     }
 
-    /// What is in a queue, as `find` reads it from the messages' bodies.
+    /// Empties a queue. Returns the names that `find` reads from the messages' bodies.
     async fn arrived(&self, queue: &str, find: impl Fn(&str) -> Option<String>) -> anyhow::Result<BTreeSet<String>> {
         let mut all = BTreeSet::new();
         loop {
@@ -151,6 +150,63 @@ impl Faulty {
             all.extend(bodies.filter_map(&find));
         }
     }
+
+    /// Collects the names of all deliveries from the queues and the log.
+    async fn found(&self, accepted: BTreeSet<String>) -> anyhow::Result<Found> {
+        let data = |body: &str| name(&serde_json::from_str::<Value>(body).ok()?["data"]);
+        let events = self.arrived(&self.events, data).await?;
+        // The name is the first quotation.
+        let alerts = self.arrived(&self.alerts, |body| body.split('"').nth(1).map(str::to_owned)).await?;
+        Ok(Found { accepted, events, alerts, recorded: self.recorded().await? })
+    }
+}
+
+/// The names in the deliveries of all faults, by the places where they were found.
+struct Found {
+    accepted: BTreeSet<String>,
+    events: BTreeSet<String>,
+    alerts: BTreeSet<String>,
+    recorded: BTreeSet<String>,
+}
+
+impl Found {
+    /// Returns a table of the faults, and the totals of deliveries that were accepted and lost, or neither accepted nor
+    /// recorded.
+    fn report(&self) -> anyhow::Result<(String, [usize; 2])> {
+        let Self { accepted, events, alerts, recorded } = self;
+        let mut report = format!(
+            "{:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}\n",
+            "fault",
+            "sent",
+            "accepted",
+            "events",
+            "alerts",
+            "recorded",
+            "accepted and lost",
+            "neither accepted nor recorded"
+        );
+        let mut total_lost = [0, 0];
+        for (fault, _) in faults() {
+            let count = |is: &dyn Fn(&String) -> bool| deliveries(fault).filter(|name| is(name)).count();
+            let lost = [
+                count(&|name| accepted.contains(name) && !(events.contains(name) && alerts.contains(name))),
+                count(&|name| !accepted.contains(name) && !recorded.contains(name)),
+            ];
+            total_lost = [total_lost[0] + lost[0], total_lost[1] + lost[1]];
+            writeln!(
+                report,
+                "{fault:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
+                SITES.len(),
+                count(&|name| accepted.contains(name)),
+                count(&|name| events.contains(name)),
+                count(&|name| alerts.contains(name)),
+                count(&|name| recorded.contains(name)),
+                lost[0],
+                lost[1],
+            )?;
+        }
+        Ok((report, total_lost))
+    }
 }
 
 fn name(payload: &Value) -> Option<String> {
@@ -158,7 +214,7 @@ fn name(payload: &Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn what_sns_and_ssm_do_loses_nothing_that_was_accepted_and_leaves_nothing_unrecorded() -> anyhow::Result<()> {
+async fn no_fault_loses_an_accepted_delivery_or_leaves_another_unrecorded() -> anyhow::Result<()> {
     let faulty = Faulty::start().await?;
     faulty.stack.cloud.apply(&faulty.stack.stack).await?;
     faulty.warm_up().await?;
@@ -176,58 +232,23 @@ async fn what_sns_and_ssm_do_loses_nothing_that_was_accepted_and_leaves_nothing_
         });
         accepted.extend(try_join_all(delivered).await?.into_iter().flatten());
     }
-    let data = |body: &str| name(&serde_json::from_str::<Value>(body).ok()?["data"]);
-    let events = faulty.arrived(&faulty.events, data).await?;
-    // The name is the first thing in quotes.
-    let alerts = faulty.arrived(&faulty.alerts, |body| body.split('"').nth(1).map(str::to_owned)).await?;
-    let recorded = faulty.recorded().await?;
-
-    let mut report = format!(
-        "{:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}\n",
-        "fault",
-        "sent",
-        "accepted",
-        "events",
-        "alerts",
-        "recorded",
-        "accepted and lost",
-        "neither accepted nor recorded"
-    );
-    let mut total_lost = [0, 0];
-    for (fault, _) in faults() {
-        let count = |is: &dyn Fn(&String) -> bool| deliveries(fault).filter(|name| is(name)).count();
-        let lost = [
-            count(&|name| accepted.contains(name) && !(events.contains(name) && alerts.contains(name))),
-            count(&|name| !accepted.contains(name) && !recorded.contains(name)),
-        ];
-        total_lost = [total_lost[0] + lost[0], total_lost[1] + lost[1]];
-        writeln!(
-            report,
-            "{fault:24} {:>4} {:>8} {:>6} {:>6} {:>8} {:>17} {:>29}",
-            SITES.len(),
-            count(&|name| accepted.contains(name)),
-            count(&|name| events.contains(name)),
-            count(&|name| alerts.contains(name)),
-            count(&|name| recorded.contains(name)),
-            lost[0],
-            lost[1],
-        )?;
-    }
+    let found = faulty.found(accepted).await?;
+    let (report, total_lost) = found.report()?;
     println!("{report}");
     fs::write(Workspace::locate()?.local("reports")?.join("sns-faults.txt"), &report)?;
     assert_eq!(total_lost, [0, 0], "{report}");
-    // The faults were real, and what is none was no fault.
+    // Each fault had its effect.
     for (fault, expected) in
         [("none", SITES.len()), ("throttles", 0), ("answers 500", 0), ("hangs", 0), ("fails for events", 0)]
             .into_iter()
             .chain([("SSM down", SITES.len()), (AT_A_COLD_START, 0)])
     {
-        assert_eq!(deliveries(fault).filter(|name| accepted.contains(name)).count(), expected, "{report}");
+        assert_eq!(deliveries(fault).filter(|name| found.accepted.contains(name)).count(), expected, "{report}");
     }
     Ok(())
 }
 
-/// The names of the deliveries that are sent while a fault lasts, with what SNS does not take in an attribute.
+/// Returns the names in the deliveries during a fault, with characters that SNS does not accept in an attribute.
 fn deliveries(fault: &str) -> impl Iterator<Item = String> {
     SITES.into_iter().map(move |site| format!("{fault} 📈\\, {site}"))
 }

@@ -1,4 +1,4 @@
-//! The inner loop: `cargo lambda watch` and `cargo lambda invoke`, as `cargo infra local` says to use them.
+//! The inner loop: `cargo lambda watch` and `cargo lambda invoke`, as `cargo infra local` prints them.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     let url = sample::signed_url(&receiver, &keyring)?;
     let mut post = async |url: &str| {
         let body = fs::read_to_string(workspace.file("tests/payloads/workbook-created-2021.json"))?;
-        // The first call waits until the function is built.
+        // The first call waits for the build.
         let response = tokio::select! {
             response = stack.http.post(url).body(body).send() => response?,
             error = watch.ended() => return Err(error),

@@ -1,4 +1,4 @@
-//! The deployed product on ministack, which takes the part of AWS: each test has an account of its own there.
+//! Tests of the deployed stack on ministack, a local AWS. Each test has its own account there.
 
 mod alarms;
 mod delivery_under_rotation;

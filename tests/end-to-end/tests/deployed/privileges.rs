@@ -1,5 +1,5 @@
-//! What the template's roles allow: each function's own binary does its work under its role, and the role is refused
-//! everything else. Ministack checks identities like this when it is told to.
+//! The privileges of the template's roles. Each function's binary works under its role, and the role is refused everything
+//! else. Ministack checks identities if its `AUTH` is set.
 
 use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
 
@@ -22,10 +22,10 @@ use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 
-/// How long an invocation of the receiver may take, as the template has it.
+/// The receiver's timeout in the template.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The stack in a cloud that checks who calls.
+/// The stack in a cloud that checks identities.
 struct Guarded {
     cloud: Cloud,
     stack: Stack,
@@ -48,7 +48,7 @@ impl Guarded {
         let (folder, http) = (test_folder(&workspace)?, http_client()?);
         let (server, cloud) = Cloud::start(&tools, &http, folder.path(), &[("AUTH", "true")]).await?;
         let stack = cloud.deploy(STACK, &packages).await?;
-        // As a load balancer that has ended TLS says it: AWS is called over TLS, which ministack goes by that header.
+        // Ministack takes a call with this header, as a load balancer sets it, for one over TLS.
         let over_tls =
             HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"))]);
         let tls = Gateway::before(&cloud.endpoint, http, over_tls).await?;
@@ -57,7 +57,7 @@ impl Guarded {
         Ok(Self { cloud, stack, tls, tableau, tools, _receiver: receiver, _server: server, folder })
     }
 
-    /// The role that the template calls so.
+    /// Returns the role with this logical id in the template.
     async fn role(&self, logical_id: &str) -> anyhow::Result<String> {
         let describe = ["cloudformation", "describe-stack-resource", "--stack-name", STACK];
         let resource = self.cloud.aws.json(&[&describe[..], &["--logical-resource-id", logical_id]].concat()).await?;
@@ -78,7 +78,7 @@ impl Guarded {
         ])
     }
 
-    /// A copy of a role with its one policy, changed or not, that anybody may assume. Returns its credentials.
+    /// Copies a role with its only policy, changed or not, for everyone to assume. Returns its credentials.
     async fn assume_copy(
         &self,
         role: &str,
@@ -113,14 +113,14 @@ impl Guarded {
         self.cloud.aws.run(&wait).await.map(drop)
     }
 
-    /// Makes a network interface that is nobody's.
+    /// Creates an unused network interface.
     async fn network_interface(&self) -> anyhow::Result<String> {
         let interface = self.cloud.aws.json(&["ec2", "create-network-interface", "--subnet-id", SUBNET]).await?;
         let id = interface["NetworkInterface"]["NetworkInterfaceId"].as_str();
         Ok(id.context("a network interface without an identifier")?.to_owned())
     }
 
-    /// Makes a queue, lets SNS send to it, and subscribes it to a topic. Returns its address.
+    /// Creates a queue to which SNS may send, and subscribes it to a topic. Returns its URL.
     async fn subscribe(&self, topic: &str, name: &str) -> anyhow::Result<String> {
         let queue = self.cloud.subscribe_queue_to(topic, name, &json!({})).await?;
         let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "sqs:SendMessage",
@@ -142,7 +142,7 @@ impl Guarded {
         Environment::start(&self.tools, &path, &variables, &self.folder.path().join(binary), timeout).await
     }
 
-    /// Makes a site on Tableau and declares it.
+    /// Creates a site on Tableau and declares it.
     async fn declare(&self, name: &str, secret: &str) -> anyhow::Result<()> {
         self.tableau.simulator.world().add_site(name, "fanout", &secret_of(name));
         let server = format!("http://{}", self.tableau.address);
@@ -151,7 +151,7 @@ impl Guarded {
         self.cloud.put_site(&self.stack, name, &entry).await
     }
 
-    /// The AWS CLI of a role, over TLS or not.
+    /// Returns the AWS CLI with a role's credentials, over TLS or not.
     fn acting_as(&self, credentials: &Credentials, over_tls: bool) -> Aws {
         let endpoint = if over_tls { &self.tls.address } else { &self.cloud.endpoint };
         let variables = credentials.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -163,7 +163,7 @@ impl Guarded {
 async fn may(aws: &Aws, command: &[String]) -> anyhow::Result<bool> {
     let arguments: Vec<_> = command.iter().map(String::as_str).collect();
     let Err(error) = aws.run(&arguments).await else { return Ok(true) };
-    // Whatever else goes wrong says nothing about what is allowed.
+    // Another error does not show whether the command is allowed.
     let is_refused = ["AccessDenied", "AuthorizationError", "UnauthorizedOperation"]
         .iter()
         .any(|code| format!("{error:#}").contains(code));
@@ -171,8 +171,7 @@ async fn may(aws: &Aws, command: &[String]) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// Ministack asks whether a role may list parameters at all, AWS whether it may under this path: the statement for the
-/// path is made one for any, and nothing else is changed.
+/// Widens the statement for listing one path to any path, because ministack checks no paths here.
 fn list_any_path(statements: &mut [Value]) -> anyhow::Result<()> {
     let mut by_path = statements.iter_mut().filter(|statement| statement["Action"] == "ssm:GetParametersByPath");
     let statement = by_path.next().context("no statement for the path")?;
@@ -189,14 +188,14 @@ const RECEIVER: &str = "receiver";
 const RECONCILER: &str = "reconciler";
 const SCHEDULE: &str = "schedule";
 
-/// The reconciler, where the stack puts it into a VPC.
+/// The reconciler of a stack that puts it into a VPC.
 const IN_VPC: &str = "in VPC";
 
 /// Ministack's own subnet and security group.
 const SUBNET: &str = "subnet-00000001";
 const SECURITY_GROUP: &str = "sg-00000001";
 
-/// Something that a role tries, and whether it may.
+/// A command under a role, and whether it is allowed.
 struct Row {
     role: &'static str,
     allowed: bool,
@@ -206,16 +205,16 @@ struct Row {
     over_tls: bool,
 }
 
-/// A command as rows have it, split at spaces.
+/// Returns a row with a command, split at spaces.
 fn row(role: &'static str, allowed: bool, command: &str, resource: &str, more: &[&str]) -> Row {
     let command: Vec<_> = command.split(' ').chain([resource]).chain(more.iter().copied()).map(str::to_owned).collect();
     let action = command[..2].join(" ");
-    // The policies of topics and queues look at how they are called.
+    // The policies of topics and queues refuse calls without TLS.
     let over_tls = ["sns", "sqs"].contains(&command[0].as_str());
     Row { role, allowed, resource: resource.to_owned(), over_tls, action, command }
 }
 
-/// What the roles may do and, beside it, what they may not.
+/// Returns commands that the roles may run, and others that they may not.
 fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<Row>> {
     let publish = "sns publish --message hello --topic-arn";
     let (events, alerts) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
@@ -233,7 +232,7 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
     let (dead_letters, failed_runs) = (stack.output("DeadLettersUrl")?, stack.output("FailedRunsUrl")?);
     let (receiver, reconciler) = (stack.output("ReceiverName")?, stack.output("ReconcilerName")?);
     let (receiver_log, reconciler_log) = (format!("/aws/lambda/{receiver}"), format!("/aws/lambda/{reconciler}"));
-    // Of the logs only refusals: of its own, ministack asks under another ARN than AWS.
+    // Only refusals for logs: ministack checks a function's own log under another ARN than AWS.
     let stream = "logs create-log-stream --log-stream-name test --log-group-name";
     let invoke = "lambda invoke --payload {} --function-name";
     let key = stack.output("KeyId")?;
@@ -286,7 +285,7 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
         unencrypted(RECONCILER, send, failed_runs),
         unencrypted(SCHEDULE, send, dead_letters),
     ]);
-    // What neither function may.
+    // Refused to both functions.
     for role in [RECEIVER, RECONCILER] {
         let refused = |command: &str, resource: &str, more: &[&str]| row(role, false, command, resource, more);
         rows.extend([
@@ -298,7 +297,7 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
             refused("ssm get-parameter-history --name", &keys, &[]),
             refused("ssm delete-parameter --name", &keys, &[]),
             refused("ssm delete-parameter --name", &site, &[]),
-            // Without the context that SSM gives.
+            // Without SSM's encryption context.
             refused("kms encrypt --plaintext aGVsbG8= --key-id", key, &[]),
             refused("kms generate-data-key --key-spec AES_256 --key-id", key, &[]),
             refused("kms encrypt --plaintext aGVsbG8= --key-id", other_key, &[]),
@@ -326,8 +325,8 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
     Ok(rows)
 }
 
-/// What Lambda does to network interfaces in a VPC with a function's role, and what it does not. Ministack knows no
-/// addresses of theirs, which it may assign and take away.
+/// Returns Lambda's commands on network interfaces in a VPC, with a function's role, and others. Ministack cannot assign
+/// addresses to interfaces.
 fn network_rows(role: &'static str, is_in_vpc: bool, interface: &str) -> Vec<Row> {
     let lambdas = |command: &str, resource: &str| row(role, is_in_vpc, command, resource, &[]);
     let refused = |command: &str, resource: &str| row(role, false, command, resource, &[]);
@@ -340,50 +339,60 @@ fn network_rows(role: &'static str, is_in_vpc: bool, interface: &str) -> Vec<Row
         refused("ec2 describe-security-groups --group-ids", SECURITY_GROUP),
         refused("ec2 create-security-group --description x --group-name", "theirs"),
         refused("ec2 delete-subnet --subnet-id", SUBNET),
-        // AWS's own policy for functions in a VPC lets them write any log.
+        // AWS's managed policy for functions in a VPC would allow any log.
         refused("logs create-log-group --log-group-name", "/aws/lambda/theirs"),
     ]
 }
 
+/// Runs the reconciler under a role. It reconciles one site, sends an alert about another, and stores that.
+async fn reconcile(guarded: &Guarded, role: &Credentials) -> anyhow::Result<()> {
+    guarded.declare("local", &secret_of("local")).await?;
+    guarded.declare("marketing", "wrong").await?;
+    let alerts = guarded.subscribe(guarded.stack.output("AlertsTopicArn")?, "alerts").await?;
+    let environment = guarded.function("tableau-webhook-reconciler", role, DEFAULT_TIMEOUT).await?;
+    let answer = environment.invoke("apply", json!({ "action": "apply" })).await?;
+    let report = answer["errorMessage"].as_str().with_context(|| format!("the run did not fail: {answer}"))?;
+    for expected in ["local: 1 created", "Tableau refused the token", "1 of 2 sites failed."] {
+        assert!(report.contains(expected), "{report}");
+    }
+    assert!(!report.contains("could not be sent"), "{report}");
+    assert_eq!(guarded.cloud.receive_some(&alerts).await?.len(), 1);
+    let stored =
+        guarded.cloud.aws.json(&["dynamodb", "scan", "--table-name", guarded.stack.output("StateTableName")?]).await?;
+    assert!(stored.to_string().contains("token-refused") && !report.contains("The state"), "{stored} {report}");
+    Ok(())
+}
+
+/// Runs the receiver under a role. It publishes a signed delivery.
+async fn deliver(guarded: &Guarded, role: &Credentials) -> anyhow::Result<()> {
+    let events = guarded.subscribe(guarded.stack.output("EventsTopicArn")?, "events").await?;
+    let keyring = guarded.stack.keyring(&guarded.cloud.aws).await?;
+    let environment = guarded.function("tableau-webhook-receiver", role, RECEIVER_TIMEOUT).await?;
+    let event: Value = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, &keyring)?)?;
+    let answer = environment.invoke("delivery", event).await?;
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(guarded.cloud.receive_some(&events).await?.len(), 1);
+    Ok(())
+}
+
 #[tokio::test]
-async fn each_function_does_its_work_under_its_role_which_is_refused_everything_else() -> anyhow::Result<()> {
+async fn each_role_allows_its_functions_work_and_nothing_else() -> anyhow::Result<()> {
     let guarded = Guarded::start().await?;
     let (aws, stack) = (&guarded.cloud.aws, &guarded.stack);
     let receiver = guarded.assume(&guarded.role("ReceiverRole").await?).await?;
     let reconciler_role = guarded.role("ReconcilerRole").await?;
     let reconciler = guarded.assume(&reconciler_role).await?;
     let widened = guarded.assume_copy(&reconciler_role, "reconciler", list_any_path).await?;
-    // Only the scheduler of this account may be the schedule.
+    // Only the scheduler of this account may assume the schedule's role.
     let schedule_role = guarded.role("ScheduleRole").await?;
-    let error = guarded.assume(&schedule_role).await.expect_err("somebody else is the schedule");
+    let error = guarded.assume(&schedule_role).await.expect_err("the test assumed the schedule's role");
     assert!(format!("{error:#}").contains("AccessDenied"), "{error:#}");
     let schedule = guarded.assume_copy(&schedule_role, "invoke-reconciler", |_| Ok(())).await?;
 
-    // The reconciler's work: one site becomes as declared, of the other people are told, which is remembered.
-    guarded.declare("local", &secret_of("local")).await?;
-    guarded.declare("marketing", "wrong").await?;
-    let people = guarded.subscribe(stack.output("AlertsTopicArn")?, "people").await?;
-    let environment = guarded.function("tableau-webhook-reconciler", &widened, DEFAULT_TIMEOUT).await?;
-    let answer = environment.invoke("apply", json!({ "action": "apply" })).await?;
-    let report = answer["errorMessage"].as_str().with_context(|| format!("nothing was wrong: {answer}"))?;
-    for expected in ["local: 1 created", "Tableau refused the token", "1 of 2 sites failed."] {
-        assert!(report.contains(expected), "{report}");
-    }
-    assert!(!report.contains("could not be sent"), "{report}");
-    assert_eq!(guarded.cloud.receive_some(&people).await?.len(), 1);
-    let stored = aws.json(&["dynamodb", "scan", "--table-name", stack.output("StateTableName")?]).await?;
-    assert!(stored.to_string().contains("token-refused") && !report.contains("The state"), "{stored} {report}");
+    reconcile(&guarded, &widened).await?;
+    deliver(&guarded, &receiver).await?;
 
-    // The receiver's work.
-    let machines = guarded.subscribe(stack.output("EventsTopicArn")?, "machines").await?;
-    let keyring = stack.keyring(aws).await?;
-    let environment = guarded.function("tableau-webhook-receiver", &receiver, RECEIVER_TIMEOUT).await?;
-    let event: Value = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, &keyring)?)?;
-    let answer = environment.invoke("delivery", event).await?;
-    assert_eq!(answer["statusCode"], 200, "{answer}");
-    assert_eq!(guarded.cloud.receive_some(&machines).await?.len(), 1);
-
-    // What there has to be, for a refusal to say something.
+    // These exist, so that a refusal is not due to their absence.
     aws.run(&["sns", "create-topic", "--name", "theirs"]).await?;
     for name in ["/tableau-fanout/tableau-ca", "/another-stack/signing-keys"] {
         aws.run(&["ssm", "put-parameter", "--name", name, "--type", "String", "--value", "x"]).await?;
@@ -393,11 +402,11 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
     let interface = guarded.network_interface().await?;
     let rows = rows(stack, other_key, &interface)?;
     let mut table = format!("{:10} {:45} {:75} {}\n", "role", "action", "resource", "");
-    for work in ["registers a site, tells of another, remembers it", "publishes a signed delivery"] {
+    for work in ["reconciles a site, alerts about another, stores that", "publishes a signed delivery"] {
         let role = if work.starts_with("publishes") { "receiver" } else { "reconciler" };
         writeln!(table, "{role:10} {:45} {:75} allowed", "the function's binary", work)?;
     }
-    let by_path = "listing of any path, which is all that ministack can tell";
+    let by_path = "any path, since ministack checks no paths";
     writeln!(table, "{:10} {:45} {by_path:75} allowed for this test", "reconciler", "ssm get-parameters-by-path")?;
     // In a VPC the reconciler has the same role.
     let roles = [(RECEIVER, &receiver), (RECONCILER, &reconciler), (IN_VPC, &reconciler), (SCHEDULE, &schedule)];
@@ -413,10 +422,10 @@ async fn each_function_does_its_work_under_its_role_which_is_refused_everything_
             has_vpc = true;
         }
         let may = may(&acting[&(*role, *over_tls)], command).await?;
-        let said = if may { "allowed" } else { "refused" };
-        writeln!(table, "{role:10} {action:45} {resource:75} {said}")?;
+        let result = if may { "allowed" } else { "refused" };
+        writeln!(table, "{role:10} {action:45} {resource:75} {result}")?;
         if may != *allowed {
-            wrong.push(format!("{role}: {action} {resource} is {said}"));
+            wrong.push(format!("{role}: {action} {resource} is {result}"));
         }
     }
     println!("{table}");

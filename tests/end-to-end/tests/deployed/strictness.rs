@@ -1,10 +1,10 @@
-//! SNS as the tests have it: as strict as the real one, in front of ministack.
+//! The gateway in front of ministack, which applies the rules of the real SNS.
 
 use anyhow::Context;
 use end_to_end::local_stack::LocalStack;
 use serde_json::{Map, Value, json};
 
-/// Attributes of type String, as the AWS CLI takes them.
+/// Writes attributes of type String for the AWS CLI.
 fn attributes<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let attributes = attributes.into_iter().map(|(name, value)| {
         let attribute = json!({ "DataType": "String", "StringValue": value });
@@ -13,7 +13,7 @@ fn attributes<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> S
     Value::Object(Map::from_iter(attributes)).to_string()
 }
 
-/// What is in a queue, sorted.
+/// Empties a queue. Returns its messages' bodies, sorted.
 async fn arrived(stack: &LocalStack, queue: &str) -> anyhow::Result<Vec<String>> {
     let mut bodies = Vec::new();
     loop {
@@ -27,7 +27,7 @@ async fn arrived(stack: &LocalStack, queue: &str) -> anyhow::Result<Vec<String>>
 }
 
 #[tokio::test]
-async fn what_the_real_sns_refuses_or_withholds_no_subscriber_gets_here() -> anyhow::Result<()> {
+async fn no_subscriber_gets_a_message_that_sns_would_refuse_or_withhold() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let topic = stack.cloud.aws.json(&["sns", "create-topic", "--name", "topic", "--query", "TopicArn"]).await?;
     let topic = topic.as_str().context("a topic without an ARN")?;

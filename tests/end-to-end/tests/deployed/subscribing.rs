@@ -1,4 +1,4 @@
-//! `docs/subscribing.md`, word for word: its commands, its filter policies, and what arrives.
+//! `docs/subscribing.md`: its commands as printed, its filter policies, and the events that arrive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,18 +24,18 @@ use tokio::{
 /// The guide's HTTPS endpoint.
 const ENDPOINT: &str = "https://hooks.example.com/tableau";
 
-/// How long its commands may take. They take seconds.
+/// Time limit for its commands, which take seconds.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 
-/// How long an event may take to a subscriber. It takes milliseconds; a function has to start.
+/// Time limit for an event to reach a subscriber. It takes milliseconds; a function has to start.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often is looked whether it has arrived.
+/// Time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What happens on the two sites: site, event, and the payload's resource, identifier and name. Besides, the reconciler
-/// has a webhook of each site tested.
-const HAPPENS: [(&str, &str, &str, &str, &str); 6] = [
+/// The events of the two sites: site, event, and the payload's resource, identifier and name. In addition, the reconciler
+/// tests a webhook of each site.
+const FIRED: [(&str, &str, &str, &str, &str); 6] = [
     ("finance", "DatasourceRefreshFailed", "EXTRACTS", "99", "Daily Sales"),
     ("finance", "ViewDeleted", "VIEW", "98", "Sales \"North\""),
     ("finance", "WorkbookCreated", "WORKBOOK", "e341c6a8-208f-438e-b0a1-df3ff789ca51", "Budget"),
@@ -44,7 +44,7 @@ const HAPPENS: [(&str, &str, &str, &str, &str); 6] = [
     ("marketing", "WorkbookRefreshFailed", "EXTRACTS", "95", "daily sales"),
 ];
 
-/// Everything that is published then, as `site event_type`; for the last, Tableau calls with what is no JSON object.
+/// All events that are then published, as `site event_type`. The last is of a body that is no JSON object.
 const PUBLISHED: [&str; 9] = [
     "finance DatasourceRefreshFailed",
     "finance Test",
@@ -57,7 +57,7 @@ const PUBLISHED: [&str; 9] = [
     "marketing Unrecognized",
 ];
 
-/// What each filter policy lets through, by how the sentence in front of it begins.
+/// The events that each filter policy lets through, by the first words of the sentence before it.
 const LET_THROUGH: [(&str, &[&str]); 12] = [
     ("Every failed refresh", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
     (
@@ -113,7 +113,7 @@ struct Policy {
 const OTHER_JSON: [(&str, &str); 3] =
     [("README.md", "Event format"), ("README.md", "Add a site"), ("docs/operations.md", "Receiver log")];
 
-/// The documents' filter policies. One that nobody tries is an error.
+/// Reads the documents' filter policies. One that is missing in [`LET_THROUGH`] is an error.
 fn policies() -> anyhow::Result<Vec<Policy>> {
     let documents = Document::all()?;
     let sections =
@@ -128,7 +128,7 @@ fn policies() -> anyhow::Result<Vec<Policy>> {
             let known = LET_THROUGH.iter().find(|(begins, _)| block.introduction.starts_with(begins));
             let (_, lets_through) = known.with_context(|| {
                 format!(
-                    "no test tries the filter policy of {} after {:?}: say in LET_THROUGH, in {}, what it lets through",
+                    "no test has the filter policy of {} after {:?}: add the events that it lets through to LET_THROUGH in {}",
                     document.path,
                     block.introduction,
                     file!()
@@ -145,7 +145,7 @@ fn policies() -> anyhow::Result<Vec<Policy>> {
     Ok(policies)
 }
 
-/// A template with a queue for each filter policy, and with one that gets everything, in SNS's envelopes.
+/// Writes a template with a queue for each filter policy, and with one for all events, in SNS's envelopes.
 fn queues(topic: &str, policies: &[Policy]) -> Value {
     let mut resources = Map::new();
     let mut add = |name: &str, properties: Value| {
@@ -172,7 +172,7 @@ fn queues(topic: &str, policies: &[Policy]) -> Value {
     json!({ "Resources": resources })
 }
 
-/// Runs commands as a person pastes them, with the HTTPS endpoint's address in the place of the guide's.
+/// Runs commands as a user pastes them, with the HTTPS endpoint's URL in place of the guide's.
 async fn run(stack: &LocalStack, blocks: &[Block], endpoint: &str) -> anyhow::Result<()> {
     let script: String = blocks.iter().map(|block| block.text.replace(ENDPOINT, endpoint)).collect();
     let mut bash = Command::new("bash");
@@ -182,13 +182,13 @@ async fn run(stack: &LocalStack, blocks: &[Block], endpoint: &str) -> anyhow::Re
     bash.env("PATH", std::env::join_paths(path)?).env("AWS_ENDPOINT_URL", &stack.cloud.endpoint);
     bash.envs(environment::AWS).env("AWS_ACCESS_KEY_ID", &stack.cloud.account).env_remove("AWS_PROFILE");
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await.context("the commands do not end")??;
-    let said = String::from_utf8([output.stdout, output.stderr].concat())?;
-    ensure!(output.status.success(), "{script}\n{said}");
+    let printed = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{script}\n{printed}");
     Ok(())
 }
 
-/// Waits until `look` finds what it looks for.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+/// Waits until `look` returns a value.
+async fn eventually<T>(name: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let found = async {
         loop {
             if let Some(found) = look().await? {
@@ -197,10 +197,10 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result
             sleep(POLL_INTERVAL).await;
         }
     };
-    timeout(ARRIVAL_TIMEOUT, found).await.with_context(|| format!("{what} does not arrive"))?
+    timeout(ARRIVAL_TIMEOUT, found).await.with_context(|| format!("{name} does not arrive"))?
 }
 
-/// Confirms a subscription, as its endpoint has to.
+/// Confirms a subscription, as an endpoint must.
 async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> anyhow::Result<()> {
     let confirmation = eventually("the confirmation", async || {
         let mut received = endpoint.received().into_iter();
@@ -208,13 +208,13 @@ async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> any
     });
     let confirmation: Value = serde_json::from_str(&confirmation.await?.1)?;
     assert_eq!(confirmation["TopicArn"], topic);
-    let url = confirmation["SubscribeURL"].as_str().context("no address to confirm at")?;
+    let url = confirmation["SubscribeURL"].as_str().context("no URL to confirm")?;
     stack.http.get(url).send().await?.error_for_status()?;
     endpoint.forget();
     Ok(())
 }
 
-/// What is in all queues, by the end of their names.
+/// Returns the messages in all queues, by the queues' names.
 async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
     let url = format!("{}/_ministack/sqs/messages", cloud.endpoint);
     let all: Value = http_client()?.get(url).send().await?.json().await?;
@@ -224,19 +224,19 @@ async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>
     Ok(queues.map(|(url, messages)| (name(url), messages.as_array().cloned().unwrap_or_default())).collect())
 }
 
-/// `site event_type` of a message, by its attributes.
+/// Returns `site event_type` from a message's attributes.
 fn label(attributes: &Value, member: &str) -> String {
     ["site", "event_type"].map(|name| attributes[name][member].as_str().unwrap_or("none")).join(" ")
 }
 
-/// An output of a stack.
+/// Reads an output of a stack.
 async fn output(aws: &Aws, stack: &str, name: &str) -> anyhow::Result<String> {
     let query = format!("Stacks[0].Outputs[?OutputKey=='{name}'].OutputValue");
     let outputs = aws.json(&["cloudformation", "describe-stacks", "--stack-name", stack, "--query", &query]).await?;
     Ok(outputs[0].as_str().with_context(|| format!("{stack} has no output {name}"))?.to_owned())
 }
 
-/// The types of the events that an endpoint was sent as they are, in order.
+/// Returns the sorted types of the events that an endpoint received with raw delivery.
 fn types(endpoint: &Destination) -> anyhow::Result<Vec<String>> {
     let events = endpoint.received().into_iter().map(|(_, body)| serde_json::from_str::<Value>(&body));
     let mut types = Vec::new();
@@ -247,8 +247,8 @@ fn types(endpoint: &Destination) -> anyhow::Result<Vec<String>> {
     Ok(types)
 }
 
-/// Makes sure that a card has what Amazon Q documents for custom notifications, and no more.
-fn is_a_card(card: &Value) -> anyhow::Result<()> {
+/// Checks that a card has only members that Amazon Q documents for custom notifications, and the required ones.
+fn check_card(card: &Value) -> anyhow::Result<()> {
     let members = |value: &Value| value.as_object().map(|object| object.keys().cloned().collect::<BTreeSet<_>>());
     let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let within = |value: &Value, names: &[&str]| members(value).is_some_and(|members| members.is_subset(&known(names)));
@@ -262,20 +262,20 @@ fn is_a_card(card: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
-    let policies = policies()?;
-    let stack = LocalStack::alone().await?;
-    symlink(Workspace::locate()?.file("infra"), stack.folder().join("infra"))?;
+/// The failed refreshes among [`PUBLISHED`].
+const FAILED: [&str; 2] = ["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"];
+
+/// Runs the guide's commands, and subscribes a queue for each filter policy and a chat.
+async fn subscribe(
+    stack: &LocalStack,
+    policies: &[Policy],
+    endpoint: &Destination,
+    chat: &Destination,
+) -> anyhow::Result<()> {
     let [events, alerts] = ["EventsTopicArn", "AlertsTopicArn"].map(|name| stack.stack.output(name));
     let (events, alerts) = (events?, alerts?);
-    let [endpoint, chat] =
-        [Destination::answering(StatusCode::OK).await?, Destination::answering(StatusCode::OK).await?];
-
-    // People and machines subscribe.
-    let setting = documents::commands("docs/subscribing.md", "Subscribing")?;
     let commands = [
-        setting.clone(),
+        documents::commands("docs/subscribing.md", "Subscribing")?,
         documents::commands("docs/subscribing.md", "An SQS queue")?,
         documents::commands("docs/subscribing.md", "A Lambda function")?,
         documents::commands("docs/subscribing.md", "An HTTPS endpoint")?,
@@ -283,30 +283,36 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         documents::commands("docs/subscribing.md", "Another account")?,
         documents::commands("docs/subscribing.md", "Alerts")?,
     ];
-    run(&stack, &commands.concat(), endpoint.address.as_str()).await?;
-    confirm(&stack, &endpoint, events).await?;
+    run(stack, &commands.concat(), endpoint.address.as_str()).await?;
+    confirm(stack, endpoint, events).await?;
     let template = stack.folder().join("queues.json");
-    fs::write(&template, queues(events, &policies).to_string())?;
+    fs::write(&template, queues(events, policies).to_string())?;
     let (template, aws) = (template.to_string_lossy(), &stack.cloud.aws);
     aws.run(&["cloudformation", "deploy", "--stack-name", "queues", "--template-file", &template]).await?;
-    // As Amazon Q does it.
+    // As Amazon Q subscribes.
     let as_chat = ["sns", "subscribe", "--topic-arn", alerts, "--protocol", "https", "--notification-endpoint"];
     aws.run(&[&as_chat[..], &[chat.address.as_str()]].concat()).await?;
-    confirm(&stack, &chat, alerts).await?;
+    confirm(stack, chat, alerts).await
+}
 
-    // Things happen.
+/// Declares the two sites, and fires their events.
+async fn fire_all(stack: &LocalStack) -> anyhow::Result<()> {
     for site in ["finance", "marketing"] {
-        let of_site = HAPPENS.iter().filter(|(happens_at, ..)| *happens_at == site);
+        let of_site = FIRED.iter().filter(|(fired_at, ..)| *fired_at == site);
         stack.declare(site, &of_site.map(|(_, event, ..)| *event).collect::<Vec<_>>()).await?;
     }
     stack.cloud.apply(&stack.stack).await?;
-    for (site, event, resource, luid, name) in HAPPENS {
+    for (site, event, resource, luid, name) in FIRED {
         let payload =
             json!({ "event_type": event, "resource": resource, "resource_luid": luid, "resource_name": name });
         assert_eq!(stack.fire(site, event, &payload, 1).await?, [Some(200)], "{site} {event}");
     }
     assert_eq!(stack.fire("marketing", "WorkbookDeleted", &json!("no object"), 1).await?, [Some(200)]);
+    Ok(())
+}
 
+/// Checks the messages in the queues of the filter policies and of the example.
+async fn check_queues(stack: &LocalStack, policies: &[Policy]) -> anyhow::Result<()> {
     let published = eventually("something that was published", async || {
         let queues = in_queues(&stack.cloud).await?;
         Ok((queues["Everything"].len() >= PUBLISHED.len()).then_some(queues))
@@ -331,22 +337,23 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
         expected.sort_unstable();
         assert_eq!(labels(&format!("Filtered{index}")), expected, "{policy}");
     }
-    let failed = ["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"];
-    let refreshes = output(aws, "tableau-refreshes", "QueueUrl").await?;
-    assert_eq!(labels(refreshes.rsplit('/').next().context("a name")?), failed);
+    let refreshes = output(&stack.cloud.aws, "tableau-refreshes", "QueueUrl").await?;
+    assert_eq!(labels(refreshes.rsplit('/').next().context("a name")?), FAILED);
+    Ok(())
+}
 
-    let content = ["ViewDeleted", "WorkbookCreated", "WorkbookDeleted"];
-    let sent = eventually("an event at the endpoint", async || {
-        let types = types(&endpoint)?;
-        Ok((types.len() >= content.len()).then_some(types))
-    });
-    assert_eq!(sent.await?, content);
+/// Checks the example's function: who may invoke it, and the event that it prints.
+async fn check_function(stack: &LocalStack) -> anyhow::Result<()> {
+    let aws = &stack.cloud.aws;
     let function = output(aws, "tableau-content", "FunctionName").await?;
     let policy = aws.json(&["lambda", "get-policy", "--function-name", &function, "--query", "Policy"]).await?;
-    let policy: Value = serde_json::from_str(policy.as_str().context("nobody may invoke the function")?)?;
+    let policy: Value = serde_json::from_str(policy.as_str().context("the function has no policy")?)?;
     let statement = &policy["Statement"][0];
     assert_eq!(statement["Principal"], json!({ "Service": "sns.amazonaws.com" }));
-    assert_eq!(statement["Condition"], json!({ "ArnLike": { "AWS:SourceArn": events } }));
+    assert_eq!(
+        statement["Condition"],
+        json!({ "ArnLike": { "AWS:SourceArn": stack.stack.output("EventsTopicArn")? } })
+    );
     let group = output(aws, "tableau-content", "LogGroupName").await?;
     let printed = eventually("an event at the function", async || {
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
@@ -358,30 +365,46 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
     });
     let printed = printed.await?;
     assert!(printed.len() == 1 && printed[0].starts_with("finance com.tableau.WorkbookCreated {"), "{printed:?}");
+    Ok(())
+}
+
+/// Checks the cards in the chat, and the other endpoints that get alerts.
+async fn check_alerts(stack: &LocalStack, chat: &Destination) -> anyhow::Result<()> {
     let cards = eventually("an alert in the chat", async || {
         let received = chat.received();
-        Ok((received.len() >= failed.len()).then_some(received))
+        Ok((received.len() >= FAILED.len()).then_some(received))
     });
     for (_, envelope) in cards.await? {
         let envelope: Value = serde_json::from_str(&envelope)?;
-        is_a_card(&serde_json::from_str(envelope["Message"].as_str().context("no alert")?)?)?;
+        check_card(&serde_json::from_str(envelope["Message"].as_str().context("no alert")?)?)?;
     }
-    let list = ["sns", "list-subscriptions-by-topic", "--topic-arn", alerts, "--query", "Subscriptions[].Endpoint"];
-    let people = aws.json(&list).await?;
-    for person in ["you@example.com", "+15555550100"] {
-        assert!(people.as_array().is_some_and(|people| people.iter().any(|known| known == person)), "{people}");
+    let list = [
+        "sns",
+        "list-subscriptions-by-topic",
+        "--topic-arn",
+        stack.stack.output("AlertsTopicArn")?,
+        "--query",
+        "Subscriptions[].Endpoint",
+    ];
+    let endpoints = stack.cloud.aws.json(&list).await?;
+    for expected in ["you@example.com", "+15555550100"] {
+        assert!(endpoints.as_array().is_some_and(|all| all.iter().any(|known| known == expected)), "{endpoints}");
     }
+    Ok(())
+}
 
-    // Another filter policy takes the place of one.
+/// Changes the endpoint's filter policy as the guide does.
+async fn change_policy(stack: &LocalStack, endpoint: &Destination) -> anyhow::Result<()> {
     endpoint.forget();
+    let setting = documents::commands("docs/subscribing.md", "Subscribing")?;
     let changing = documents::commands("docs/subscribing.md", "Changing one")?;
-    run(&stack, &[setting, changing].concat(), endpoint.address.as_str()).await?;
+    run(stack, &[setting, changing].concat(), endpoint.address.as_str()).await?;
     for (event, name) in [("WorkbookCreated", "Weekly"), ("ViewDeleted", "Daily")] {
         let payload = json!({ "event_type": event, "resource_name": name });
         assert_eq!(stack.fire("finance", event, &payload, 1).await?, [Some(200)]);
     }
     let sent = eventually("an event at the endpoint", async || {
-        let types = types(&endpoint)?;
+        let types = types(endpoint)?;
         Ok((!types.is_empty()).then_some(types))
     });
     assert_eq!(sent.await?, ["ViewDeleted"]);
@@ -389,13 +412,34 @@ async fn what_is_said_of_subscribing_is_so() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow::Result<()> {
+async fn subscribing_works_as_documented() -> anyhow::Result<()> {
+    let policies = policies()?;
+    let stack = LocalStack::alone().await?;
+    symlink(Workspace::locate()?.file("infra"), stack.folder().join("infra"))?;
+    let [endpoint, chat] =
+        [Destination::answering(StatusCode::OK).await?, Destination::answering(StatusCode::OK).await?];
+    subscribe(&stack, &policies, &endpoint, &chat).await?;
+    fire_all(&stack).await?;
+    check_queues(&stack, &policies).await?;
+    let content = ["ViewDeleted", "WorkbookCreated", "WorkbookDeleted"];
+    let sent = eventually("an event at the endpoint", async || {
+        let types = types(&endpoint)?;
+        Ok((types.len() >= content.len()).then_some(types))
+    });
+    assert_eq!(sent.await?, content);
+    check_function(&stack).await?;
+    check_alerts(&stack, &chat).await?;
+    change_policy(&stack, &endpoint).await
+}
+
+#[tokio::test]
+async fn the_example_queue_accepts_messages_of_its_topic_only() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = PythonTools::for_local_stack(&workspace)?;
     let folder = TempDir::new()?;
-    // A cloud that goes by what policies say.
+    // A cloud that enforces policies.
     let (_server, cloud) = Cloud::start(&tools, &http_client()?, folder.path(), &[("AUTH", "true")]).await?;
-    // It takes what comes through here for encrypted, which the queue asks for.
+    // It takes calls through this gateway for encrypted, which the queue requires.
     let headers = [(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"))];
     let tls = Gateway::before(&cloud.endpoint, http_client()?, HeaderMap::from_iter(headers)).await?;
     let aws = &Aws::local(&tools, tls.address.clone(), folder.path());
@@ -428,10 +472,10 @@ async fn the_example_of_a_queue_lets_sns_deliver_for_its_topic_only() -> anyhow:
     Ok(())
 }
 
-/// The longest that SQS keeps a message, in seconds.
-const LONGEST_RETENTION: &str = "1209600";
+/// The longest retention of SQS, in seconds.
+const MAX_RETENTION: &str = "1209600";
 
-/// What a resource of a stack lacks of what is easily forgotten.
+/// Returns the safeguards that a resource of a stack lacks.
 async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&'static str>> {
     let refuses_plain_text = |policy: &Value| {
         let policy: Value = serde_json::from_str(policy.as_str().unwrap_or_default()).unwrap_or_default();
@@ -445,7 +489,7 @@ async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&
             let get = ["sqs", "get-queue-attributes", "--queue-url", id, "--attribute-names", "All"];
             let attributes = aws.json(&[&get[..], &["--query", "Attributes"]].concat()).await?;
             vec![
-                ("the longest retention", attributes["MessageRetentionPeriod"] == LONGEST_RETENTION),
+                ("the longest retention", attributes["MessageRetentionPeriod"] == MAX_RETENTION),
                 ("encryption", attributes["SqsManagedSseEnabled"] == "true"),
                 ("a policy against plain text", refuses_plain_text(&attributes["Policy"])),
             ]
@@ -462,8 +506,8 @@ async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&
             let get = ["lambda", "get-function-configuration", "--function-name", id, "--query", "LoggingConfig"];
             let group = aws.json(&get).await?["LogGroup"].as_str().unwrap_or_default().to_owned();
             let find = ["logs", "describe-log-groups", "--log-group-name-prefix", &group, "--query", "logGroups"];
-            let is_kept_by_a_stack = !aws.json(&find).await?[0]["retentionInDays"].is_null();
-            vec![("a log group of its stack's", is_kept_by_a_stack)]
+            let has_own_group = !aws.json(&find).await?[0]["retentionInDays"].is_null();
+            vec![("a log group of its stack's", has_own_group)]
         }
         "AWS::S3::Bucket" => {
             let get = async |command: &str| aws.json(&["s3api", command, "--bucket", id]).await.unwrap_or_default();
@@ -478,11 +522,11 @@ async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&
         }
         _ => Vec::new(),
     };
-    Ok(checks.into_iter().filter_map(|(what, is_there)| (!is_there).then_some(what)).collect())
+    Ok(checks.into_iter().filter_map(|(name, is_there)| (!is_there).then_some(name)).collect())
 }
 
 #[tokio::test]
-async fn no_template_forgets_dead_letters_retention_encryption_or_plain_text() -> anyhow::Result<()> {
+async fn every_template_has_dead_letters_retention_and_encryption() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let (aws, workspace) = (&stack.cloud.aws, Workspace::locate()?);
     let parameter = format!("EventsTopicArn={}", stack.stack.output("EventsTopicArn")?);
@@ -501,11 +545,11 @@ async fn no_template_forgets_dead_letters_retention_encryption_or_plain_text() -
         for [resource_type, id, logical_id] in &resources {
             checked.insert(format!("{name} {resource_type}"));
             let lacking = lacks(aws, resource_type, id).await?;
-            wrong.extend(lacking.into_iter().map(|what| format!("{logical_id} of {name} lacks {what}")));
+            wrong.extend(lacking.into_iter().map(|safeguard| format!("{logical_id} of {name} lacks {safeguard}")));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    // A queue beside each subscription, which keeps what does not reach it.
+    // Each subscription has a queue for messages that do not reach it.
     for example in examples {
         assert!(checked.contains(&format!("{example} AWS::SQS::Queue")), "{checked:?}");
     }

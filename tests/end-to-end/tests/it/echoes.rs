@@ -93,7 +93,7 @@ fn bare(text: &str) -> String {
 /// Every piece of a secret, as it is and as the server spells it.
 fn pieces(secret: &str, spelling: Spelling) -> impl Iterator<Item = String> {
     let pieces = (0..=secret.len() - PIECE).map(|start| &secret[start..start + PIECE]);
-    let spelled = pieces.flat_map(move |piece| [piece.to_owned(), piece.to_lowercase(), spelling.spelled(piece)]);
+    let spelled = pieces.flat_map(move |piece| [piece.to_owned(), piece.to_lowercase(), spelling.spell(piece)]);
     spelled.map(|piece| bare(&piece)).filter(|piece| piece.len() >= PIECE)
 }
 

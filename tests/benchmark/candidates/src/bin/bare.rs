@@ -1,5 +1,4 @@
-//! The floor of a publish: the clients are made and connected as the receiver's, then each event is published with the
-//! attributes that the receiver would give it, all of them fixed.
+//! Lower bound of a publish: clients made and connected as the receiver's, and each event published with fixed attributes.
 
 use std::env;
 

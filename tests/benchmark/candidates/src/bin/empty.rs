@@ -1,4 +1,4 @@
-//! The floor: a handler that does nothing.
+//! Lower bound: a handler that does nothing.
 
 use std::convert::Infallible;
 
