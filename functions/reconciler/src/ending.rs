@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use crate::{
     alerting,
-    recovery::{Published, SiteRefreshes, log_not_recovered},
+    publishing::Published,
+    refreshes::{SiteRefreshes, log_not_recovered},
     remedies::{alerts_lost, lost},
     request::Action,
     site_run::{RunContext, SiteOutcome},

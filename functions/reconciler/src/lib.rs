@@ -2,8 +2,8 @@
 //!
 //! [`reconciler`] carries a request out. It reads entries and keys ([`parameters`]) and the state ([`state_table`]), groups
 //! the sites by token (`token_groups`), and runs them side by side (`token_runs`, `site_run`): each site converges
-//! (`convergence`) and its jobs are read (`recovery`). The `ending` publishes events, sends alerts (`alerting`) and stores the
-//! state. The result is a [`report`] or a [`failure`], whose texts for errors are in `remedies`.
+//! (`convergence`) and its jobs are read (`recovery`). The `ending` publishes events (`publishing`), sends alerts (`alerting`)
+//! and stores the state. The result is a [`report`] or a [`failure`], whose texts for errors are in `remedies`.
 
 pub mod config;
 pub mod failure;
@@ -16,7 +16,9 @@ pub mod state_table;
 mod alerting;
 mod convergence;
 mod ending;
+mod publishing;
 mod recovery;
+mod refreshes;
 mod remedies;
 mod report_text;
 mod signing_keys;

@@ -19,7 +19,7 @@ use crate::{
     ending::Ending,
     failure::Failure,
     parameters::Parameters,
-    recovery::JobBudget,
+    refreshes::JobBudget,
     report::{Report, SiteReport},
     request::{Action, Request},
     signing_keys::{keyring_for, retire_keys},

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    recovery::{JobBudget, SiteRefreshes, log_not_recovered},
+    refreshes::{JobBudget, SiteRefreshes, log_not_recovered},
     remedies::Advice,
     report::{NotRecovered, SiteReport},
     request::Action,
@@ -229,19 +229,15 @@ impl<T: StateTable> SiteRun<'_, T> {
         state.note_repaired(clock, self.wanted, &healthy);
     }
 
-    /// Reads the site's jobs, after everything else.
-    pub(crate) async fn read_jobs(&mut self, session: &mut Session<'_>) -> Option<SiteRefreshes> {
+    /// Returns the state of the site's refreshes and how far back to read jobs, if they are read.
+    pub(crate) fn refreshes_to_read(&mut self) -> Option<(RefreshState, time::Duration)> {
         if self.run.action == Action::Destroy {
             self.refreshes = None;
         }
         if !self.is_recovered() || !self.has_time(CHANGE_TIME) || self.run.state.error.is_some() {
             return None;
         }
-        let (state, deadline) = (self.refreshes.clone()?, self.deadline);
-        let times = (self.run.now, self.run.lookback?);
-        let has_time = || Instant::now() + CHANGE_TIME < deadline;
-        let report = (&mut self.report, &self.run.jobs);
-        Some(SiteRefreshes::read(session, state, times, self.wanted, report, has_time).await)
+        Some((self.refreshes.clone()?, self.run.lookback?))
     }
 }
 

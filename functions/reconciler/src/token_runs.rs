@@ -110,7 +110,10 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
         Action::Test => site.test_all(&mut session).await,
     };
     let refreshes = match result {
-        Ok(()) => site.read_jobs(&mut session).await,
+        Ok(()) => match site.refreshes_to_read() {
+            Some((state, lookback)) => Some(site.read_jobs(&mut session, state, lookback).await),
+            None => None,
+        },
         Err(error) => {
             site.report.errors.push(site.advice.on_site(&error));
             None
