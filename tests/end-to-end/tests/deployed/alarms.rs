@@ -320,7 +320,7 @@ async fn reconciler_days(sites: &mut Sites, good: &Metrics) -> anyhow::Result<Ve
     }
     // The problem caused an alert, and its end causes another.
     sites.declared.entries.insert("marketing".to_owned(), entry);
-    sites.declared.people.are_unreachable = true;
+    sites.declared.topics.alerts_fail = true;
     let mut day = good.clone();
     add_run(&mut day, NOON, &sites.run().await?)?;
     days.push(("alerts cannot be sent", day, &["alerts-failed", "reconciler-failed"]));

@@ -192,15 +192,15 @@ impl Execution {
     fn fault(&mut self, site: usize, fault: &Fault) -> anyhow::Result<()> {
         let right = secret_of(self.environment.token(site));
         let recorder = self.environment.recorder.clone();
-        let set_events_taken = |taken| set(&recorder.declared().people.events_taken, taken);
-        let set_refused = |text| set(&recorder.declared().people.refused, text);
+        let set_events_taken = |taken| set(&recorder.declared().topics.events_taken, taken);
+        let set_refused = |text| set(&recorder.declared().topics.refused, text);
         match fault {
             Fault::Odd(oddities) => self.environment.site(site, |site| site.oddities = (**oddities).clone())?,
             Fault::TokenReplaced => {
                 self.environment.site(site, |site| site.tokens[0].secret = format!("not-{right}"))?;
             }
             Fault::OwnerDemoted => self.environment.site(site, |site| site.tokens[0].is_administrator = false)?,
-            Fault::AlertsFail => recorder.declared().people.are_unreachable = true,
+            Fault::AlertsFail => recorder.declared().topics.alerts_fail = true,
             Fault::EventsFail(after) => set_events_taken(Some(*after)),
             Fault::Refused(text) => set_refused(Some((*text).to_owned())),
             Fault::TableFails(after) => recorder.table_faults().fails_after = Some(*after),
@@ -222,7 +222,7 @@ impl Execution {
                 site.tokens[0].is_administrator = true;
             })?,
             Fault::AwsOver => {
-                recorder.declared().people.are_unreachable = false;
+                recorder.declared().topics.alerts_fail = false;
                 set_events_taken(None);
                 set_refused(None);
                 *recorder.table_faults() = TableFaults::default();
@@ -271,7 +271,7 @@ impl Execution {
         self.check_harm(&before, &after, &runs)?;
         self.refreshes.read(&self.environment)?;
         self.note_refreshes(&before, &runs)?;
-        let alerts = self.environment.recorder.declared().people.take();
+        let alerts = self.environment.recorder.declared().topics.take_alerts();
         alerts.iter().for_each(|alert| self.alerts.read(alert, table_faults.fails_after.is_none()));
         if let [(run, outcome)] = runs[..]
             && let Some(report) = report(outcome)

@@ -138,12 +138,12 @@ impl StateTable for Recorder {
 
 impl Topic<EventMessage> for Recorder {
     async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
-        self.record("publish event", self.current().people.publish(message)).await
+        self.record("publish event", self.current().topics.publish(message)).await
     }
 }
 
 impl Topic<AlertMessage> for Recorder {
     async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
-        self.record("publish alert", self.current().people.publish(message)).await
+        self.record("publish alert", self.current().topics.publish(message)).await
     }
 }

@@ -241,7 +241,7 @@ impl Refreshes {
         self.not_recovered.extend(lines.iter().skip(self.lines_read).flat_map(|line| NotRecovered::parse(line)));
         self.lines_read = lines.len();
         let (mut of_id, mut of_event) = (BTreeMap::new(), BTreeMap::new());
-        for event in declared.people.events() {
+        for event in declared.topics.events() {
             let named = ["event_type", "site", "resource_luid"].map(|name| event.attributes.get(name).cloned());
             ensure!(*of_id.entry(event.id).or_insert_with(|| named.clone()) == named, "one identifier: {named:?}");
             ensure!(*of_event.entry(named).or_insert(event.id) == event.id, "two identifiers: {}", event.body);
@@ -252,7 +252,7 @@ impl Refreshes {
     /// Checks that each event is on the topic or named in the log, and no other is on the topic.
     pub(super) fn check(&self, environment: &Environment, tally: &mut Tally) -> anyhow::Result<()> {
         let mut published: BTreeMap<_, usize> = BTreeMap::new();
-        for EventMessage { attributes, .. } in environment.recorder.declared().people.events() {
+        for EventMessage { attributes, .. } in environment.recorder.declared().topics.events() {
             let mut named = ["site", "resource_luid", "event_type"].map(|name| attributes.get(name).cloned());
             *published.entry(named.each_mut().map(|name| name.take().unwrap_or_default())).or_default() += 1;
         }
