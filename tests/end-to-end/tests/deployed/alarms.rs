@@ -62,7 +62,7 @@ fn short_name(stack: &str, alarm: &Alarm) -> String {
 fn raised(stack: &str, alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
     let raised = alarms
         .iter()
-        .filter(|alarm| alarm.tells(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
+        .filter(|alarm| alarm.changes(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
     raised.map(|alarm| short_name(stack, alarm)).collect()
 }
 
