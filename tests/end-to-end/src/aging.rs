@@ -1,4 +1,4 @@
-//! Stored state, made older: tests need not wait.
+//! Makes stored state older, so that tests need not wait.
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};

@@ -1,5 +1,5 @@
-//! CloudWatch's part in an alarm: it takes metrics out of log lines and compares them with what the alarm says. Ministack
-//! keeps alarms and evaluates none.
+//! Evaluates alarms as CloudWatch does: reads metrics from log lines and compares them with thresholds. Ministack stores
+//! alarms and evaluates none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-/// What a metric is told apart by.
+/// The identity of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Metric {
-    /// Who writes it: `TableauFanout`, `AWS/Lambda`.
+    /// Its namespace: `TableauFanout`, `AWS/Lambda`.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -43,7 +43,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// The line promises a metric or a dimension that it does not have, for which CloudWatch would throw it away.
+    /// The line declares a metric or a dimension that it does not have: CloudWatch would drop it.
     pub fn add_line(&mut self, minute: u32, line: &str) -> anyhow::Result<()> {
         let Ok(line) = serde_json::from_str::<Value>(line) else { return Ok(()) };
         for directive in line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten() {
@@ -68,26 +68,26 @@ impl Metrics {
         Ok(())
     }
 
-    /// Forgets what one function or queue reported in some minutes.
+    /// Deletes the values of one function or queue in some minutes.
     pub fn forget(&mut self, dimension_value: &str, minutes: Range<u32>) {
         let of_it = self.0.iter_mut().filter(|(metric, _)| metric.dimensions.values().any(|it| it == dimension_value));
         of_it.for_each(|(_, values)| values.retain(|minute, _| !minutes.contains(minute)));
     }
 
-    /// What has been reported at all.
+    /// Returns the metrics that have any value.
     pub fn names(&self) -> impl Iterator<Item = &Metric> {
         self.0.keys()
     }
 }
 
-/// What an alarm says.
+/// The state of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// There is nothing to say it by. Every alarm begins so.
+    /// Too few values: the first state of every alarm.
     InsufficientData,
-    /// All is well.
+    /// The threshold is not breached.
     Ok,
-    /// It is not.
+    /// The threshold is breached.
     Alarm,
 }
 
@@ -103,7 +103,7 @@ enum Comparison {
     Below,
 }
 
-/// What a period without data counts as.
+/// The evaluation of a period without data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missing {
     NotBreaching,
@@ -115,7 +115,7 @@ enum Missing {
 pub struct Alarm {
     /// Its name.
     pub name: String,
-    /// What people read.
+    /// Its description.
     pub description: String,
     /// The metric it watches.
     pub metric: Metric,
@@ -126,7 +126,7 @@ pub struct Alarm {
     comparison: Comparison,
     threshold: f64,
     missing: Missing,
-    /// Where each state is told.
+    /// The topics that each state is published to.
     actions: BTreeMap<State, Vec<String>>,
 }
 
@@ -135,7 +135,7 @@ impl Alarm {
     ///
     /// # Errors
     ///
-    /// It has something that is not known here, and must not be passed over.
+    /// It has a setting that this evaluation does not know.
     pub fn read(alarm: &Value) -> anyhow::Result<Self> {
         let text = |name: &str| alarm[name].as_str().with_context(|| format!("no {name}: {alarm}"));
         let number = |name: &str| {
@@ -188,27 +188,27 @@ impl Alarm {
         })
     }
 
-    /// Where anything is told.
+    /// Returns the topics of all states.
     pub fn targets(&self) -> BTreeSet<&str> {
         self.actions.values().flatten().map(String::as_str).collect()
     }
 
-    /// What is told in the course of some minutes, from the moment the alarm is made.
-    pub fn tells(&self, metrics: &Metrics, minutes: Range<u32>) -> Vec<(u32, State)> {
+    /// Returns the changes of state within some minutes, from the creation of the alarm on.
+    pub fn changes(&self, metrics: &Metrics, minutes: Range<u32>) -> Vec<(u32, State)> {
         let mut state = State::InsufficientData;
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for minute in minutes {
             let next = self.state(metrics, minute);
             if next != state && !self.actions[&next].is_empty() {
-                told.push((minute, next));
+                changes.push((minute, next));
             }
             state = next;
         }
-        told
+        changes
     }
 
-    /// The state at the beginning of a minute. CloudWatch looks a little further back than the alarm's periods when data
-    /// is missing, how far it does not say; here it is the periods and no more.
+    /// Returns the state at the beginning of a minute. CloudWatch reads a little more than the alarm's periods when data is
+    /// missing, and does not document how much. This reads the periods alone.
     fn state(&self, metrics: &Metrics, now: u32) -> State {
         let values = metrics.0.get(&self.metric);
         let datapoints = (0..self.evaluation_periods).map(|period| {
@@ -233,7 +233,7 @@ impl Alarm {
             Missing::NotBreaching if breaching >= self.datapoints_to_alarm => State::Alarm,
             Missing::NotBreaching => State::Ok,
             Missing::Missing if datapoints.is_empty() => State::InsufficientData,
-            // What is there decides, be it less than what was asked for.
+            // The values that exist decide, even if they are fewer than the alarm needs.
             Missing::Missing if breaching > 0 && breaching + missing >= self.datapoints_to_alarm => State::Alarm,
             Missing::Missing => State::Ok,
         }
@@ -289,18 +289,18 @@ mod tests {
     #[test]
     fn only_a_change_is_told_and_only_where_somebody_is_to_hear_it() {
         let one = json!({ "EvaluationPeriods": 1, "TreatMissingData": "notBreaching" });
-        assert_eq!(alarm(&one).tells(&metrics("01100"), 0..6), [(2, State::Alarm)]);
+        assert_eq!(alarm(&one).changes(&metrics("01100"), 0..6), [(2, State::Alarm)]);
         let both = json!({ "EvaluationPeriods": 1, "InsufficientDataActions": ["people"], "OKActions": ["people"] });
         let told = [(1, State::Ok), (2, State::Alarm), (3, State::InsufficientData)];
-        assert_eq!(alarm(&both).tells(&metrics("01-"), 0..5), told);
+        assert_eq!(alarm(&both).changes(&metrics("01-"), 0..5), told);
     }
 
     #[test]
     fn a_sum_is_that_of_a_period() {
         let sum = json!({ "EvaluationPeriods": 1, "Period": 180, "Statistic": "Sum", "Threshold": 6.0 });
-        assert_eq!(alarm(&sum).tells(&metrics("2212"), 0..5), []);
-        assert_eq!(alarm(&sum).tells(&metrics("2122-"), 0..6), []);
-        assert_eq!(alarm(&sum).tells(&metrics("12222"), 0..6), [(4, State::Alarm)]);
+        assert_eq!(alarm(&sum).changes(&metrics("2212"), 0..5), []);
+        assert_eq!(alarm(&sum).changes(&metrics("2122-"), 0..6), []);
+        assert_eq!(alarm(&sum).changes(&metrics("12222"), 0..6), [(4, State::Alarm)]);
     }
 
     #[test]

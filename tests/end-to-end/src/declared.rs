@@ -38,10 +38,10 @@ use crate::aging::age;
 /// Path of the site entries.
 pub const SITES_PATH: &str = "/tableau-fanout/sites";
 
-/// Address of the receiver, which nobody is to reach.
+/// Address of the receiver. No test calls it.
 pub const RECEIVER_URL: &str = "https://receiver.example/";
 
-/// What is declared, and the signing keys. Sites are on one simulated server, called there as they are here.
+/// Declared sites, signing keys, state and topics of a stack. Sites are on one simulated server, under the same names.
 #[derive(Clone, Debug)]
 pub struct Declared {
     /// The entries' values by site name.
@@ -50,37 +50,37 @@ pub struct Declared {
     keyring: Arc<Mutex<Option<SecretString>>>,
     /// The reconciler's state.
     pub table: Table,
-    /// After how many replaced keyrings SSM takes no more; never if not set.
+    /// The number of keyrings that SSM still replaces; all if not set.
     pub keyrings_taken: Arc<Mutex<Option<usize>>>,
-    /// The topics for people and for machines.
-    pub people: People,
+    /// The topics for alerts and events.
+    pub topics: Topics,
     /// The lines with metrics that the runs wrote.
     log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
     pub events: &'static str,
     /// The reconciler's `ALERT_EVENTS`.
     pub alert_events: &'static str,
-    /// The reconciler's `RECOVER_HOURS`; nothing is told of refreshes if they are "0".
+    /// The reconciler's `RECOVER_HOURS`; with "0" no jobs are read.
     pub recover_hours: &'static str,
-    /// Certificates of authorities that Tableau servers are trusted by besides the public ones.
+    /// CA certificates of Tableau servers besides the public ones.
     pub tableau_ca: Option<String>,
 }
 
-/// People, and what they got; and machines, which are told on another topic. Both topics have SNS's rules.
+/// The topics for alerts and events, with SNS's rules, and the messages that subscribers received.
 #[derive(Clone, Debug, Default)]
-pub struct People {
-    got: Arc<Mutex<Vec<AlertMessage>>>,
+pub struct Topics {
+    alerts: Arc<Mutex<Vec<AlertMessage>>>,
     events: Arc<Mutex<Vec<EventMessage>>>,
-    /// After how many events no more are taken; never if not set.
+    /// The number of events that SNS still accepts; all if not set.
     pub events_taken: Arc<Mutex<Option<usize>>>,
-    /// A text that no message may have: one with it is refused for good, to people and to machines.
+    /// A text that no message may have: SNS refuses alerts and events with it for good.
     pub refused: Arc<Mutex<Option<String>>>,
-    /// Whether nothing gets through to them.
-    pub are_unreachable: bool,
+    /// Whether SNS accepts no alerts.
+    pub alerts_fail: bool,
 }
 
-impl People {
-    /// Who gets a message, unless SNS refuses it: by its own rules, or since a test says so.
+impl Topics {
+    /// Returns which subscribers receive a message, unless SNS refuses it by its rules or for a test.
     fn check(&self, body: &str, publish: &Publish) -> Result<Delivery, BoxError> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.as_ref().is_some_and(|text| body.contains(text)) {
@@ -89,38 +89,38 @@ impl People {
         publish.accept().map_err(|refusal| RefusedForGood(refusal.into()).into())
     }
 
-    /// Takes what they got since the last time.
-    pub fn take(&self) -> Vec<AlertMessage> {
-        std::mem::take(&mut self.got.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes the alerts since the last time.
+    pub fn take_alerts(&self) -> Vec<AlertMessage> {
+        std::mem::take(&mut self.alerts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What machines with a filter policy on attributes got.
+    /// Returns the events that subscribers with a filter policy on attributes received.
     pub fn events(&self) -> Vec<EventMessage> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the subjects of what they got since the last time, in order.
+    /// Takes the subjects of the alerts since the last time, in order.
     pub fn take_subjects(&self) -> Vec<String> {
-        let mut subjects: Vec<_> = self.take().into_iter().map(|alert| alert.subject).collect();
+        let mut subjects: Vec<_> = self.take_alerts().into_iter().map(|alert| alert.subject).collect();
         subjects.sort();
         subjects
     }
 }
 
-impl Topic<AlertMessage> for People {
+impl Topic<AlertMessage> for Topics {
     async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
-        if self.are_unreachable {
+        if self.alerts_fail {
             return Err("SNS is not available".into());
         }
         self.check(&message.body, &Publish::from(&message))?;
-        self.got.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         // The answer takes its time, in which a run may be cut off.
         tokio::task::yield_now().await;
         Ok(())
     }
 }
 
-impl Topic<EventMessage> for People {
+impl Topic<EventMessage> for Topics {
     async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
         let mut taken = self.events_taken.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *taken {
@@ -139,7 +139,7 @@ impl Topic<EventMessage> for People {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     items: Arc<Mutex<BTreeMap<String, Item>>>,
-    /// Why no call succeeds; all do if not set.
+    /// The error of every call; all succeed if not set.
     pub error: Arc<Mutex<Option<String>>>,
 }
 
@@ -207,7 +207,7 @@ impl Default for Declared {
             table: Table::default(),
             keyrings_taken: Arc::default(),
             recover_hours: "0",
-            people: People::default(),
+            topics: Topics::default(),
             tableau_ca: None,
             log: Arc::default(),
             events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
@@ -241,7 +241,7 @@ impl Parameters for Declared {
         Ok(())
     }
 
-    // There is no receiver that could remember other keys.
+    // No receiver caches other keys.
     async fn wait_until_new_key_is_known(&self) {}
 
     async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
@@ -314,12 +314,11 @@ impl Declared {
         action: Action,
         sites: Option<Vec<String>>,
     ) -> anyhow::Result<Result<Report, Failure>> {
-        let reconciler = self.reconciler(self.clone(), self.table.clone(), self.people.clone())?;
+        let reconciler = self.reconciler(self.clone(), self.table.clone(), self.topics.clone())?;
         Ok(reconciler.run(Request { action, sites }, Instant::now() + time).await)
     }
 
-    /// A reconciler with the settings of this declaration, which may keep its parameters and state elsewhere, and publish
-    /// elsewhere.
+    /// Returns a reconciler with the settings of this declaration, and with other parameters, state and topics.
     ///
     /// # Errors
     ///
@@ -328,7 +327,7 @@ impl Declared {
         &self,
         parameters: P,
         table: T,
-        people: A,
+        topics: A,
     ) -> anyhow::Result<Reconciler<P, T, A>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
@@ -350,7 +349,7 @@ impl Declared {
         let log = MetricLog::new("tableau-fanout-reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        Ok(Reconciler::new(config, parameters, table, Some(people.clone()), people, Tableau::new()?, log))
+        Ok(Reconciler::new(config, parameters, table, Some(topics.clone()), topics, Tableau::new()?, log))
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.
@@ -367,23 +366,23 @@ impl Declared {
 ///
 /// # Errors
 ///
-/// The run looked at no site.
+/// The run processed no site.
 pub fn report_of(result: Result<Report, Failure>) -> anyhow::Result<Report> {
     result.or_else(|failure| failure.report().cloned().ok_or_else(|| anyhow::anyhow!("{failure}")))
 }
 
-/// The token secret of a site. Like Tableau's it holds no word, which would be hidden wherever it occurs.
+/// Returns the token secret of a site. Like Tableau's it holds no word: every occurrence of one would be redacted.
 pub fn secret_of(site: &str) -> String {
     let characters: Vec<_> = site.chars().map(String::from).collect();
     format!("k9+/x==:{}", characters.join("7"))
 }
 
-/// Looks at a site of the simulator, or changes it.
+/// Reads a site of the simulator, or changes it.
 ///
 /// # Errors
 ///
 /// There is no such site.
-pub fn site<T>(tableau: &Running, name: &str, look: impl FnOnce(&mut Site) -> T) -> anyhow::Result<T> {
+pub fn site<T>(tableau: &Running, name: &str, access: impl FnOnce(&mut Site) -> T) -> anyhow::Result<T> {
     let mut world = tableau.simulator.world();
-    world.sites.get_mut(name).map(look).ok_or_else(|| anyhow::anyhow!("there is no site {name}"))
+    world.sites.get_mut(name).map(access).ok_or_else(|| anyhow::anyhow!("there is no site {name}"))
 }

@@ -13,10 +13,10 @@ use axum::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
 
-/// A server that takes every POST, remembers it, and gives one answer.
+/// A server that accepts every POST, keeps it, and gives one answer.
 #[derive(Debug)]
 pub struct Destination {
-    /// Where it answers: the gateway for a simulator.
+    /// Its address, for the simulator's gateway.
     pub address: Url,
     received: Arc<Mutex<Vec<(HeaderMap, String)>>>,
     task: JoinHandle<std::io::Result<()>>,
@@ -27,7 +27,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is free.
     pub async fn answering(status: StatusCode) -> anyhow::Result<Self> {
         let received = Arc::new(Mutex::new(Vec::new()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -41,12 +41,12 @@ impl Destination {
         Ok(Self { address, received, task })
     }
 
-    /// Forgets what it was sent so far.
+    /// Deletes the requests so far.
     pub fn forget(&self) {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// What it was sent.
+    /// Returns the requests.
     pub fn received(&self) -> Vec<(HeaderMap, String)> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,5 +1,5 @@
-//! What end-to-end tests run on: the deployed stack, a function's own binary, a declaration without AWS, a webhook
-//! destination, and what CloudWatch makes of metrics.
+//! The parts that end-to-end tests run on: the deployed stack, a function's own binary, a declaration without AWS, a webhook
+//! destination, and the evaluation of alarms.
 
 pub mod aging;
 pub mod cloudwatch;

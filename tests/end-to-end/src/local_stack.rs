@@ -46,7 +46,7 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
 
 impl SharedCloud {
-    /// Builds what is not built, and starts a cloud.
+    /// Builds the functions and starts a cloud.
     async fn start(workspace: &Workspace, tools: &PythonTools) -> anyhow::Result<Self> {
         let packages = functions::package(workspace).await?;
         let folder = test_folder(workspace)?;
@@ -75,13 +75,13 @@ pub fn test_folder(workspace: &Workspace) -> anyhow::Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("test.").tempdir_in(workspace.local("")?)?)
 }
 
-/// A deployed stack of a test's own, in an account of its own. Its functions, and who looks at it, reach the cloud through
-/// a gateway that is as strict as SNS.
+/// A deployed stack of a test's own, in an account of its own. Its functions and the test reach the cloud through a gateway
+/// that is as strict as SNS.
 #[derive(Debug)]
 pub struct LocalStack {
     /// The account it is deployed in.
     pub cloud: Cloud,
-    /// What was deployed.
+    /// The deployed stack.
     pub stack: Stack,
     /// The Tableau server.
     pub tableau: Running,
@@ -106,7 +106,7 @@ impl LocalStack {
         Self::deploy(SharedCloud::get, &format!("fanout-{number}")).await
     }
 
-    /// The same under the name that the documents have, for tests that do not call its functions.
+    /// Deploys it under the name that the documents have, for tests that do not call its functions.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl LocalStack {
         self.folder.path()
     }
 
-    /// The signing keys, as the reconciler made them.
+    /// Returns the signing keys that the reconciler created.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl LocalStack {
         Ok(deliveries.iter().flat_map(|delivery| &delivery.attempts).map(|attempt| attempt.status).collect())
     }
 
-    /// What a queue holds, as `site event_type` of each message. Waits until there are as many as expected.
+    /// Returns the messages of a queue, as `site event_type`. Waits until there are as many as expected.
     ///
     /// # Errors
     ///

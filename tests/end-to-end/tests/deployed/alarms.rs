@@ -62,7 +62,7 @@ fn short_name(stack: &str, alarm: &Alarm) -> String {
 fn raised(stack: &str, alarms: &[Alarm], metrics: &Metrics, minutes: Range<u32>) -> BTreeSet<String> {
     let raised = alarms
         .iter()
-        .filter(|alarm| alarm.tells(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
+        .filter(|alarm| alarm.changes(metrics, minutes.clone()).iter().any(|(_, state)| *state != State::Ok));
     raised.map(|alarm| short_name(stack, alarm)).collect()
 }
 
@@ -320,7 +320,7 @@ async fn reconciler_days(sites: &mut Sites, good: &Metrics) -> anyhow::Result<Ve
     }
     // The problem caused an alert, and its end causes another.
     sites.declared.entries.insert("marketing".to_owned(), entry);
-    sites.declared.people.are_unreachable = true;
+    sites.declared.topics.alerts_fail = true;
     let mut day = good.clone();
     add_run(&mut day, NOON, &sites.run().await?)?;
     days.push(("alerts cannot be sent", day, &["alerts-failed", "reconciler-failed"]));

@@ -231,7 +231,7 @@ async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> 
 
 /// Sets how many more events SNS takes.
 fn take_events(declared: &Declared, count: Option<usize>) {
-    *declared.people.events_taken.lock().unwrap_or_else(PoisonError::into_inner) = count;
+    *declared.topics.events_taken.lock().unwrap_or_else(PoisonError::into_inner) = count;
 }
 
 /// Sets why no call to the table succeeds.
@@ -244,7 +244,7 @@ async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_al
 {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
-    sites.declared.people.take();
+    sites.declared.topics.take_alerts();
     site(&sites.tableau, "marketing", |site| site.webhooks[0].disable(None))?;
     *sites.declared.keyrings_taken.lock().expect("no panic") = Some(1);
     let failure = sites.declared.run(Action::Rotate, None).await?.err().context("it succeeded")?;
@@ -252,7 +252,7 @@ async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_al
     assert!(text.contains("marketing: 3 updated, 1 enabled"), "{text}");
     assert!(text.contains("Older signing keys could not be retired: SSM is not available."), "{text}");
     assert_eq!(kind, "KeysFailed");
-    assert_eq!(sites.declared.people.take_subjects(), ["Tableau marketing: webhook was disabled"]);
+    assert_eq!(sites.declared.topics.take_subjects(), ["Tableau marketing: webhook was disabled"]);
     let line: Value = serde_json::from_str(sites.declared.log().last().context("no line")?)?;
     assert_eq!((line["WebhooksDisabled"].as_f64(), line["Succeeded"].as_f64()), (Some(1.0), Some(0.0)), "{line}");
     assert_eq!(line["message"], "every site is as declared, but older signing keys could not be retired");
@@ -269,9 +269,9 @@ async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> 
     sites.declared.recover_hours = "24";
     sites.run(Action::Apply).await?;
     site(&sites.tableau, "marketing", |site| site.webhooks[0].disable(None))?;
-    sites.declared.people.are_unreachable = true;
+    sites.declared.topics.alerts_fail = true;
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Alerts(_))));
-    sites.declared.people.are_unreachable = false;
+    sites.declared.topics.alerts_fail = false;
     site(&sites.tableau, "marketing", |site| site.jobs.push(failed("j1")))?;
     take_events(&sites.declared, Some(0));
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Refreshes(_))));

@@ -36,7 +36,7 @@ impl Sites {
     async fn alerts_of(&self, action: Action) -> anyhow::Result<Vec<String>> {
         // The report is another test's business.
         let _ = self.declared.run(action, None).await?;
-        Ok(self.declared.people.take_subjects())
+        Ok(self.declared.topics.take_subjects())
     }
 
     /// Replaces the stored state by that of others.
@@ -109,7 +109,7 @@ async fn a_problem_alerted_by_a_run_that_was_cut_off_is_solved_by_the_next() -> 
     sites.declared.set("marketing", "token_secret", json!("another-one-for-this-test"))?;
     let mut alerts = Vec::new();
     cut_off(sites.declared.apply(), || {
-        alerts.extend(sites.declared.people.take_subjects());
+        alerts.extend(sites.declared.topics.take_subjects());
         !alerts.is_empty()
     })
     .await?;
@@ -127,7 +127,7 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
     sites.declared.apply().await??;
     sites.disable("marketing")?;
     sites.declared.apply().await??;
-    let told = sites.declared.people.take();
+    let told = sites.declared.topics.take_alerts();
     let texts: Value = serde_json::from_str(&told.first().context("people were told nothing")?.body)?;
     assert_eq!((told.len(), &*told[0].subject), (1, "Tableau marketing: webhook was disabled"));
     insta::assert_snapshot!(texts["email"].as_str().context("no e-mail")?, @"
@@ -191,7 +191,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     sites.disable("marketing")?;
-    sites.declared.people.are_unreachable = true;
+    sites.declared.topics.alerts_fail = true;
     let Err(failure @ Failure::Alerts(_)) = sites.declared.apply().await? else { anyhow::bail!("the run succeeded") };
     let text = failure.to_string();
     let last = text.lines().last().context("no text")?;
@@ -200,7 +200,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
     assert_eq!((line["Succeeded"].as_f64(), line["AlertsFailed"].as_f64()), (Some(0.0), Some(1.0)), "{line}");
     sites.declared.set("finance", "token_secret", json!("wrong"))?;
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Sites(_))));
-    sites.declared.people.are_unreachable = false;
+    sites.declared.topics.alerts_fail = false;
     // The webhook is enabled by now, and what was lost with it is told all the same.
     let late = ["Tableau finance: token refused", "Tableau marketing: webhook was disabled"];
     assert_eq!(sites.alerts_of(Action::Apply).await?, late);
@@ -212,7 +212,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
 async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
-    if let Ok(mut refused) = sites.declared.people.refused.lock() {
+    if let Ok(mut refused) = sites.declared.topics.refused.lock() {
         *refused = Some("cannot be reached".to_owned());
     }
     sites.declared.set("finance", "token_secret", json!("wrong"))?;
@@ -222,7 +222,7 @@ async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> a
     let last = text.lines().last().context("no text")?;
     let reason = "the message is refused for good: InvalidParameterException: Invalid parameter: Message";
     assert_eq!(last, format!("Alerts could not be sent: {reason}. They are not sent again."));
-    assert_eq!(sites.declared.people.take_subjects(), ["Tableau finance: token refused"]);
+    assert_eq!(sites.declared.topics.take_subjects(), ["Tableau finance: token refused"]);
     for _ in 0..2 {
         assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     }
@@ -253,7 +253,7 @@ async fn a_run_for_one_site_says_nothing_of_the_others() -> anyhow::Result<()> {
     }
     let one = async |name: &str| {
         let _ = sites.declared.run(Action::Apply, Some(vec![name.to_owned()])).await?;
-        anyhow::Ok(sites.declared.people.take_subjects())
+        anyhow::Ok(sites.declared.topics.take_subjects())
     };
     assert_eq!(one("finance").await?, ["Tableau finance: token refused"]);
     assert_eq!(one("marketing").await?, ["Tableau marketing: token refused"]);
@@ -316,7 +316,7 @@ async fn nothing_that_tableau_says_becomes_markup_or_a_line_of_its_own() -> anyh
         assert!(!text.lines().any(|line| line.starts_with("  error:")), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
     }
-    let alerts = sites.declared.people.take();
+    let alerts = sites.declared.topics.take_alerts();
     let subjects: Vec<_> = alerts.iter().map(|alert| alert.subject.as_str()).collect();
     assert_eq!(alerts.len(), 4, "{subjects:?}");
     for AlertMessage { body, .. } in &alerts {

@@ -175,10 +175,10 @@ async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_i
         (*declared.table.items()).clone_from(&stored);
         quote(&tableau, place)?;
         log.take();
-        declared.people.take();
+        declared.topics.take_alerts();
         let action = if place == EchoPlace::Test { Action::Test } else { Action::Apply };
         let report = report_of(declared.run(action, None).await?)?;
-        let (alerts, events) = (declared.people.take(), declared.people.events());
+        let (alerts, events) = (declared.topics.take_alerts(), declared.topics.events());
         let is_explained = events.iter().any(|event| event.body.contains("j1"));
         assert!(is_explained || place != EchoPlace::Notes);
         let sent = Seen::new(&format!("{alerts:?} {events:?} {:?}", declared.table.items()));

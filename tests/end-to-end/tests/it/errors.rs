@@ -126,14 +126,14 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
         site(&tableau, name, |site| site.tokens[0].name = name.to_owned())?;
     }
     declared.apply().await??;
-    declared.people.take();
+    declared.topics.take_alerts();
     declared.table.items().clear();
     break_them(&tableau, &old, &mut declared, &untrusted)?;
 
     let sites: Vec<_> = declared.entries.keys().cloned().chain(["nowhere".to_owned()]).collect();
     let result = declared.run(Action::Apply, Some(sites)).await?;
     let Err(failure @ Failure::Sites(_)) = result else { anyhow::bail!("the run succeeded") };
-    let told = declared.people.take();
+    let told = declared.topics.take_alerts();
     let shown = |text: &str| -> anyhow::Result<String> {
         let mut text = text.replace(&untrusted, "https://untrusted");
         for (what, address) in [("tableau", tableau.address), ("old", old.address)] {

@@ -76,7 +76,7 @@ impl<'a> Sites<'a> {
     /// Returns the published events, as type and resource, sorted.
     fn published(&self) -> Vec<String> {
         let attribute = |event: &EventMessage, name: &str| event.attributes.get(name).cloned().unwrap_or_default();
-        let mut published: Vec<_> = (self.declared.people.events().iter())
+        let mut published: Vec<_> = (self.declared.topics.events().iter())
             .map(|event| format!("{} {}", attribute(event, "event_type"), attribute(event, "resource_luid")))
             .collect();
         published.sort();
@@ -139,7 +139,7 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
         sites.ended(1, failed("j3"))?;
         sites.odd(&Oddities { jobs, ..Oddities::default() })?;
         sites.pass(10)?;
-        sites.declared.people.take();
+        sites.declared.topics.take_alerts();
         let mut named = Vec::new();
         for round in 0..ROUNDS {
             let reports = sites.apply().await.with_context(|| format!("{reason}, round {round}"))?;
@@ -150,7 +150,7 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
         anyhow::ensure!(named.len() == 1 && named[0].to_string().contains(reason), "{reason}: {named:?}");
         let logged = given_up(&sites.declared.log())?;
         anyhow::ensure!(logged.len() == 1 && logged[0]["reason"] == named[0].reason, "{reason}: {logged:?}");
-        let subjects = sites.declared.people.take_subjects();
+        let subjects = sites.declared.topics.take_subjects();
         let alerts = subjects.iter().filter(|subject| subject.ends_with("refreshes may be missing")).count();
         anyhow::ensure!(alerts == 1, "{reason}: {subjects:?}");
         // Nobody asks for it any more.
@@ -176,9 +176,9 @@ async fn an_odd_row_is_named_though_sns_stops_the_run_half_way() -> anyhow::Resu
     let jobs = JobOddities { only: Some(ODD.to_owned()), row: Some(OddRow::WithoutId), ..JobOddities::default() };
     sites.odd(&Oddities { jobs, ..Oddities::default() })?;
     sites.pass(10)?;
-    sites.declared.people.take();
+    sites.declared.topics.take_alerts();
     let takes = |events| {
-        if let Ok(mut taken) = sites.declared.people.events_taken.lock() {
+        if let Ok(mut taken) = sites.declared.topics.events_taken.lock() {
             *taken = events;
         }
     };
@@ -218,7 +218,7 @@ async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_publ
         }
         sites.ended(1, failed("j3"))?;
         sites.pass(10)?;
-        if let Ok(mut text) = sites.declared.people.refused.lock() {
+        if let Ok(mut text) = sites.declared.topics.refused.lock() {
             *text = Some(refused.to_owned());
         }
         let mut expected = both(&["j1", "j2", "j3"]);
@@ -338,12 +338,12 @@ async fn the_reason_of_a_failure_is_found_in_every_place_and_without_secrets() -
         let jobs = JobOddities { notes, ..JobOddities::default() };
         sites.odd(&Oddities { jobs, ..Oddities::default() })?;
         sites.apply().await?;
-        let events = sites.declared.people.events();
+        let events = sites.declared.topics.events();
         let explained = events.iter().find(|event| event.body.contains("RefreshFailureExplained"));
         let body: Value = serde_json::from_str(&explained.context("nothing is explained")?.body)?;
         let told = body["data"]["notes"].as_str().unwrap_or_default();
         assert!(told.contains("Login failed for server=db.example"), "{notes:?}: {body}");
-        let alerts = sites.declared.people.take();
+        let alerts = sites.declared.topics.take_alerts();
         assert!(alerts.iter().any(|alert| alert.body.contains("Login failed for server=db.example")), "{notes:?}");
         let everything = format!("{events:?} {alerts:?} {:?}", sites.declared.log());
         assert!(!everything.contains("hunter2"), "{notes:?}: {everything}");

@@ -239,7 +239,7 @@ async fn an_answer_that_was_compressed_in_a_way_that_nobody_asked_for_is_named()
 #[tokio::test]
 async fn a_server_that_does_not_tell_its_version_once_is_asked_again_by_the_next_run() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
-    let reconciler = declared.reconciler(declared.clone(), declared.table.clone(), declared.people.clone())?;
+    let reconciler = declared.reconciler(declared.clone(), declared.table.clone(), declared.topics.clone())?;
     site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
     // As often as it is asked in one run.
     tableau.simulator.world().server_info_errors = 3;

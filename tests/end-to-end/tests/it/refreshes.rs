@@ -108,7 +108,7 @@ impl Refreshes {
     /// What machines got, as event and resource, sorted.
     fn published(&self) -> Vec<String> {
         let of = |name: &str, event: &EventMessage| event.attributes.get(name).cloned().unwrap_or_default();
-        let told = self.declared.people.events();
+        let told = self.declared.topics.events();
         let mut told: Vec<_> =
             told.iter().map(|event| format!("{} {}", of("event_type", event), of("resource_luid", event))).collect();
         told.sort();
@@ -149,8 +149,8 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
     ];
     assert_eq!(refreshes.published(), told);
     let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
-    assert_eq!(refreshes.declared.people.events().iter().filter(|event| marked(event)).count(), 3);
-    let subjects = refreshes.declared.people.take_subjects();
+    assert_eq!(refreshes.declared.topics.events().iter().filter(|event| marked(event)).count(), 3);
+    let subjects = refreshes.declared.topics.take_subjects();
     insta::assert_snapshot!(subjects.join("\n"), @r#"
     Tableau marketing: 3 missed events recovered
     Tableau marketing: webhook was disabled
@@ -190,7 +190,7 @@ async fn whatever_a_resource_is_called_its_refresh_is_recovered_and_explained_to
     refreshes.pass(10)?;
     let report = refreshes.apply().await?;
     assert_eq!((report.recovered.len(), report.explained.len(), report.not_recovered), (5, 5, vec![]));
-    let events = refreshes.declared.people.events();
+    let events = refreshes.declared.topics.events();
     for (name, attribute) in names {
         let of_it = events.iter().filter_map(|event| {
             let body: Value = serde_json::from_str(&event.body).ok()?;
@@ -228,12 +228,12 @@ async fn a_failure_whose_webhook_works_is_explained_in_the_thread_of_its_alert_a
 {
     let refreshes = Refreshes::start().await?;
     refreshes.fail("j1")?;
-    refreshes.declared.people.take();
+    refreshes.declared.topics.take_alerts();
     // A moment later.
     let report = refreshes.apply().await?;
     assert_eq!((report.recovered.len(), report.explained.len()), (0, 1));
     assert_eq!(refreshes.calls()?.iter().filter(|call| call.contains("/jobs")).count(), 2);
-    let alerts = refreshes.declared.people.take();
+    let alerts = refreshes.declared.topics.take_alerts();
     for _ in 0..6 {
         refreshes.pass(15)?;
         let report = refreshes.apply().await?;
@@ -287,7 +287,7 @@ async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::R
         assert!(
             refreshes
                 .declared
-                .people
+                .topics
                 .take_subjects()
                 .contains(&"Tableau marketing: refreshes may be missing".to_owned())
         );
@@ -325,7 +325,7 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
         }
         // The first was missed; the second ended after the repair, and with a slow clock in the margin before it at most.
         assert!((1..=2).contains(&told), "{offset}: {told}");
-        let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
+        let ids: BTreeSet<_> = refreshes.declared.topics.events().iter().map(|event| event.id).collect();
         assert_eq!(ids.len(), refreshes.published().len());
         assert!(refreshes.published().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
         assert_eq!(
@@ -369,13 +369,13 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
     (0..3).try_for_each(|number| refreshes.fail(&format!("j{number}")))?;
     refreshes.pass(10)?;
     // The first job's two messages, and the recovered event of the second.
-    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+    if let Ok(mut taken) = refreshes.declared.topics.events_taken.lock() {
         *taken = Some(3);
     }
     let Err(failure @ Failure::Refreshes(_)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
     let text = failure.to_string();
     assert!(text.contains("2 refreshes are left to the next run") && !text.contains("not recovered"), "{text}");
-    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+    if let Ok(mut taken) = refreshes.declared.topics.events_taken.lock() {
         *taken = None;
     }
     refreshes.pass(15)?;
@@ -391,7 +391,7 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
         "WorkbookRefreshFailed luid-of-j2",
     ];
     assert_eq!(refreshes.published(), told);
-    let ids: BTreeSet<_> = refreshes.declared.people.events().iter().map(|event| event.id).collect();
+    let ids: BTreeSet<_> = refreshes.declared.topics.events().iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), told.len() - 1);
     Ok(())
 }
@@ -401,7 +401,7 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
     const RUNS: usize = 10;
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
-    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+    if let Ok(mut taken) = refreshes.declared.topics.events_taken.lock() {
         *taken = Some(0);
     }
     let mut expected = Vec::new();
@@ -415,7 +415,7 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
         // The next one ends when the webhook has been repaired for a while.
         refreshes.pass(5)?;
     }
-    if let Ok(mut taken) = refreshes.declared.people.events_taken.lock() {
+    if let Ok(mut taken) = refreshes.declared.topics.events_taken.lock() {
         *taken = None;
     }
     refreshes.declared.apply().await??;
@@ -466,7 +466,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
     refreshes.disable()?;
     refreshes.fail("j1")?;
     refreshes.pass(10)?;
-    refreshes.declared.people.take();
+    refreshes.declared.topics.take_alerts();
     let secret = refreshes.declared.entries[SITE].clone();
     for _ in 0..2 {
         if let Ok(mut error) = refreshes.declared.table.error.lock() {
@@ -485,7 +485,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
     // What is known from before is not forgotten.
     refreshes.declared.set(SITE, "token_secret", json!("wrong"))?;
     assert!(matches!(refreshes.declared.apply().await?, Err(Failure::Sites(_))));
-    assert_eq!(refreshes.declared.people.take_subjects(), [""; 0]);
+    assert_eq!(refreshes.declared.topics.take_subjects(), [""; 0]);
     refreshes.declared.entries.insert(SITE.to_owned(), secret);
     if let Ok(mut error) = refreshes.declared.table.error.lock() {
         *error = None;

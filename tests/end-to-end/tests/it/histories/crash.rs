@@ -2,21 +2,26 @@
 
 use std::{fmt, future::poll_fn, mem, pin::pin, task::Poll};
 
+/// A point of a run: after it did a number of things.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    /// What is counted: everything done, or only what begins with this text.
+    pub(super) of: Option<&'static str>,
+    pub(super) done: usize,
+}
+
 /// The point at which a run is cut off. It has no effect on a run that ends earlier.
 ///
 /// A run yields before and after each thing it does, so the numbers together reach every point between two of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crash {
-    /// What is pluralize: all that is done, or only what begins with this text.
-    pub(super) of: Option<&'static str>,
-    /// How much was done before.
-    pub(super) done: usize,
-    /// How often the run was polled after that.
+    pub(super) point: Point,
+    /// How often the run is polled after that.
     pub(super) polls: usize,
 }
 
-/// Everything done since a run began, by itself and by one beside it: calls to Tableau, parameters read and stored, messages
-/// published.
+/// Everything done since a time, by a run and by one beside it: calls to Tableau, parameters and items read and stored,
+/// messages published.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     names: Vec<String>,
@@ -31,11 +36,13 @@ impl Crash {
     ///
     /// The run was cut off: what was done until then.
     pub(super) async fn cut_off<T>(self, run: impl Future<Output = T>, read: impl Fn(&mut Done)) -> Result<T, Done> {
-        let Self { of, done, mut polls } = self;
+        let Self { point, mut polls } = self;
         let (mut run, mut seen) = (pin!(run), Done::default());
+        read(&mut seen);
+        let before = seen.count(point.of);
         poll_fn(|context| {
             read(&mut seen);
-            let is_due = seen.count(of) >= done;
+            let is_due = seen.count(point.of) >= before + point.done;
             if !is_due || polls > 0 {
                 if let Poll::Ready(result) = run.as_mut().poll(context) {
                     return Poll::Ready(Ok(result));
@@ -53,11 +60,17 @@ impl Crash {
     }
 }
 
+impl fmt::Display for Point {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, done } = self;
+        write!(formatter, "{}number {done}", of.map_or_else(String::new, |of| format!("{of:?} ")))
+    }
+}
+
 impl fmt::Display for Crash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { of, done, polls } = self;
-        let of = of.map_or_else(String::new, |of| format!(" of {of:?}"));
-        write!(formatter, "cut off {polls} polls after the first {done}{of} done")
+        let Self { point, polls } = self;
+        write!(formatter, "cut off {polls} polls after {point}")
     }
 }
 
@@ -70,7 +83,7 @@ impl Done {
     }
 
     /// Counts what begins with a text, or everything.
-    fn count(&self, of: Option<&str>) -> usize {
+    pub(super) fn count(&self, of: Option<&str>) -> usize {
         self.names.iter().filter(|name| of.is_none_or(|of| name.starts_with(of))).count()
     }
 
@@ -85,13 +98,11 @@ impl Done {
     }
 }
 
-/// Returns a call without the webhook's identifier, so that calls of one kind have one name.
-fn without_id(call: &str) -> String {
-    match call.split_once("webhooks/") {
-        Some((call, rest)) => {
-            let rest = rest.split_once('/').map_or_else(String::new, |(_, rest)| format!("/{rest}"));
-            format!("{call}webhooks/{{id}}{rest}")
-        }
-        None => call.to_owned(),
+/// Returns a call without the identifier of a webhook or job, so that calls of one kind have one name.
+pub(super) fn without_id(call: &str) -> String {
+    let mut segments: Vec<_> = call.split('/').collect();
+    if let Some(id) = segments.get_mut(3) {
+        *id = "{id}";
     }
+    segments.join("/")
 }

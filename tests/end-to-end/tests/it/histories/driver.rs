@@ -25,32 +25,19 @@ use proptest::{
 use tableau_simulator::server::{Running, Simulator};
 use tokio::task::JoinSet;
 
+use super::{
+    execution::execute,
+    history::{History, any_history},
+};
+
 /// The most smaller histories that are tried after a failure.
 const MAX_SHRINKS: usize = 300;
 
-/// Executes histories of one kind, one after another.
-pub(super) trait Executor: Sized + Send + Sync + 'static {
-    /// A history; its `Display` is the list of its steps.
-    type History: fmt::Debug + fmt::Display + Send + Sync + 'static;
+/// The number of histories unless `HISTORIES` is set: as many as take some fifteen seconds.
+const DEFAULT_HISTORIES: u64 = 300;
 
-    /// The filter that selects the test of these histories.
-    const TEST: &'static str;
-
-    /// The number of histories unless `HISTORIES` is set: as many as take some ten seconds.
-    const DEFAULT_HISTORIES: u64;
-
-    /// How many are executed at once, since most of their time is spent waiting for retries.
-    const AT_ONCE: usize;
-
-    /// Returns a new one, for a Tableau that others use as well.
-    fn new(tableau: Arc<Running>) -> anyhow::Result<Self>;
-
-    /// Returns the strategy that derives a history from a seed.
-    fn any_history() -> impl Strategy<Value = Self::History>;
-
-    /// Executes a history. The `number` is its own, and tells its sites from those of others.
-    fn execute(&self, number: usize, history: &Self::History) -> impl Future<Output = anyhow::Result<Tally>> + Send;
-}
+/// How many are executed at once, since most of their time is spent waiting for retries.
+const AT_ONCE: usize = 100;
 
 /// Counts of what histories consisted of, by description.
 #[derive(Debug, Default)]
@@ -77,49 +64,42 @@ impl fmt::Display for Tally {
 /// # Errors
 ///
 /// The first history that fails, its seed, how to repeat it, and the smallest that fails like it.
-pub(super) async fn execute_histories<E: Executor>() -> anyhow::Result<Tally> {
+pub(super) async fn execute_histories() -> anyhow::Result<Tally> {
     let first_seed = variable("HISTORIES_SEED", RandomState::new().hash_one("seed") >> 32)?;
-    let mut seeds = (first_seed..).take(variable("HISTORIES", E::DEFAULT_HISTORIES)?.try_into()?);
+    let mut seeds = (first_seed..).take(variable("HISTORIES", DEFAULT_HISTORIES)?.try_into()?);
     let start = Instant::now();
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Arc::new(Simulator::start(Some(destination.address.clone())).await?);
     let (mut tally, mut numbers, mut executing) = (Tally::default(), 0.., JoinSet::new());
-    let mut begin = |executor: E, executing: &mut JoinSet<_>| -> anyhow::Result<()> {
-        let Some((seed, number)) = seeds.next().zip(numbers.next()) else { return Ok(()) };
-        let history = tree::<E>(seed)?.current();
-        executing.spawn(async move {
-            let result = execute(&executor, number, &history).await;
-            (executor, seed, result)
-        });
-        Ok(())
-    };
-    for _ in 0..E::AT_ONCE {
-        begin(E::new(tableau.clone())?, &mut executing)?;
-    }
     let mut failed = None;
-    while let Some(executed) = executing.join_next().await {
-        let (executor, seed, result) = executed?;
+    loop {
+        while executing.len() < AT_ONCE
+            && let Some((seed, number)) = seeds.next().zip(numbers.next())
+        {
+            let (tableau, history) = (tableau.clone(), tree(seed)?.current());
+            executing.spawn(async move { (seed, execute_caught(tableau, number, &history).await) });
+        }
+        let Some(executed) = executing.join_next().await else { break };
+        let (seed, result) = executed?;
         // Thousands of histories deliver more test events than fit into memory.
         destination.forget();
         match result {
             Ok(counts) => counts.0.into_iter().for_each(|(what, count)| tally.add(what, count)),
             Err(error) => {
-                failed = Some((executor, seed, error));
+                failed = Some((seed, error));
                 break;
             }
         }
         tally.add("histories", 1);
-        begin(executor, &mut executing)?;
     }
     executing.shutdown().await;
-    println!("{tally}in {:.1} s, {} at once, from seed {first_seed}", start.elapsed().as_secs_f64(), E::AT_ONCE);
-    let Some((executor, seed, error)) = failed else { return Ok(tally) };
-    let smallest = shrink(&executor, seed, &mut numbers).await?;
+    println!("{tally}in {:.1} s, {AT_ONCE} at once, from seed {first_seed}", start.elapsed().as_secs_f64());
+    let Some((seed, error)) = failed else { return Ok(tally) };
+    let smallest = shrink(&tableau, seed, &mut numbers).await?;
     anyhow::bail!(
         "The history of seed {seed} failed. Repeat it with `HISTORIES=1 HISTORIES_SEED={seed} cargo test --workspace \
-         --test it -- --nocapture {}`.\n{}{error:#}\n\n{}",
-        E::TEST,
-        tree::<E>(seed)?.current(),
+         --test it -- --nocapture histories`.\n{}{error:#}\n\n{}",
+        tree(seed)?.current(),
         smallest.unwrap_or_else(|| "No smaller history failed.".to_owned())
     )
 }
@@ -132,16 +112,16 @@ fn variable(name: &str, default: u64) -> anyhow::Result<u64> {
 }
 
 /// Derives a history from a seed, together with the smaller ones it shrinks to.
-fn tree<E: Executor>(seed: u64) -> anyhow::Result<impl ValueTree<Value = E::History>> {
+fn tree(seed: u64) -> anyhow::Result<impl ValueTree<Value = History>> {
     let seed = [seed.to_le_bytes(); 4].concat();
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    E::any_history().new_tree(&mut runner).map_err(|reason| anyhow::anyhow!("no history of this seed: {reason}"))
+    any_history().new_tree(&mut runner).map_err(|reason| anyhow::anyhow!("no history of this seed: {reason}"))
 }
 
 /// Executes a history. A panic fails it as an error does, so that its seed is known.
-async fn execute<E: Executor>(executor: &E, number: usize, history: &E::History) -> anyhow::Result<Tally> {
-    let mut executing = pin!(executor.execute(number, history));
+async fn execute_caught(tableau: Arc<Running>, number: usize, history: &History) -> anyhow::Result<Tally> {
+    let mut executing = pin!(execute(tableau, number, history));
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| executing.as_mut().poll(context)));
         polled.unwrap_or_else(|_| Poll::Ready(Err(anyhow::anyhow!("it panicked (see the message above)"))))
@@ -150,19 +130,19 @@ async fn execute<E: Executor>(executor: &E, number: usize, history: &E::History)
 }
 
 /// Returns the smallest history found that fails, with its error.
-async fn shrink<E: Executor>(
-    executor: &E,
+async fn shrink(
+    tableau: &Arc<Running>,
     seed: u64,
     numbers: &mut impl Iterator<Item = usize>,
 ) -> anyhow::Result<Option<String>> {
-    let mut tree = tree::<E>(seed)?;
+    let mut tree = tree(seed)?;
     let (mut smallest, mut goes_on) = (None, tree.simplify());
     for number in numbers.take(MAX_SHRINKS) {
         if !goes_on {
             break;
         }
         let history = tree.current();
-        goes_on = match execute(executor, number, &history).await {
+        goes_on = match execute_caught(tableau.clone(), number, &history).await {
             Err(error) => {
                 smallest = Some(format!("The smallest history found that fails:\n{history}{error:#}"));
                 tree.simplify()

@@ -1,10 +1,19 @@
 //! The reconciler and the simulated sites that a history is executed with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use anyhow::Context;
 use end_to_end::declared::{Declared, RECEIVER_URL, secret_of, site};
-use reconciler::{failure::Failure, reconciler::Reconciler, report::Report, request::Request};
+use futures_util::future::join;
+use reconciler::{config::DEFAULT_TIMEOUT, failure::Failure, reconciler::Reconciler, report::Report, request::Request};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
@@ -15,7 +24,7 @@ use shared::{
     },
 };
 use tableau_simulator::{
-    model::{Oddities, Site, Webhook},
+    model::{Site, Webhook},
     server::Running,
 };
 use tokio::{
@@ -25,42 +34,25 @@ use tokio::{
 };
 
 use super::{
-    crash::{Crash, Done},
+    crash::{Done, Point},
     driver::Tally,
+    history::{DEFAULT_EVENTS, Run},
     recorder::Recorder,
 };
+use crate::refreshes::pass;
 
-/// A reconciler, as an environment of the function keeps it, and a Tableau that others use as well.
+/// A reconciler, as an environment of the function keeps it, and its sites on a Tableau that other histories use as well.
 pub(super) struct Environment {
-    pub(super) tableau: Arc<Running>,
+    tableau: Arc<Running>,
     pub(super) recorder: Recorder,
     reconciler: Reconciler<Recorder, Recorder, Recorder>,
-}
-
-impl Environment {
-    pub(super) fn new(tableau: Arc<Running>, declared: Declared) -> anyhow::Result<Self> {
-        let recorder = Recorder::default();
-        let reconciler = declared.reconciler(recorder.clone(), recorder.clone(), recorder.clone())?;
-        *recorder.declared() = declared;
-        Ok(Self { tableau, recorder, reconciler })
-    }
-}
-
-/// The sites of a history, while it is executed.
-pub(super) struct Sites<'a> {
-    pub(super) environment: &'a Environment,
     pub(super) names: Vec<String>,
     /// The name of the sites' token, if they share one. Otherwise each has the site's name.
     token: Option<String>,
 }
 
-/// An invocation of the reconciler.
-pub(super) struct Invocation {
-    pub(super) request: Request,
-    /// The time until its deadline.
-    pub(super) time: Duration,
-    pub(super) crash: Option<Crash>,
-}
+/// Less than the reconciler needs to begin with any site.
+const SHORT_TIME: Duration = Duration::from_secs(100);
 
 /// The result of a run, or what was done until it was cut off.
 pub(super) type Outcome = Result<Result<Report, Failure>, Done>;
@@ -73,84 +65,113 @@ pub(super) fn report(outcome: &Outcome) -> Option<&Report> {
     }
 }
 
-impl<'a> Sites<'a> {
+impl Environment {
     /// Adds sites to Tableau. The `number` of the history keeps their names apart from those of others.
-    pub(super) fn add(environment: &'a Environment, number: usize, count: usize, share_token: bool) -> Self {
-        let names = (0..count).map(|at| format!("h{number}-{}", letter(at))).collect();
-        let sites = Self { environment, names, token: share_token.then(|| format!("h{number}")) };
+    pub(super) fn new(tableau: Arc<Running>, number: usize, count: usize, shares_token: bool) -> anyhow::Result<Self> {
+        let recorder = Recorder::default();
+        let mut declared = Declared::default();
+        (declared.events, declared.recover_hours) = (DEFAULT_EVENTS, "24");
+        let reconciler = declared.reconciler(recorder.clone(), recorder.clone(), recorder.clone())?;
+        *recorder.declared() = declared;
+        let names: Vec<_> = (0..count).map(|at| format!("h{number}-{}", letter(at))).collect();
+        let token = shares_token.then(|| format!("h{number}"));
+        let environment = Self { tableau, recorder, reconciler, names, token };
         let mut world = environment.tableau.simulator.world();
-        for name in &sites.names {
-            world.add_site(name, sites.token.as_ref().unwrap_or(name), &secret_of(name));
+        for (at, name) in environment.names.iter().enumerate() {
+            world.add_site(name, environment.token(at), &secret_of(environment.token(at)));
         }
         drop(world);
-        sites
+        Ok(environment)
     }
 
     pub(super) fn count(&self) -> usize {
         self.names.len()
     }
 
+    /// Returns the name of a site's token.
+    pub(super) fn token(&self, at: usize) -> &str {
+        self.token.as_ref().unwrap_or(&self.names[at])
+    }
+
     /// Returns a site's entry, without events.
     pub(super) fn entry(&self, at: usize) -> Value {
-        let name = &self.names[at];
         json!({
-            "server": format!("http://{}", self.environment.tableau.address),
-            "site": name,
-            "token_name": self.token.as_ref().unwrap_or(name),
-            "token_secret": secret_of(name),
+            "server": format!("http://{}", self.tableau.address),
+            "site": self.names[at],
+            "token_name": self.token(at),
+            "token_secret": secret_of(self.token(at)),
         })
     }
 
     /// Reads a site of Tableau, or changes it.
     pub(super) fn site<T>(&self, at: usize, access: impl FnOnce(&mut Site) -> T) -> anyhow::Result<T> {
-        site(&self.environment.tableau, &self.names[at], access)
+        site(&self.tableau, &self.names[at], access)
     }
 
     pub(super) fn keyring(&self) -> anyhow::Result<Option<Keyring>> {
-        let declared = self.environment.recorder.declared();
+        let declared = self.recorder.declared();
         let stored = declared.stored_keyring();
         let keyring = stored.as_ref().map(|stored| Keyring::parse(stored.expose_secret())).transpose();
         keyring.context("the stored keys")
     }
 
-    /// Runs the reconciler once, or twice at the same time.
+    /// Makes everything stored, and every job, older.
+    pub(super) fn pass(&self, time: time::Duration) -> anyhow::Result<()> {
+        let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+        let declared = self.recorder.declared().clone();
+        pass(&self.tableau, &declared, &names, time)
+    }
+
+    /// Runs the reconciler once, or another time from a point of the first run on.
     pub(super) async fn run(
         &self,
-        one: Invocation,
-        other: Option<Invocation>,
+        one: &Run,
+        other: Option<&(Point, Run)>,
         tally: &mut Tally,
     ) -> anyhow::Result<Vec<Outcome>> {
-        self.environment.recorder.uses().clear();
+        self.recorder.uses().clear();
         (0..self.count()).try_for_each(|at| self.site(at, |site| site.calls.clear()))?;
-        let (one, other) = tokio::join!(self.invoke(one), async {
-            match other {
-                Some(other) => Some(self.invoke(other).await),
-                None => None,
-            }
-        });
+        let has_ended = AtomicBool::new(false);
+        let one = async {
+            let outcome = self.invoke(one).await;
+            has_ended.store(true, Ordering::Relaxed);
+            outcome
+        };
+        let other = async {
+            let (start, run) = other?;
+            let mut done = Done::default();
+            let is_reached = |done: &mut Done| {
+                self.read(done);
+                has_ended.load(Ordering::Relaxed) || done.count(start.of) >= start.done
+            };
+            poll_fn(|_| if is_reached(&mut done) { Poll::Ready(()) } else { Poll::Pending }).await;
+            Some(self.invoke(run).await)
+        };
+        // This `join` polls the other after each poll of the one, by which the other may begin.
+        let (one, other) = join(one, other).await;
         let outcomes: Vec<_> = [Some(one), other].into_iter().flatten().collect();
         if outcomes.iter().any(Result::is_err) {
-            settle(&self.environment.tableau).await?;
+            settle(&self.tableau).await?;
         }
         let mut done = Done::default();
         self.read(&mut done);
         tally.add("calls to Tableau", done.calls());
         tally.add("runs", outcomes.len());
         tally.add("runs that failed", outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(_)))).count());
-        if let [Err(crashed)] = &outcomes[..] {
-            tally.add("calls carried out after the crash of their run", done.calls() - crashed.calls());
-        }
         for crashed in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
             tally.add("crashes", 1);
-            tally.add(format!("crashes after {:2} calls", crashed.calls()), 1);
             tally.add(format!("crashes after {}", crashed.last()), 1);
         }
         Ok(outcomes)
     }
 
     /// Runs the reconciler until it ends or is cut off.
-    async fn invoke(&self, Invocation { request, time, crash }: Invocation) -> Outcome {
-        let run = self.environment.reconciler.run(request, Instant::now() + time);
+    async fn invoke(&self, run: &Run) -> Outcome {
+        let Run { action, site, is_short, crash } = *run;
+        let sites = site.map(|site| vec![self.names[site % self.count()].clone()]);
+        let request = Request { action, sites };
+        let time = if is_short { SHORT_TIME } else { DEFAULT_TIMEOUT };
+        let run = self.reconciler.run(request, Instant::now() + time);
         match crash {
             Some(crash) => crash.cut_off(run, |done| self.read(done)).await,
             None => Ok(run.await),
@@ -159,8 +180,8 @@ impl<'a> Sites<'a> {
 
     /// Updates what was done since the runs began.
     fn read(&self, done: &mut Done) {
-        done.read(0, &self.environment.recorder.uses());
-        let world = self.environment.tableau.simulator.world();
+        done.read(0, &self.recorder.uses());
+        let world = self.tableau.simulator.world();
         for (source, name) in (1..).zip(&self.names) {
             if let Some(site) = world.sites.get(name) {
                 done.read(source, &site.calls);
@@ -170,9 +191,9 @@ impl<'a> Sites<'a> {
 }
 
 // The simulator looks through all of its sites at each call, so those that are left would make it slower.
-impl Drop for Sites<'_> {
+impl Drop for Environment {
     fn drop(&mut self) {
-        let mut world = self.environment.tableau.simulator.world();
+        let mut world = self.tableau.simulator.world();
         for name in &self.names {
             world.sites.remove(name);
         }
@@ -205,13 +226,4 @@ pub(super) fn delivers(webhook: &Webhook, event: &Event, keyring: Option<&Keyrin
 /// Returns the letter that stands for a site.
 pub(super) fn letter(at: usize) -> char {
     ['a', 'b', 'c'].into_iter().cycle().nth(at).unwrap_or('a')
-}
-
-/// Lists the oddities that Tableau has.
-pub(super) fn describe(oddities: &Oddities) -> String {
-    let (described, default) = (json!(oddities), json!(Oddities::default()));
-    let members = described.as_object().into_iter().flatten();
-    let odd = members.filter(|(member, value)| default[member.as_str()] != **value);
-    let odd: Vec<_> = odd.map(|(member, value): (&String, &Value)| format!("{member} {value}")).collect();
-    if odd.is_empty() { "nothing odd".to_owned() } else { odd.join(", ") }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use end_to_end::declared::Declared;
+use end_to_end::declared::{Declared, Table};
 use lambda_support::topic::Topic;
 use reconciler::{
     BoxError,
@@ -27,6 +27,16 @@ const POLLS_OF_A_MINUTE: usize = 50;
 pub(super) struct Recorder {
     declared: Arc<Mutex<Declared>>,
     uses: Arc<Mutex<Vec<&'static str>>>,
+    table_faults: Arc<Mutex<TableFaults>>,
+}
+
+/// Faults of the state table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TableFaults {
+    /// After how many more calls none succeeds.
+    pub(super) fails_after: Option<usize>,
+    /// How many more writes find another version than was read.
+    pub(super) conflicts: usize,
 }
 
 impl Recorder {
@@ -38,9 +48,30 @@ impl Recorder {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn table_faults(&self) -> MutexGuard<'_, TableFaults> {
+        self.table_faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the declaration as it is now, which a use keeps to its end.
     fn current(&self) -> Declared {
         self.declared().clone()
+    }
+
+    /// Returns the table, with its faults in effect for one call.
+    fn table(&self, written: Option<&str>) -> Result<Table, BoxError> {
+        let (table, mut faults) = (self.current().table, self.table_faults());
+        match &mut faults.fails_after {
+            Some(0) => return Err("DynamoDB is not available".into()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if faults.conflicts > 0
+            && let Some(item) = table.items().get_mut(written.unwrap_or_default())
+        {
+            faults.conflicts -= 1;
+            item.version = item.version.map(|version| version + 1);
+        }
+        Ok(table)
     }
 
     async fn record<T>(&self, name: &'static str, using: impl Future<Output = T>) -> T {
@@ -85,7 +116,7 @@ impl Parameters for Recorder {
 
 impl StateTable for Recorder {
     async fn read(&self) -> Result<Vec<Item>, BoxError> {
-        self.record("read state", self.current().table.read()).await
+        self.record("read state", async { self.table(None)?.read().await }).await
     }
 
     async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
@@ -94,23 +125,25 @@ impl StateTable for Recorder {
             Some("token") => "hold token",
             _ => "store run",
         };
-        self.record(name, self.current().table.write(key, content, version)).await
+        let write = async { self.table(Some(key)).map_err(WriteError::Failed)?.write(key, content, version).await };
+        self.record(name, write).await
     }
 
     async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
         let name = if key.starts_with("token#") { "release token" } else { "delete site" };
-        self.record(name, self.current().table.delete(key, version)).await
+        let delete = async { self.table(Some(key)).map_err(WriteError::Failed)?.delete(key, version).await };
+        self.record(name, delete).await
     }
 }
 
 impl Topic<EventMessage> for Recorder {
     async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
-        self.record("publish event", self.current().people.publish(message)).await
+        self.record("publish event", self.current().topics.publish(message)).await
     }
 }
 
 impl Topic<AlertMessage> for Recorder {
     async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
-        self.record("publish alert", self.current().people.publish(message)).await
+        self.record("publish alert", self.current().topics.publish(message)).await
     }
 }

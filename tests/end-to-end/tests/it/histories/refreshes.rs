@@ -1,15 +1,293 @@
-//! Random histories of refreshes: whatever happens to webhooks, runs and the stored state, each event is delivered, recovered
-//! or named in the log, and none is published twice.
+//! Refreshes of a history, and the check that each of their events is on the topic or named in the log.
 
-mod events;
-mod execution;
-mod history;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+};
 
-use super::driver::execute_histories;
-use execution::Refreshes;
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use shared::events::{catalogue::Event, cloud_event::EventMessage};
+use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-#[tokio::test]
-async fn whatever_happens_each_refresh_is_told_of_or_named_and_none_is_told_of_twice() -> anyhow::Result<()> {
-    execute_histories::<Refreshes>().await?;
-    Ok(())
+use super::{
+    driver::Tally,
+    environment::{Environment, delivers, letter},
+    history::{CONTENT, Refreshing},
+};
+
+/// The event that explains a failure.
+const EXPLAINED: &str = "RefreshFailureExplained";
+
+/// The age at which Tableau lists every job. The reconciler expects each within an hour.
+const MAX_DELAY: Duration = Duration::minutes(30);
+
+/// All refreshes of a history, and what runs must have published of them.
+#[derive(Debug, Default)]
+pub(super) struct Refreshes {
+    all: Vec<Refresh>,
+    /// Jobs that Tableau lists only after the next run, with the site of each.
+    unlisted: Vec<(usize, Job)>,
+    not_recovered: Vec<NotRecovered>,
+    lines_read: usize,
+    /// The number of runs so far.
+    pub(super) runs: usize,
+    /// The run since which events of a site must not be lost: it ended after it registered and stored them.
+    registered: BTreeMap<(usize, String), usize>,
+    /// How often an event may be published again, since a run was cut off or could not store that it was published.
+    pub(super) repetitions: usize,
+}
+
+/// A time within a history.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// The number of runs before, since seconds are too coarse to order what happens.
+    runs: usize,
+    at: OffsetDateTime,
+}
+
+/// A refresh on Tableau.
+#[derive(Clone, Debug)]
+struct Refresh {
+    site: usize,
+    job: String,
+    kind: RefreshKind,
+    started: Moment,
+    ended: Option<(Moment, RefreshOutcome)>,
+    /// The events that Tableau delivered.
+    delivered: BTreeSet<String>,
+}
+
+/// Events that the log says are not recovered.
+#[derive(Clone, Debug)]
+struct NotRecovered {
+    site: String,
+    job: Option<String>,
+    events: Vec<String>,
+    from: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
+}
+
+impl Refresh {
+    /// Returns the events it has, with their times.
+    fn events(&self) -> Vec<(String, Moment)> {
+        let Self { kind, started, ended, .. } = self;
+        let ended = ended.and_then(|(at, outcome)| match outcome {
+            RefreshOutcome::Succeeded | RefreshOutcome::Failed => Some((outcome, at)),
+            RefreshOutcome::Cancelled => None,
+        });
+        let ended = ended.map(|(outcome, at)| (format!("{kind:?}Refresh{outcome:?}"), at));
+        [(format!("{kind:?}RefreshStarted"), *started)].into_iter().chain(ended).collect()
+    }
+
+    fn luid(&self) -> String {
+        format!("of-{}", self.job)
+    }
+
+    /// Notes whether its last event is delivered, which happens now.
+    fn deliver(&mut self, environment: &Environment) -> anyhow::Result<()> {
+        let keyring = environment.keyring()?;
+        let is_cancelled = matches!(self.ended, Some((_, RefreshOutcome::Cancelled)));
+        let Some((name, _)) = self.events().pop().filter(|_| !is_cancelled) else { return Ok(()) };
+        let event: Event = name.parse()?;
+        let is_delivered = environment
+            .site(self.site, |site| site.webhooks.iter().any(|webhook| delivers(webhook, &event, keyring.as_ref())))?;
+        if is_delivered {
+            self.delivered.insert(name);
+        }
+        Ok(())
+    }
+}
+
+impl NotRecovered {
+    /// Reads them from a line of the log.
+    fn parse(line: &str) -> Vec<Self> {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        let site = line["site"].as_str().unwrap_or_default();
+        let all = line["not_recovered"].as_array().into_iter().flatten().map(|one| {
+            let time = |name: &str| OffsetDateTime::parse(one[name].as_str()?, &Rfc3339).ok();
+            let events = one["events"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            Self {
+                site: site.to_owned(),
+                job: one["job"].as_str().map(str::to_owned),
+                events: events.map(str::to_owned).collect(),
+                from: time("from"),
+                until: time("until"),
+            }
+        });
+        all.collect()
+    }
+
+    /// Whether an event of a refresh is among them.
+    fn covers(&self, site: &str, refresh: &Refresh, event: &str, at: OffsetDateTime) -> bool {
+        let is_it = match &self.job {
+            // A row without an identifier may be any job.
+            Some(job) => *job == refresh.job || job.starts_with("unnamed-"),
+            None => {
+                self.from.is_none_or(|from| from <= at)
+                    && self.until.is_none_or(|until| at <= until)
+                    && (self.events.is_empty() || self.events.iter().any(|it| it == event))
+            }
+        };
+        self.site == site && is_it
+    }
+}
+
+impl Refreshes {
+    pub(super) fn refresh(&mut self, environment: &Environment, site: usize, step: &Refreshing) -> anyhow::Result<()> {
+        match *step {
+            Refreshing::Begin(kind) => self.begin(environment, site, kind),
+            Refreshing::End(outcome) => self.end(environment, site, outcome),
+            Refreshing::Whole(kind, outcome, count, _) => (0..count).try_for_each(|_| {
+                self.begin(environment, site, kind)?;
+                self.end(environment, site, outcome)
+            }),
+            Refreshing::ListedLate(kind, outcome) => {
+                self.begin(environment, site, kind)?;
+                self.end(environment, site, outcome)?;
+                let job = environment.site(site, |site| site.jobs.pop())?;
+                self.unlisted.extend(job.map(|job| (site, job)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Lists every job on Tableau.
+    pub(super) fn list(&mut self, environment: &Environment) -> anyhow::Result<()> {
+        self.unlisted.drain(..).try_for_each(|(at, job)| environment.site(at, |site| site.jobs.push(job)))
+    }
+
+    fn now(&self) -> Moment {
+        Moment { runs: self.runs, at: OffsetDateTime::now_utc().truncate_to_second() }
+    }
+
+    fn begin(&mut self, environment: &Environment, site: usize, kind: RefreshKind) -> anyhow::Result<()> {
+        // The order of identifiers does not follow the order in which refreshes end.
+        let number = self.all.len();
+        let job = format!("{:x}-{number}", RandomState::new().hash_one(number));
+        let started = self.now();
+        let mut refresh = Refresh { site, job, kind, started, ended: None, delivered: BTreeSet::new() };
+        refresh.deliver(environment)?;
+        self.all.push(refresh);
+        Ok(())
+    }
+
+    fn end(&mut self, environment: &Environment, site: usize, outcome: RefreshOutcome) -> anyhow::Result<()> {
+        let (now, number) = (self.now(), self.all.len());
+        let mut running = self.all.iter_mut().filter(|refresh| refresh.site == site && refresh.ended.is_none());
+        let Some(refresh) = running.next() else { return Ok(()) };
+        refresh.ended = Some((now, outcome));
+        refresh.deliver(environment)?;
+        let job = Job {
+            id: refresh.job.clone(),
+            kind: refresh.kind,
+            luid: refresh.luid(),
+            name: CONTENT[number % CONTENT.len()].to_owned(),
+            outcome,
+            is_incremental: number.is_multiple_of(2),
+            is_via_bridge: number.is_multiple_of(5),
+            started_at: refresh.started.at,
+            ended_at: now.at,
+            notes: Some("Login failed.".to_owned()),
+        };
+        environment.site(site, |site| site.jobs.push(job))
+    }
+
+    /// Ends every refresh that is under way.
+    pub(super) fn end_all(&mut self, environment: &Environment) -> anyhow::Result<()> {
+        let running: Vec<_> = self.all.iter().filter(|it| it.ended.is_none()).map(|it| it.site).collect();
+        running.into_iter().try_for_each(|site| self.end(environment, site, RefreshOutcome::Failed))
+    }
+
+    /// Makes all of them older.
+    pub(super) fn pass(&mut self, environment: &Environment, time: Duration) -> anyhow::Result<()> {
+        environment.pass(time)?;
+        for (_, job) in &mut self.unlisted {
+            job.started_at -= time;
+            job.ended_at -= time;
+        }
+        for refresh in &mut self.all {
+            refresh.started.at -= time;
+            if let Some((ended, _)) = &mut refresh.ended {
+                ended.at -= time;
+            }
+        }
+        for at in self.not_recovered.iter_mut().flat_map(|it| [&mut it.from, &mut it.until]).flatten() {
+            *at -= time;
+        }
+        if self.unlisted.iter().any(|(_, job)| job.ended_at < OffsetDateTime::now_utc() - MAX_DELAY) {
+            self.list(environment)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that events of a site must not be lost from now on.
+    pub(super) fn register(&mut self, site: usize, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.registered.entry((site, event.to_string())).or_insert(self.runs);
+        }
+    }
+
+    /// Notes that those events of a site may be lost that are not kept.
+    pub(super) fn keep(&mut self, site: usize, is_kept: impl Fn(&str) -> bool) {
+        self.registered.retain(|(at, event), _| *at != site || is_kept(event));
+    }
+
+    /// Reads the log, and checks that one identifier is one event.
+    pub(super) fn read(&mut self, environment: &Environment) -> anyhow::Result<()> {
+        let declared = environment.recorder.declared().clone();
+        let lines = declared.log();
+        self.not_recovered.extend(lines.iter().skip(self.lines_read).flat_map(|line| NotRecovered::parse(line)));
+        self.lines_read = lines.len();
+        let (mut of_id, mut of_event) = (BTreeMap::new(), BTreeMap::new());
+        for event in declared.topics.events() {
+            let named = ["event_type", "site", "resource_luid"].map(|name| event.attributes.get(name).cloned());
+            ensure!(*of_id.entry(event.id).or_insert_with(|| named.clone()) == named, "one identifier: {named:?}");
+            ensure!(*of_event.entry(named).or_insert(event.id) == event.id, "two identifiers: {}", event.body);
+        }
+        Ok(())
+    }
+
+    /// Checks that each event is on the topic or named in the log, and no other is on the topic.
+    pub(super) fn check(&self, environment: &Environment, tally: &mut Tally) -> anyhow::Result<()> {
+        let mut published: BTreeMap<_, usize> = BTreeMap::new();
+        for EventMessage { attributes, .. } in environment.recorder.declared().topics.events() {
+            let mut named = ["site", "resource_luid", "event_type"].map(|name| attributes.get(name).cloned());
+            *published.entry(named.each_mut().map(|name| name.take().unwrap_or_default())).or_default() += 1;
+        }
+        for refresh in &self.all {
+            let (ended, outcome) = refresh.ended.context("a refresh is under way")?;
+            let failure = refresh.events().into_iter().filter(|_| outcome == RefreshOutcome::Failed).nth(1);
+            let explained = failure.map(|(event, _)| (EXPLAINED.to_owned(), event, ended));
+            let events = refresh.events().into_iter().map(|(event, at)| (event.clone(), event, at));
+            for (event, registered, moment) in events.chain(explained) {
+                let site = &environment.names[refresh.site];
+                let copies = published.remove(&[site.clone(), refresh.luid(), event.clone()]).unwrap_or_default();
+                let since = self.registered.get(&(refresh.site, registered));
+                let how = if copies > 0 {
+                    "published"
+                } else if refresh.delivered.contains(&event) {
+                    "delivered"
+                } else if self.not_recovered.iter().any(|it| it.covers(site, refresh, &event, moment.at)) {
+                    "named in the log"
+                } else if since.is_none_or(|since| *since > moment.runs) {
+                    "not registered"
+                } else {
+                    let (site, log) = (letter(refresh.site), &self.not_recovered);
+                    anyhow::bail!("{event} of {site} is lost: {refresh:?}, registered in {since:?}; {log:?}")
+                };
+                let kind = if event == EXPLAINED { "explanations" } else { "events" };
+                tally.add(format!("{kind} {how}"), 1);
+                tally.add("repetitions", copies.saturating_sub(1));
+                ensure!(
+                    copies <= 1 + self.repetitions,
+                    "{event} of {refresh:?} was published {copies} times, where {} repetitions were due",
+                    self.repetitions
+                );
+            }
+        }
+        ensure!(published.is_empty(), "these events did not happen: {published:?}");
+        Ok(())
+    }
 }
