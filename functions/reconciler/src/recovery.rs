@@ -80,7 +80,7 @@ impl<T: StateTable> SiteRun<'_, T> {
             notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
         if total > listed {
-            tracing::warn!(total, listed, "Tableau counts more refreshes than it lists");
+            tracing::warn!(counted = total, listed, "Tableau counts more refreshes than it lists");
             notes.push(format!("Tableau counts {total} of its refreshes in this time and lists {listed}."));
         }
         // An odd job has no end: it stays in the window while it is listed.

@@ -16,6 +16,7 @@ use shared::{
     },
 };
 use time::OffsetDateTime;
+use tracing::Level;
 
 use crate::report::{NotRecovered, SiteReport, format_time};
 
@@ -70,8 +71,9 @@ pub(crate) fn log_not_recovered<'a>(
 ) {
     let not_recovered: Vec<_> = not_recovered.into_iter().collect();
     if !not_recovered.is_empty() {
-        let message = "refreshes may be missing on the events topic";
-        log.line(&message, &json!({ "site": site, "not_recovered": not_recovered }), &[]);
+        let message = "Events of these refreshes may be missing on the events topic: the run could not recover them";
+        let fields = json!({ "site": site, "outcome": "not-recovered", "not_recovered": not_recovered });
+        log.line(Level::ERROR, Some(message), &fields, &[]);
     }
 }
 
