@@ -1,6 +1,6 @@
-//! The reconciler's own binary, killed at any moment of its runs, with DynamoDB, SSM, SNS and SQS on ministack.
+//! The reconciler's binary, killed at any moment of its runs, with DynamoDB, SSM, SNS and SQS on ministack.
 //!
-//! `KILLS` sets how often.
+//! `KILLS` sets the number of kills.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,13 +24,13 @@ use crate::{
 
 const SITE: &str = "marketing";
 
-/// How often a run is killed unless `KILLS` says otherwise: as often as takes some ten seconds.
+/// Default of `KILLS`, which takes some ten seconds.
 const DEFAULT_KILLS: u64 = 12;
 
-/// How long the events of a run may take to the queue.
+/// Time limit for the events of a run to reach the queue.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lets ten minutes pass: everything that is stored, and every job, is so much older.
+/// Lets ten minutes pass: makes the stored state and every job older.
 async fn pass(world: &World) -> anyhow::Result<()> {
     let by = time::Duration::minutes(10);
     let stored = world.dynamodb("Scan", &json!({ "TableName": TABLE })).await?;
@@ -48,8 +48,7 @@ async fn pass(world: &World) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn whenever_a_run_is_killed_the_next_one_publishes_everything_and_one_event_has_one_identifier()
--> anyhow::Result<()> {
+async fn the_run_after_a_kill_publishes_all_events_with_their_ids() -> anyhow::Result<()> {
     let kills = env::var("KILLS").ok().map(|kills| kills.parse()).transpose()?.unwrap_or(DEFAULT_KILLS);
     let world = World::start().await?;
     let topic = world.cloud.aws.json(&["sns", "create-topic", "--name", "events"]).await?;
@@ -58,7 +57,7 @@ async fn whenever_a_run_is_killed_the_next_one_publishes_everything_and_one_even
     queue::subscribe(&world.cloud.aws, &queue, topic, &json!({ "RawMessageDelivery": "true" })).await?;
     world.declare(SITE, &format!("http://{}", world.tableau.address), &["WorkbookRefreshFailed"]).await?;
     let variables = [("EVENTS_TOPIC_ARN", topic), ("RECOVER_HOURS", "24")];
-    // The first makes the keys and the webhook.
+    // The first run creates the keys and the webhook.
     world.reconciler(&variables).await?.invoke("first", apply()).await?;
 
     let mut longest = Duration::from_millis(100);
@@ -77,14 +76,14 @@ async fn whenever_a_run_is_killed_the_next_one_publishes_everything_and_one_even
         })?;
         let reconciler = world.reconciler(&variables).await?;
         reconciler.started().await?;
-        // At any moment of a run that is as long as the longest.
+        // Any moment within the longest run so far.
         let moment = longest.mul_f64(RandomState::new().hash_one(number) as f64 / u64::MAX as f64);
         let ended = timeout(moment, reconciler.invoke("killed", apply())).await.is_ok();
         drop(reconciler);
         let calls = site(&world.tableau, SITE, |site| site.calls.len())?;
         moments.insert((ended, calls));
 
-        // Its token is free again.
+        // The killed run's token is free again.
         pass(&world).await?;
         let reconciler = world.reconciler(&variables).await?;
         reconciler.started().await?;

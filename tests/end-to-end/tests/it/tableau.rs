@@ -1,4 +1,4 @@
-//! The simulator's own behaviour, where it is Tableau's.
+//! The simulator's behaviour: Tableau's, and that of its own calls.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ const SITE: &str = "marketing";
 async fn registered(destination: &Destination) -> anyhow::Result<Running> {
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     Declared::sites(&tableau, &[SITE]).apply().await??;
-    // The test of a new webhook.
+    // Drops the test of a new webhook.
     destination.forget();
     Ok(tableau)
 }
@@ -29,18 +29,18 @@ async fn control(tableau: &Running, method: Method, path: &str, body: &Value) ->
     Ok((response.status(), response.text().await?))
 }
 
-/// Opens a session. The answer is the site's identifier and the session's token.
-async fn signed_in(tableau: &Running) -> anyhow::Result<(String, String)> {
-    let sign_in = json!({ "credentials": { "personalAccessTokenName": "fanout",
+/// Opens a session. Returns the site's identifier and the session's token.
+async fn sign_in(tableau: &Running) -> anyhow::Result<(String, String)> {
+    let credentials = json!({ "credentials": { "personalAccessTokenName": "fanout",
         "personalAccessTokenSecret": secret_of(SITE), "site": { "contentUrl": SITE } } });
     let post = http_client()?.post(format!("http://{}/api/3.27/auth/signin", tableau.address));
-    let session: Value = post.header("accept", "application/json").json(&sign_in).send().await?.json().await?;
+    let session: Value = post.header("accept", "application/json").json(&credentials).send().await?.json().await?;
     let text = |pointer| session.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok((text("/credentials/site/id"), text("/credentials/token")))
 }
 
 #[tokio::test]
-async fn an_event_is_delivered_once_with_the_headers_seen_on_the_wire() -> anyhow::Result<()> {
+async fn an_event_is_delivered_once_with_the_observed_headers() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = registered(&destination).await?;
     let body = r#"{"event_type":"WorkbookCreated"}"#;
@@ -62,7 +62,7 @@ async fn an_event_is_delivered_once_with_the_headers_seen_on_the_wire() -> anyho
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_four_times_is_disabled_and_gets_nothing_more() -> anyhow::Result<()> {
+async fn a_webhook_is_disabled_after_four_failures() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::BAD_GATEWAY).await?;
     let tableau = registered(&destination).await?;
     for attempts in [4, 0] {
@@ -80,7 +80,7 @@ async fn a_webhook_that_fails_four_times_is_disabled_and_gets_nothing_more() -> 
 }
 
 #[tokio::test]
-async fn sites_oddities_and_events_are_made_over_http() -> anyhow::Result<()> {
+async fn sites_oddities_and_events_are_controlled_over_http() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let call = async |method, path, body| control(&tableau, method, path, &body).await;
@@ -109,7 +109,7 @@ async fn sites_oddities_and_events_are_made_over_http() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Result<()> {
+async fn webhooks_are_created_changed_and_deleted_by_name_over_http() -> anyhow::Result<()> {
     let tableau = Simulator::start(None).await?;
     tableau.simulator.world().add_site(SITE, "fanout", &secret_of(SITE));
     let call = async |method, body| control(&tableau, method, "webhooks", &body).await;
@@ -171,8 +171,8 @@ async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Re
         ),
         (Method::POST, json!({ "site": SITE, "name": "ours", "event": "ViewDeleted" }), 422, "missing field `url`"),
     ] {
-        let (answered, said) = call(method, body.clone()).await?;
-        assert!(answered == status && said.contains(text), "{body}: {answered} {said}");
+        let (answered, answer) = call(method, body.clone()).await?;
+        assert!(answered == status && answer.contains(text), "{body}: {answered} {answer}");
     }
     assert_eq!(seen()?, before);
 
@@ -183,12 +183,12 @@ async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_another() -> anyhow::Result<()> {
+async fn a_revoked_token_loses_its_session_and_cannot_sign_in() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let mut declared = Declared::sites(&tableau, &[SITE]);
     let call = async |method, body| control(&tableau, method, "tokens", &body).await;
-    let (site_id, token) = signed_in(&tableau).await?;
+    let (site_id, token) = sign_in(&tableau).await?;
     let list = format!("http://{}/api/3.27/sites/{site_id}/webhooks", tableau.address);
     let list = async || {
         let get = http_client()?.get(&list).header("x-tableau-auth", &token);
@@ -216,7 +216,7 @@ async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_a
     Ok(())
 }
 
-/// A site with a session, to read its jobs with.
+/// A site with a session for reading its jobs.
 struct Jobs {
     tableau: Running,
     address: String,
@@ -226,7 +226,7 @@ struct Jobs {
 impl Jobs {
     async fn start(destination: &Destination) -> anyhow::Result<Self> {
         let tableau = registered(destination).await?;
-        let (site_id, token) = signed_in(&tableau).await?;
+        let (site_id, token) = sign_in(&tableau).await?;
         let address = format!("http://{}/api/3.27/sites/{site_id}/jobs", tableau.address);
         Ok(Self { tableau, address, token })
     }
@@ -237,7 +237,7 @@ impl Jobs {
         Ok((response.status(), response.json().await?))
     }
 
-    /// What a list has to say: the names, and how many there are in all.
+    /// Lists jobs. Returns their names and the total.
     async fn listed(&self, query: &str) -> anyhow::Result<(Vec<String>, String)> {
         let (status, list) = self.get(query).await?;
         anyhow::ensure!(status == StatusCode::OK, "{query}: {status} {list}");
@@ -257,7 +257,7 @@ impl Jobs {
 }
 
 #[tokio::test]
-async fn a_refresh_lets_its_events_happen_and_leaves_a_job_that_says_why_it_failed() -> anyhow::Result<()> {
+async fn a_refresh_fires_its_events_and_leaves_a_job_with_its_reason() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
     assert_eq!(jobs.get("").await?.1["backgroundJobs"], json!({}));
@@ -301,7 +301,7 @@ async fn a_refresh_lets_its_events_happen_and_leaves_a_job_that_says_why_it_fail
 }
 
 #[tokio::test]
-async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refused() -> anyhow::Result<()> {
+async fn jobs_are_filtered_and_paged_and_an_unknown_query_is_refused() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
     for (name, outcome, minute) in [("A", "failed", 10), ("B", "succeeded", 20), ("C", "failed", 30)] {
@@ -343,7 +343,7 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
 }
 
 #[tokio::test]
-async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
+async fn jobs_have_every_odd_shape() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
     let refreshed = jobs
@@ -352,8 +352,8 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
     let detail = format!("/{}", refreshed["job"].as_str().unwrap_or_default());
     let odd = async |oddities: Value| {
         let body = json!({ "site": SITE, "oddities": oddities });
-        let (status, said) = control(&jobs.tableau, Method::PUT, "oddities", &body).await?;
-        anyhow::ensure!(status == StatusCode::NO_CONTENT, "{said}");
+        let (status, answer) = control(&jobs.tableau, Method::PUT, "oddities", &body).await?;
+        anyhow::ensure!(status == StatusCode::NO_CONTENT, "{answer}");
         anyhow::Ok((jobs.get("").await?, jobs.get(&detail).await?))
     };
     let ((_, list), _) = odd(json!({ "lone_object": true })).await?;
@@ -411,7 +411,7 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long two rounds of a schedule may take, on the test's own clock: they take a second each.
+/// Time limit for two rounds of a schedule, on the test's clock. They take a second each.
 const SCHEDULE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -425,7 +425,7 @@ async fn a_refresh_runs_on_a_schedule_until_that_ends() -> anyhow::Result<()> {
     let often = json!({ "every_seconds": 1, "refresh": refresh });
     assert_eq!(call(Method::POST, often).await?.0, StatusCode::CREATED);
     let ran = async || anyhow::Ok(jobs.listed("").await?.0.len());
-    // The simulator's schedule goes by this runtime's clock.
+    // The simulator's schedule uses this runtime's clock.
     let pass = async |seconds| {
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(seconds)).await;
