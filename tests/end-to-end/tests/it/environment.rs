@@ -13,6 +13,7 @@ use axum::{
     extract::ConnectInfo,
     http::{HeaderMap, Uri},
     routing::{get, post},
+    serve::Listener,
 };
 use end_to_end::{lambda::Environment, local_stack::test_folder};
 use infra::{functions, python::PythonTools, sample, workspace::Workspace};
@@ -239,6 +240,13 @@ async fn an_invalid_setting_ends_the_start_and_is_named() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Serves on a free port with a certificate of an authority. Returns the URL.
+async fn serve_tls(authority: &Authority, router: Router) -> anyhow::Result<(String, JoinHandle<io::Result<()>>)> {
+    let listener = authority.listen("localhost").await?;
+    let url = format!("https://localhost:{}", listener.local_addr()?.port());
+    Ok((url, tokio::spawn(async { axum::serve(listener, router).await })))
+}
+
 #[tokio::test]
 async fn only_the_ca_certificates_of_aws_ca_bundle_are_accepted_for_aws() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
@@ -247,26 +255,18 @@ async fn only_the_ca_certificates_of_aws_ca_bundle_are_accepted_for_aws() -> any
     let folder = test_folder(&workspace)?;
     let keyring = Keyring::of([7; KEY_BYTES]);
     let stored = stored(&keyring);
-    let (ours, strangers) = (Authority::new()?, Authority::new()?);
+    let (ours, others) = (Authority::new()?, Authority::new()?);
     // SSM on one port and SNS on another, both with certificates of the same authority.
-    let (ssm, sns) = (ours.listen("localhost").await?, ours.listen("localhost").await?);
-    let address = |listener: &tls::TlsListener| {
-        anyhow::Ok(format!("https://localhost:{}", axum::serve::Listener::local_addr(listener)?.port()))
-    };
-    let (ssm_address, sns_address) = (address(&ssm)?, address(&sns)?);
+    let (ssm_address, ssm) = serve_tls(&ours, Router::new().fallback(async move || Json(stored.clone()))).await?;
     let reached = Arc::new(Mutex::new(0));
     let count = Arc::clone(&reached);
-    let ssm = axum::serve(ssm, Router::new().fallback(async move || Json(stored.clone())));
-    let sns = axum::serve(
-        sns,
-        Router::new().fallback(async move || {
-            *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            ACCEPTED
-        }),
-    );
-    let servers = [tokio::spawn(async { ssm.await }), tokio::spawn(async { sns.await })];
+    let publish = async move || {
+        *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        ACCEPTED
+    };
+    let (sns_address, sns) = serve_tls(&ours, Router::new().fallback(publish)).await?;
 
-    let bundles = [("ours", Some(ours.pem())), ("strangers", Some(strangers.pem())), ("public", None)];
+    let bundles = [("ours", Some(ours.pem())), ("others", Some(others.pem())), ("public", None)];
     for (name, pem) in bundles {
         let bundle = folder.path().join(format!("{name}.pem"));
         let bundle_path = bundle.to_string_lossy();
@@ -308,6 +308,6 @@ async fn only_the_ca_certificates_of_aws_ca_bundle_are_accepted_for_aws() -> any
         timeout(REFUSAL_TIMEOUT, refused).await.with_context(|| log().unwrap_or_default())??;
         assert_eq!(reached(), 0, "{}", log()?);
     }
-    servers.iter().for_each(JoinHandle::abort);
+    [ssm, sns].iter().for_each(JoinHandle::abort);
     Ok(())
 }

@@ -14,8 +14,8 @@ use end_to_end::{
 use lambda_runtime::Diagnostic;
 use reconciler::{failure::Failure, request::Action};
 use secrecy::ExposeSecret;
-use serde_json::json;
-use shared::registration::keyring::Keyring;
+use serde_json::{Value, json};
+use shared::{alerts::message::AlertMessage, registration::keyring::Keyring};
 use tableau_simulator::{
     model::Oddities,
     server::{Running, Simulator},
@@ -101,6 +101,43 @@ fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrust
     Ok(())
 }
 
+/// Returns the alerts' e-mails, sorted.
+fn emails(alerts: &[AlertMessage]) -> anyhow::Result<Vec<String>> {
+    let emails = alerts.iter().map(|AlertMessage { subject, body }| {
+        let texts: Value = serde_json::from_str(body)?;
+        Ok(format!("{subject}\n\n{}", texts["email"].as_str().context("no e-mail")?))
+    });
+    let mut emails = emails.collect::<anyhow::Result<Vec<_>>>()?;
+    emails.sort();
+    Ok(emails)
+}
+
+/// Replaces the servers' addresses and the sites' identifiers in a text.
+fn with_names(text: &str, untrusted: &str, tableau: &Running, old: &Running) -> anyhow::Result<String> {
+    let mut text = text.replace(untrusted, "https://untrusted");
+    for (name, address) in [("tableau", tableau.address), ("old", old.address)] {
+        text = text.replace(&address.to_string(), &format!("<{name}>"));
+    }
+    for name in SITES {
+        text = text.replace(&site(tableau, name, |site| site.id.clone())?, "<id>");
+    }
+    Ok(text)
+}
+
+/// Collects all secrets: tokens, keys, the webhooks' signatures, sessions.
+fn secrets(tableau: &Running, declared: &Declared) -> anyhow::Result<Vec<String>> {
+    let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
+    assert!(Keyring::parse(&keyring).is_ok());
+    let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
+    secrets.extend(["secret-that-is-wrong", "secret-half", "secret-request"].map(str::to_owned));
+    secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
+    let world = tableau.simulator.world();
+    let urls = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
+    secrets.extend(urls.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
+    secrets.extend(world.sites.values().flat_map(|site| site.sessions.iter().cloned()));
+    Ok(secrets)
+}
+
 #[tokio::test]
 async fn every_error_states_the_problem_and_the_fix_without_a_secret() -> anyhow::Result<()> {
     let log = Log::default();
@@ -134,24 +171,9 @@ async fn every_error_states_the_problem_and_the_fix_without_a_secret() -> anyhow
     let result = declared.run(Action::Apply, Some(sites)).await?;
     let Err(failure @ Failure::Sites(_)) = result else { anyhow::bail!("the run succeeded") };
     let alerts = declared.people.take();
-    let shown = |text: &str| -> anyhow::Result<String> {
-        let mut text = text.replace(&untrusted, "https://untrusted");
-        for (name, address) in [("tableau", tableau.address), ("old", old.address)] {
-            text = text.replace(&address.to_string(), &format!("<{name}>"));
-        }
-        for name in SITES {
-            text = text.replace(&site(&tableau, name, |site| site.id.clone())?, "<id>");
-        }
-        Ok(text)
-    };
+    let shown = |text: &str| with_names(text, &untrusted, &tableau, &old);
     insta::assert_snapshot!("report", shown(&failure.to_string())?);
-    let mut emails = alerts.iter().map(|alert| {
-        let texts: serde_json::Value = serde_json::from_str(&alert.body)?;
-        Ok(format!("{}\n\n{}", alert.subject, texts["email"].as_str().context("no e-mail")?))
-    });
-    let mut emails = emails.by_ref().collect::<anyhow::Result<Vec<_>>>()?;
-    emails.sort();
-    insta::assert_snapshot!("alerts", shown(&emails.join("\n\n-----\n\n"))?);
+    insta::assert_snapshot!("alerts", shown(&emails(&alerts)?.join("\n\n-----\n\n"))?);
 
     let (text, debugged) = (failure.to_string(), format!("{failure:?}"));
     let outputs = [
@@ -162,15 +184,7 @@ async fn every_error_states_the_problem_and_the_fix_without_a_secret() -> anyhow
         declared.log().join("\n"),
         log.text(),
     ];
-    let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
-    assert!(Keyring::parse(&keyring).is_ok());
-    let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
-    secrets.extend(["secret-that-is-wrong", "secret-half", "secret-request"].map(str::to_owned));
-    secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
-    let world = tableau.simulator.world();
-    let addresses = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
-    secrets.extend(addresses.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
-    secrets.extend(world.sites.values().flat_map(|site| site.sessions.iter().cloned()));
+    let secrets = secrets(&tableau, &declared)?;
     assert!(secrets.len() > 60, "{} secrets", secrets.len());
     for (number, text) in outputs.iter().enumerate() {
         for secret in &secrets {

@@ -47,6 +47,44 @@ async fn pass(world: &World) -> anyhow::Result<()> {
     })
 }
 
+/// Disables the webhooks, and adds jobs that failed six minutes ago.
+fn fail(world: &World, jobs: &[String]) -> anyhow::Result<()> {
+    site(&world.tableau, SITE, |site| {
+        site.webhooks.iter_mut().for_each(|webhook| webhook.disable(None));
+        site.calls.clear();
+        let age = time::Duration::minutes(6);
+        site.jobs.extend(jobs.iter().map(|id| {
+            let job = failed(id);
+            Job { started_at: job.started_at - age, ended_at: job.ended_at - age, ..job }
+        }));
+    })
+}
+
+/// Receives events until both of each job have arrived. Checks that each has one identifier.
+async fn receive_events(
+    world: &World,
+    queue: &str,
+    jobs: &[String],
+    ids: &mut BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let mut expected: BTreeSet<_> = (jobs.iter())
+        .flat_map(|job| ["WorkbookRefreshFailed", "RefreshFailureExplained"].map(|event| format!("{event} {job}")))
+        .collect();
+    while !expected.is_empty() {
+        for message in queue::receive(&world.cloud.aws, queue).await? {
+            let event: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
+            let text = |member: &str| event[member].as_str().unwrap_or_default();
+            let job = text("subject").trim_start_matches("luid-of-");
+            let name = format!("{} {job}", text("type").trim_start_matches("com.tableau."));
+            expected.remove(&name);
+            let id = text("id").to_owned();
+            let known = ids.entry(name).or_insert_with(|| id.clone());
+            ensure!(*known == id, "two identifiers: {event}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_run_after_a_kill_publishes_all_events_with_their_ids() -> anyhow::Result<()> {
     let kills = env::var("KILLS").ok().map(|kills| kills.parse()).transpose()?.unwrap_or(DEFAULT_KILLS);
@@ -65,15 +103,7 @@ async fn the_run_after_a_kill_publishes_all_events_with_their_ids() -> anyhow::R
     for number in 0..kills {
         pass(&world).await?;
         let jobs = ["a", "b"].map(|letter| format!("{number}-{letter}"));
-        site(&world.tableau, SITE, |site| {
-            site.webhooks.iter_mut().for_each(|webhook| webhook.disable(None));
-            site.calls.clear();
-            let ended = time::Duration::minutes(6);
-            site.jobs.extend(jobs.iter().map(|id| {
-                let job = failed(id);
-                Job { started_at: job.started_at - ended, ended_at: job.ended_at - ended, ..job }
-            }));
-        })?;
+        fail(&world, &jobs)?;
         let reconciler = world.reconciler(&variables).await?;
         reconciler.started().await?;
         // Any moment within the longest run so far.
@@ -93,25 +123,8 @@ async fn the_run_after_a_kill_publishes_all_events_with_their_ids() -> anyhow::R
         ensure!(answer["text"].as_str().is_some_and(|text| text.ends_with("1 site is as declared.")), "{answer}");
         ensure!(answer["sites"][0]["not_recovered"] == json!([]), "{answer}");
 
-        let mut expected: BTreeSet<_> = (jobs.iter())
-            .flat_map(|job| ["WorkbookRefreshFailed", "RefreshFailureExplained"].map(|event| format!("{event} {job}")))
-            .collect();
-        let arrived = async {
-            while !expected.is_empty() {
-                for message in queue::receive(&world.cloud.aws, &queue).await? {
-                    let event: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
-                    let text = |member: &str| event[member].as_str().unwrap_or_default();
-                    let job = text("subject").trim_start_matches("luid-of-");
-                    let named = format!("{} {job}", text("type").trim_start_matches("com.tableau."));
-                    expected.remove(&named);
-                    let id = text("id").to_owned();
-                    let known = ids.entry(named).or_insert_with(|| id.clone());
-                    ensure!(*known == id, "two identifiers: {event}");
-                }
-            }
-            anyhow::Ok(())
-        };
-        timeout(ARRIVAL_TIMEOUT, arrived).await.context("not all events arrived")??;
+        let received = receive_events(&world, &queue, &jobs, &mut ids);
+        timeout(ARRIVAL_TIMEOUT, received).await.context("not all events arrived")??;
     }
     println!("{kills} kills, after so many calls to Tableau (true: after the end): {moments:?}");
     let left = world.dynamodb("Scan", &json!({ "TableName": TABLE })).await?;

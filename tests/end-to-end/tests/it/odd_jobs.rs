@@ -102,15 +102,13 @@ fn not_recovered(lines: &[String]) -> anyhow::Result<Vec<Value>> {
     Ok(not_recovered)
 }
 
-#[tokio::test]
-async fn an_odd_job_is_reported_once_and_other_jobs_are_published_in_the_same_run() -> anyhow::Result<()> {
-    let destination = Destination::answering(StatusCode::OK).await?;
-    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+/// Returns the oddities of one job, each with the reason in the report.
+fn unreadable_jobs() -> [(JobOddities, &'static str); 16] {
     let only = || JobOddities { only: Some(ODD.to_owned()), ..JobOddities::default() };
     let row = |row| JobOddities { row: Some(row), ..only() };
     let detail = |detail| JobOddities { detail: Some(detail), ..only() };
     let unlisted = "its row has no identifier";
-    let cases = [
+    [
         (row(OddRow::WithoutId), unlisted),
         (row(OddRow::Null), unlisted),
         (row(OddRow::Number), unlisted),
@@ -130,8 +128,14 @@ async fn an_odd_job_is_reported_once_and_other_jobs_are_published_in_the_same_ru
             "it has a finish code that this release does not know",
         ),
         (JobOddities { finish_code: Some("0".to_owned()), ..only() }, "its finish code contradicts its status"),
-    ];
-    let cases = cases.into_iter().enumerate().map(async |(number, (jobs, reason))| {
+    ]
+}
+
+#[tokio::test]
+async fn an_odd_job_is_reported_once_and_other_jobs_are_published_in_the_same_run() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+    let cases = unreadable_jobs().into_iter().enumerate().map(async |(number, (jobs, reason))| {
         let sites = Sites::start(&tableau, number).await?;
         for id in ["j1", "odd", "j2"] {
             sites.add_job(0, failed(id))?;
