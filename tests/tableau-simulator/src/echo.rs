@@ -189,6 +189,19 @@ pub(crate) fn add_echo(
         (EchoPlace::Change, "POST" | "PUT" | "DELETE", ["webhooks", ..])
         | (EchoPlace::Test, "GET", ["webhooks", _, "test"]) => Err(refusal()),
         (EchoPlace::JobPage, "GET", ["jobs", _]) => Err(refusal().in_html()),
+        _ => add_to_answer(place, call, of_site, &spelled, result),
+    }
+}
+
+/// Adds a spelled secret to an answer that succeeded.
+fn add_to_answer(
+    place: EchoPlace,
+    call: &Call,
+    of_site: &[&str],
+    spelled: &str,
+    result: Result<Reply, Refusal>,
+) -> Result<Reply, Refusal> {
+    match (place, call.method.as_str(), of_site) {
         (EchoPlace::WebhookName, "GET", ["webhooks"]) => change(result, |answer| {
             add_webhook(answer, json!({ "id": "1", "name": format!("It is {spelled}."), "isEnabled": true }));
             add_webhook(answer, json!({ "id": "2", "name": spelled, "isEnabled": "perhaps" }));

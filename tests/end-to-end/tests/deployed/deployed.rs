@@ -287,6 +287,22 @@ async fn a_later_stack_of_the_same_name_takes_over_keys_and_webhooks() -> anyhow
     Ok(())
 }
 
+/// Returns the job of a workbook's failed refresh.
+fn failed_refresh(name: &str, ended_at: OffsetDateTime) -> Job {
+    Job {
+        id: format!("job-of-{name}"),
+        kind: RefreshKind::Workbook,
+        luid: format!("luid-of-{name}"),
+        name: named(name),
+        outcome: RefreshOutcome::Failed,
+        is_incremental: false,
+        is_via_bridge: false,
+        started_at: ended_at - Duration::minutes(1),
+        ended_at,
+        notes: Some("Login failed for user 'etl'.".to_owned()),
+    }
+}
+
 #[tokio::test]
 async fn failed_refreshes_of_a_disabled_webhook_reach_the_filtered_queue_once() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
@@ -308,18 +324,7 @@ async fn failed_refreshes_of_a_disabled_webhook_reach_the_filtered_queue_once() 
     site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].disable(None);
         for name in ["Sales", "Staff", "Stock"] {
-            site.jobs.push(Job {
-                id: format!("job-of-{name}"),
-                kind: RefreshKind::Workbook,
-                luid: format!("luid-of-{name}"),
-                name: named(name),
-                outcome: RefreshOutcome::Failed,
-                is_incremental: false,
-                is_via_bridge: false,
-                started_at: ended_at - Duration::minutes(1),
-                ended_at,
-                notes: Some("Login failed for user 'etl'.".to_owned()),
-            });
+            site.jobs.push(failed_refresh(name, ended_at));
         }
     })?;
     let report = stack.cloud.apply(&stack.stack).await?;

@@ -1,4 +1,4 @@
-//! What the reconciler can be asked for besides putting things right.
+//! The reconciler's actions other than `apply`.
 
 use std::sync::PoisonError;
 
@@ -24,7 +24,7 @@ use tableau_simulator::{
 
 use crate::refreshes::failed;
 
-/// A Tableau server with two sites, in whose place one destination answers.
+/// A Tableau server with two sites, and a server in the receiver's place.
 struct Sites {
     tableau: Running,
     declared: Declared,
@@ -54,7 +54,7 @@ impl Sites {
         Ok(Keyring::parse(stored.as_ref().context("no keyring")?.expose_secret())?.keys_count())
     }
 
-    /// Breaks one site in every way at once.
+    /// Changes the webhooks of one site in every way at once.
     fn drift(&self) -> anyhow::Result<()> {
         site(&self.tableau, "marketing", |site| {
             let [moved, disabled, _] = &mut site.webhooks[..] else { return };
@@ -69,11 +69,11 @@ impl Sites {
 }
 
 #[tokio::test]
-async fn a_plan_says_what_apply_then_does_and_changes_nothing() -> anyhow::Result<()> {
+async fn a_plan_reports_the_changes_of_the_next_apply_and_makes_none() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     let plan = sites.run(Action::Plan).await?;
     assert_eq!(plan.sites.iter().map(|site| site.created.len()).collect::<Vec<_>>(), [3, 3]);
-    assert!(sites.declared.stored_keyring().is_none(), "a plan made signing keys");
+    assert!(sites.declared.stored_keyring().is_none(), "a plan created signing keys");
 
     sites.run(Action::Apply).await?;
     sites.drift()?;
@@ -121,7 +121,7 @@ async fn a_plan_says_what_apply_then_does_and_changes_nothing() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn each_run_that_may_change_something_is_counted() -> anyhow::Result<()> {
+async fn each_run_that_may_change_webhooks_writes_metrics() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Plan).await?;
     sites.run(Action::Apply).await?;
@@ -147,7 +147,7 @@ async fn each_run_that_may_change_something_is_counted() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_new_and_what_was_disabled_is_tested_through_tableau() -> anyhow::Result<()> {
+async fn new_and_disabled_webhooks_are_tested_through_tableau() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::BAD_GATEWAY).await?;
     let report = sites.run(Action::Apply).await?;
     let tested = report.sites.iter().map(|site| site.tests.iter().map(|test| (&*test.name, &test.outcome)).collect());
@@ -162,7 +162,7 @@ async fn what_is_new_and_what_was_disabled_is_tested_through_tableau() -> anyhow
 }
 
 #[tokio::test]
-async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> anyhow::Result<()> {
+async fn a_test_covers_every_webhook_and_fails_if_the_receiver_refuses_one() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
     let before = sites.destination.received().len();
@@ -185,7 +185,7 @@ async fn a_test_tests_every_webhook_of_ours_and_fails_if_one_is_not_taken() -> a
 }
 
 #[tokio::test]
-async fn destroy_deletes_our_webhooks_and_no_others() -> anyhow::Result<()> {
+async fn destroy_deletes_own_webhooks_only() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
     sites.drift()?;
@@ -198,7 +198,7 @@ async fn destroy_deletes_our_webhooks_and_no_others() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_rotation_moves_every_webhook_to_a_new_key_and_keeps_the_one_before() -> anyhow::Result<()> {
+async fn a_rotation_moves_every_webhook_to_a_new_key_and_keeps_the_previous() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
     for _ in 0..3 {
@@ -215,7 +215,7 @@ async fn a_rotation_moves_every_webhook_to_a_new_key_and_keeps_the_one_before() 
 }
 
 #[tokio::test]
-async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> {
+async fn no_key_is_retired_while_a_site_cannot_be_updated() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
     sites.run(Action::Rotate).await?;
@@ -229,19 +229,18 @@ async fn while_a_site_cannot_be_moved_no_key_is_retired() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Sets how many more events SNS takes.
-fn take_events(declared: &Declared, count: Option<usize>) {
+/// Sets how many more events SNS accepts.
+fn accept_events(declared: &Declared, count: Option<usize>) {
     *declared.topics.events_taken.lock().unwrap_or_else(PoisonError::into_inner) = count;
 }
 
-/// Sets why no call to the table succeeds.
+/// Sets the error of every call to the table.
 fn fail_table(declared: &Declared, error: Option<&str>) {
     *declared.table.error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(str::to_owned);
 }
 
 #[tokio::test]
-async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_alerts_all_the_same() -> anyhow::Result<()>
-{
+async fn a_rotation_that_cannot_retire_keys_reports_its_changes_and_sends_alerts() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.run(Action::Apply).await?;
     sites.declared.topics.take_alerts();
@@ -263,7 +262,7 @@ async fn a_rotation_that_cannot_retire_keys_reports_what_it_did_and_sends_its_al
 }
 
 #[tokio::test]
-async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> {
+async fn the_log_line_of_a_run_names_exactly_its_failures() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     let mut messages = Vec::new();
     sites.declared.recover_hours = "24";
@@ -273,9 +272,9 @@ async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> 
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Alerts(_))));
     sites.declared.topics.alerts_fail = false;
     site(&sites.tableau, "marketing", |site| site.jobs.push(failed("j1")))?;
-    take_events(&sites.declared, Some(0));
+    accept_events(&sites.declared, Some(0));
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Refreshes(_))));
-    take_events(&sites.declared, None);
+    accept_events(&sites.declared, None);
     fail_table(&sites.declared, Some("ThrottlingException"));
     assert!(matches!(sites.declared.apply().await?, Err(Failure::State(_))));
     fail_table(&sites.declared, None);
@@ -298,7 +297,7 @@ async fn the_line_of_a_run_says_what_failed_and_no_more() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn destroy_and_what_changes_nothing_promise_nothing_of_later_runs() -> anyhow::Result<()> {
+async fn destroy_plan_and_test_do_not_refer_to_later_runs() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.recover_hours = "24";
     sites.run(Action::Apply).await?;
@@ -332,7 +331,7 @@ async fn destroy_and_what_changes_nothing_promise_nothing_of_later_runs() -> any
 }
 
 #[tokio::test]
-async fn a_rotation_of_some_sites_makes_no_sense_and_does_nothing() -> anyhow::Result<()> {
+async fn a_rotation_of_some_sites_is_refused() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     let failure = sites.declared.run(Action::Rotate, Some(vec!["finance".to_owned()])).await?.err();
     let expected = "rotate is for all sites, since all share the signing keys: name none";

@@ -1,4 +1,4 @@
-//! What people are told of the reconciler's work, and how often.
+//! The reconciler's alerts: which ones it sends, and how often.
 
 use anyhow::Context;
 use axum::http::StatusCode;
@@ -17,7 +17,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::refreshes::pass;
 
-/// Two sites on one Tableau server, and what answers in the receiver's place.
+/// Two sites on one Tableau server, and a server in the receiver's place.
 struct Sites {
     tableau: Running,
     declared: Declared,
@@ -32,15 +32,15 @@ impl Sites {
         Ok(Self { tableau, declared, _destination: destination })
     }
 
-    /// Runs an action, whether it succeeds or not, and returns the subjects of what people got.
+    /// Runs an action, whether it succeeds or not. Returns the subjects of its alerts.
     async fn alerts_of(&self, action: Action) -> anyhow::Result<Vec<String>> {
-        // The report is another test's business.
+        // Other tests check the report.
         let _ = self.declared.run(action, None).await?;
         Ok(self.declared.topics.take_subjects())
     }
 
-    /// Replaces the stored state by that of others.
-    fn know_problems_of(&self, others: &Self) {
+    /// Replaces the stored state by that of other sites.
+    fn copy_state_of(&self, others: &Self) {
         *self.declared.table.items() = others.declared.table.items().clone();
     }
 
@@ -56,7 +56,7 @@ impl Sites {
 const NOTHING: [&str; 0] = [];
 
 #[tokio::test]
-async fn a_refused_token_is_told_of_once_when_it_comes_and_once_when_it_is_renewed() -> anyhow::Result<()> {
+async fn a_refused_token_causes_one_alert_and_its_renewal_another() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     let entry = sites.declared.entries["marketing"].clone();
@@ -65,7 +65,7 @@ async fn a_refused_token_is_told_of_once_when_it_comes_and_once_when_it_is_renew
     for _ in 0..3 {
         assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
     }
-    // What is asked for by hand is answered by its report.
+    // A plan sends no alerts.
     assert_eq!(sites.alerts_of(Action::Plan).await?, NOTHING);
     sites.declared.entries.insert("marketing".to_owned(), entry);
     assert_eq!(sites.alerts_of(Action::Plan).await?, NOTHING);
@@ -89,7 +89,7 @@ async fn cut_off(run: impl Future, mut is_due: impl FnMut() -> bool) -> anyhow::
 }
 
 #[tokio::test]
-async fn a_disabled_webhook_is_alerted_even_if_the_run_is_cut_off_after_the_repair() -> anyhow::Result<()> {
+async fn a_disabled_webhook_causes_an_alert_even_if_the_run_ends_after_the_repair() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     sites.disable("marketing")?;
@@ -102,7 +102,7 @@ async fn a_disabled_webhook_is_alerted_even_if_the_run_is_cut_off_after_the_repa
 }
 
 #[tokio::test]
-async fn a_problem_alerted_by_a_run_that_was_cut_off_is_solved_by_the_next() -> anyhow::Result<()> {
+async fn the_next_run_solves_a_problem_of_a_run_that_was_cut_off() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     let entry = sites.declared.entries["marketing"].clone();
@@ -122,14 +122,14 @@ async fn a_problem_alerted_by_a_run_that_was_cut_off_is_solved_by_the_next() -> 
 }
 
 #[tokio::test]
-async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() -> anyhow::Result<()> {
+async fn the_alert_of_a_disabled_webhook_has_tableaus_reason_and_the_repair() -> anyhow::Result<()> {
     let sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     sites.disable("marketing")?;
     sites.declared.apply().await??;
-    let told = sites.declared.topics.take_alerts();
-    let texts: Value = serde_json::from_str(&told.first().context("people were told nothing")?.body)?;
-    assert_eq!((told.len(), &*told[0].subject), (1, "Tableau marketing: webhook was disabled"));
+    let alerts = sites.declared.topics.take_alerts();
+    let texts: Value = serde_json::from_str(&alerts.first().context("no alert")?.body)?;
+    assert_eq!((alerts.len(), &*alerts[0].subject), (1, "Tableau marketing: webhook was disabled"));
     insta::assert_snapshot!(texts["email"].as_str().context("no e-mail")?, @"
     Tableau site marketing: fan-ViewDeleted: disabled by Tableau: Webhook disabled after 4 failed delivery attempts.
 
@@ -145,7 +145,7 @@ async fn a_disabled_webhook_is_told_of_with_tableaus_reason_and_what_was_done() 
 }
 
 #[tokio::test]
-async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> anyhow::Result<()> {
+async fn a_webhook_whose_test_failed_is_tested_until_it_succeeds() -> anyhow::Result<()> {
     let failing = Sites::start(StatusCode::BAD_GATEWAY).await?;
     assert_eq!(failing.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: webhook test failed"]);
     assert_eq!(failing.alerts_of(Action::Apply).await?, NOTHING);
@@ -154,15 +154,15 @@ async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> 
     };
     assert_eq!(tests(&failing)?, 2);
 
-    // The same sites where the receiver works.
+    // The same sites with a working receiver.
     let mut working = Sites::start(StatusCode::OK).await?;
     working.declared.apply().await??;
     let before = tests(&working)?;
-    working.know_problems_of(&failing);
+    working.copy_state_of(&failing);
     assert_eq!(working.alerts_of(Action::Apply).await?, ["Tableau finance, marketing: solved: webhook test failed"]);
     assert_eq!(tests(&working)?, before + 1);
-    // A visit that does not get as far solves nothing.
-    working.know_problems_of(&failing);
+    // A site run that ends before the test solves no problem.
+    working.copy_state_of(&failing);
     for name in ["finance", "marketing"] {
         working.declared.set(name, "token_secret", json!("wrong"))?;
     }
@@ -171,7 +171,7 @@ async fn a_webhook_whose_test_failed_is_tested_until_the_receiver_takes_it() -> 
 }
 
 #[tokio::test]
-async fn an_event_that_a_server_refuses_is_told_of_once_and_told_of_again_when_it_is_left_out() -> anyhow::Result<()> {
+async fn a_refused_event_causes_one_alert_and_its_removal_another() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     site(&sites.tableau, "marketing", |site| site.oddities.refuses_site_events = true)?;
     sites.declared.set("marketing", "events", json!(["SiteCreated", "ViewDeleted"]))?;
@@ -187,7 +187,7 @@ async fn an_event_that_a_server_refuses_is_told_of_once_and_told_of_again_when_i
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyhow::Result<()> {
+async fn an_unsent_alert_fails_the_run_and_is_sent_by_the_next() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     sites.disable("marketing")?;
@@ -201,7 +201,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
     sites.declared.set("finance", "token_secret", json!("wrong"))?;
     assert!(matches!(sites.declared.apply().await?, Err(Failure::Sites(_))));
     sites.declared.topics.alerts_fail = false;
-    // The webhook is enabled by now, and what was lost with it is told all the same.
+    // The alert is sent although the webhook is enabled again.
     let late = ["Tableau finance: token refused", "Tableau marketing: webhook was disabled"];
     assert_eq!(sites.alerts_of(Action::Apply).await?, late);
     assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
@@ -209,7 +209,7 @@ async fn what_could_not_be_told_fails_the_run_and_is_told_by_the_next() -> anyho
 }
 
 #[tokio::test]
-async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> anyhow::Result<()> {
+async fn an_alert_that_sns_refuses_fails_one_run_and_repeats_no_other() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.apply().await??;
     if let Ok(mut refused) = sites.declared.topics.refused.lock() {
@@ -232,7 +232,7 @@ async fn an_alert_that_sns_never_takes_fails_one_run_and_repeats_no_other() -> a
 }
 
 #[tokio::test]
-async fn lost_or_unreadable_state_means_that_people_are_alerted_again() -> anyhow::Result<()> {
+async fn lost_or_unreadable_state_repeats_alerts() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.set("marketing", "server", json!("http://127.0.0.1:1"))?;
     for content in [json!({}), json!({ "format": 1, "problems": 1 }), json!(null)] {
@@ -246,7 +246,7 @@ async fn lost_or_unreadable_state_means_that_people_are_alerted_again() -> anyho
 }
 
 #[tokio::test]
-async fn a_run_for_one_site_says_nothing_of_the_others() -> anyhow::Result<()> {
+async fn a_run_of_one_site_sends_no_alerts_about_others() -> anyhow::Result<()> {
     let mut sites = Sites::start(StatusCode::OK).await?;
     for name in ["finance", "marketing"] {
         sites.declared.set(name, "token_secret", json!("wrong"))?;
@@ -257,14 +257,14 @@ async fn a_run_for_one_site_says_nothing_of_the_others() -> anyhow::Result<()> {
     };
     assert_eq!(one("finance").await?, ["Tableau finance: token refused"]);
     assert_eq!(one("marketing").await?, ["Tableau marketing: token refused"]);
-    // A name that is declared nowhere is the caller's mistake, and nobody else's business.
+    // An undeclared name is the caller's mistake, and no problem of a site.
     assert_eq!(one("sales").await?, NOTHING);
     assert_eq!(one("finance").await?, NOTHING);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
+async fn a_test_always_sends_an_alert_with_its_result() -> anyhow::Result<()> {
     for (status, expected) in [
         (StatusCode::OK, "Tableau Fanout: test: 6 tests were accepted by the receiver"),
         (StatusCode::NOT_FOUND, "Tableau Fanout: test: 2 of 2 sites failed"),
@@ -279,7 +279,7 @@ async fn a_test_always_tells_people_how_it_went() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_that_tableau_says_becomes_markup_or_a_line_of_its_own() -> anyhow::Result<()> {
+async fn no_text_of_tableau_becomes_markup_or_a_separate_line() -> anyhow::Result<()> {
     const HOSTILE: &str = "<!channel> [x](https://evil.example)\n  error: \u{202e}*b* `c` <@U024BE7LH>\u{1b}[2J";
     let mut sites = Sites::start(StatusCode::OK).await?;
     sites.declared.recover_hours = "24";
@@ -327,7 +327,7 @@ async fn nothing_that_tableau_says_becomes_markup_or_a_line_of_its_own() -> anyh
             (text("email")?, &["\u{202e}", "\u{1b}", "\n  error:"]),
             (text("sms")?, &["\u{202e}", "\u{1b}", "\n"]),
         ] {
-            // In a code span a name keeps its stars and brackets.
+            // A code span keeps the stars and brackets of a name.
             let outside: String = text.split('`').step_by(2).collect();
             assert!(!marks.iter().any(|mark| outside.contains(mark)), "{text}");
             assert!(!text.contains("<!channel>") || !text.starts_with('{'), "{text}");

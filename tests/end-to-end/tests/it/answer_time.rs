@@ -1,4 +1,4 @@
-//! The time until the receiver answers, whatever SSM and SNS do: its own binary, and both services over real sockets.
+//! The receiver's answer time during faults of SSM and SNS, measured on its binary over real sockets.
 
 use std::{
     collections::HashSet,
@@ -39,22 +39,22 @@ use tokio::{
 
 use crate::environment::{ACCEPTED, Receiver, event, stored};
 
-/// The most time until an answer. Tableau reads for three seconds, of which the network and a cold start take their part.
+/// Time limit for an answer. Tableau waits three seconds, which include the network and a cold start.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2400);
 
-/// How often a case is tried until it is answered as it should be: on a busy machine the receiver's timers are late.
+/// Attempts at a case, since the receiver's timers are late on a busy machine.
 const TRIES: usize = 3;
 
-/// The topic for people.
+/// The topic of the alerts.
 const ALERTS_TOPIC: &str = "arn:aws:sns:us-east-1:000000000000:alerts";
 
-/// How long a slow error takes: with three attempts more than there is time for.
+/// Delay of a slow error. Three attempts take longer than the receiver's time limit.
 const SLOW: Duration = Duration::from_millis(900);
 
-/// The pause between two bytes of an answer without end.
+/// Time between two bytes of an endless answer.
 const DRIP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a connection is waited for until the listener counts as clogged.
+/// Wait for a connection after which the listener counts as clogged.
 const CLOGGED_AFTER: Duration = Duration::from_millis(200);
 
 /// A service's behaviour.
@@ -64,17 +64,17 @@ enum Fault {
     HangsAtConnect,
     /// Requests are read and not answered.
     HangsAfterTheRequest,
-    /// Answers begin and do not end.
+    /// Answers do not end.
     DripsBytes,
-    /// Nothing is answered any more, on the connections that worked before and on new ones.
-    FallsSilent,
-    /// Nothing is answered any more on the connections that worked before.
+    /// No request is answered any more, on old and new connections.
+    StopsAnswering,
+    /// No request is answered any more on old connections.
     LosesItsConnections,
-    /// Each request is answered with an error, late.
+    /// Each request is answered late, with an error.
     Answers500Slowly,
 }
 
-/// A call that goes wrong.
+/// The calls that meet a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     /// Reading the signing keys.
@@ -93,11 +93,11 @@ struct Aws {
     call: Call,
     /// Whether the fault has begun.
     is_faulty: AtomicBool,
-    /// The other ends of the connections that requests came by before the fault began.
+    /// The peers of connections that had requests before the fault began.
     connections: Mutex<HashSet<SocketAddr>>,
 }
 
-/// A listener that accepts no connection, with those that keep it from that.
+/// A listener whose queue of connections is full, so that it accepts none.
 struct Clogged {
     address: String,
     _listener: TcpListener,
@@ -119,7 +119,7 @@ impl Clogged {
 }
 
 impl Aws {
-    /// Starts a service at an address of its own, so that it has connections of its own.
+    /// Starts a service on a separate address, and so with separate connections.
     async fn serve(self: &Arc<Self>) -> anyhow::Result<(String, JoinHandle<std::io::Result<()>>)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -128,8 +128,8 @@ impl Aws {
         Ok((address, tokio::spawn(async { axum::serve(listener, service).await })))
     }
 
-    /// Whether a connection was there before the fault began.
-    fn has_worked(&self, caller: SocketAddr) -> bool {
+    /// Whether a connection had requests before the fault began.
+    fn is_old(&self, caller: SocketAddr) -> bool {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_faulty.load(Ordering::Relaxed) {
             connections.insert(caller);
@@ -157,15 +157,16 @@ impl Aws {
             true => Json(stored(&keyring())).into_response(),
             false => ACCEPTED.into_response(),
         };
-        let is_old = aws.has_worked(caller);
+        let is_old = aws.is_old(caller);
         if !aws.is_faulty.load(Ordering::Relaxed) || !aws.is_about(&headers, &body) {
             return good();
         }
         match aws.fault {
             Fault::LosesItsConnections if !is_old => good(),
-            Fault::HangsAtConnect | Fault::HangsAfterTheRequest | Fault::FallsSilent | Fault::LosesItsConnections => {
-                pending().await
-            }
+            Fault::HangsAtConnect
+            | Fault::HangsAfterTheRequest
+            | Fault::StopsAnswering
+            | Fault::LosesItsConnections => pending().await,
             Fault::DripsBytes => {
                 let drips = stream::unfold((), async |()| {
                     sleep(DRIP_INTERVAL).await;
@@ -185,7 +186,7 @@ fn keyring() -> Keyring {
     Keyring::of([7; KEY_BYTES])
 }
 
-/// A request while a fault lasts.
+/// The answer to a request during a fault.
 struct Answered {
     after: Duration,
     status: Value,
@@ -194,9 +195,9 @@ struct Answered {
     log: String,
 }
 
-/// Lets the receiver meet a fault.
+/// Sends the receiver a request during a fault.
 async fn meet(fault: Fault, call: Call) -> anyhow::Result<Answered> {
-    let starts_well = matches!(fault, Fault::FallsSilent | Fault::LosesItsConnections);
+    let starts_well = matches!(fault, Fault::StopsAnswering | Fault::LosesItsConnections);
     let aws = Aws { fault, call, is_faulty: AtomicBool::new(!starts_well), connections: Mutex::default() };
     let aws = Arc::new(aws);
     let ((mut ssm, serving_ssm), (mut sns, serving_sns)) = (aws.serve().await?, aws.serve().await?);
@@ -215,7 +216,7 @@ async fn meet(fault: Fault, call: Call) -> anyhow::Result<Answered> {
         ensure!(answer["statusCode"] == 200, "{answer}");
         aws.is_faulty.store(true, Ordering::Relaxed);
         if call == Call::Ssm {
-            // With a signature of the known key nothing would be read.
+            // A signature of a cached key would not need SSM.
             signed_with = Keyring::of([8; KEY_BYTES]);
         }
     }
@@ -234,12 +235,12 @@ fn body() -> Value {
 }
 
 impl Answered {
-    /// Checks that the answer is in time and the right one, and that the log has what was not published.
+    /// Checks the answer and its time, and that the log records a delivery that was not published.
     fn check(&self, fault: Fault, call: Call) -> anyhow::Result<()> {
         let Self { status, log, .. } = self;
         ensure!(self.after <= ANSWER_TIMEOUT, "too late");
         let expected = match (fault, call) {
-            // A new connection works: the keys are read, and did not make the signature.
+            // A new connection works. The keys are read, and the signature is of none of them.
             (Fault::LosesItsConnections, Call::Ssm) => 404,
             (Fault::LosesItsConnections, _) => 200,
             _ => 503,
@@ -270,14 +271,14 @@ impl Answered {
 }
 
 #[tokio::test]
-async fn whatever_ssm_and_the_topics_do_the_answer_is_in_time_and_the_right_one() -> anyhow::Result<()> {
+async fn the_answer_is_right_and_in_time_during_every_fault_of_ssm_and_sns() -> anyhow::Result<()> {
     functions::build(&Workspace::locate()?).await?;
-    // A connection belongs to a service and not to one of its topics.
+    // Connections are a service's, not a topic's.
     let cases = [Fault::HangsAtConnect, Fault::LosesItsConnections]
         .into_iter()
         .flat_map(|fault| [Call::Ssm, Call::Both].map(|call| (fault, call)))
         .chain(
-            [Fault::HangsAfterTheRequest, Fault::DripsBytes, Fault::FallsSilent, Fault::Answers500Slowly]
+            [Fault::HangsAfterTheRequest, Fault::DripsBytes, Fault::StopsAnswering, Fault::Answers500Slowly]
                 .into_iter()
                 .flat_map(|fault| [Call::Ssm, Call::Events, Call::Alerts, Call::Both].map(|call| (fault, call))),
         );

@@ -1,4 +1,4 @@
-//! The reconciler's own binary with SSM on ministack: trust, proxies, memory.
+//! The reconciler's binary with SSM on ministack: CA certificates, proxies, memory, concurrent runs.
 
 use std::{
     collections::BTreeMap,
@@ -41,15 +41,15 @@ use crate::refreshes::failed;
 /// The table with the reconciler's state.
 pub(crate) const TABLE: &str = "tableau-fanout-state";
 
-/// How long the events of all runs may take to the queue.
+/// Time limit for the events of all runs to reach the queue.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every scheduled run is asked for.
+/// Returns the request of every scheduled run.
 pub(crate) fn apply() -> Value {
     json!({ "action": "apply" })
 }
 
-/// A cloud without a stack, a Tableau server, and something that answers in the receiver's place.
+/// A cloud without a stack, a Tableau server, and a server in the receiver's place.
 pub(crate) struct World {
     pub(crate) cloud: Cloud,
     pub(crate) tableau: Running,
@@ -100,7 +100,7 @@ impl World {
             ("TABLEAU_CA_PARAMETER", "/tableau-fanout/tableau-ca"),
             ("NAME_PREFIX", "tableau-fanout"),
         ];
-        // What is said last holds.
+        // Later variables replace earlier ones.
         let (variables, log) = ([&usual, more].concat(), self.folder.path().join("reconciler.log"));
         Environment::start(&self.tools, &self.binary, &variables, &log, DEFAULT_TIMEOUT).await
     }
@@ -120,7 +120,7 @@ impl World {
         Ok(())
     }
 
-    /// Makes a site on Tableau, and declares it at a server's address.
+    /// Creates a site on Tableau, and declares it with a server's URL.
     pub(crate) async fn declare(&self, name: &str, server: &str, events: &[&str]) -> anyhow::Result<()> {
         let secret = secret_of(name);
         self.tableau.simulator.world().add_site(name, name, &secret);
@@ -131,7 +131,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_server_behind_a_proxy_is_looked_after_once_its_own_authority_is_trusted() -> anyhow::Result<()> {
+async fn a_server_behind_a_proxy_is_managed_once_its_ca_certificate_is_stored() -> anyhow::Result<()> {
     const SERVER: &str = "tableau.internal";
     let world = World::start().await?;
     let authority = Authority::new()?;
@@ -144,7 +144,7 @@ async fn a_server_behind_a_proxy_is_looked_after_once_its_own_authority_is_trust
     let answer = reconciler.invoke("distrusted", apply()).await?;
     let error = answer["errorMessage"].as_str().context("it succeeded")?;
     assert!(error.contains("The certificate of https://tableau.internal/ is not trusted."), "{error}");
-    // What the error says to do; a running environment goes by it.
+    // The fix that the error names works in a running environment.
     for (id, certificates, expected) in [
         (
             "misled",
@@ -163,11 +163,11 @@ async fn a_server_behind_a_proxy_is_looked_after_once_its_own_authority_is_trust
 }
 
 #[tokio::test]
-async fn tableau_cloud_sends_a_sign_in_on_to_its_own_hosts_and_to_no_other() -> anyhow::Result<()> {
+async fn a_sign_in_to_tableau_cloud_follows_redirects_to_its_hosts_only() -> anyhow::Result<()> {
     const SERVER: &str = "https://10ax.online.tableau.com";
     let world = World::start().await?;
     let authority = Authority::new()?;
-    // Whoever they are, they answer, and their certificates are good.
+    // All of these hosts answer, with valid certificates.
     let names = ["*.online.tableau.com", "*.tableau.com", "online.tableau.com.evil.example", "sso.example"];
     let listener = authority.listen_as(&names).await?;
     let proxy = Proxy::to(listener.local_addr()?).await?;
@@ -206,9 +206,9 @@ async fn tableau_cloud_sends_a_sign_in_on_to_its_own_hosts_and_to_no_other() -> 
 }
 
 #[tokio::test]
-async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
+async fn hundreds_of_sites_need_little_memory() -> anyhow::Result<()> {
     const SITES: usize = 200;
-    // Two of the catalogue are refused by some servers; this makes twenty.
+    // Twenty events: all but the two that some servers refuse.
     let events = Event::catalogue().map(|event| event.as_str().to_owned());
     let events: Vec<_> = events.filter(|event| !["SiteCreated", "SiteUpdated"].contains(&event.as_str())).collect();
     let events: Vec<_> = events.iter().map(String::as_str).collect();
@@ -227,15 +227,14 @@ async fn hundreds_of_sites_take_little_memory() -> anyhow::Result<()> {
         assert_eq!(text.matches(each).count(), SITES, "{last}");
         let (seconds, peak) = (start.elapsed().as_secs_f64(), reconciler.peak_memory_kib()?);
         println!("{run} run of {SITES} sites with 20 webhooks: {seconds:.1} s, peak memory {} MiB", peak / 1024);
-        // The function has 256 MiB. What a site takes must not add up.
+        // The function has 256 MiB. The memory of sites must not add up.
         assert!(peak < 64 * 1024, "{peak} KiB");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn two_runs_at_the_same_moment_end_no_session_of_each_other_and_publish_each_event_with_one_identifier()
--> anyhow::Result<()> {
+async fn concurrent_runs_keep_each_others_sessions_and_give_each_event_one_id() -> anyhow::Result<()> {
     const ROUNDS: usize = 10;
     const SITES: [&str; 2] = ["finance", "marketing"];
     let world = World::start().await?;
@@ -250,7 +249,7 @@ async fn two_runs_at_the_same_moment_end_no_session_of_each_other_and_publish_ea
         <[_; 2]>::try_from(try_join_all(topics).await?).ok().context("two topics")?;
     for name in SITES {
         world.declare(name, &format!("http://{}", world.tableau.address), &["WorkbookRefreshFailed"]).await?;
-        // One token for both, and time enough for the other run to come between.
+        // One token for both sites, and answers slow enough for the runs to overlap.
         site(&world.tableau, name, |site| {
             (site.tokens[0].name, site.tokens[0].secret) = ("shared".to_owned(), secret_of("shared"));
             site.oddities.delay_ms = 5;
@@ -296,7 +295,7 @@ async fn two_runs_at_the_same_moment_end_no_session_of_each_other_and_publish_ea
     Ok(())
 }
 
-/// What a hostile site does, and the words of the error that it ends in.
+/// The behaviours of hostile sites, each with a part of its error.
 const HOSTILITIES: [(Hostility, &str); 9] = [
     (Hostility::EndlessAnswer, "it exceeds its share of the memory"),
     (Hostility::EndlessError, "answered 400 Bad Request"),
@@ -309,14 +308,28 @@ const HOSTILITIES: [(Hostility, &str); 9] = [
     (Hostility::SignInLoop, "auth/signin answered 301 Moved Permanently"),
 ];
 
-/// How long sites may take until they are served. It takes a second.
+/// Time limit for sites to be reconciled, which takes a second.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often it is asked whether they are.
+/// Time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Waits until sites have this number of webhooks and no session. Returns the time in seconds.
+async fn all_served(world: &World, sites: &[String], webhooks: usize) -> f64 {
+    let start = Instant::now();
+    let served_sites = || {
+        let tableau = world.tableau.simulator.world();
+        let sites = sites.iter().map(|name| tableau.sites.get(name));
+        sites.flatten().filter(|site| site.webhooks.len() == webhooks && !site.has_session()).count()
+    };
+    while served_sites() < sites.len() {
+        sleep(POLL_INTERVAL).await;
+    }
+    start.elapsed().as_secs_f64()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_hostile_sites_take_neither_time_nor_memory_from_sixteen_others() -> anyhow::Result<()> {
+async fn hostile_sites_take_neither_time_nor_memory_from_others() -> anyhow::Result<()> {
     const SITES: usize = 16;
     const EVENTS: [&str; 3] = ["ViewDeleted", "WorkbookCreated", "WorkbookRefreshFailed"];
     let world = World::start().await?;
@@ -325,34 +338,24 @@ async fn sixteen_hostile_sites_take_neither_time_nor_memory_from_sixteen_others(
     for name in &healthy {
         world.declare(name, &server, &EVENTS).await?;
         let mut tableau = world.tableau.simulator.world();
-        // As long as Tableau takes for an answer.
+        // Tableau's usual answer time.
         tableau.sites.get_mut(name).context("no site")?.oddities.delay_ms = 250;
     }
     let reconciler = world.reconciler(&[]).await?;
-    // How long it takes until all that are healthy have their webhooks and no session any more.
-    let served = async |start: Instant| {
-        let is_served = || {
-            let tableau = world.tableau.simulator.world();
-            let sites = healthy.iter().filter_map(|name| tableau.sites.get(name));
-            sites.filter(|site| site.webhooks.len() == EVENTS.len() && !site.has_session()).count() == SITES
-        };
-        while !is_served() {
-            sleep(POLL_INTERVAL).await;
-        }
-        start.elapsed().as_secs_f64()
-    };
     let run = async |id: &str| {
-        let start = Instant::now();
-        let (answer, served) = tokio::join!(reconciler.invoke(id, apply()), timeout(SERVED_TIMEOUT, served(start)));
-        anyhow::Ok((answer?, served.context("the healthy ones are not served")?))
+        let (answer, served) = tokio::join!(
+            reconciler.invoke(id, apply()),
+            timeout(SERVED_TIMEOUT, all_served(&world, &healthy, EVENTS.len()))
+        );
+        anyhow::Ok((answer?, served.context("the healthy sites are not reconciled")?))
     };
-    // Each run makes the same changes at the healthy ones. The first, which finds no connection, does not count.
-    let renewed = || {
+    // Each run makes the same changes at the healthy sites. The first opens connections and does not count.
+    let delete_webhooks = || {
         let mut tableau = world.tableau.simulator.world();
         tableau.sites.values_mut().for_each(|site| site.webhooks.clear());
     };
     run("first").await?;
-    renewed();
+    delete_webhooks();
     let (answer, alone) = run("alone").await?;
     anyhow::ensure!(answer["text"].as_str().is_some_and(|it| it.ends_with("16 sites are as declared.")), "{answer}");
     let peak_alone = reconciler.peak_memory_kib()? / 1024;
@@ -363,7 +366,7 @@ async fn sixteen_hostile_sites_take_neither_time_nor_memory_from_sixteen_others(
         let mut tableau = world.tableau.simulator.world();
         tableau.sites.get_mut(&name).context("no site")?.oddities.hostility = Some(hostility);
     }
-    renewed();
+    delete_webhooks();
     let (answer, beside) = run("beside").await?;
     let text = answer["errorMessage"].as_str().with_context(|| format!("{answer}"))?;
     assert!(text.ends_with("16 of 32 sites failed."), "{text}");
@@ -378,7 +381,7 @@ async fn sixteen_hostile_sites_take_neither_time_nor_memory_from_sixteen_others(
          MiB: {:.2} times as long",
         beside / alone
     );
-    // Half of what the function has.
+    // Half of the function's memory.
     assert!(peak < 128, "{peak} MiB");
     Ok(())
 }

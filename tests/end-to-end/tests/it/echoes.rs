@@ -1,4 +1,4 @@
-//! A Tableau server that quotes the secrets it was sent: in no spelling and at no place does anybody get to see them.
+//! A Tableau server that quotes the secrets it was sent, in every place and spelling. No output shows them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -24,10 +24,10 @@ use crate::{
     refreshes::{failed, pass},
 };
 
-/// How many characters of a secret, one after another, may not be seen.
+/// The number of consecutive characters of a secret that no output may show.
 const PIECE: usize = 8;
 
-/// How long ago a refresh failed: so long that its job is read.
+/// Time since a refresh failed, long enough for its job to be read.
 const JOB_AGE: Duration = Duration::minutes(10);
 
 const SECRETS: [EchoedSecret; 3] = [EchoedSecret::Token, EchoedSecret::Session, EchoedSecret::Address];
@@ -71,33 +71,32 @@ const PLACES: [EchoPlace; 16] = [
     EchoPlace::SignOut,
 ];
 
-/// A site for each secret in each spelling, by name.
+/// Returns a site for each secret in each spelling, by name.
 fn sites() -> impl Iterator<Item = (String, EchoedSecret, Spelling)> {
     let all = SECRETS.into_iter().flat_map(|secret| SPELLINGS.map(|spelling| (secret, spelling)));
     all.zip(0..).map(|((secret, spelling), number)| (format!("s{number:02}"), secret, spelling))
 }
 
-/// A secret of the length and the characters that Tableau's have, of its own for each site.
+/// Returns a site's secret, with the length and the characters of Tableau's.
 fn token_secret(site: &str) -> String {
     let digest = BASE64_STANDARD.encode(Sha256::digest(site));
     let (name, rest) = digest.split_at(18);
     format!("{name}+/k==:{}", rest.replace(['+', '/', '='], "x"))
 }
 
-/// What everybody gets to see is compared without white space and backslashes: where lines end, and in which text a text
-/// is written, makes no difference.
+/// Removes white space and backslashes, so that line ends and nested quoting make no difference.
 fn bare(text: &str) -> String {
     text.replace("&amp;", "&").chars().filter(|it| !it.is_whitespace() && *it != '\\').collect()
 }
 
-/// Every piece of a secret, as it is and as the server spells it.
+/// Returns every piece of a secret, as it is and as the server spells it.
 fn pieces(secret: &str, spelling: Spelling) -> impl Iterator<Item = String> {
     let pieces = (0..=secret.len() - PIECE).map(|start| &secret[start..start + PIECE]);
     let spelled = pieces.flat_map(move |piece| [piece.to_owned(), piece.to_lowercase(), spelling.spell(piece)]);
     spelled.map(|piece| bare(&piece)).filter(|piece| piece.len() >= PIECE)
 }
 
-/// A text, with every piece of it to be looked up.
+/// A text with an index of its pieces.
 struct Seen(String, HashSet<Vec<u8>>);
 
 impl Seen {
@@ -107,7 +106,7 @@ impl Seen {
         Self(text, pieces)
     }
 
-    /// What there is around a piece of a secret, if there is one.
+    /// Returns the text around a piece of a secret, if the text has it.
     fn around(&self, piece: &str) -> Option<String> {
         let Self(text, pieces) = self;
         let at = pieces.contains(piece.as_bytes().get(..PIECE)?).then(|| text.find(piece))??;
@@ -116,8 +115,8 @@ impl Seen {
     }
 }
 
-/// Sites that are well, one for each secret and spelling, and what is stored of them.
-async fn well(tableau: &Running) -> anyhow::Result<Declared> {
+/// Declares healthy sites, one for each secret and spelling, and reconciles them.
+async fn healthy(tableau: &Running) -> anyhow::Result<Declared> {
     let names: Vec<_> = sites().map(|(name, ..)| name).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut declared = Declared::sites(tableau, &names);
@@ -126,7 +125,7 @@ async fn well(tableau: &Running) -> anyhow::Result<Declared> {
     for name in &names {
         let secret = token_secret(name);
         declared.set(name, "token_secret", json!(secret))?;
-        // Of their own, so that no site waits for another.
+        // A token for each, so that no site waits for another.
         declared.set(name, "token_name", json!(name))?;
         site(tableau, name, |site| (site.tokens[0].name, site.tokens[0].secret) = ((*name).to_owned(), secret))?;
     }
@@ -135,14 +134,13 @@ async fn well(tableau: &Running) -> anyhow::Result<Declared> {
     Ok(declared)
 }
 
-/// Has every site quote its secret at a place. At each there is a webhook to be enabled and one to be made, and a refresh
-/// failed.
+/// Makes every site quote its secret in a place. Each has a webhook to be enabled, one to be created, and a failed refresh.
 fn quote(tableau: &Running, place: EchoPlace) -> anyhow::Result<()> {
     for (name, secret, spelling) in sites() {
         site(tableau, &name, |site| {
             site.oddities = Oddities {
                 echo: Some(Echo { secret, place, spelling }),
-                // So that there is a second sign-in, which can quote the first session.
+                // For a second sign-in, which can quote the first session.
                 sessions_gone_after: (secret == EchoedSecret::Session).then_some(0),
                 ..Oddities::default()
             };
@@ -158,17 +156,17 @@ fn quote(tableau: &Running, place: EchoPlace) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_it_is_spelled() -> anyhow::Result<()> {
+async fn no_output_shows_a_secret_that_a_server_quotes_in_any_place_or_spelling() -> anyhow::Result<()> {
     let log = Log::default();
     let writer = log.clone();
-    // While there is one subscriber only, what other threads log first is taken for something that nobody wants.
+    // With one subscriber only, tracing would disable each log statement that another thread reaches first.
     let _second = tracing::Dispatch::new(NoSubscriber::new());
     let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false);
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
 
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
-    let declared = well(&tableau).await?;
+    let declared = healthy(&tableau).await?;
     let stored = declared.table.items().clone();
     let (mut tried, mut hidden, mut shown) = (0, 0, BTreeMap::<String, Vec<String>>::new());
     for place in PLACES {
@@ -207,7 +205,7 @@ async fn a_secret_that_a_server_quotes_is_shown_to_nobody_wherever_and_however_i
     }
     let count: usize = shown.values().map(Vec::len).sum();
     assert!(count == 0, "{count} of {tried} are shown: {shown:#?}");
-    // A host name takes few characters, and of an error the beginning is shown: the others were quoted.
+    // Host names allow few characters, and reports truncate errors. All others were quoted.
     assert!(hidden * 20 >= tried * 19, "only {hidden} of {tried} were quoted");
     Ok(())
 }

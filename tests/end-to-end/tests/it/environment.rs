@@ -1,4 +1,4 @@
-//! The receiver's own binary under conditions that a cloud does not make on demand.
+//! The receiver's binary under conditions that a cloud does not produce on demand.
 
 use std::{
     fs, io,
@@ -13,6 +13,7 @@ use axum::{
     extract::ConnectInfo,
     http::{HeaderMap, Uri},
     routing::{get, post},
+    serve::Listener,
 };
 use end_to_end::{lambda::Environment, local_stack::test_folder};
 use infra::{functions, python::PythonTools, sample, workspace::Workspace};
@@ -28,37 +29,37 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long the receiver may take, as the template has it.
+/// The receiver's timeout in the template.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the receiver may take until it logs why it does not trust AWS: one read of the keys, mostly, and a minute
-/// more if the first two were out of time.
+/// Time limit until the receiver logs an untrusted certificate. It usually takes one read of the keys, and a minute more if
+/// the first two time out.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// How long a start may take until it fails. It takes milliseconds.
+/// Time limit for a start to fail, which takes milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the receiver is started to see what it does in time.
+/// Number of starts in one of which the connection is to be in time.
 const STARTS: usize = 5;
 
-/// How often it is asked.
+/// Time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The topic that is published to.
+/// The topic of the events.
 const TOPIC: &str = "arn:aws:sns:us-east-1:000000000000:events";
 
-/// What SNS answers to a publish that it accepts.
+/// SNS's answer to a publish that it accepts.
 pub(crate) const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
     <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>"#;
 
-/// The sample event, signed, with a body of its own.
+/// Returns the signed sample event with another body.
 pub(crate) fn event(keyring: &Keyring, body: &Value) -> anyhow::Result<Value> {
     let mut event: Value = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, keyring)?)?;
     event["body"] = json!(body.to_string());
     Ok(event)
 }
 
-/// The receiver's binary, with SSM played by the test.
+/// The receiver's binary with a double of SSM.
 pub(crate) struct Receiver {
     pub(crate) environment: Environment,
     pub(crate) keyring: Keyring,
@@ -73,7 +74,7 @@ impl Receiver {
         Self::start_built(sns, more).await
     }
 
-    /// Starts it as it was built before.
+    /// Starts an earlier build.
     pub(crate) async fn start_built(sns: &str, more: &[(&str, &str)]) -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let (tools, folder) = (PythonTools::for_local_stack(&workspace)?, test_folder(&workspace)?);
@@ -95,12 +96,12 @@ impl Receiver {
         Ok(Self { environment, keyring, ssm, folder })
     }
 
-    /// Invokes it with the sample event, signed, with a body.
+    /// Invokes it with the signed sample event and a body.
     pub(crate) async fn invoke(&self, id: &str, body: &Value) -> anyhow::Result<Value> {
         self.environment.invoke(id, event(&self.keyring, body)?).await
     }
 
-    /// What it has logged so far.
+    /// Returns its log so far.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.folder.path().join("receiver.log"))?)
     }
@@ -112,15 +113,15 @@ impl Drop for Receiver {
     }
 }
 
-/// SSM's answer that holds the keys.
+/// Returns SSM's answer with the keys.
 pub(crate) fn stored(keyring: &Keyring) -> Value {
     json!({ "Parameter": { "Value": keyring.to_stored().expose_secret() } })
 }
 
 #[tokio::test]
-async fn one_environment_publishes_several_deliveries_at_once_where_lambda_lets_it() -> anyhow::Result<()> {
+async fn one_environment_publishes_concurrent_deliveries_if_lambda_allows_it() -> anyhow::Result<()> {
     const AT_ONCE: usize = 4;
-    // Nothing is accepted until as many publishes are under way as there may be.
+    // SNS accepts no publish before the greatest number is under way.
     let barrier = Arc::new(Barrier::new(AT_ONCE));
     let publish = post(async move || {
         barrier.wait().await;
@@ -171,16 +172,16 @@ async fn the_first_publish_finds_a_connection_to_sns() -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("the publish has a connection of its own")
+    anyhow::bail!("the publish opened a new connection")
 }
 
 #[tokio::test]
-async fn an_endpoint_of_a_service_goes_before_that_of_all() -> anyhow::Result<()> {
+async fn the_endpoint_of_one_service_overrides_the_common_endpoint() -> anyhow::Result<()> {
     let router = Router::new().fallback(async || ACCEPTED);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let sns = format!("http://{}", listener.local_addr()?);
     let serving = tokio::spawn(async { axum::serve(listener, router).await });
-    // SSM's is set too.
+    // SSM's endpoint is set, too.
     let receiver = Receiver::start(&sns, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]).await?;
     let answer = receiver.invoke("first", &json!({})).await?;
     assert_eq!(answer["statusCode"], 200, "{answer} {}", receiver.log()?);
@@ -189,7 +190,7 @@ async fn an_endpoint_of_a_service_goes_before_that_of_all() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn credentials_are_found_where_containers_have_them() -> anyhow::Result<()> {
+async fn credentials_of_a_container_are_used() -> anyhow::Result<()> {
     let credentials = json!({ "AccessKeyId": "OFTHECONTAINER", "SecretAccessKey": "secret", "Token": "token",
         "Expiration": "2099-01-01T00:00:00Z" });
     let publisher = Arc::new(Mutex::new(String::new()));
@@ -205,7 +206,7 @@ async fn credentials_are_found_where_containers_have_them() -> anyhow::Result<()
     let address = format!("http://{}", listener.local_addr()?);
     let serving = tokio::spawn(async { axum::serve(listener, router).await });
     let uri = format!("{address}/credentials");
-    // What is empty counts as not set.
+    // An empty variable counts as not set.
     let variables = [
         ("AWS_ACCESS_KEY_ID", ""),
         ("AWS_SECRET_ACCESS_KEY", ""),
@@ -221,7 +222,7 @@ async fn credentials_are_found_where_containers_have_them() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_setting_that_cannot_be_used_ends_the_start_and_is_named() -> anyhow::Result<()> {
+async fn an_invalid_setting_ends_the_start_and_is_named() -> anyhow::Result<()> {
     for (variables, expected) in [
         (&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")][..], "AWS_REGION is missing: expected a region"),
         (&[("AWS_CA_BUNDLE", "/missing.pem")], "AWS_CA_BUNDLE names /missing.pem, which cannot be read"),
@@ -239,34 +240,33 @@ async fn a_setting_that_cannot_be_used_ends_the_start_and_is_named() -> anyhow::
     Ok(())
 }
 
+/// Serves on a free port with a certificate of an authority. Returns the URL.
+async fn serve_tls(authority: &Authority, router: Router) -> anyhow::Result<(String, JoinHandle<io::Result<()>>)> {
+    let listener = authority.listen("localhost").await?;
+    let url = format!("https://localhost:{}", listener.local_addr()?.port());
+    Ok((url, tokio::spawn(async { axum::serve(listener, router).await })))
+}
+
 #[tokio::test]
-async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_other() -> anyhow::Result<()> {
+async fn only_the_ca_certificates_of_aws_ca_bundle_are_accepted_for_aws() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = PythonTools::for_local_stack(&workspace)?;
     functions::build(&workspace).await?;
     let folder = test_folder(&workspace)?;
     let keyring = Keyring::of([7; KEY_BYTES]);
     let stored = stored(&keyring);
-    let (ours, strangers) = (Authority::new()?, Authority::new()?);
-    // SSM at one address and SNS at another, both vouched for by the same authority.
-    let (ssm, sns) = (ours.listen("localhost").await?, ours.listen("localhost").await?);
-    let address = |listener: &tls::TlsListener| {
-        anyhow::Ok(format!("https://localhost:{}", axum::serve::Listener::local_addr(listener)?.port()))
-    };
-    let (ssm_address, sns_address) = (address(&ssm)?, address(&sns)?);
+    let (ours, others) = (Authority::new()?, Authority::new()?);
+    // SSM on one port and SNS on another, both with certificates of the same authority.
+    let (ssm_address, ssm) = serve_tls(&ours, Router::new().fallback(async move || Json(stored.clone()))).await?;
     let reached = Arc::new(Mutex::new(0));
     let count = Arc::clone(&reached);
-    let ssm = axum::serve(ssm, Router::new().fallback(async move || Json(stored.clone())));
-    let sns = axum::serve(
-        sns,
-        Router::new().fallback(async move || {
-            *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            ACCEPTED
-        }),
-    );
-    let servers = [tokio::spawn(async { ssm.await }), tokio::spawn(async { sns.await })];
+    let publish = async move || {
+        *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        ACCEPTED
+    };
+    let (sns_address, sns) = serve_tls(&ours, Router::new().fallback(publish)).await?;
 
-    let bundles = [("ours", Some(ours.pem())), ("strangers", Some(strangers.pem())), ("public", None)];
+    let bundles = [("ours", Some(ours.pem())), ("others", Some(others.pem())), ("public", None)];
     for (name, pem) in bundles {
         let bundle = folder.path().join(format!("{name}.pem"));
         let bundle_path = bundle.to_string_lossy();
@@ -285,29 +285,29 @@ async fn aws_is_believed_by_the_authority_that_aws_ca_bundle_names_and_by_no_oth
         let environment = Environment::start(&tools, &binary, &variables, &log, RECEIVER_TIMEOUT).await?;
         *reached.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         let reached = || *reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = || fs::read_to_string(&log);
+        let log = || fs::read_to_string(&log);
         let status = async || {
             let answer = environment.invoke(name, event(&keyring, &json!({}))?).await?;
             anyhow::Ok(answer["statusCode"].clone())
         };
         if name == "ours" {
-            assert_eq!(status().await?, 200, "{}", said()?);
+            assert_eq!(status().await?, 200, "{}", log()?);
             assert!(reached() > 0);
             continue;
         }
-        // The keys cannot be had from who is not believed, and nothing is sent to SNS. On a busy machine a read of the
-        // keys may be out of time before it can say why.
+        // The receiver reads no keys from an untrusted server, and sends SNS nothing. On a busy machine a read may time out
+        // before it logs the reason.
         let refused = async {
-            while !said()?.contains("invalid peer certificate") {
-                assert_eq!(status().await?, 503, "{}", said()?);
+            while !log()?.contains("invalid peer certificate") {
+                assert_eq!(status().await?, 503, "{}", log()?);
                 sleep(POLL_INTERVAL).await;
             }
-            assert_eq!(status().await?, 503, "{}", said()?);
+            assert_eq!(status().await?, 503, "{}", log()?);
             anyhow::Ok(())
         };
-        timeout(REFUSAL_TIMEOUT, refused).await.with_context(|| said().unwrap_or_default())??;
-        assert_eq!(reached(), 0, "{}", said()?);
+        timeout(REFUSAL_TIMEOUT, refused).await.with_context(|| log().unwrap_or_default())??;
+        assert_eq!(reached(), 0, "{}", log()?);
     }
-    servers.iter().for_each(JoinHandle::abort);
+    [ssm, sns].iter().for_each(JoinHandle::abort);
     Ok(())
 }

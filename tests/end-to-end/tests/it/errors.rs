@@ -1,4 +1,4 @@
-//! Every problem that a site can be in, told in full: in the report, to people, and in the log, with no secret in any.
+//! Every problem of a site in the report, the alerts and the log, without a secret in any.
 
 use std::{
     io,
@@ -14,8 +14,8 @@ use end_to_end::{
 use lambda_runtime::Diagnostic;
 use reconciler::{failure::Failure, request::Action};
 use secrecy::ExposeSecret;
-use serde_json::json;
-use shared::registration::keyring::Keyring;
+use serde_json::{Value, json};
+use shared::{alerts::message::AlertMessage, registration::keyring::Keyring};
 use tableau_simulator::{
     model::Oddities,
     server::{Running, Simulator},
@@ -23,7 +23,7 @@ use tableau_simulator::{
 use tls::Authority;
 use tracing::{level_filters::LevelFilter, subscriber::NoSubscriber};
 
-/// Everything that anybody logs in this thread, at every level.
+/// All log lines of this thread, at every level.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -43,14 +43,14 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Takes what was logged since the last time.
+    /// Takes the lines logged since the last call.
     pub(crate) fn take(&self) -> String {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// The sites, each called after what is wrong with it.
+/// The sites, each named after its problem.
 const SITES: [&str; 12] = [
     "certificate",
     "deleted",
@@ -66,7 +66,7 @@ const SITES: [&str; 12] = [
     "unreachable",
 ];
 
-/// Breaks each site in its way, after they were well.
+/// Causes each site's problem.
 fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrusted: &str) -> anyhow::Result<()> {
     for (name, oddities) in [
         ("deleted", Oddities { is_deleted: true, ..Oddities::default() }),
@@ -85,7 +85,7 @@ fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrust
         site(tableau, name, |site| site.oddities = oddities)?;
     }
     site(tableau, "no-administrator", |site| site.tokens[0].is_administrator = false)?;
-    // Tableau quotes the address that failed.
+    // Tableau quotes the URL that failed.
     site(tableau, "disabled", |site| {
         let webhook = &mut site.webhooks[0];
         webhook.is_enabled = false;
@@ -101,11 +101,48 @@ fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrust
     Ok(())
 }
 
+/// Returns the alerts' e-mails, sorted.
+fn emails(alerts: &[AlertMessage]) -> anyhow::Result<Vec<String>> {
+    let emails = alerts.iter().map(|AlertMessage { subject, body }| {
+        let texts: Value = serde_json::from_str(body)?;
+        Ok(format!("{subject}\n\n{}", texts["email"].as_str().context("no e-mail")?))
+    });
+    let mut emails = emails.collect::<anyhow::Result<Vec<_>>>()?;
+    emails.sort();
+    Ok(emails)
+}
+
+/// Replaces the servers' addresses and the sites' identifiers in a text.
+fn with_names(text: &str, untrusted: &str, tableau: &Running, old: &Running) -> anyhow::Result<String> {
+    let mut text = text.replace(untrusted, "https://untrusted");
+    for (name, address) in [("tableau", tableau.address), ("old", old.address)] {
+        text = text.replace(&address.to_string(), &format!("<{name}>"));
+    }
+    for name in SITES {
+        text = text.replace(&site(tableau, name, |site| site.id.clone())?, "<id>");
+    }
+    Ok(text)
+}
+
+/// Collects all secrets: tokens, keys, the webhooks' signatures, sessions.
+fn secrets(tableau: &Running, declared: &Declared) -> anyhow::Result<Vec<String>> {
+    let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
+    assert!(Keyring::parse(&keyring).is_ok());
+    let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
+    secrets.extend(["secret-that-is-wrong", "secret-half", "secret-request"].map(str::to_owned));
+    secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
+    let world = tableau.simulator.world();
+    let urls = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
+    secrets.extend(urls.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
+    secrets.extend(world.sites.values().flat_map(|site| site.sessions.iter().cloned()));
+    Ok(secrets)
+}
+
 #[tokio::test]
-async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -> anyhow::Result<()> {
+async fn every_error_states_the_problem_and_the_fix_without_a_secret() -> anyhow::Result<()> {
     let log = Log::default();
     let writer = log.clone();
-    // While there is one subscriber only, what other threads log first is taken for something that nobody wants.
+    // With one subscriber only, tracing would disable each log statement that another thread reaches first.
     let _second = tracing::Dispatch::new(NoSubscriber::new());
     let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
@@ -121,7 +158,7 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
 
     let mut declared = Declared::sites(&tableau, &SITES);
     for name in SITES {
-        // Of their own, so that no site waits for another.
+        // A token for each, so that no site waits for another.
         declared.set(name, "token_name", json!(name))?;
         site(&tableau, name, |site| site.tokens[0].name = name.to_owned())?;
     }
@@ -133,54 +170,31 @@ async fn every_error_says_what_happened_and_what_to_do_and_repeats_no_secret() -
     let sites: Vec<_> = declared.entries.keys().cloned().chain(["nowhere".to_owned()]).collect();
     let result = declared.run(Action::Apply, Some(sites)).await?;
     let Err(failure @ Failure::Sites(_)) = result else { anyhow::bail!("the run succeeded") };
-    let told = declared.topics.take_alerts();
-    let shown = |text: &str| -> anyhow::Result<String> {
-        let mut text = text.replace(&untrusted, "https://untrusted");
-        for (what, address) in [("tableau", tableau.address), ("old", old.address)] {
-            text = text.replace(&address.to_string(), &format!("<{what}>"));
-        }
-        for name in SITES {
-            text = text.replace(&site(&tableau, name, |site| site.id.clone())?, "<id>");
-        }
-        Ok(text)
-    };
+    let alerts = declared.topics.take_alerts();
+    let shown = |text: &str| with_names(text, &untrusted, &tableau, &old);
     insta::assert_snapshot!("report", shown(&failure.to_string())?);
-    let mut emails = told.iter().map(|alert| {
-        let texts: serde_json::Value = serde_json::from_str(&alert.body)?;
-        Ok(format!("{}\n\n{}", alert.subject, texts["email"].as_str().context("no e-mail")?))
-    });
-    let mut emails = emails.by_ref().collect::<anyhow::Result<Vec<_>>>()?;
-    emails.sort();
-    insta::assert_snapshot!("alerts", shown(&emails.join("\n\n-----\n\n"))?);
+    insta::assert_snapshot!("alerts", shown(&emails(&alerts)?.join("\n\n-----\n\n"))?);
 
     let (text, debugged) = (failure.to_string(), format!("{failure:?}"));
-    let everything = [
-        // And what Lambda is told.
+    let outputs = [
+        // The report, and Lambda's error.
         format!("{text} {debugged} {:?}", Diagnostic::from(failure)),
-        format!("{told:?}"),
+        format!("{alerts:?}"),
         format!("{:?}", declared.table.items()),
         declared.log().join("\n"),
         log.text(),
     ];
-    let keyring = declared.stored_keyring().as_ref().context("no keyring")?.expose_secret().to_owned();
-    assert!(Keyring::parse(&keyring).is_ok());
-    let mut secrets: Vec<_> = SITES.iter().map(|name| secret_of(name)).collect();
-    secrets.extend(["secret-that-is-wrong", "secret-half", "secret-request"].map(str::to_owned));
-    secrets.push(keyring.trim_matches(['[', ']', '"']).to_owned());
-    let world = tableau.simulator.world();
-    let addresses = world.sites.values().flat_map(|site| site.webhooks.iter().map(|webhook| &webhook.url));
-    secrets.extend(addresses.filter_map(|url| Some(url.rsplit_once('/')?.1.to_owned())));
-    secrets.extend(world.sites.values().flat_map(|site| site.sessions.iter().cloned()));
+    let secrets = secrets(&tableau, &declared)?;
     assert!(secrets.len() > 60, "{} secrets", secrets.len());
-    for (number, text) in everything.iter().enumerate() {
+    for (number, text) in outputs.iter().enumerate() {
         for secret in &secrets {
             if let Some(at) = text.find(secret.as_str()) {
-                anyhow::bail!("text {number} tells a secret: …{}…", &text[at.saturating_sub(200)..at]);
+                anyhow::bail!("output {number} has a secret: …{}…", &text[at.saturating_sub(200)..at]);
             }
         }
     }
-    // The search can fail: what is no secret is found.
-    assert!(everything[4].contains("ended the run of the site") && everything[4].contains("DEBUG"));
+    // The search finds other texts.
+    assert!(outputs[4].contains("ended the run of the site") && outputs[4].contains("DEBUG"));
     serving.abort();
     Ok(())
 }

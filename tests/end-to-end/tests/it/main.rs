@@ -1,4 +1,4 @@
-//! The product from outside: against a simulated Tableau, a local AWS, and programs that others wrote.
+//! Tests of the functions from outside, with a simulated Tableau, a local AWS, and independent programs.
 
 mod actions;
 mod alerting;

@@ -1,4 +1,4 @@
-//! One odd job among others keeps none of the others from being published, and is named once.
+//! Unreadable jobs among others. The others are published, and each unreadable job is reported once.
 
 use anyhow::Context;
 use axum::http::StatusCode;
@@ -18,13 +18,13 @@ use time::Duration;
 
 use crate::refreshes::{failed, pass};
 
-/// Name of what the odd job refreshes.
+/// Name of the odd job's resource.
 const ODD: &str = "Sales \"odd\" 📈";
 
-/// Identifier of the same, which messages hold as it is.
+/// Identifier of the odd job's resource, which messages have unescaped.
 const ODD_LUID: &str = "luid-of-odd";
 
-/// The runs after an oddity began, a quarter of an hour apart.
+/// Number of runs with an oddity, a quarter of an hour apart.
 const ROUNDS: usize = 7;
 
 /// Two sites whose webhooks are disabled, and a reconciler.
@@ -54,8 +54,8 @@ impl<'a> Sites<'a> {
         pass(self.tableau, &self.declared, &names, Duration::minutes(minutes))
     }
 
-    /// Lets a refresh end at the first site or the second, a second after the one before it.
-    fn ended(&self, at: usize, job: Job) -> anyhow::Result<()> {
+    /// Adds a job to the first site or the second, a second after the previous job.
+    fn add_job(&self, at: usize, job: Job) -> anyhow::Result<()> {
         site(self.tableau, &self.names[at], |site| {
             for job in &mut site.jobs {
                 job.started_at -= Duration::SECOND;
@@ -65,7 +65,7 @@ impl<'a> Sites<'a> {
         })
     }
 
-    fn odd(&self, oddities: &Oddities) -> anyhow::Result<()> {
+    fn set_oddities(&self, oddities: &Oddities) -> anyhow::Result<()> {
         site(self.tableau, &self.names[0], |site| site.oddities = oddities.clone())
     }
 
@@ -84,7 +84,7 @@ impl<'a> Sites<'a> {
     }
 }
 
-/// Returns what is published of failed refreshes.
+/// Returns the published events of failed refreshes.
 fn both(ids: &[&str]) -> Vec<String> {
     let both = |id: &&str| ["RefreshFailureExplained", "WorkbookRefreshFailed"].map(|it| format!("{it} luid-of-{id}"));
     let mut both: Vec<_> = ids.iter().flat_map(both).collect();
@@ -92,25 +92,23 @@ fn both(ids: &[&str]) -> Vec<String> {
     both
 }
 
-/// Returns everything that lines of a log give up.
-fn given_up(lines: &[String]) -> anyhow::Result<Vec<Value>> {
-    let mut given_up = Vec::new();
+/// Returns the refreshes that log lines report as not recovered.
+fn not_recovered(lines: &[String]) -> anyhow::Result<Vec<Value>> {
+    let mut not_recovered = Vec::new();
     for line in lines {
         let line: Value = serde_json::from_str(line)?;
-        given_up.extend(line["not_recovered"].as_array().cloned().unwrap_or_default());
+        not_recovered.extend(line["not_recovered"].as_array().cloned().unwrap_or_default());
     }
-    Ok(given_up)
+    Ok(not_recovered)
 }
 
-#[tokio::test]
-async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_run() -> anyhow::Result<()> {
-    let destination = Destination::answering(StatusCode::OK).await?;
-    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+/// Returns the oddities of one job, each with the reason in the report.
+fn unreadable_jobs() -> [(JobOddities, &'static str); 16] {
     let only = || JobOddities { only: Some(ODD.to_owned()), ..JobOddities::default() };
     let row = |row| JobOddities { row: Some(row), ..only() };
     let detail = |detail| JobOddities { detail: Some(detail), ..only() };
     let unlisted = "its row has no identifier";
-    let cases = [
+    [
         (row(OddRow::WithoutId), unlisted),
         (row(OddRow::Null), unlisted),
         (row(OddRow::Number), unlisted),
@@ -130,14 +128,20 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
             "it has a finish code that this release does not know",
         ),
         (JobOddities { finish_code: Some("0".to_owned()), ..only() }, "its finish code contradicts its status"),
-    ];
-    let cases = cases.into_iter().enumerate().map(async |(number, (jobs, reason))| {
+    ]
+}
+
+#[tokio::test]
+async fn an_odd_job_is_reported_once_and_other_jobs_are_published_in_the_same_run() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let tableau = Simulator::start(Some(destination.address.clone())).await?;
+    let cases = unreadable_jobs().into_iter().enumerate().map(async |(number, (jobs, reason))| {
         let sites = Sites::start(&tableau, number).await?;
         for id in ["j1", "odd", "j2"] {
-            sites.ended(0, failed(id))?;
+            sites.add_job(0, failed(id))?;
         }
-        sites.ended(1, failed("j3"))?;
-        sites.odd(&Oddities { jobs, ..Oddities::default() })?;
+        sites.add_job(1, failed("j3"))?;
+        sites.set_oddities(&Oddities { jobs, ..Oddities::default() })?;
         sites.pass(10)?;
         sites.declared.topics.take_alerts();
         let mut named = Vec::new();
@@ -148,12 +152,12 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
             sites.pass(15)?;
         }
         anyhow::ensure!(named.len() == 1 && named[0].to_string().contains(reason), "{reason}: {named:?}");
-        let logged = given_up(&sites.declared.log())?;
+        let logged = not_recovered(&sites.declared.log())?;
         anyhow::ensure!(logged.len() == 1 && logged[0]["reason"] == named[0].reason, "{reason}: {logged:?}");
         let subjects = sites.declared.topics.take_subjects();
         let alerts = subjects.iter().filter(|subject| subject.ends_with("refreshes may be missing")).count();
         anyhow::ensure!(alerts == 1, "{reason}: {subjects:?}");
-        // Nobody asks for it any more.
+        // Later runs do not ask for it.
         site(&tableau, &sites.names[0], |site| site.calls.clear())?;
         sites.apply().await?;
         let calls = site(&tableau, &sites.names[0], |site| site.calls.clone())?;
@@ -166,31 +170,31 @@ async fn one_odd_job_is_named_once_and_everything_else_is_published_in_the_same_
 }
 
 #[tokio::test]
-async fn an_odd_row_is_named_though_sns_stops_the_run_half_way() -> anyhow::Result<()> {
+async fn an_odd_row_is_reported_although_sns_stops_the_run() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let sites = Sites::start(&tableau, 0).await?;
     for id in ["odd", "j1", "j2"] {
-        sites.ended(0, failed(id))?;
+        sites.add_job(0, failed(id))?;
     }
     let jobs = JobOddities { only: Some(ODD.to_owned()), row: Some(OddRow::WithoutId), ..JobOddities::default() };
-    sites.odd(&Oddities { jobs, ..Oddities::default() })?;
+    sites.set_oddities(&Oddities { jobs, ..Oddities::default() })?;
     sites.pass(10)?;
     sites.declared.topics.take_alerts();
-    let takes = |events| {
-        if let Ok(mut taken) = sites.declared.topics.events_taken.lock() {
-            *taken = events;
+    let accept = |events| {
+        if let Ok(mut accepted) = sites.declared.topics.events_taken.lock() {
+            *accepted = events;
         }
     };
     let mut named = Vec::new();
-    // Both events of one job are taken, and none of the next.
+    // SNS accepts both events of one job, and none of the next.
     for events in [Some(2), None, None] {
-        takes(events);
+        accept(events);
         // A run that could not publish fails, with its reports in the log.
         drop(sites.declared.apply().await?);
         sites.pass(15)?;
     }
-    for line in given_up(&sites.declared.log())? {
+    for line in not_recovered(&sites.declared.log())? {
         named.push(line["reason"].clone());
     }
     assert_eq!(named, ["its row has no identifier"]);
@@ -199,8 +203,7 @@ async fn an_odd_row_is_named_though_sns_stops_the_run_half_way() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_published_in_the_same_run()
--> anyhow::Result<()> {
+async fn an_event_that_sns_refuses_is_reported_once_and_others_are_published() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let all = "SNS refuses its WorkbookRefreshFailed: the message is refused for good: InvalidParameterException: \
@@ -208,15 +211,14 @@ async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_publ
                InvalidParameterException: Invalid parameter: Message";
     let one = "SNS refuses its RefreshFailureExplained: the message is refused for good: InvalidParameterException: \
                Invalid parameter: Message";
-    // The reason stands in the explanation alone.
-    for (number, (refused, reason)) in [(ODD_LUID, all), ("a reason that SNS never takes", one)].into_iter().enumerate()
-    {
+    // Only the explanation has the reason.
+    for (number, (refused, reason)) in [(ODD_LUID, all), ("a reason that SNS refuses", one)].into_iter().enumerate() {
         let sites = Sites::start(&tableau, number).await?;
-        let notes = Some("a reason that SNS never takes".to_owned());
+        let notes = Some("a reason that SNS refuses".to_owned());
         for job in [failed("j1"), Job { notes, ..failed("odd") }, failed("j2")] {
-            sites.ended(0, job)?;
+            sites.add_job(0, job)?;
         }
-        sites.ended(1, failed("j3"))?;
+        sites.add_job(1, failed("j3"))?;
         sites.pass(10)?;
         if let Ok(mut text) = sites.declared.topics.refused.lock() {
             *text = Some(refused.to_owned());
@@ -234,25 +236,25 @@ async fn an_event_that_sns_never_takes_is_named_once_and_everything_else_is_publ
             sites.pass(15)?;
         }
         assert_eq!(named.iter().map(|named| &*named.reason).collect::<Vec<_>>(), [reason]);
-        assert_eq!(given_up(&sites.declared.log())?.len(), 1);
+        assert_eq!(not_recovered(&sites.declared.log())?.len(), 1);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn jobs_that_are_counted_and_never_listed_hinder_nothing_and_the_report_says_so() -> anyhow::Result<()> {
+async fn jobs_that_are_counted_and_not_listed_are_reported() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let cases = [None, Some(2), Some(3)].into_iter().flat_map(|size| [(size, false), (size, true)]);
     let cases = cases.enumerate().map(async |(number, (page_size, pages_go_on))| {
         let sites = Sites::start(&tableau, number).await?;
         for id in ["j1", "j2", "j3"] {
-            sites.ended(0, failed(id))?;
+            sites.add_job(0, failed(id))?;
         }
         sites.pass(10)?;
-        // The webhooks come on one page.
+        // All webhooks fit on one page.
         let jobs = JobOddities { not_listed: 2, pages_go_on, ..JobOddities::default() };
-        sites.odd(&Oddities { page_size, jobs, ..Oddities::default() })?;
+        sites.set_oddities(&Oddities { page_size, jobs, ..Oddities::default() })?;
         let reports = sites.apply().await?;
         assert_eq!(sites.published(), both(&["j1", "j2", "j3"]), "{page_size:?}");
         assert_eq!(reports[0].not_recovered, []);
@@ -268,7 +270,7 @@ async fn jobs_that_are_counted_and_never_listed_hinder_nothing_and_the_report_sa
 }
 
 #[tokio::test]
-async fn a_fault_of_all_jobs_that_passes_within_an_hour_loses_nothing() -> anyhow::Result<()> {
+async fn a_fault_of_all_jobs_within_an_hour_loses_no_event() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let ids: Vec<_> = (0..12).map(|number| format!("j{number:02}")).collect();
@@ -276,20 +278,20 @@ async fn a_fault_of_all_jobs_that_passes_within_an_hour_loses_nothing() -> anyho
     let details = [OddDetail::ServerError, OddDetail::Page, OddDetail::NotFoundPage, OddDetail::Broken];
     let cases = details.into_iter().enumerate().map(async |(number, detail)| {
         let sites = Sites::start(&tableau, number).await?;
-        ids.iter().try_for_each(|id| sites.ended(0, failed(id)))?;
-        sites.ended(1, failed("other"))?;
+        ids.iter().try_for_each(|id| sites.add_job(0, failed(id)))?;
+        sites.add_job(1, failed("other"))?;
         sites.pass(10)?;
         let jobs = JobOddities { detail: Some(detail), ..JobOddities::default() };
-        sites.odd(&Oddities { jobs, ..Oddities::default() })?;
+        sites.set_oddities(&Oddities { jobs, ..Oddities::default() })?;
         for _ in 0..3 {
             sites.apply().await?;
             assert_eq!(sites.published(), both(&["other"]), "{detail:?}");
             sites.pass(15)?;
         }
-        sites.odd(&Oddities::default())?;
+        sites.set_oddities(&Oddities::default())?;
         sites.apply().await?;
         assert_eq!(sites.published(), both(&[&ids[..], &["other"]].concat()), "{detail:?}");
-        assert_eq!(given_up(&sites.declared.log())?, [Value::Null; 0], "{detail:?}");
+        assert_eq!(not_recovered(&sites.declared.log())?, [Value::Null; 0], "{detail:?}");
         anyhow::Ok(())
     });
     try_join_all(cases).await?;
@@ -302,11 +304,11 @@ async fn refreshes_via_bridge_are_recovered_and_explained_like_others() -> anyho
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let sites = Sites::start(&tableau, 0).await?;
     for is_incremental in [false, true] {
-        let id = |what: &str| format!("{what}-{is_incremental}");
-        sites.ended(0, Job { is_incremental, is_via_bridge: true, ..failed(&id("failed")) })?;
+        let id = |outcome: &str| format!("{outcome}-{is_incremental}");
+        sites.add_job(0, Job { is_incremental, is_via_bridge: true, ..failed(&id("failed")) })?;
         let outcome = RefreshOutcome::Succeeded;
         let kind = RefreshKind::Datasource;
-        sites.ended(0, Job { is_incremental, is_via_bridge: true, outcome, kind, ..failed(&id("succeeded")) })?;
+        sites.add_job(0, Job { is_incremental, is_via_bridge: true, outcome, kind, ..failed(&id("succeeded")) })?;
     }
     sites.pass(10)?;
     let reports = sites.apply().await?;
@@ -319,7 +321,7 @@ async fn refreshes_via_bridge_are_recovered_and_explained_like_others() -> anyho
 }
 
 #[tokio::test]
-async fn the_reason_of_a_failure_is_found_in_every_place_and_without_secrets() -> anyhow::Result<()> {
+async fn the_reason_of_a_failure_is_read_in_every_shape_without_secrets() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let shapes = [
@@ -333,20 +335,20 @@ async fn the_reason_of_a_failure_is_found_in_every_place_and_without_secrets() -
     let cases = shapes.into_iter().enumerate().map(async |(number, notes)| {
         let sites = Sites::start(&tableau, number).await?;
         let reason = "Login failed for server=db.example;Pwd=hunter2;".to_owned();
-        sites.ended(0, Job { notes: Some(reason), ..failed("j1") })?;
+        sites.add_job(0, Job { notes: Some(reason), ..failed("j1") })?;
         sites.pass(10)?;
         let jobs = JobOddities { notes, ..JobOddities::default() };
-        sites.odd(&Oddities { jobs, ..Oddities::default() })?;
+        sites.set_oddities(&Oddities { jobs, ..Oddities::default() })?;
         sites.apply().await?;
         let events = sites.declared.topics.events();
         let explained = events.iter().find(|event| event.body.contains("RefreshFailureExplained"));
-        let body: Value = serde_json::from_str(&explained.context("nothing is explained")?.body)?;
-        let told = body["data"]["notes"].as_str().unwrap_or_default();
-        assert!(told.contains("Login failed for server=db.example"), "{notes:?}: {body}");
+        let body: Value = serde_json::from_str(&explained.context("no explanation")?.body)?;
+        let reason = body["data"]["notes"].as_str().unwrap_or_default();
+        assert!(reason.contains("Login failed for server=db.example"), "{notes:?}: {body}");
         let alerts = sites.declared.topics.take_alerts();
         assert!(alerts.iter().any(|alert| alert.body.contains("Login failed for server=db.example")), "{notes:?}");
-        let everything = format!("{events:?} {alerts:?} {:?}", sites.declared.log());
-        assert!(!everything.contains("hunter2"), "{notes:?}: {everything}");
+        let outputs = format!("{events:?} {alerts:?} {:?}", sites.declared.log());
+        assert!(!outputs.contains("hunter2"), "{notes:?}: {outputs}");
         anyhow::Ok(())
     });
     try_join_all(cases).await?;

@@ -1,5 +1,5 @@
-//! Programs that others wrote: Tableau's own Python client against the simulator, the CloudEvents SDK against our messages,
-//! the linter and the scanner against the templates.
+//! Independent programs: Tableau's Python client with the simulator, the CloudEvents SDK with the published messages, the
+//! linter and the scanner with the templates.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ fn tools(workspace: &Workspace) -> anyhow::Result<PythonTools> {
     PythonTools::install(workspace, "test-tools", &workspace.file("tests/requirements.txt"))
 }
 
-/// Runs a program and returns what it printed, be it out or error.
+/// Runs a program. Returns its output and errors.
 async fn printed(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program).args(arguments).env("NO_PROXY", "127.0.0.1").output().await?;
     let printed = [output.stdout, output.stderr].concat();
@@ -44,7 +44,7 @@ async fn printed(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn tableaus_own_python_client_takes_the_simulator_for_tableau() -> anyhow::Result<()> {
+async fn tableaus_python_client_works_with_the_simulator() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let tools = tools(&workspace)?;
     let destination = Destination::answering(StatusCode::OK).await?;
@@ -70,7 +70,7 @@ async fn tableaus_own_python_client_takes_the_simulator_for_tableau() -> anyhow:
     Ok(())
 }
 
-/// The stack's template and the examples.
+/// Returns the paths of the stack's template and the examples.
 fn templates(workspace: &Workspace) -> anyhow::Result<Vec<PathBuf>> {
     let mut templates = vec![workspace.file("infra/template.yaml")];
     for example in fs::read_dir(workspace.file("infra/examples"))? {
@@ -91,16 +91,16 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_scanner_finds_nothing_in_the_templates_but_what_is_waived_with_a_reason() -> anyhow::Result<()> {
+async fn the_scanner_finds_only_problems_that_are_waived_with_a_reason() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let requirements = workspace.file("tests/scanner-requirements.txt");
     let scanner = PythonTools::install(&workspace, "scanner", &requirements)?.program("checkov");
     let templates = templates(&workspace)?;
-    // Nobody's settings, and no network.
-    let nowhere = tempfile::TempDir::new()?;
+    // Without a user's settings and without network.
+    let empty = tempfile::TempDir::new()?;
     let mut scan = Command::new(scanner);
     scan.args(["--framework", "cloudformation", "--skip-download", "--soft-fail", "--output", "json", "--file"]);
-    scan.args(&templates).current_dir(&nowhere).env("HOME", nowhere.path()).env_remove("BC_API_KEY");
+    scan.args(&templates).current_dir(&empty).env("HOME", empty.path()).env_remove("BC_API_KEY");
     let output = scan.output().await?;
     let report: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
@@ -114,7 +114,7 @@ async fn the_scanner_finds_nothing_in_the_templates_but_what_is_waived_with_a_re
     let reason = |check: &Value| check["check_result"]["suppress_comment"].as_str().unwrap_or_default().trim().len();
     let without_reason: Vec<_> = waived.iter().filter(|check| reason(check) < 20).map(named).collect();
     assert_eq!(without_reason, Vec::<String>::new());
-    // It passes by what it cannot read, and by waivers of checks that it does not make.
+    // It ignores templates that it cannot read, and waivers of checks that it does not make.
     let mut waivers = 0;
     for template in &templates {
         let name = template.file_name().and_then(|name| name.to_str()).context("a template without a name")?;
@@ -127,21 +127,21 @@ async fn the_scanner_finds_nothing_in_the_templates_but_what_is_waived_with_a_re
 }
 
 #[test]
-fn what_somebody_else_may_hold_already_is_in_a_stack_of_its_own() -> anyhow::Result<()> {
-    // An account has one configuration for a channel of Slack: with a second one the whole stack fails.
+fn the_template_has_no_chat_channel_which_an_account_has_only_once() -> anyhow::Result<()> {
+    // An account has one configuration for a Slack channel. A second one would fail the whole stack.
     let template = fs::read_to_string(Workspace::locate()?.file("infra/template.yaml"))?;
     assert!(!template.contains("AWS::Chatbot::"));
     Ok(())
 }
 
-/// A message as the receiver makes it of any body.
+/// Returns the receiver's message for a body.
 fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
     let verified = sample::verified(event, &Keyring::of([7; KEY_BYTES]))?;
     let delivery = Delivery::read(&verified, body);
     Ok(delivery.message(delivery.id("request"))?.body)
 }
 
-/// Messages that are made of a job, not of a delivery.
+/// Returns the messages about a job.
 fn messages_of_a_refresh() -> anyhow::Result<Vec<String>> {
     let refresh = Refresh {
         job_id: "a1b2".to_owned(),
@@ -157,9 +157,9 @@ fn messages_of_a_refresh() -> anyhow::Result<Vec<String>> {
     Ok(vec![recovered.body, explained.body])
 }
 
-/// Bodies of every kind: recorded, odd, and made up.
+/// Returns bodies of every kind: recorded, odd, and generated.
 fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
-    const MADE_UP: usize = 300;
+    const GENERATED: usize = 300;
     let mut bodies = Vec::new();
     for payload in fs::read_dir(Workspace::locate()?.file("tests/payloads"))? {
         bodies.push(fs::read(payload?.path())?);
@@ -172,7 +172,7 @@ fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
         bodies.push(json!({ "created_at": time, "resource_luid": time }).to_string().into());
     }
     let text = ".{0,40}";
-    let made_up = prop_oneof![
+    let generated = prop_oneof![
         vec(any::<u8>(), 0..100),
         text.prop_map(String::into_bytes),
         (text, text, text).prop_map(|(luid, name, time)| {
@@ -180,15 +180,15 @@ fn bodies() -> anyhow::Result<Vec<Vec<u8>>> {
         }),
     ];
     let mut runner = TestRunner::deterministic();
-    for _ in 0..MADE_UP {
-        let body = made_up.new_tree(&mut runner).map_err(|error| anyhow::anyhow!("no body: {error}"))?;
+    for _ in 0..GENERATED {
+        let body = generated.new_tree(&mut runner).map_err(|error| anyhow::anyhow!("no body: {error}"))?;
         bodies.push(body.current());
     }
     Ok(bodies)
 }
 
 #[tokio::test]
-async fn the_cloudevents_projects_own_sdk_reads_every_message() -> anyhow::Result<()> {
+async fn the_cloudevents_sdk_reads_every_message() -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let mut messages = Vec::new();
     for body in bodies()? {

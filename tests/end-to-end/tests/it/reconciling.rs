@@ -1,4 +1,4 @@
-//! The reconciler against a simulated Tableau, in each of the shapes a real one was seen in.
+//! The reconciler with a simulated Tableau, in each observed shape of a real one.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ use tableau_simulator::{
 
 const SITE: &str = "marketing";
 
-/// A Tableau server, and what takes its tests.
+/// A Tableau server, and a server in the receiver's place.
 struct Tableau {
     running: Running,
     _destination: Destination,
@@ -64,19 +64,19 @@ fn webhook(id: &str, name: &str) -> anyhow::Result<Webhook> {
         id: id.to_owned(),
         name: name.to_owned(),
         event: "WorkbookCreated".parse()?,
-        url: format!("https://elsewhere.example/{id}"),
+        url: format!("https://other.example/{id}"),
         is_enabled: true,
         status_change_reason: None,
     })
 }
 
-/// Names and state of a site's webhooks.
+/// Returns the names of a site's webhooks, and whether they are enabled.
 fn webhooks(tableau: &Running) -> anyhow::Result<Vec<(String, bool)>> {
     site(tableau, SITE, |site| site.webhooks.iter().map(|webhook| (webhook.name.clone(), webhook.is_enabled)).collect())
 }
 
 #[tokio::test]
-async fn a_first_run_registers_what_is_declared_and_a_second_one_changes_nothing() -> anyhow::Result<()> {
+async fn the_first_run_creates_the_webhooks_and_the_second_changes_nothing() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     let report = declared.apply_to_first().await?;
     let names = ["fan-ViewDeleted", "fan-WorkbookCreated", "fan-WorkbookRefreshFailed"];
@@ -92,7 +92,7 @@ async fn a_first_run_registers_what_is_declared_and_a_second_one_changes_nothing
 }
 
 #[tokio::test]
-async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
+async fn every_observed_shape_of_tableaus_answers_is_read() -> anyhow::Result<()> {
     let usual = Oddities::default();
     let shapes = [
         Oddities { empty_list: EmptyList::Missing, ..usual.clone() },
@@ -115,14 +115,14 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
     for shape in shapes {
         let (tableau, mut declared) = one_site().await?;
         site(&tableau, SITE, |site| site.oddities = shape.clone())?;
-        // One webhook, then three, of which one was disabled and one moved; then none.
+        // One webhook, then three, of which one is disabled, and then one has another URL.
         declared.events = "WorkbookCreated";
         assert_eq!(declared.apply_to_first().await?.errors, [], "{shape:?}");
         declared.events = "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed";
         site(&tableau, SITE, |site| site.webhooks[0].is_enabled = false)?;
         let report = declared.apply_to_first().await?;
         assert_eq!((report.errors.len(), report.enabled.len(), report.created.len()), (0, 1, 2), "{shape:?}");
-        site(&tableau, SITE, |site| site.webhooks[2].url = "https://elsewhere.example/".to_owned())?;
+        site(&tableau, SITE, |site| site.webhooks[2].url = "https://other.example/".to_owned())?;
         let report = declared.apply_to_first().await?;
         assert_eq!((report.errors.len(), report.updated.len(), report.unchanged.len()), (0, 1, 2), "{shape:?}");
         assert!(!site(&tableau, SITE, |site| site.has_session())?, "{shape:?}");
@@ -131,8 +131,8 @@ async fn every_shape_tableau_was_seen_in_is_understood() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_sent_on_is_repeated_there() -> anyhow::Result<()> {
-    // The path before `/api/` is kept for all that follows, the query for the sign-in.
+async fn a_redirected_sign_in_is_repeated_at_the_new_url() -> anyhow::Result<()> {
+    // Later calls keep the path before `/api/`. Only the sign-in keeps the query.
     let here = "/pod-1/api/3.27/auth/signin?site=marketing&from=%2F";
     let (tableau, declared) = one_site().await?;
     let same = "/api/3.27/auth/signin?again=1".to_owned();
@@ -149,9 +149,9 @@ async fn a_sign_in_that_is_sent_on_is_repeated_there() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() -> anyhow::Result<()> {
+async fn a_token_is_not_sent_to_a_forbidden_redirect() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
-    // On another port, and on this one at another path.
+    // On another port, and on this port at another path.
     let wall = Destination::answering(StatusCode::OK).await?;
     let port = wall.address.port().context("a port")?;
     let own = tableau.address;
@@ -181,9 +181,9 @@ async fn a_token_is_sent_to_no_place_that_a_sign_in_is_not_to_be_sent_on_to() ->
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_is_opened_again_once_at_any_point() -> anyhow::Result<()> {
+async fn a_lost_session_is_opened_again_once_at_any_call() -> anyhow::Result<()> {
     let usual = Oddities::default();
-    // List, three creates, list, test: six calls at which the session may be gone.
+    // List, three creates, list, test: six calls at which the session may be lost.
     for (calls, oddities) in (0..6).flat_map(|calls| {
         let shapes = [ErrorShape::Usual, ErrorShape::NumericCode, ErrorShape::Wrapped, ErrorShape::Empty];
         let shapes = shapes.map(|error_shape| Oddities { error_shape, ..usual.clone() });
@@ -205,7 +205,7 @@ async fn a_session_that_is_gone_is_opened_again_once_at_any_point() -> anyhow::R
 }
 
 #[tokio::test]
-async fn a_refusal_without_a_code_is_told_by_its_status() -> anyhow::Result<()> {
+async fn a_refusal_without_a_code_is_recognized_by_its_status() -> anyhow::Result<()> {
     for error_shape in [ErrorShape::Usual, ErrorShape::NumericCode, ErrorShape::Wrapped, ErrorShape::Empty] {
         let oddities = Oddities { error_shape, ..Oddities::default() };
         let (tableau, declared) = one_site().await?;
@@ -227,7 +227,7 @@ async fn a_refusal_without_a_code_is_told_by_its_status() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn an_answer_that_was_compressed_in_a_way_that_nobody_asked_for_is_named() -> anyhow::Result<()> {
+async fn an_answer_with_an_unrequested_encoding_is_reported() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     site(&tableau, SITE, |site| site.oddities.wrapping = Wrapping::Unknown)?;
     let report = declared.apply_to_first().await?;
@@ -237,23 +237,23 @@ async fn an_answer_that_was_compressed_in_a_way_that_nobody_asked_for_is_named()
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_tell_its_version_once_is_asked_again_by_the_next_run() -> anyhow::Result<()> {
+async fn a_server_that_failed_to_return_its_version_is_asked_again_by_the_next_run() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     let reconciler = declared.reconciler(declared.clone(), declared.table.clone(), declared.topics.clone())?;
     site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
-    // As often as it is asked in one run.
+    // The number of attempts in one run.
     tableau.simulator.world().server_info_errors = 3;
-    for spoken in ["3.9", "3.27", "3.27"] {
+    for version in ["3.9", "3.27", "3.27"] {
         let request = Request { action: Action::Apply, sites: None };
         let run = reconciler.run(request, tokio::time::Instant::now() + DEFAULT_TIMEOUT).await;
         let error = run.err().context("the run succeeded")?.to_string();
-        assert!(error.contains(&format!("/api/{spoken}/sites/")), "{spoken}: {error}");
+        assert!(error.contains(&format!("/api/{version}/sites/")), "{version}: {error}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone() -> anyhow::Result<()> {
+async fn manual_changes_are_repaired_and_foreign_webhooks_are_left_alone() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     declared.apply_to_first().await?;
     let foreign = [
@@ -291,9 +291,9 @@ async fn what_was_changed_by_hand_is_put_right_and_what_is_foreign_is_left_alone
     Ok(())
 }
 
-/// Rows of foreign webhooks, each odd in its way, and how the report calls them.
+/// Returns odd rows of foreign webhooks, and their names in the report.
 fn odd_foreign_webhooks() -> Vec<(Value, &'static str)> {
-    let url = json!({ "webhook-destination-http": { "method": "POST", "url": "https://elsewhere.example/" } });
+    let url = json!({ "webhook-destination-http": { "method": "POST", "url": "https://other.example/" } });
     let with = |name: &str, value: Value| {
         let mut row = json!({ "id": "f1", "name": "theirs", "isEnabled": true, "webhook-destination": url });
         row[name] = value;
@@ -325,7 +325,7 @@ fn odd_foreign_webhooks() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_foreign_webhook_however_odd_hinders_nothing() -> anyhow::Result<()> {
+async fn an_odd_foreign_webhook_does_not_disturb_a_run() -> anyhow::Result<()> {
     for (row, name) in odd_foreign_webhooks() {
         for page_size in [None, Some(1)] {
             let (tableau, declared) = one_site().await?;
@@ -342,7 +342,7 @@ async fn a_foreign_webhook_however_odd_hinders_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_webhook_that_may_be_ours_and_cannot_be_read_stops_its_site_and_is_named() -> anyhow::Result<()> {
+async fn an_unreadable_webhook_that_may_be_owned_stops_its_site_and_is_named() -> anyhow::Result<()> {
     let ours = json!({ "webhook-destination-http": { "url": "https://receiver.example:443/hooks/a/B/c2lnbmF0dXJl" } });
     for (row, named) in [
         (json!({ "name": "fan-ViewDeleted" }), "fan-ViewDeleted has no id"),
@@ -380,7 +380,7 @@ async fn a_webhook_that_may_be_ours_and_cannot_be_read_stops_its_site_and_is_nam
 }
 
 #[tokio::test]
-async fn a_new_key_moves_every_webhook() -> anyhow::Result<()> {
+async fn a_new_key_updates_every_webhook() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     declared.apply_to_first().await?;
     let ids = |tableau: &Running| {
@@ -395,7 +395,7 @@ async fn a_new_key_moves_every_webhook() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_list_that_is_not_whole_is_never_acted_on() -> anyhow::Result<()> {
+async fn an_incomplete_list_changes_nothing() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     declared.apply_to_first().await?;
     let before = site(&tableau, SITE, |site| {
@@ -411,7 +411,7 @@ async fn a_list_that_is_not_whole_is_never_acted_on() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn while_tableau_refuses_everything_nothing_is_changed_and_the_reason_is_told() -> anyhow::Result<()> {
+async fn while_tableau_refuses_all_calls_nothing_is_changed_and_the_reason_is_reported() -> anyhow::Result<()> {
     for (oddities, reason) in [
         (Oddities { too_many_requests: 9, ..Oddities::default() }, "429 Too Many Requests (429000): Too Many Requests"),
         (Oddities { server_errors: 9, ..Oddities::default() }, "500 Internal Server Error (500000)"),
@@ -430,7 +430,7 @@ async fn while_tableau_refuses_everything_nothing_is_changed_and_the_reason_is_t
 }
 
 #[tokio::test]
-async fn errors_that_pass_and_waits_that_are_short_are_sat_out() -> anyhow::Result<()> {
+async fn temporary_errors_and_short_waits_are_retried() -> anyhow::Result<()> {
     for oddities in [
         Oddities { server_errors: 2, ..Oddities::default() },
         Oddities { too_many_requests: 2, retry_after_seconds: Some(0), ..Oddities::default() },
@@ -456,11 +456,11 @@ async fn errors_that_pass_and_waits_that_are_short_are_sat_out() -> anyhow::Resu
     Ok(())
 }
 
-/// How long a run that waits may take, on the test's own clock: it takes milliseconds.
+/// Time limit for a run that waits, on the test's clock. It takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_request_for_patience_that_does_not_say_how_long_is_waited_for_if_there_is_time() -> anyhow::Result<()> {
+async fn a_429_without_a_wait_is_retried_if_there_is_time() -> anyhow::Result<()> {
     for (requests, time, created) in [(1, 300, 3), (2, 300, 3), (9, 300, 0), (1, 100, 0)] {
         let (tableau, declared) = one_site().await?;
         site(&tableau, SITE, |site| {
@@ -476,7 +476,7 @@ async fn a_request_for_patience_that_does_not_say_how_long_is_waited_for_if_ther
                 break result?;
             }
             if left()? < seen {
-                // It has been asked for patience, and waits on this runtime's clock.
+                // The run got a 429, and waits on this runtime's clock.
                 seen = left()?;
                 tokio::time::pause();
                 tokio::time::advance(Duration::from_secs(20) * 2_u32.pow((requests - seen).try_into()?)).await;
@@ -490,7 +490,7 @@ async fn a_request_for_patience_that_does_not_say_how_long_is_waited_for_if_ther
 }
 
 #[tokio::test]
-async fn a_change_whose_answer_was_lost_is_not_made_twice() -> anyhow::Result<()> {
+async fn a_change_with_a_lost_answer_is_not_repeated() -> anyhow::Result<()> {
     let usual = Oddities::default();
     for oddities in [1, 2, 3].into_iter().flat_map(|calls| {
         [Oddities { lost_answers: calls, ..usual.clone() }, Oddities { broken_answers: calls, ..usual.clone() }]
@@ -508,8 +508,8 @@ async fn a_change_whose_answer_was_lost_is_not_made_twice() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_create_that_failed_is_made_once_more_after_looking() -> anyhow::Result<()> {
-    // Three creates fail, are looked for and made again; with a fourth failure one of them stays unmade.
+async fn a_failed_create_is_repeated_once_after_listing() -> anyhow::Result<()> {
+    // Three creates fail, and are repeated after a list. A fourth failure leaves one webhook missing.
     for (failed_changes, created, errors) in [(1, 3, 0), (3, 3, 0), (4, 2, 1)] {
         let (tableau, declared) = one_site().await?;
         site(&tableau, SITE, |site| site.oddities.failed_changes = failed_changes)?;
@@ -523,14 +523,13 @@ async fn a_create_that_failed_is_made_once_more_after_looking() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn the_newest_version_that_both_know_is_spoken_and_an_old_server_is_told_from_a_broken_one() -> anyhow::Result<()>
-{
-    for (newest, spoken) in [((3, 9), "3.9"), ((3, 10), "3.10"), ((4, 1), "3.27")] {
+async fn the_newest_common_version_is_used_and_a_server_that_is_too_old_is_reported() -> anyhow::Result<()> {
+    for (newest, version) in [((3, 9), "3.9"), ((3, 10), "3.10"), ((4, 1), "3.27")] {
         let (tableau, declared) = one_site().await?;
         tableau.simulator.world().newest_version = newest;
         site(&tableau, SITE, |site| site.tokens[0].is_administrator = false)?;
         let report = declared.apply_to_first().await?;
-        assert!(report.errors[0].to_string().contains(&format!("/api/{spoken}/sites/")), "{report:?}");
+        assert!(report.errors[0].to_string().contains(&format!("/api/{version}/sites/")), "{report:?}");
     }
     let (tableau, declared) = one_site().await?;
     tableau.simulator.world().newest_version = (3, 8);
@@ -542,7 +541,7 @@ async fn the_newest_version_that_both_know_is_spoken_and_an_old_server_is_told_f
 }
 
 #[tokio::test]
-async fn without_time_nothing_is_begun_and_the_report_says_what_is_left() -> anyhow::Result<()> {
+async fn a_run_without_time_begins_no_site_and_reports_it() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     let run = declared.run_for(Duration::from_secs(50), Action::Apply, None).await?;
     let error = run.err().context("the run succeeded")?.to_string();
@@ -552,7 +551,7 @@ async fn without_time_nothing_is_begun_and_the_report_says_what_is_left() -> any
 }
 
 #[tokio::test]
-async fn an_event_that_tableau_refuses_costs_no_other_its_webhook() -> anyhow::Result<()> {
+async fn a_refused_event_does_not_prevent_other_webhooks() -> anyhow::Result<()> {
     let (tableau, mut declared) = one_site().await?;
     site(&tableau, SITE, |site| site.oddities.refuses_site_events = true)?;
     declared.events = "SiteCreated,FlowRunFailed,WorkbookCreated";
@@ -564,19 +563,19 @@ async fn an_event_that_tableau_refuses_costs_no_other_its_webhook() -> anyhow::R
 }
 
 #[tokio::test]
-async fn two_runs_at_once_make_two_copies_at_most_and_the_next_one_deletes_the_second() -> anyhow::Result<()> {
+async fn concurrent_runs_create_at_most_two_copies_and_the_next_deletes_one() -> anyhow::Result<()> {
     for broken_answers in 0..8 {
         let (tableau, declared) = one_site().await?;
-        // With a token each, so that they do not end each other's session.
-        let mut beside = declared.clone();
-        beside.set(SITE, "token_name", json!("beside"))?;
+        // A token for each, so that they do not end each other's session.
+        let mut concurrent = declared.clone();
+        concurrent.set(SITE, "token_name", json!("concurrent"))?;
         site(&tableau, SITE, |site| {
-            let token = AccessToken { name: "beside".to_owned(), ..site.tokens[0].clone() };
+            let token = AccessToken { name: "concurrent".to_owned(), ..site.tokens[0].clone() };
             site.tokens.push(token);
             site.oddities.broken_answers = broken_answers;
         })?;
-        let (one, other) = tokio::join!(declared.apply(), beside.apply());
-        // They see what the other made, which is not as declared.
+        let (one, other) = tokio::join!(declared.apply(), concurrent.apply());
+        // Each may fail over the other's changes.
         let _ = (one?, other?);
         for name in ["fan-ViewDeleted", "fan-WorkbookCreated", "fan-WorkbookRefreshFailed"] {
             let copies = |site: &mut Site| site.webhooks.iter().filter(|webhook| webhook.name == name).count();
@@ -590,17 +589,17 @@ async fn two_runs_at_once_make_two_copies_at_most_and_the_next_one_deletes_the_s
 }
 
 #[tokio::test]
-async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_right() -> anyhow::Result<()> {
+async fn a_working_copy_is_not_deleted_while_the_other_cannot_be_repaired() -> anyhow::Result<()> {
     let refused = Oddities { refuses_site_events: true, ..Oddities::default() };
-    // The update and its two repetitions fail, in the first round and in the second.
+    // The update and its two retries fail, in the first round and in the second.
     for oddities in [refused, Oddities { failed_changes: 6, ..Oddities::default() }] {
         let (tableau, mut declared) = one_site().await?;
         declared.events = "SiteCreated";
         declared.apply_to_first().await?;
-        // The newer copy is as good as the older one was, which is to stay and needs a new address like the newer one.
+        // The older copy is to stay. Both copies need a new URL.
         let copy = site(&tableau, SITE, |site| {
             let copy = Webhook { id: "z".to_owned(), ..site.webhooks[0].clone() };
-            site.webhooks[0].url = "https://elsewhere.example/".to_owned();
+            site.webhooks[0].url = "https://other.example/".to_owned();
             site.webhooks.push(copy.clone());
             site.oddities = oddities;
             copy
@@ -612,7 +611,7 @@ async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_ri
         declared.apply().await??;
         assert_eq!(site(&tableau, SITE, |site| site.webhooks.len())?, 1);
     }
-    // It is deleted in the same run where that can be done: also if a change failed at first, or only its answers did.
+    // Otherwise it is deleted in the same run, also if a change failed at first, or its answer was lost.
     let usual = Oddities::default();
     let (failed, lost) =
         (Oddities { failed_changes: 3, ..usual.clone() }, Oddities { lost_answers: 3, ..usual.clone() });
@@ -638,7 +637,7 @@ async fn a_copy_that_works_is_not_deleted_while_the_one_to_keep_cannot_be_put_ri
 }
 
 #[tokio::test]
-async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::Result<()> {
+async fn a_failing_site_disturbs_no_other_and_no_error_has_a_secret() -> anyhow::Result<()> {
     let tableau = tableau().await?;
     let names = ["good", "no-administrator", "refused", "unreachable"];
     let mut declared = Declared::sites(&tableau, &names);
@@ -667,8 +666,8 @@ async fn a_site_that_fails_hinders_no_other_and_no_secret_is_told() -> anyhow::R
     4 of 5 sites failed.
     "#);
     assert_eq!(site(&tableau, "good", |site| site.webhooks.len())?, 3);
-    let told = format!("{failure} {failure:?}");
-    assert!(names.iter().all(|name| !told.contains(&secret_of(name))) && !told.contains("secret-"), "{told}");
+    let shown = format!("{failure} {failure:?}");
+    assert!(names.iter().all(|name| !shown.contains(&secret_of(name))) && !shown.contains("secret-"), "{shown}");
     assert!(names.iter().all(|name| !site(&tableau, name, |site| site.has_session()).unwrap_or(true)));
     Ok(())
 }
@@ -693,12 +692,11 @@ async fn sites_that_share_a_token_do_not_end_each_others_session() -> anyhow::Re
     Ok(())
 }
 
-/// How long it may take until each of some sites had its turn: some seconds.
+/// Time limit until each site had its run, which takes seconds.
 const TURNS_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn of_sites_that_share_a_token_the_next_run_begins_with_those_that_the_last_did_not_come_to() -> anyhow::Result<()>
-{
+async fn a_run_begins_with_sites_of_a_shared_token_that_the_last_run_did_not_reach() -> anyhow::Result<()> {
     const SITES: [&str; 4] = ["a", "b", "c", "d"];
     let tableau = tableau().await?;
     let mut declared = Declared::sites(&tableau, &SITES);
@@ -711,26 +709,26 @@ async fn of_sites_that_share_a_token_the_next_run_begins_with_those_that_the_las
         declared.set(name, "token_secret", json!("shared"))?;
     }
     let start = Instant::now();
-    let (mut visited, mut runs) = (BTreeSet::new(), 0);
-    while visited.len() < SITES.len() {
-        anyhow::ensure!(start.elapsed() < TURNS_TIMEOUT, "only {visited:?} had a turn");
-        // As much as a run needs to begin with a site, and some hundred milliseconds for those that it begins with.
+    let (mut reached, mut runs) = (BTreeSet::new(), 0);
+    while reached.len() < SITES.len() {
+        anyhow::ensure!(start.elapsed() < TURNS_TIMEOUT, "only {reached:?} were reached");
+        // The time that a run needs to begin a site, and some hundred milliseconds for those that it begins.
         let run = declared.run_for(Duration::from_millis(90_900), Action::Apply, None).await?;
         let (Ok(report) | Err(Failure::Sites(report))) = run else { anyhow::bail!("{run:?}") };
         let now = report.sites.into_iter().filter(|site| site.errors.is_empty()).map(|site| site.site);
         let now: BTreeSet<_> = now.collect();
-        // On a busy machine none may fit.
+        // On a busy machine it may reach none.
         runs += usize::from(!now.is_empty());
-        let again: Vec<_> = now.intersection(&visited).collect();
-        assert!(again.is_empty() || visited.union(&now).count() == SITES.len(), "{again:?} again, before others");
-        visited.extend(now);
+        let again: Vec<_> = now.intersection(&reached).collect();
+        assert!(again.is_empty() || reached.union(&now).count() == SITES.len(), "{again:?} again, before others");
+        reached.extend(now);
     }
     assert!(runs > 1, "all fitted into one run");
     Ok(())
 }
 
 #[tokio::test]
-async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing_out() -> anyhow::Result<()> {
+async fn calls_end_within_their_sessions_time_and_leave_some_for_the_sign_out() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     site(&tableau, SITE, |site| site.oddities.hostility = Some(Hostility::Drip))?;
     let entry = SiteEntry::parse(&format!("/sites/{SITE}"), &declared.entries[SITE])?;
@@ -738,7 +736,7 @@ async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing
     let start = Instant::now();
     let mut session =
         client.sign_in(&entry, KnownSecrets::default(), tokio::time::Instant::now() + Duration::from_secs(6)).await?;
-    let error = session.list(|_| false).await.err().context("it has an end")?;
+    let error = session.list(|_| false).await.err().context("the list ended")?;
     assert_eq!(error.kind(), tableau::ErrorKind::OutOfTime, "{error}");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     session.sign_out().await?;
@@ -747,7 +745,7 @@ async fn no_call_lasts_past_the_time_of_its_session_and_some_is_kept_for_signing
 }
 
 #[tokio::test]
-async fn a_clock_at_the_end_of_time_is_taken_for_none() -> anyhow::Result<()> {
+async fn a_clock_out_of_range_is_ignored() -> anyhow::Result<()> {
     for seconds in [i64::MAX, 251_000_000_000, -60_000_000_000, i64::MIN] {
         let (tableau, mut declared) = one_site().await?;
         declared.recover_hours = "24";
@@ -761,7 +759,7 @@ async fn a_clock_at_the_end_of_time_is_taken_for_none() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_report_names_some_of_very_many_foreign_webhooks_and_counts_the_rest() -> anyhow::Result<()> {
+async fn a_report_names_a_hundred_foreign_webhooks_and_counts_the_rest() -> anyhow::Result<()> {
     let (tableau, declared) = one_site().await?;
     site(&tableau, SITE, |site| {
         let row = |number: usize| json!({ "id": number, "name": format!("{number:04} {}", "n".repeat(2000)) });
@@ -776,7 +774,7 @@ async fn a_report_names_some_of_very_many_foreign_webhooks_and_counts_the_rest()
 }
 
 #[tokio::test]
-async fn two_entries_for_one_tableau_site_do_not_take_its_webhooks_from_each_other() -> anyhow::Result<()> {
+async fn of_two_entries_for_one_tableau_site_the_second_is_refused() -> anyhow::Result<()> {
     let tableau = tableau().await?;
     let mut declared = Declared::sites(&tableau, &["a"]);
     declared.entries.insert("b".to_owned(), declared.entries["a"].clone());
@@ -792,7 +790,7 @@ async fn two_entries_for_one_tableau_site_do_not_take_its_webhooks_from_each_oth
 }
 
 #[tokio::test]
-async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> {
+async fn only_the_named_sites_are_reconciled() -> anyhow::Result<()> {
     let tableau = tableau().await?;
     let declared = Declared::sites(&tableau, &["a", "b"]);
     let report = declared.run(Action::Apply, Some(vec!["b".to_owned()])).await??;
@@ -805,28 +803,28 @@ async fn only_the_sites_that_are_named_are_looked_after() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn two_hundred_sites_that_are_as_declared_take_three_calls_each() -> anyhow::Result<()> {
+async fn unchanged_sites_take_three_calls_each() -> anyhow::Result<()> {
     const SITES: usize = 200;
     let tableau = tableau().await?;
     let names: Vec<_> = (0..SITES).map(|number| format!("site-{number}")).collect();
     let mut declared = Declared::sites(&tableau, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    // As Tableau refuses those two on some servers, and to have twenty.
+    // Twenty events: all but the two that some servers refuse.
     let events: Vec<_> =
         Event::catalogue().filter(|event| !["SiteCreated", "SiteUpdated"].contains(&event.as_str())).collect();
     for name in &names {
         declared.set(name, "events", json!(events))?;
-        // Their tokens are their own, so that they are visited side by side.
+        // A token for each, so that the sites run concurrently.
         declared.set(name, "token_name", json!(name))?;
         site(&tableau, name, |site| site.tokens[0].name.clone_from(name))?;
     }
-    for (made, calls) in [(20, None), (0, Some(3))] {
+    for (created, calls) in [(20, None), (0, Some(3))] {
         for name in &names {
             site(&tableau, name, |site| site.calls.clear())?;
         }
         let start = Instant::now();
         let report = declared.apply().await??;
-        println!("{SITES} sites, {made} webhooks to make at each: {:.1} s", start.elapsed().as_secs_f64());
-        assert!(report.sites.iter().all(|site| site.created.len() == made && site.foreign.is_empty()));
+        println!("{SITES} sites, {created} webhooks to create at each: {:.1} s", start.elapsed().as_secs_f64());
+        assert!(report.sites.iter().all(|site| site.created.len() == created && site.foreign.is_empty()));
         let world = tableau.simulator.world();
         assert!(world.sites.values().all(|site| calls.is_none_or(|calls| site.calls.len() == calls)));
         assert!(world.sites.values().all(|site| site.webhooks.len() == 20 && !site.has_session()));
@@ -835,7 +833,7 @@ async fn two_hundred_sites_that_are_as_declared_take_three_calls_each() -> anyho
 }
 
 #[tokio::test]
-async fn a_misspelt_alert_event_is_noted_in_every_report() -> anyhow::Result<()> {
+async fn every_report_names_a_misspelt_alert_event() -> anyhow::Result<()> {
     const NOTE: &str = "ALERT_EVENTS names WorkbookRefreshFaild, which is not an event this release knows: ";
     let (_tableau, mut declared) = one_site().await?;
     declared.alert_events = "WorkbookRefreshFaild,DatasourceRefreshFailed";

@@ -1,4 +1,4 @@
-//! Refreshes that Tableau does not tell of, and what the reconciler makes of its jobs.
+//! Recovery and explanation of refreshes from Tableau's jobs.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +25,14 @@ use time::{Duration, OffsetDateTime};
 
 const SITE: &str = "marketing";
 
-/// A Tableau server with one site that is as declared, and a reconciler that tells of refreshes.
+/// A Tableau server with one unchanged site, and a reconciler that recovers refreshes.
 struct Refreshes {
     tableau: Running,
     declared: Declared,
     _destination: Destination,
 }
 
-/// Lets time pass: everything that is stored, and every job, is so much older.
+/// Lets time pass: makes the stored state and every job older.
 pub(super) fn pass(tableau: &Running, declared: &Declared, sites: &[&str], time: Duration) -> anyhow::Result<()> {
     declared.table.age(time);
     for name in sites {
@@ -46,7 +46,7 @@ pub(super) fn pass(tableau: &Running, declared: &Declared, sites: &[&str], time:
     Ok(())
 }
 
-/// A workbook's refresh that failed just now.
+/// Returns a workbook's refresh that has just failed.
 pub(super) fn failed(id: &str) -> Job {
     let ended_at = OffsetDateTime::now_utc();
     Job {
@@ -101,24 +101,23 @@ impl Refreshes {
         site(&self.tableau, SITE, |site| site.calls.clone())
     }
 
-    fn odd(&self, jobs: JobOddities) -> anyhow::Result<()> {
+    fn set_oddities(&self, jobs: JobOddities) -> anyhow::Result<()> {
         site(&self.tableau, SITE, |site| site.oddities.jobs = jobs)
     }
 
-    /// What machines got, as event and resource, sorted.
+    /// Returns the published events, as type and resource, sorted.
     fn published(&self) -> Vec<String> {
         let of = |name: &str, event: &EventMessage| event.attributes.get(name).cloned().unwrap_or_default();
-        let told = self.declared.topics.events();
-        let mut told: Vec<_> =
-            told.iter().map(|event| format!("{} {}", of("event_type", event), of("resource_luid", event))).collect();
-        told.sort();
-        told
+        let mut published: Vec<_> = (self.declared.topics.events().iter())
+            .map(|event| format!("{} {}", of("event_type", event), of("resource_luid", event)))
+            .collect();
+        published.sort();
+        published
     }
 }
 
 #[tokio::test]
-async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_and_explained_once() -> anyhow::Result<()>
-{
+async fn failed_refreshes_of_a_disabled_webhook_are_recovered_and_explained_once() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     for id in ["j1", "j2", "j3"] {
@@ -139,7 +138,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
       < refresh of the workbook "Sales \"j3\" 📈" failed
     1 site is as declared.
     "#);
-    let told = [
+    let expected = [
         "RefreshFailureExplained luid-of-j1",
         "RefreshFailureExplained luid-of-j2",
         "RefreshFailureExplained luid-of-j3",
@@ -147,7 +146,7 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         "WorkbookRefreshFailed luid-of-j2",
         "WorkbookRefreshFailed luid-of-j3",
     ];
-    assert_eq!(refreshes.published(), told);
+    assert_eq!(refreshes.published(), expected);
     let marked = |event: &EventMessage| event.attributes.get("recovered").map(String::as_str) == Some("true");
     assert_eq!(refreshes.declared.topics.events().iter().filter(|event| marked(event)).count(), 3);
     let subjects = refreshes.declared.topics.take_subjects();
@@ -165,13 +164,12 @@ async fn refreshes_that_fail_while_the_webhook_is_disabled_are_recovered_once_an
         let report = refreshes.apply().await?;
         assert_eq!((report.recovered, report.explained, report.not_recovered), (vec![], vec![], vec![]));
     }
-    assert_eq!(refreshes.published(), told);
+    assert_eq!(refreshes.published(), expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn whatever_a_resource_is_called_its_refresh_is_recovered_and_explained_to_every_subscriber() -> anyhow::Result<()>
-{
+async fn refreshes_of_resources_with_any_name_reach_every_subscriber() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     let names = [
@@ -202,7 +200,7 @@ async fn whatever_a_resource_is_called_its_refresh_is_recovered_and_explained_to
 }
 
 #[tokio::test]
-async fn an_unchanged_run_costs_one_call_more_and_none_where_it_is_switched_off() -> anyhow::Result<()> {
+async fn recovery_costs_an_unchanged_run_one_call_and_none_if_it_is_off() -> anyhow::Result<()> {
     let mut refreshes = Refreshes::start().await?;
     let without = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
     refreshes.apply().await?;
@@ -213,7 +211,7 @@ async fn an_unchanged_run_costs_one_call_more_and_none_where_it_is_switched_off(
     refreshes.apply().await?;
     assert_eq!(refreshes.calls()?, without);
     assert_eq!(refreshes.declared.table.content("site#marketing"), json!({ "format": 1 }));
-    // Nor where nobody wants to hear of refreshes, or asks only what would be done.
+    // A plan has no such call either, nor a site without refresh events.
     refreshes.declared.recover_hours = "24";
     refreshes.declared.run(Action::Plan, None).await??;
     refreshes.declared.events = "ViewDeleted";
@@ -224,12 +222,11 @@ async fn an_unchanged_run_costs_one_call_more_and_none_where_it_is_switched_off(
 }
 
 #[tokio::test]
-async fn a_failure_whose_webhook_works_is_explained_in_the_thread_of_its_alert_and_not_recovered() -> anyhow::Result<()>
-{
+async fn a_failure_with_a_working_webhook_is_explained_and_not_recovered() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.fail("j1")?;
     refreshes.declared.topics.take_alerts();
-    // A moment later.
+    // The job has only just ended.
     let report = refreshes.apply().await?;
     assert_eq!((report.recovered.len(), report.explained.len()), (0, 1));
     assert_eq!(refreshes.calls()?.iter().filter(|call| call.contains("/jobs")).count(), 2);
@@ -247,18 +244,18 @@ async fn a_failure_whose_webhook_works_is_explained_in_the_thread_of_its_alert_a
 }
 
 #[tokio::test]
-async fn what_could_not_be_read_is_told_of_by_the_next_run() -> anyhow::Result<()> {
+async fn jobs_that_could_not_be_read_are_recovered_by_the_next_run() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     refreshes.fail("j1")?;
     refreshes.pass(10)?;
-    // The webhook is repaired, and the jobs cannot be read: what is owed stays owed.
-    refreshes.odd(JobOddities { too_many_requests: 9, ..JobOddities::default() })?;
+    // The webhook is repaired, but the jobs cannot be read. The outage stays recorded.
+    refreshes.set_oddities(JobOddities { too_many_requests: 9, ..JobOddities::default() })?;
     let report = refreshes.apply().await?;
     assert_eq!((report.enabled.len(), report.recovered, report.explained), (1, vec![], vec![]));
     let calls = refreshes.calls()?.into_iter().filter(|call| call.contains("/jobs")).count();
     assert!(calls == 1 && report.notes[0].contains("429"), "{calls}: {:?}", report.notes);
-    refreshes.odd(JobOddities::default())?;
+    refreshes.set_oddities(JobOddities::default())?;
     refreshes.pass(15)?;
     let report = refreshes.apply().await?;
     assert_eq!((report.recovered.len(), report.explained.len()), (1, 1), "{report:?}");
@@ -266,7 +263,7 @@ async fn what_could_not_be_read_is_told_of_by_the_next_run() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::Result<()> {
+async fn an_ambiguous_job_is_named_and_not_published() -> anyhow::Result<()> {
     let usual = JobOddities::default();
     for (oddities, reason) in [
         (JobOddities { without_resource: true, ..usual.clone() }, "it does not say what it refreshed"),
@@ -280,7 +277,7 @@ async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::R
         refreshes.disable()?;
         refreshes.fail("j1")?;
         refreshes.pass(10)?;
-        refreshes.odd(oddities)?;
+        refreshes.set_oddities(oddities)?;
         let report = refreshes.apply().await?;
         assert_eq!(refreshes.published(), [""; 0]);
         assert!(report.not_recovered.len() == 1 && report.not_recovered[0].to_string().contains(reason), "{report:?}");
@@ -295,22 +292,22 @@ async fn a_job_that_leaves_doubt_is_named_and_nothing_is_invented() -> anyhow::R
     let refreshes = Refreshes::start().await?;
     refreshes.fail("j1")?;
     refreshes.pass(10)?;
-    refreshes.odd(JobOddities { job_type: Some("run_flow".to_owned()), ..usual })?;
+    refreshes.set_oddities(JobOddities { job_type: Some("run_flow".to_owned()), ..usual })?;
     let report = refreshes.apply().await?;
     assert_eq!(report.notes, ["1 of its jobs are of a type that was not asked for, and were skipped."]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> anyhow::Result<()> {
+async fn refreshes_of_a_server_with_clock_skew_are_recovered_once() -> anyhow::Result<()> {
     for offset in [-7200, -90, -20, 20, 90, 7200] {
         let refreshes = Refreshes::start().await?;
-        // From its first run on the server's clock was as it is.
+        // The server has had this clock since its first run.
         refreshes.declared.table.items().clear();
-        refreshes.odd(JobOddities { clock_offset_seconds: offset, ..JobOddities::default() })?;
+        refreshes.set_oddities(JobOddities { clock_offset_seconds: offset, ..JobOddities::default() })?;
         refreshes.apply().await?;
         refreshes.pass(15)?;
-        let mut told = 0;
+        let mut recovered = 0;
         for round in 0..14 {
             if round == 0 {
                 refreshes.disable()?;
@@ -319,12 +316,12 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
                 refreshes.fail(&format!("j{round}"))?;
             }
             let report = refreshes.apply().await?;
-            told += report.recovered.len();
+            recovered += report.recovered.len();
             assert_eq!(report.not_recovered, [], "{offset}");
             refreshes.pass(15)?;
         }
-        // The first was missed; the second ended after the repair, and with a slow clock in the margin before it at most.
-        assert!((1..=2).contains(&told), "{offset}: {told}");
+        // The first was missed. The second ended after the repair, or with a slow clock in the margin before it.
+        assert!((1..=2).contains(&recovered), "{offset}: {recovered}");
         let ids: BTreeSet<_> = refreshes.declared.topics.events().iter().map(|event| event.id).collect();
         assert_eq!(ids.len(), refreshes.published().len());
         assert!(refreshes.published().contains(&"WorkbookRefreshFailed luid-of-j0".to_owned()), "{offset}");
@@ -338,11 +335,11 @@ async fn a_server_whose_clock_is_wrong_is_told_of_all_the_same_and_once() -> any
 }
 
 #[tokio::test]
-async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Result<()> {
+async fn a_run_publishes_a_limited_number_of_jobs_and_later_runs_the_rest() -> anyhow::Result<()> {
     const JOBS: usize = 450;
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
-    // Many within a second, as when a database is down.
+    // Many fail within a second, as when a database is down.
     (0..JOBS).try_for_each(|number| refreshes.fail(&format!("j{number:04}")))?;
     refreshes.pass(10)?;
     let mut counts = Vec::new();
@@ -352,9 +349,9 @@ async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Resul
         refreshes.pass(15)?;
     }
     assert_eq!(counts, [(200, 200, 250), (200, 200, 50), (50, 50, 0), (0, 0, 0)]);
-    let told: BTreeSet<_> = refreshes.published().into_iter().collect();
-    assert_eq!(told.len(), 2 * JOBS);
-    // The identifiers of an hour, which leave with it.
+    let published: BTreeSet<_> = refreshes.published().into_iter().collect();
+    assert_eq!(published.len(), 2 * JOBS);
+    // The state keeps the identifiers of one hour.
     refreshes.pass(60)?;
     refreshes.apply().await?;
     let stored = refreshes.declared.table.content("site#marketing").to_string();
@@ -363,7 +360,7 @@ async fn a_run_tells_of_so_many_and_the_next_ones_of_the_rest() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> anyhow::Result<()> {
+async fn an_event_that_sns_does_not_accept_fails_the_run_and_is_sent_by_the_next() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     (0..3).try_for_each(|number| refreshes.fail(&format!("j{number}")))?;
@@ -380,24 +377,24 @@ async fn what_sns_does_not_take_fails_the_run_and_is_told_of_by_the_next() -> an
     }
     refreshes.pass(15)?;
     refreshes.apply().await?;
-    let told = [
+    let expected = [
         "RefreshFailureExplained luid-of-j0",
         "RefreshFailureExplained luid-of-j1",
         "RefreshFailureExplained luid-of-j2",
         "WorkbookRefreshFailed luid-of-j0",
         "WorkbookRefreshFailed luid-of-j1",
-        // Again, and with the same identifier.
+        // Published again, with the same identifier.
         "WorkbookRefreshFailed luid-of-j1",
         "WorkbookRefreshFailed luid-of-j2",
     ];
-    assert_eq!(refreshes.published(), told);
+    assert_eq!(refreshes.published(), expected);
     let ids: BTreeSet<_> = refreshes.declared.topics.events().iter().map(|event| event.id).collect();
-    assert_eq!(ids.len(), told.len() - 1);
+    assert_eq!(ids.len(), expected.len() - 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
+async fn no_refresh_is_dropped_while_sns_is_down() -> anyhow::Result<()> {
     const RUNS: usize = 10;
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
@@ -412,7 +409,7 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
         refreshes.pass(10)?;
         let Err(Failure::Refreshes(report)) = refreshes.declared.apply().await? else { anyhow::bail!("it succeeded") };
         assert_eq!((report.sites[0].refreshes_left, &report.sites[0].not_recovered), (run + 1, &vec![]));
-        // The next one ends when the webhook has been repaired for a while.
+        // The next job ends after the repair of the webhook.
         refreshes.pass(5)?;
     }
     if let Ok(mut taken) = refreshes.declared.topics.events_taken.lock() {
@@ -426,14 +423,14 @@ async fn while_sns_is_out_of_reach_nothing_is_dropped() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow::Result<()> {
+async fn lost_or_changed_state_is_reported() -> anyhow::Result<()> {
     let lost: fn(&Table) = |table| table.items().clear();
     let changed: fn(&Table) = |table| {
         if let Some(item) = table.items().get_mut("site#marketing") {
             item.content = json!({ "format": 1, "problems": "none" });
         }
     };
-    for (change, said) in [
+    for (change, expected) in [
         (lost, "There is no state yet, since this is the first run or it was lost"),
         (changed, "the state of marketing is of another format, or was changed by hand"),
     ] {
@@ -446,9 +443,9 @@ async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow
             Ok(report) | Err(Failure::State(report)) => report,
             Err(failure) => anyhow::bail!("{failure}"),
         };
-        assert!(report.text.contains(said), "{}", report.text);
+        assert!(report.text.contains(expected), "{}", report.text);
         assert_eq!(report.sites[0].enabled.len(), 1);
-        // That it was down is seen, but not since when.
+        // The outage is known, but not its start.
         let not_recovered = report.sites[0].not_recovered[0].to_string();
         assert!(not_recovered.contains("there is no state of this site"), "{not_recovered}");
         refreshes.fail("j2")?;
@@ -460,8 +457,7 @@ async fn state_can_be_lost_or_changed_by_hand_and_the_report_says_so() -> anyhow
 }
 
 #[tokio::test]
-async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with_a_reason_of_its_own()
--> anyhow::Result<()> {
+async fn a_run_without_its_table_repairs_webhooks_publishes_nothing_and_fails() -> anyhow::Result<()> {
     let mut refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     refreshes.fail("j1")?;
@@ -482,7 +478,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
     }
     let healthy = site(&refreshes.tableau, SITE, |site| site.webhooks.iter().all(|webhook| webhook.is_enabled))?;
     assert!(healthy && refreshes.published().is_empty());
-    // What is known from before is not forgotten.
+    // The alert of the state that was read before is not repeated.
     refreshes.declared.set(SITE, "token_secret", json!("wrong"))?;
     assert!(matches!(refreshes.declared.apply().await?, Err(Failure::Sites(_))));
     assert_eq!(refreshes.declared.topics.take_subjects(), [""; 0]);
@@ -496,7 +492,7 @@ async fn without_its_table_a_run_repairs_webhooks_invents_nothing_and_fails_with
 }
 
 #[tokio::test]
-async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow::Result<()> {
+async fn refreshes_that_are_too_old_are_reported_and_a_rotation_is_no_outage() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     refreshes.disable()?;
     refreshes.fail("j1")?;
@@ -520,11 +516,11 @@ async fn what_is_too_long_ago_is_named_and_a_rotation_is_no_silence() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_site_whose_token_another_run_uses_is_left_to_it_until_that_run_must_have_ended() -> anyhow::Result<()> {
+async fn a_site_whose_token_another_run_uses_is_left_to_it_until_the_hold_ends() -> anyhow::Result<()> {
     let refreshes = Refreshes::start().await?;
     let tokens = refreshes.declared.table.items().keys().filter(|key| key.starts_with("token#")).count();
     assert_eq!(tokens, 0, "a run releases its tokens");
-    // A run that was cut off right after it had begun.
+    // A run that was cut off right after its start.
     let until = OffsetDateTime::now_utc() + Duration::minutes(6);
     let hold = TokenHold { holder: "another".to_owned(), until: Timestamp(until.truncate_to_second()) };
     let key = token_key(&SiteEntry::parse(SITE, &refreshes.declared.entries[SITE])?);
@@ -536,7 +532,7 @@ async fn a_site_whose_token_another_run_uses_is_left_to_it_until_that_run_must_h
     assert!(report.notes[0].starts_with("Another run uses the token \"fanout\", until 2"), "{report:?}");
     assert_eq!((refreshes.calls()?.len(), report.enabled.len(), report.errors.len()), (0, 0, 0));
     let Err(Failure::Sites(report)) = refreshes.declared.run(Action::Rotate, None).await? else {
-        anyhow::bail!("a rotation that moved nothing succeeded")
+        anyhow::bail!("a rotation that updated nothing succeeded")
     };
     assert_eq!(report.sites[0].errors[0].kind, ProblemKind::TokenInUse);
     refreshes.pass(7)?;

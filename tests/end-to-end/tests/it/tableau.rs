@@ -1,4 +1,4 @@
-//! The simulator's own behaviour, where it is Tableau's.
+//! The simulator's behaviour: Tableau's, and that of its own calls.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ const SITE: &str = "marketing";
 async fn registered(destination: &Destination) -> anyhow::Result<Running> {
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     Declared::sites(&tableau, &[SITE]).apply().await??;
-    // The test of a new webhook.
+    // Drops the test of a new webhook.
     destination.forget();
     Ok(tableau)
 }
@@ -29,18 +29,18 @@ async fn control(tableau: &Running, method: Method, path: &str, body: &Value) ->
     Ok((response.status(), response.text().await?))
 }
 
-/// Opens a session. The answer is the site's identifier and the session's token.
-async fn signed_in(tableau: &Running) -> anyhow::Result<(String, String)> {
-    let sign_in = json!({ "credentials": { "personalAccessTokenName": "fanout",
+/// Opens a session. Returns the site's identifier and the session's token.
+async fn sign_in(tableau: &Running) -> anyhow::Result<(String, String)> {
+    let credentials = json!({ "credentials": { "personalAccessTokenName": "fanout",
         "personalAccessTokenSecret": secret_of(SITE), "site": { "contentUrl": SITE } } });
     let post = http_client()?.post(format!("http://{}/api/3.27/auth/signin", tableau.address));
-    let session: Value = post.header("accept", "application/json").json(&sign_in).send().await?.json().await?;
+    let session: Value = post.header("accept", "application/json").json(&credentials).send().await?.json().await?;
     let text = |pointer| session.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok((text("/credentials/site/id"), text("/credentials/token")))
 }
 
 #[tokio::test]
-async fn an_event_is_delivered_once_with_the_headers_seen_on_the_wire() -> anyhow::Result<()> {
+async fn an_event_is_delivered_once_with_the_observed_headers() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = registered(&destination).await?;
     let body = r#"{"event_type":"WorkbookCreated"}"#;
@@ -62,7 +62,7 @@ async fn an_event_is_delivered_once_with_the_headers_seen_on_the_wire() -> anyho
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_four_times_is_disabled_and_gets_nothing_more() -> anyhow::Result<()> {
+async fn a_webhook_is_disabled_after_four_failures() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::BAD_GATEWAY).await?;
     let tableau = registered(&destination).await?;
     for attempts in [4, 0] {
@@ -80,7 +80,7 @@ async fn a_webhook_that_fails_four_times_is_disabled_and_gets_nothing_more() -> 
 }
 
 #[tokio::test]
-async fn sites_oddities_and_events_are_made_over_http() -> anyhow::Result<()> {
+async fn sites_oddities_and_events_are_controlled_over_http() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let call = async |method, path, body| control(&tableau, method, path, &body).await;
@@ -108,21 +108,23 @@ async fn sites_oddities_and_events_are_made_over_http() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Describes a site's webhooks.
+fn webhooks(tableau: &Running) -> anyhow::Result<Vec<String>> {
+    site(tableau, SITE, |site| {
+        let webhooks = site.webhooks.iter();
+        let texts = webhooks.map(|webhook| {
+            let reason = webhook.status_change_reason.as_deref().unwrap_or("no reason");
+            format!("{} {} {} {} {reason}", webhook.name, webhook.event, webhook.url, webhook.is_enabled)
+        });
+        texts.collect()
+    })
+}
+
 #[tokio::test]
-async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Result<()> {
+async fn webhooks_are_created_changed_and_deleted_by_name_over_http() -> anyhow::Result<()> {
     let tableau = Simulator::start(None).await?;
     tableau.simulator.world().add_site(SITE, "fanout", &secret_of(SITE));
     let call = async |method, body| control(&tableau, method, "webhooks", &body).await;
-    let seen = || {
-        site(&tableau, SITE, |site| {
-            let webhooks = site.webhooks.iter();
-            let text = webhooks.map(|webhook| {
-                let reason = webhook.status_change_reason.as_deref().unwrap_or("no reason");
-                format!("{} {} {} {} {reason}", webhook.name, webhook.event, webhook.url, webhook.is_enabled)
-            });
-            text.collect::<Vec<_>>()
-        })
-    };
     let new = json!({ "site": SITE, "name": "theirs", "event": "ViewDeleted", "url": "https://a.example/" });
     for _ in 0..2 {
         assert_eq!(call(Method::POST, new.clone()).await?.0, StatusCode::CREATED);
@@ -147,10 +149,22 @@ async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Re
         let mut body = change.clone();
         (body["site"], body["name"]) = (json!(SITE), json!("theirs"));
         assert_eq!(call(Method::PATCH, body).await?, (StatusCode::NO_CONTENT, String::new()), "{change}");
-        assert_eq!(seen()?, [after, after], "{change}");
+        assert_eq!(webhooks(&tableau)?, [after, after], "{change}");
     }
+    let old = json!({ "site": SITE, "name": "ours" });
+    assert_eq!(call(Method::DELETE, old).await?.0, StatusCode::NO_CONTENT);
+    assert_eq!(webhooks(&tableau)?, Vec::<String>::new());
+    Ok(())
+}
 
-    let before = seen()?;
+#[tokio::test]
+async fn a_wrong_change_of_a_webhook_is_refused_with_a_reason() -> anyhow::Result<()> {
+    let tableau = Simulator::start(None).await?;
+    tableau.simulator.world().add_site(SITE, "fanout", &secret_of(SITE));
+    let call = async |method, body| control(&tableau, method, "webhooks", &body).await;
+    let new = json!({ "site": SITE, "name": "ours", "event": "ViewDeleted", "url": "https://a.example/" });
+    assert_eq!(call(Method::POST, new).await?.0, StatusCode::CREATED);
+    let before = webhooks(&tableau)?;
     for (method, body, status, text) in [
         (Method::PATCH, json!({ "site": SITE, "name": "theirs" }), 404, "there is no webhook \"theirs\" on this site"),
         (Method::DELETE, json!({ "site": SITE, "name": "theirs" }), 404, "there is no webhook \"theirs\" on this site"),
@@ -171,24 +185,20 @@ async fn webhooks_are_made_changed_and_deleted_by_name_over_http() -> anyhow::Re
         ),
         (Method::POST, json!({ "site": SITE, "name": "ours", "event": "ViewDeleted" }), 422, "missing field `url`"),
     ] {
-        let (answered, said) = call(method, body.clone()).await?;
-        assert!(answered == status && said.contains(text), "{body}: {answered} {said}");
+        let (answered, answer) = call(method, body.clone()).await?;
+        assert!(answered == status && answer.contains(text), "{body}: {answered} {answer}");
     }
-    assert_eq!(seen()?, before);
-
-    let old = json!({ "site": SITE, "name": "ours" });
-    assert_eq!(call(Method::DELETE, old).await?.0, StatusCode::NO_CONTENT);
-    assert_eq!(seen()?, Vec::<String>::new());
+    assert_eq!(webhooks(&tableau)?, before);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_another() -> anyhow::Result<()> {
+async fn a_revoked_token_loses_its_session_and_cannot_sign_in() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let tableau = Simulator::start(Some(destination.address.clone())).await?;
     let mut declared = Declared::sites(&tableau, &[SITE]);
     let call = async |method, body| control(&tableau, method, "tokens", &body).await;
-    let (site_id, token) = signed_in(&tableau).await?;
+    let (site_id, token) = sign_in(&tableau).await?;
     let list = format!("http://{}/api/3.27/sites/{site_id}/webhooks", tableau.address);
     let list = async || {
         let get = http_client()?.get(&list).header("x-tableau-auth", &token);
@@ -216,7 +226,7 @@ async fn a_revoked_token_loses_its_session_and_signs_in_no_more_until_there_is_a
     Ok(())
 }
 
-/// A site with a session, to read its jobs with.
+/// A site with a session for reading its jobs.
 struct Jobs {
     tableau: Running,
     address: String,
@@ -226,7 +236,7 @@ struct Jobs {
 impl Jobs {
     async fn start(destination: &Destination) -> anyhow::Result<Self> {
         let tableau = registered(destination).await?;
-        let (site_id, token) = signed_in(&tableau).await?;
+        let (site_id, token) = sign_in(&tableau).await?;
         let address = format!("http://{}/api/3.27/sites/{site_id}/jobs", tableau.address);
         Ok(Self { tableau, address, token })
     }
@@ -237,7 +247,7 @@ impl Jobs {
         Ok((response.status(), response.json().await?))
     }
 
-    /// What a list has to say: the names, and how many there are in all.
+    /// Lists jobs. Returns their names and the total.
     async fn listed(&self, query: &str) -> anyhow::Result<(Vec<String>, String)> {
         let (status, list) = self.get(query).await?;
         anyhow::ensure!(status == StatusCode::OK, "{query}: {status} {list}");
@@ -254,10 +264,23 @@ impl Jobs {
         anyhow::ensure!(status == StatusCode::OK, "{status} {answer}");
         Ok(serde_json::from_str(&answer)?)
     }
+    /// Runs a refresh that fails. Returns the job's identifier.
+    async fn refresh_once(&self) -> anyhow::Result<String> {
+        let refresh = json!({ "name": "A", "outcome": "failed", "ended_at": "2026-05-21T08:00:00Z", "notes": "Why." });
+        Ok(self.refresh(refresh).await?["job"].as_str().context("no job")?.to_owned())
+    }
+
+    /// Sets oddities. Returns the list of jobs and one of them.
+    async fn odd(&self, id: &str, oddities: Value) -> anyhow::Result<((StatusCode, Value), (StatusCode, Value))> {
+        let body = json!({ "site": SITE, "oddities": oddities });
+        let (status, answer) = control(&self.tableau, Method::PUT, "oddities", &body).await?;
+        anyhow::ensure!(status == StatusCode::NO_CONTENT, "{answer}");
+        Ok((self.get("").await?, self.get(&format!("/{id}")).await?))
+    }
 }
 
 #[tokio::test]
-async fn a_refresh_lets_its_events_happen_and_leaves_a_job_that_says_why_it_failed() -> anyhow::Result<()> {
+async fn a_refresh_fires_its_events_and_leaves_a_job_with_its_reason() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
     assert_eq!(jobs.get("").await?.1["backgroundJobs"], json!({}));
@@ -301,7 +324,7 @@ async fn a_refresh_lets_its_events_happen_and_leaves_a_job_that_says_why_it_fail
 }
 
 #[tokio::test]
-async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refused() -> anyhow::Result<()> {
+async fn jobs_are_filtered_and_paged_and_an_unknown_query_is_refused() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
     for (name, outcome, minute) in [("A", "failed", 10), ("B", "succeeded", 20), ("C", "failed", 30)] {
@@ -343,26 +366,21 @@ async fn jobs_are_filtered_and_paged_and_a_query_that_is_not_understood_is_refus
 }
 
 #[tokio::test]
-async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
+async fn a_list_of_jobs_has_every_odd_shape() -> anyhow::Result<()> {
     let destination = Destination::answering(StatusCode::OK).await?;
     let jobs = Jobs::start(&destination).await?;
-    let refreshed = jobs
-        .refresh(json!({ "name": "A", "outcome": "failed", "ended_at": "2026-05-21T08:00:00Z", "notes": "Why." }))
-        .await?;
-    let detail = format!("/{}", refreshed["job"].as_str().unwrap_or_default());
-    let odd = async |oddities: Value| {
-        let body = json!({ "site": SITE, "oddities": oddities });
-        let (status, said) = control(&jobs.tableau, Method::PUT, "oddities", &body).await?;
-        anyhow::ensure!(status == StatusCode::NO_CONTENT, "{said}");
-        anyhow::Ok((jobs.get("").await?, jobs.get(&detail).await?))
-    };
-    let ((_, list), _) = odd(json!({ "lone_object": true })).await?;
+    let id = jobs.refresh_once().await?;
+    let ((_, list), _) = jobs.odd(&id, json!({ "lone_object": true })).await?;
     assert!(list["backgroundJobs"]["backgroundJob"].is_object(), "{list}");
-    let ((_, list), _) = odd(json!({ "last_page_missing": true })).await?;
+    let ((_, list), _) = jobs.odd(&id, json!({ "last_page_missing": true })).await?;
     assert_eq!((&list["backgroundJobs"], &list["pagination"]["totalAvailable"]), (&json!({}), &json!("1")));
-    let ((_, list), (_, job)) = odd(json!({ "jobs": { "without_resource": true, "without_end": true,
-        "finish_code": "3", "job_type": "Brew", "clock_offset_seconds": -3600 } }))
-    .await?;
+    let ((_, list), (_, job)) = jobs
+        .odd(
+            &id,
+            json!({ "jobs": { "without_resource": true, "without_end": true,
+        "finish_code": "3", "job_type": "Brew", "clock_offset_seconds": -3600 } }),
+        )
+        .await?;
     let listed = &list["backgroundJobs"]["backgroundJob"][0];
     assert_eq!((&listed["jobType"], listed.get("endedAt")), (&json!("Brew"), None));
     let job = &job["job"];
@@ -371,28 +389,36 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
         (&job["extractRefreshJob"]["workbook"], &job["startedAt"]),
         (&json!(null), &json!("2026-05-21T06:59:00Z"))
     );
-    for (row, written) in [("null", json!(null)), ("number", json!(7)), ("text", refreshed["job"].clone())] {
-        let ((_, list), _) = odd(json!({ "jobs": { "row": row } })).await?;
+    for (row, written) in [("null", json!(null)), ("number", json!(7)), ("text", json!(id))] {
+        let ((_, list), _) = jobs.odd(&id, json!({ "jobs": { "row": row } })).await?;
         assert_eq!(list["backgroundJobs"]["backgroundJob"], json!([written]));
-        let ((_, list), _) = odd(json!({ "jobs": { "row": row, "only": "B" } })).await?;
+        let ((_, list), _) = jobs.odd(&id, json!({ "jobs": { "row": row, "only": "B" } })).await?;
         assert_eq!(list["backgroundJobs"]["backgroundJob"][0]["status"], "Failed");
     }
-    let ((_, list), _) = odd(json!({ "jobs": { "row": "without_id", "not_listed": 2 } })).await?;
+    let ((_, list), _) = jobs.odd(&id, json!({ "jobs": { "row": "without_id", "not_listed": 2 } })).await?;
     let listed = &list["backgroundJobs"]["backgroundJob"][0];
     assert_eq!((listed.get("id"), &listed["status"]), (None, &json!("Failed")));
     assert_eq!(list["pagination"]["totalAvailable"], "3");
-    odd(json!({ "jobs": { "pages_go_on": true } })).await?;
+    jobs.odd(&id, json!({ "jobs": { "pages_go_on": true } })).await?;
     assert_eq!(jobs.get("?pageNumber=2").await?.1["backgroundJobs"], json!({}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_has_every_odd_shape() -> anyhow::Result<()> {
+    let destination = Destination::answering(StatusCode::OK).await?;
+    let jobs = Jobs::start(&destination).await?;
+    let id = jobs.refresh_once().await?;
     for (detail, status, code) in [
         ("not_queryable", 400, "400031"),
         ("forbidden", 403, "403004"),
         ("not_found", 404, "404031"),
         ("server_error", 500, "500000"),
     ] {
-        let (_, (answered, job)) = odd(json!({ "jobs": { "detail": detail } })).await?;
+        let (_, (answered, job)) = jobs.odd(&id, json!({ "jobs": { "detail": detail } })).await?;
         assert_eq!((answered.as_u16(), &job["error"]["code"]), (status, &json!(code)));
     }
-    let (_, answer) = odd(json!({ "jobs": { "detail": "null" } })).await?;
+    let (_, answer) = jobs.odd(&id, json!({ "jobs": { "detail": "null" } })).await?;
     assert_eq!(answer, (StatusCode::OK, json!({ "job": null })));
     for (notes, member, written) in [
         ("beside", "notes", json!("Why.")),
@@ -403,15 +429,15 @@ async fn jobs_come_in_every_odd_shape() -> anyhow::Result<()> {
         ),
         ("status_value", "statusNotes", json!({ "statusNote": [{ "type": "message", "value": "Why." }] })),
     ] {
-        let (_, (_, job)) = odd(json!({ "jobs": { "notes": notes } })).await?;
+        let (_, (_, job)) = jobs.odd(&id, json!({ "jobs": { "notes": notes } })).await?;
         assert_eq!((&job["job"][member], job["job"]["extractRefreshJob"].get("notes")), (&written, None));
     }
-    let ((first, _), (second, _)) = odd(json!({ "jobs": { "too_many_requests": 1 } })).await?;
+    let ((first, _), (second, _)) = jobs.odd(&id, json!({ "jobs": { "too_many_requests": 1 } })).await?;
     assert_eq!((first, second), (StatusCode::TOO_MANY_REQUESTS, StatusCode::OK));
     Ok(())
 }
 
-/// How long two rounds of a schedule may take, on the test's own clock: they take a second each.
+/// Time limit for two rounds of a schedule, on the test's clock. They take a second each.
 const SCHEDULE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -425,7 +451,7 @@ async fn a_refresh_runs_on_a_schedule_until_that_ends() -> anyhow::Result<()> {
     let often = json!({ "every_seconds": 1, "refresh": refresh });
     assert_eq!(call(Method::POST, often).await?.0, StatusCode::CREATED);
     let ran = async || anyhow::Ok(jobs.listed("").await?.0.len());
-    // The simulator's schedule goes by this runtime's clock.
+    // The simulator's schedule uses this runtime's clock.
     let pass = async |seconds| {
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(seconds)).await;

@@ -1,5 +1,5 @@
-//! Resources as the template's parameters make them, with its conditions evaluated here: an emulator knows one partition,
-//! and forgets some properties.
+//! The template's resources for other parameters. The conditions are evaluated here, because an emulator knows one
+//! partition and drops some properties.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const TO_JSON: &str = "import json, sys
 from cfnlint.decode import cfn_yaml
 print(json.dumps(cfn_yaml.load(sys.argv[1])))";
 
-/// What CloudFormation knows without being told.
+/// The pseudo parameters of CloudFormation.
 const PSEUDO_PARAMETERS: [(&str, &str); 5] = [
     ("AWS::AccountId", "123456789012"),
     ("AWS::Partition", "aws"),
@@ -38,7 +38,7 @@ impl Template {
         Ok(Self { template: serde_json::from_slice(&output.stdout)?, values: BTreeMap::new() })
     }
 
-    /// The same with other values, `NAME=VALUE`; also of what CloudFormation knows itself.
+    /// Sets parameters and pseudo parameters, as `NAME=VALUE`.
     fn with(&self, values: &[&str]) -> anyhow::Result<Self> {
         let parameters = self.template["Parameters"].as_object().context("no parameters")?;
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -53,29 +53,30 @@ impl Template {
         Ok(Self { template: self.template.clone(), values: all })
     }
 
-    /// A part of the template, by its JSON pointer, as it will be. What is left out is null.
+    /// Evaluates the part of the template at a JSON pointer. A part that is left out is null.
     fn at(&self, pointer: &str) -> anyhow::Result<Value> {
         let part = self.template.pointer(pointer).with_context(|| format!("the template has no {pointer}"))?;
-        Ok(self.resolved(part)?.unwrap_or_default())
+        Ok(self.resolve(part)?.unwrap_or_default())
     }
 
-    /// A value without functions, or nothing where the template says that there is to be none.
-    fn resolved(&self, value: &Value) -> anyhow::Result<Option<Value>> {
+    /// Evaluates the functions in a value. Returns `None` for `AWS::NoValue`.
+    fn resolve(&self, value: &Value) -> anyhow::Result<Option<Value>> {
         match value {
             Value::Array(items) => {
-                let items = items.iter().filter_map(|item| self.resolved(item).transpose());
+                let items = items.iter().filter_map(|item| self.resolve(item).transpose());
                 return Ok(Some(Value::Array(items.collect::<anyhow::Result<_>>()?)));
             }
             Value::Object(members) if !is_function(value) => {
                 let members = members.iter().filter_map(|(name, member)| {
-                    self.resolved(member).transpose().map(|member| Ok((name.clone(), member?)))
+                    self.resolve(member).transpose().map(|member| Ok((name.clone(), member?)))
                 });
                 return Ok(Some(Value::Object(members.collect::<anyhow::Result<_>>()?)));
             }
             Value::Object(_) => {}
             value => return Ok(Some(value.clone())),
         }
-        let (function, argument) = value.as_object().and_then(|function| function.iter().next()).context("nothing")?;
+        let (function, argument) =
+            value.as_object().and_then(|function| function.iter().next()).context("no function")?;
         let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("no text: {value}"));
         Ok(match (function.as_str(), argument) {
             ("Ref", name) if name == "AWS::NoValue" => None,
@@ -86,27 +87,27 @@ impl Template {
             ("Fn::GetAtt", of) => Some(json!(format!("(GetAtt {of})"))),
             ("Fn::If", Value::Array(parts)) => {
                 let [condition, yes, no] = &parts[..] else { bail!("an If of {} parts", parts.len()) };
-                self.resolved(if self.holds(&json!({ "Condition": condition }))? { yes } else { no })?
+                self.resolve(if self.holds(&json!({ "Condition": condition }))? { yes } else { no })?
             }
             ("Fn::Split", Value::Array(parts)) => {
                 let [delimiter, list] = &parts[..] else { bail!("a Split of {} parts", parts.len()) };
-                let list = text(&self.resolved(list)?.unwrap_or_default())?;
+                let list = text(&self.resolve(list)?.unwrap_or_default())?;
                 Some(json!(list.split(&text(delimiter)?).collect::<Vec<_>>()))
             }
             ("Fn::Sub", Value::Array(parts)) => {
                 let [template, own] = &parts[..] else { bail!("a Sub of {} parts", parts.len()) };
-                let own = self.resolved(own)?.unwrap_or_default();
+                let own = self.resolve(own)?.unwrap_or_default();
                 let own = own.as_object().context("no names")?.iter();
                 let own =
                     own.map(|(name, value)| Ok((name.clone(), text(value)?))).collect::<anyhow::Result<Vec<_>>>()?;
-                Some(json!(self.substituted(&text(template)?, &own)))
+                Some(json!(self.substitute(&text(template)?, &own)))
             }
-            ("Fn::Sub", template) => Some(json!(self.substituted(&text(template)?, &[]))),
+            ("Fn::Sub", template) => Some(json!(self.substitute(&text(template)?, &[]))),
             (function, _) => bail!("{function} is not known here"),
         })
     }
 
-    fn substituted(&self, template: &str, own: &[(String, String)]) -> String {
+    fn substitute(&self, template: &str, own: &[(String, String)]) -> String {
         let all = self.values.iter().chain(own.iter().map(|(name, value)| (name, value)));
         all.fold(template.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
     }
@@ -125,7 +126,7 @@ impl Template {
             "Fn::And" => !all()?.contains(&false),
             "Fn::Or" => all()?.contains(&true),
             "Fn::Not" => all()? == [false],
-            "Fn::Equals" => self.resolved(&parts[0])? == self.resolved(&parts[1])?,
+            "Fn::Equals" => self.resolve(&parts[0])? == self.resolve(&parts[1])?,
             function => bail!("{function} is no condition"),
         })
     }
@@ -158,7 +159,7 @@ async fn the_functions_reserve_concurrency_unless_the_account_cannot() -> anyhow
 }
 
 #[tokio::test]
-async fn traces_are_recorded_where_the_parameter_says_so_and_nowhere_else() -> anyhow::Result<()> {
+async fn traces_are_recorded_only_if_the_parameter_is_set() -> anyhow::Result<()> {
     let template = Template::read().await?;
     for (values, mode) in [(&[][..], "PassThrough"), (&["Tracing=false"], "PassThrough"), (&["Tracing=true"], "Active")]
     {
@@ -174,8 +175,7 @@ async fn traces_are_recorded_where_the_parameter_says_so_and_nowhere_else() -> a
 }
 
 #[tokio::test]
-async fn in_a_vpc_the_role_may_do_what_lambda_needs_for_network_interfaces_and_the_code_may_not() -> anyhow::Result<()>
-{
+async fn in_a_vpc_the_role_manages_network_interfaces_for_lambda_only() -> anyhow::Result<()> {
     let template = Template::read().await?;
     let outside = template.with(&[])?;
     assert_eq!(outside.at("/Resources/Reconciler/Properties/VpcConfig")?, Value::Null);
@@ -189,7 +189,7 @@ async fn in_a_vpc_the_role_may_do_what_lambda_needs_for_network_interfaces_and_t
     let policies = role["Policies"].as_array().context("no policies")?;
     let policy = policies.iter().find(|policy| policy["PolicyName"] == "vpc").context("no policy")?;
     let statements = policy["PolicyDocument"]["Statement"].as_array().context("no statements")?;
-    // Actions as AWS's own policy for this has them, without the logs.
+    // The actions of AWS's managed policy, without the logs.
     let mut allowed: Vec<_> = statements.iter().filter(|statement| statement["Effect"] == "Allow").collect();
     allowed.sort_by_key(|statement| statement["Resource"].to_string());
     let on_resources = json!([
@@ -213,7 +213,7 @@ async fn in_a_vpc_the_role_may_do_what_lambda_needs_for_network_interfaces_and_t
 }
 
 #[tokio::test]
-async fn the_dashboard_is_at_the_console_of_the_partition() -> anyhow::Result<()> {
+async fn the_dashboard_url_has_the_console_of_the_partition() -> anyhow::Result<()> {
     let template = Template::read().await?;
     for (partition, region, console) in [
         ("aws", "eu-central-1", "console.aws.amazon.com"),
@@ -228,7 +228,7 @@ async fn the_dashboard_is_at_the_console_of_the_partition() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn nothing_in_the_template_belongs_to_one_partition() -> anyhow::Result<()> {
+async fn the_template_works_in_every_partition() -> anyhow::Result<()> {
     let template = Template::read().await?;
     let values = [
         "AWS::Partition=aws-cn",
