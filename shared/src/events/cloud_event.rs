@@ -39,7 +39,7 @@ pub(crate) struct Envelope<'a> {
     pub(crate) event_type: &'a str,
     /// Type of the resource.
     pub(crate) resource_type: Option<&'a str>,
-    /// The action on the resource.
+    /// Action on the resource.
     pub(crate) action: Option<&'a str>,
     /// Tableau's identifier of the site.
     pub(crate) site_luid: Option<&'a str>,
@@ -95,7 +95,7 @@ impl Envelope<'_> {
 
 /// The message is larger than SNS accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message has {size_bytes} bytes with its attributes, and SNS accepts at most {MAX_MESSAGE_BYTES}")]
+#[error("the message has {size_bytes} bytes with its attributes, and SNS takes at most {MAX_MESSAGE_BYTES}")]
 pub struct TooLarge {
     /// Size of the message with its attributes.
     pub size_bytes: usize,

@@ -64,7 +64,7 @@ impl Reading<'_> {
 }
 
 /// Returns the text, then the text with more and more of its escapes decoded. The last has none left, unless they are nested
-/// deeper than [`MAX_STEPS`]. Takes linear time.
+/// very deeply. Takes linear time.
 pub fn readings(text: &str) -> Vec<Reading<'_>> {
     let mut readings = vec![Reading { text: Cow::Borrowed(text), origins: None }];
     let mut unchanged = 0;

@@ -100,7 +100,7 @@ pub struct ObservedWebhook {
     pub id: String,
     /// Its name. Names on Tableau are not unique.
     pub name: String,
-    /// Its event, if the answer has a known one.
+    /// Its event, if the answer has a readable one.
     pub event: Option<Event>,
     /// Its destination, if the answer has one.
     pub url: Option<RegistrationUrl>,
@@ -112,7 +112,7 @@ pub struct ObservedWebhook {
     pub updated_at: Option<String>,
 }
 
-/// A webhook in Tableau's answer without a readable name, identifier or address.
+/// A webhook in Tableau's answer that cannot be read in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OddWebhook {
     /// Its name, if it has one.
