@@ -1,8 +1,8 @@
 //! Redaction: removes secrets from texts that others wrote, such as error messages of database drivers and tools.
 //!
 //! Sentences stay, and so do error codes, hosts and databases. Settings show a value only if its name is known to be
-//! harmless ([`names`]). Prose is shown, except secrets in a known place ([`phrases`], [`urls`], [`commands`]) or of a
-//! known form ([`tokens`]). A text is searched in each of its [`readings`], and a character is shown only if no reading
+//! harmless (`names`). Prose is shown, except secrets in a known place (`phrases`, `urls`, `commands`) or of a
+//! known form (`tokens`). A text is searched in each of its [`readings`], and a character is shown only if no reading
 //! hides it.
 //!
 //! In doubt redaction hides more than is secret. It takes linear time.
