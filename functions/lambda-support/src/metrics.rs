@@ -1,55 +1,51 @@
 //! Lines of the log that CloudWatch also takes metrics from (embedded metric format).
 //!
-//! Written here, and not by a metrics library, so that what is pluralize and what is told stand in one line, and nothing
-//! global is between the two: a library for the `metrics` facade, such as metrics_cloudwatch_embedded, collects in a
-//! recorder of the whole process and writes lines of its own.
+//! Written here, since a library for the `metrics` facade, such as metrics_cloudwatch_embedded, writes lines of its own
+//! beside the log, from a recorder of the whole process.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    io::{self, Write},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
+use time::OffsetDateTime;
+use tracing::Level;
+
+use crate::{
+    log_line::{Writer, log_line, stdout},
+    logging::request_id,
+};
 
 /// Namespace of all metrics.
 pub const NAMESPACE: &str = "TableauFanout";
 
-/// The only dimension: more of them would make metrics that nobody looks at, and each is paid for.
+/// The only dimension: each value of another would be a metric that is paid for.
 const DIMENSION: &str = "FunctionName";
 
-/// A value that CloudWatch is to add to a metric.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A value that CloudWatch adds to a metric. Units are left out: they are optional, and would take 22 bytes of each line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// The metric's name.
     pub name: &'static str,
-    /// The value, in `unit`.
-    pub value: f64,
-    /// What it is pluralize in.
-    pub unit: Unit,
-}
-
-/// Units of CloudWatch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Unit {
-    /// A number of things.
-    Count,
-    /// A duration.
-    Milliseconds,
+    /// A count, or milliseconds.
+    pub value: u64,
 }
 
 impl Metric {
-    /// So many things.
+    /// A number of things.
     pub fn count(name: &'static str, value: u32) -> Self {
-        Self { name, value: value.into(), unit: Unit::Count }
+        Self { name, value: value.into() }
+    }
+
+    /// A duration, in whole milliseconds.
+    pub fn milliseconds(name: &'static str, value: Duration) -> Self {
+        let value = value.saturating_add(Duration::from_micros(500)).as_millis();
+        Self { name, value: value.try_into().unwrap_or(u64::MAX) }
     }
 }
 
-/// A function's own lines: each a JSON object that says something to people and to CloudWatch.
+/// A function's own lines, of which some carry metrics.
 pub struct MetricLog {
     function: String,
-    write: Box<dyn Fn(&str) + Send + Sync>,
+    write: Writer,
 }
 
 impl fmt::Debug for MetricLog {
@@ -58,24 +54,30 @@ impl fmt::Debug for MetricLog {
     }
 }
 
+/// The members of a line.
 #[derive(Serialize)]
-struct Line<'a, F> {
-    #[serde(rename = "_aws", skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata>,
+struct Members<'a, F> {
+    #[serde(flatten)]
+    fields: &'a F,
+    #[serde(flatten)]
+    metrics: Option<Metrics<'a>>,
+}
+
+#[derive(Serialize)]
+struct Metrics<'a> {
     #[serde(rename = "FunctionName")]
     function: &'a str,
-    message: String,
     #[serde(flatten)]
-    fields: F,
-    #[serde(flatten)]
-    values: BTreeMap<&'static str, f64>,
+    values: BTreeMap<&'static str, u64>,
+    #[serde(rename = "_aws")]
+    metadata: Metadata,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata {
     /// Milliseconds since 1970.
-    timestamp: u128,
+    timestamp: i64,
     #[serde(rename = "CloudWatchMetrics")]
     directives: [Directive; 1],
 }
@@ -92,16 +94,12 @@ struct Directive {
 #[serde(rename_all = "PascalCase")]
 struct Definition {
     name: &'static str,
-    unit: Unit,
 }
 
 impl MetricLog {
     /// The log of a function, written to standard output, as Lambda takes it.
     pub fn stdout(function: String) -> Self {
-        Self::new(function, |line| {
-            // A log that cannot be written can be told of nowhere.
-            let _ = writeln!(io::stdout().lock(), "{line}");
-        })
+        Self { function, write: stdout() }
     }
 
     /// The log of a function, written line by line to `write`.
@@ -109,26 +107,25 @@ impl MetricLog {
         Self { function, write: Box::new(write) }
     }
 
-    /// Writes a line: a sentence, fields to search by, and metrics. A field must not be called as a metric is.
-    pub fn line(&self, message: &dyn fmt::Display, fields: &impl Serialize, metrics: &[Metric]) {
-        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let definitions = metrics.iter().map(|Metric { name, unit, .. }| Definition { name, unit: *unit }).collect();
-        let directive = Directive { namespace: NAMESPACE, dimensions: [[DIMENSION]], metrics: definitions };
-        let line = Line {
-            // CloudWatch takes no line for one with metrics that promises none.
-            metadata: (!metrics.is_empty()).then_some(Metadata { timestamp, directives: [directive] }),
-            function: &self.function,
-            message: message.to_string(),
-            fields,
-            values: metrics.iter().map(|Metric { name, value, .. }| (*name, *value)).collect(),
-        };
-        (self.write)(&to_json(&line));
+    /// Writes a line about the invocation that runs now: a sentence, if it says more than the fields, and metrics. No
+    /// field has the name of a metric.
+    pub fn line(&self, level: Level, message: Option<&str>, fields: &impl Serialize, metrics: &[Metric]) {
+        let now = OffsetDateTime::now_utc();
+        let members = Members { fields, metrics: self.metrics(now, metrics) };
+        (self.write)(&log_line(now, level, request_id().as_deref(), message, &members));
     }
-}
 
-#[expect(clippy::expect_used, reason = "fields under fixed names can always be written as JSON")]
-fn to_json(line: &impl Serialize) -> String {
-    serde_json::to_string(line).expect("a line is JSON")
+    /// Returns the members of metrics, `None` for no metric: CloudWatch reports a line that defines none as an error.
+    fn metrics(&self, now: OffsetDateTime, metrics: &[Metric]) -> Option<Metrics<'_>> {
+        let definitions = metrics.iter().map(|Metric { name, .. }| Definition { name }).collect();
+        let directive = Directive { namespace: NAMESPACE, dimensions: [[DIMENSION]], metrics: definitions };
+        let timestamp = now.unix_timestamp() * 1000 + i64::from(now.millisecond());
+        (!metrics.is_empty()).then(|| Metrics {
+            function: &self.function,
+            values: metrics.iter().map(|Metric { name, value }| (*name, *value)).collect(),
+            metadata: Metadata { timestamp, directives: [directive] },
+        })
+    }
 }
 
 #[cfg(test)]
@@ -146,10 +143,13 @@ mod tests {
         let log = MetricLog::new("tableau-fanout-receiver".to_owned(), move |line| {
             write.lock().unwrap_or_else(PoisonError::into_inner).push_str(line);
         });
-        let latency = Metric { name: "PublishLatency", value: 12.5, unit: Unit::Milliseconds };
-        log.line(&"published", &json!({ "site": "marketing" }), &[Metric::count("Published", 1), latency]);
+        let latency = Metric::milliseconds("PublishLatency", Duration::from_micros(12_500));
+        let fields = json!({ "site": "marketing" });
+        log.line(Level::INFO, Some("published"), &fields, &[Metric::count("Published", 1), latency]);
         let line = written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut line: Value = serde_json::from_str(&line).expect("JSON");
+        let time = line["timestamp"].take();
+        assert!(time.as_str().is_some_and(|time| time.ends_with('Z')), "{time}");
         let timestamp = line["_aws"]["Timestamp"].take();
         assert!(timestamp.as_u64().is_some_and(|timestamp| timestamp > 1_700_000_000_000), "{timestamp}");
         let expected = json!({
@@ -159,16 +159,18 @@ mod tests {
                     "Namespace": "TableauFanout",
                     "Dimensions": [["FunctionName"]],
                     "Metrics": [
-                        { "Name": "Published", "Unit": "Count" },
-                        { "Name": "PublishLatency", "Unit": "Milliseconds" },
+                        { "Name": "Published" },
+                        { "Name": "PublishLatency" },
                     ],
                 }],
             },
+            "timestamp": null,
+            "level": "INFO",
             "FunctionName": "tableau-fanout-receiver",
             "message": "published",
             "site": "marketing",
-            "Published": 1.0,
-            "PublishLatency": 12.5,
+            "Published": 1,
+            "PublishLatency": 13,
         });
         assert_eq!(line, expected);
     }

@@ -1,11 +1,11 @@
-//! The receiver's log: a line for each delivery, and one a minute for all that was turned away.
+//! The receiver's log: a line for each delivery, and one a minute for all requests that were turned away.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use lambda_support::metrics::{Metric, MetricLog, Unit};
+use lambda_support::metrics::{Metric, MetricLog};
 use serde_json::json;
 use shared::{
     events::{
@@ -16,10 +16,14 @@ use shared::{
     registration::claim::Claim,
 };
 use tokio::time::Instant;
+use tracing::Level;
 
-/// How often there is a line about requests that were turned away: strangers can send as many as they like, and each
-/// line is paid for.
+/// How often requests that were turned away are logged: anyone can send any number of them, and each line is paid for.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The sentence of a line about them. Its metrics have the numbers.
+const TURNED_AWAY: &str =
+    "Requests turned away, and reads of the signing keys because of them, since the last such line";
 
 /// The receiver's log.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub struct DeliveryLog {
     log: MetricLog,
     turned_away: Mutex<TurnedAway>,
     budget: Mutex<RecordBudget>,
-    /// The moment that the budget counts from.
+    /// Start of the time that the budget is given.
     created_at: Instant,
 }
 
@@ -42,7 +46,7 @@ struct TurnedAway {
     keyring_failures: u32,
     /// The last of the failures.
     keyring_error: Option<String>,
-    /// The keyring was found, went missing or became unreadable: not to be kept for a minute.
+    /// The keyring was found, went missing or became unreadable, which is logged at once.
     is_urgent: bool,
     logged_at: Option<Instant>,
 }
@@ -55,39 +59,36 @@ impl TurnedAway {
 }
 
 impl DeliveryLog {
-    /// A delivery log that is written to `log`.
+    /// Creates a delivery log that is written to `log`.
     pub fn new(log: MetricLog) -> Self {
         Self { log, turned_away: Mutex::default(), budget: Mutex::default(), created_at: Instant::now() }
     }
 
-    /// Logs a delivery. `latency` is how long its publishes took, if there were any.
+    /// Logs a delivery. `latency` is the duration of its publishes, if there were any.
     pub(crate) fn delivery(&self, record: &DeliveryRecord, latency: Option<Duration>) {
         let one = |name| Metric::count(name, 1);
-        let outcome = one(match record.outcome {
-            Outcome::Published => "Published",
-            Outcome::Duplicate => "Duplicates",
-            Outcome::TooLarge => "TooLarge",
-            Outcome::Undelivered => "Undelivered",
-        });
-        let kind = match record.event.r#type.as_str() {
+        let (level, outcome) = match record.outcome {
+            Outcome::Published => (Level::INFO, "Published"),
+            Outcome::Duplicate => (Level::INFO, "Duplicates"),
+            Outcome::TooLarge => (Level::ERROR, "TooLarge"),
+            Outcome::Undelivered => (Level::ERROR, "Undelivered"),
+        };
+        let kind = match record.event.as_str() {
             TEST => Some(one("Tests")),
             UNRECOGNIZED => Some(one("Unrecognized")),
             _ => None,
         };
-        let contradiction = record.event.payload_type.is_some().then(|| one("Contradictions"));
-        let failures = (record.outcome == Outcome::Undelivered)
-            .then(|| Metric::count("PublishFailures", record.errors.len().try_into().unwrap_or(u32::MAX)));
-        let latency = latency.map(|latency| Metric {
-            name: "PublishLatency",
-            value: latency.as_secs_f64() * 1000.0,
-            unit: Unit::Milliseconds,
-        });
-        let metrics: Vec<_> = [Some(outcome), kind, contradiction, failures, latency].into_iter().flatten().collect();
-        self.log.line(record, record, &metrics);
+        let contradiction = record.payload_event.is_some().then(|| one("Contradictions"));
+        let failures = u32::from(record.error.is_some()) + u32::from(record.alert_error.is_some());
+        let failures = (record.outcome == Outcome::Undelivered).then(|| Metric::count("PublishFailures", failures));
+        let latency = latency.map(|latency| Metric::milliseconds("PublishLatency", latency));
+        let metrics = [Some(one(outcome)), kind, contradiction, failures, latency];
+        let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+        self.log.line(level, record.message(), record, &metrics);
     }
 
-    /// Counts a read of the signing keys because of a signature that none of them made. Its outcome is logged with the
-    /// request that caused it if it is another than before.
+    /// Counts a read of the signing keys because of a signature that none of them made. A changed result is logged with
+    /// the request that caused the read.
     pub(crate) fn keyring_read(&self, error: Option<String>, is_change: bool) {
         let mut turned_away = self.turned_away();
         count(&mut turned_away.keyring_reads);
@@ -98,14 +99,14 @@ impl DeliveryLog {
         }
     }
 
-    /// Counts a request that was answered as if there were nothing here, or that was no POST.
+    /// Counts a request that was answered 404 or 405.
     pub(crate) fn rejected(&self) {
         count(&mut self.turned_away().rejected);
         self.log_turned_away();
     }
 
-    /// Counts a request that could be neither verified nor rejected, because the signing keys cannot be read. If it is a
-    /// delivery, its body is recorded, within the budget, so that it can be verified later.
+    /// Counts a request that could be neither verified nor rejected, because the signing keys cannot be read. The body of
+    /// a delivery is recorded within the budget, so that it can be verified later.
     pub(crate) fn unverified(&self, claim: &Claim, delivered: Option<&[u8]>) {
         let is_recorded = delivered.is_none_or(|body| self.record_unverified(claim, body));
         let mut turned_away = self.turned_away();
@@ -120,18 +121,18 @@ impl DeliveryLog {
     /// Records a delivery, and returns whether there was room for it.
     fn record_unverified(&self, claim: &Claim, body: &[u8]) -> bool {
         let Some(record) = UnverifiedRecord::of(claim, body) else { return false };
-        // Nothing that could panic runs under the lock.
+        // No code under the lock can panic.
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let is_enough = budget.take(&record, self.created_at.elapsed());
         drop(budget);
         if is_enough {
-            self.log.line(&record, &record, &[]);
+            self.log.line(Level::ERROR, Some(UnverifiedRecord::MESSAGE), &record, &[]);
         }
         is_enough
     }
 
-    /// Logs what was turned away, if there was anything and it is time to. Only a request makes us look: between requests
-    /// Lambda stops the clock.
+    /// Logs the requests that were turned away, when a line is due. Each request checks that: Lambda stops the
+    /// environment between requests.
     pub(crate) fn log_turned_away(&self) {
         let mut turned_away = self.turned_away();
         if !turned_away.is_due() {
@@ -148,17 +149,14 @@ impl DeliveryLog {
             ("KeyringRefreshes", keyring_reads),
             ("KeyringFailures", keyring_failures),
         ];
-        let message = format!(
-            "since the last such line: {rejected} requests without a valid address and signature, or no POST; \
-             {unverified} while the signing keys could not be read, of which {unrecorded} deliveries were not recorded; \
-             the signing keys were read {keyring_reads} times, {keyring_failures} of them in vain"
-        );
-        let fields = keyring_error.map_or_else(|| json!({}), |error| json!({ "keyring_error": error }));
-        self.log.line(&message, &fields, &metrics.map(|(name, value)| Metric::count(name, value)));
+        let level = if keyring_failures > 0 { Level::WARN } else { Level::INFO };
+        let fields = keyring_error.map_or_else(|| json!({}), |error| json!({ "error": error }));
+        let metrics = metrics.map(|(name, value)| Metric::count(name, value));
+        self.log.line(level, Some(TURNED_AWAY), &fields, &metrics);
     }
 
     fn turned_away(&self) -> MutexGuard<'_, TurnedAway> {
-        // Nothing that could panic runs under the lock.
+        // No code under the lock can panic.
         self.turned_away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

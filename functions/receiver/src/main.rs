@@ -1,6 +1,6 @@
 //! The receiver's executable: configuration, clients, run.
 
-use std::{convert::Infallible, env, sync::Arc};
+use std::{convert::Infallible, env, process::ExitCode, sync::Arc};
 
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use lambda_http::{LambdaEvent, lambda_runtime::run_concurrent, service_fn};
@@ -12,12 +12,28 @@ use receiver::{
     keyring_cache::KeyringCache,
     receiver::Receiver,
 };
+use tokio::time::Instant;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let lookup = |name: &str| env::var(name).ok();
-    logging::init(lookup);
-    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(lookup)?;
+async fn main() -> ExitCode {
+    let started_at = Instant::now();
+    logging::init(variable);
+    match serve(started_at).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Sets the function up, and handles invocations until Lambda ends the environment.
+async fn serve(started_at: Instant) -> anyhow::Result<()> {
+    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(variable)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
     let aws = Aws::load(timeouts).await?;
@@ -29,14 +45,15 @@ async fn main() -> anyhow::Result<()> {
     let sns = aws_sdk_sns::Client::from_conf(sns);
     let events = SnsTopic::new(sns.clone(), events_topic);
     let alerts = alerts_topic.map(|arn| SnsTopic::new(sns, arn));
-    // Lambda gives a start a whole processor, and an event just its share.
+    // A start has a whole processor, an invocation a share of it.
     let (keyring, ()) = tokio::join!(KeyringCache::load(parameter), aws.connect_to_sns());
-    let delivery_log = DeliveryLog::new(MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
+    let delivery_log = DeliveryLog::new(MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
     let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, delivery_log));
     let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {
         let receiver = receiver.clone();
         async move { Ok::<_, Infallible>(into_answer(receiver.handle(payload.into_request(context)).await)) }
     });
+    logging::log_start(started_at.elapsed());
     // One request at a time on classic Lambda; several where Lambda says so (`AWS_LAMBDA_MAX_CONCURRENCY`).
     run_concurrent(handler).await.map_err(anyhow::Error::from_boxed)
 }

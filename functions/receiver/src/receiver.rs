@@ -1,6 +1,4 @@
-//! From a request to an answer.
-
-use std::collections::BTreeMap;
+//! Answers requests: verifies, publishes, logs.
 
 use lambda_http::{
     Body, Request, RequestExt, Response,
@@ -15,7 +13,7 @@ use shared::{
     events::{
         cloud_event::EventMessage,
         delivery::Delivery,
-        delivery_log::{DeliveryRecord, Outcome},
+        delivery_log::{AlertOutcome, DeliveryRecord, Outcome, Publication},
         id::EventId,
     },
     registration::claim::{Claim, Verified},
@@ -30,81 +28,71 @@ use crate::{
     recently_published::RecentlyPublished,
 };
 
-/// The receiver: what one environment knows and what it talks to.
+/// The receiver of one environment.
 #[derive(Debug)]
 pub struct Receiver<S, E, A> {
     keyring: KeyringCache<S>,
-    events: Remembering<E>,
+    events: OnceTopic<E>,
     alerts: Option<Alerts<A>>,
     delivery_log: DeliveryLog,
 }
 
-/// What people are told, and where.
+/// The alerts topic, and the events that have an alert.
 #[derive(Debug)]
 struct Alerts<A> {
-    topic: Remembering<A>,
-    wanted: AlertEvents,
+    topic: OnceTopic<A>,
+    selected: AlertEvents,
 }
 
-/// A topic, and what was published there lately. Each topic has its own memory: when one accepted a delivery and the
-/// other did not, Tableau's retry publishes only what is missing.
+/// A topic, and the events published there recently. Each topic has its own list: when only one accepted a delivery,
+/// Tableau's retry publishes to the other.
 #[derive(Debug)]
-struct Remembering<T> {
+struct OnceTopic<T> {
     topic: T,
     published: RecentlyPublished,
 }
 
-/// SNS may have accepted the message all the same.
+/// The deadline came before SNS's answer. SNS may have accepted the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("timed out: SNS did not accept the message before the receiver had to answer")]
 struct NotInTime;
 
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Publication {
-    /// The topic accepted it.
-    New,
-    /// The topic has it from before, or is not to have it.
-    NotNeeded,
-}
-
-impl<T> Remembering<T> {
+impl<T> OnceTopic<T> {
     fn new(topic: T) -> Self {
         Self { topic, published: RecentlyPublished::default() }
     }
 
-    /// Publishes a message before the deadline, if there is one to publish.
-    async fn publish<M>(&self, id: EventId, message: Option<M>, deadline: Instant) -> Result<Publication, BoxError>
+    /// Publishes a message before the deadline.
+    async fn publish<M>(&self, id: EventId, message: M, deadline: Instant) -> Result<(), BoxError>
     where
         T: Topic<M>,
     {
-        let Some(message) = message else { return Ok(Publication::NotNeeded) };
         timeout_at(deadline, self.topic.publish(message)).await.map_err(|_| NotInTime)??;
         self.published.insert(id);
-        Ok(Publication::New)
+        Ok(())
     }
 }
 
 impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<S, E, A> {
-    /// A receiver that has published nothing yet. Without a topic for `alerts` people are told nothing.
+    /// Creates a receiver that has published nothing yet. Without a topic for `alerts` no alert is sent.
     pub fn new(
         keyring: KeyringCache<S>,
         events: E,
         alerts: Option<A>,
-        wanted: AlertEvents,
+        selected: AlertEvents,
         delivery_log: DeliveryLog,
     ) -> Self {
-        let alerts = alerts.map(|topic| Alerts { topic: Remembering::new(topic), wanted });
-        Self { keyring, events: Remembering::new(events), alerts, delivery_log }
+        let alerts = alerts.map(|topic| Alerts { topic: OnceTopic::new(topic), selected });
+        Self { keyring, events: OnceTopic::new(events), alerts, delivery_log }
     }
 
-    /// Answers a request. A caller who cannot sign learns nothing but 404, whatever else the request carries.
+    /// Answers a request. A request without a valid signature is answered 404, whatever else it carries.
     ///
-    /// One deadline holds for all that a request waits for: limits of their own for the keys and the publishes would add
-    /// up, or leave time unused.
+    /// One deadline holds for all calls to AWS: separate limits for the keys and the publishes would add up, or leave time
+    /// unused.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let deadline = Instant::now() + AWS_TIMEOUT;
-        // As sent: a normalised path could make a registration out of something that is none.
+        // The raw path: normalising could turn another path into a registration's.
         let Some(claim) = Claim::parse(request.raw_http_path()) else {
             self.delivery_log.rejected();
             return empty(StatusCode::NOT_FOUND);
@@ -138,7 +126,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         }
     }
 
-    /// Publishes an authentic delivery, once, and writes one line of what became of it.
+    /// Publishes an authentic delivery once, and logs the result.
     async fn deliver(
         &self,
         verified: &Verified,
@@ -149,43 +137,59 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         let delivery = Delivery::read(verified, body);
         let id = delivery.id(request_id);
         let start = Instant::now();
-        let (outcome, errors) = self.publish(&delivery, id, deadline).await;
-        let published = matches!(outcome, Outcome::Published | Outcome::Undelivered);
-        let record = DeliveryRecord::of(&delivery, id, outcome, errors);
-        self.delivery_log.delivery(&record, published.then(|| start.elapsed()));
+        let publication = self.publish(&delivery, id, deadline).await;
+        let outcome = publication.outcome;
+        let is_published = matches!(outcome, Outcome::Published | Outcome::Undelivered);
+        let latency = is_published.then(|| start.elapsed());
+        self.delivery_log.delivery(&DeliveryRecord::of(&delivery, id, publication), latency);
         (outcome, id)
     }
 
-    /// Publishes what the topics do not have yet, side by side. Returns the errors of those that did not accept it.
-    async fn publish(
+    /// Publishes to both topics, side by side, what they do not have yet.
+    async fn publish(&self, delivery: &Delivery<'_>, id: EventId, deadline: Instant) -> Publication {
+        let message = match (!self.events.published.contains(id)).then(|| delivery.message(id)).transpose() {
+            Ok(message) => message,
+            Err(error) => {
+                let error = Some(error.to_string());
+                return Publication { outcome: Outcome::TooLarge, alert: None, error, alert_error: None };
+            }
+        };
+        let is_new = message.is_some();
+        let event = async {
+            match message {
+                Some(message) => self.events.publish(id, message, deadline).await,
+                None => Ok(()),
+            }
+        };
+        let (event, alert) = tokio::join!(event, self.alert(delivery, id, deadline));
+        let error = event.err().map(|error| error_chain(&*error));
+        let (alert, alert_error) = match alert {
+            Ok(outcome) => (outcome, None),
+            Err(error) => (Some(AlertOutcome::Failed), Some(error_chain(&*error))),
+        };
+        let outcome = match (&error, alert) {
+            (Some(_), _) | (_, Some(AlertOutcome::Failed)) => Outcome::Undelivered,
+            (None, Some(AlertOutcome::Sent)) => Outcome::Published,
+            (None, Some(AlertOutcome::Duplicate) | None) if is_new => Outcome::Published,
+            (None, Some(AlertOutcome::Duplicate) | None) => Outcome::Duplicate,
+        };
+        Publication { outcome, alert, error, alert_error }
+    }
+
+    /// Sends the alert about a delivery. Returns `None` if its event has no alert.
+    async fn alert(
         &self,
         delivery: &Delivery<'_>,
         id: EventId,
         deadline: Instant,
-    ) -> (Outcome, BTreeMap<String, String>) {
-        let event = match (!self.events.published.contains(id)).then(|| delivery.message(id)).transpose() {
-            Ok(event) => event,
-            Err(error) => return (Outcome::TooLarge, BTreeMap::from([("events".to_owned(), error.to_string())])),
-        };
-        let alert = async {
-            match &self.alerts {
-                Some(Alerts { topic, wanted }) if !topic.published.contains(id) => {
-                    topic.publish(id, AlertMessage::of_delivery(delivery, id, wanted), deadline).await
-                }
-                Some(_) | None => Ok(Publication::NotNeeded),
-            }
-        };
-        let (event, alert) = tokio::join!(self.events.publish(id, event, deadline), alert);
-        let is_new = [&event, &alert].into_iter().flatten().any(|publication| *publication == Publication::New);
-        let results = [("events", event), ("alerts", alert)].into_iter();
-        let errors: BTreeMap<_, _> =
-            results.filter_map(|(topic, result)| Some((topic.to_owned(), error_chain(&*result.err()?)))).collect();
-        let outcome = match (errors.is_empty(), is_new) {
-            (false, _) => Outcome::Undelivered,
-            (true, true) => Outcome::Published,
-            (true, false) => Outcome::Duplicate,
-        };
-        (outcome, errors)
+    ) -> Result<Option<AlertOutcome>, BoxError> {
+        let Some(Alerts { topic, selected }) = &self.alerts else { return Ok(None) };
+        if topic.published.contains(id) {
+            return Ok(Some(AlertOutcome::Duplicate));
+        }
+        let Some(message) = AlertMessage::of_delivery(delivery, id, selected) else { return Ok(None) };
+        topic.publish(id, message, deadline).await?;
+        Ok(Some(AlertOutcome::Sent))
     }
 }
 
@@ -196,7 +200,7 @@ fn status(status: &str, id: EventId) -> Response<Body> {
     response
 }
 
-/// An answer of which the status is all that is to be known.
+/// Returns an answer without headers and body.
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;

@@ -132,7 +132,7 @@ impl<T: StateTable> SiteRun<'_, T> {
             let is_delete = matches!(change, Change::Delete { .. });
             match carry_out(session, &change).await {
                 Ok(()) => {
-                    tracing::info!(webhook.name = name, change = kind_of(&change), "changed a webhook");
+                    tracing::info!(webhook = name, change = kind_of(&change), "changed a webhook");
                     unrepaired.remove(&name);
                     self.report_change(change);
                     continue;

@@ -1,6 +1,6 @@
 //! The reconciler's executable: configuration, clients, run.
 
-use std::{env, time::SystemTime};
+use std::{env, process::ExitCode, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
 use lambda_runtime::{LambdaEvent, run, service_fn};
@@ -15,10 +15,25 @@ use tableau::Tableau;
 use tokio::time::Instant;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let lookup = |name: &str| env::var(name).ok();
-    logging::init(lookup);
-    let config = Config::from_lookup(lookup)?;
+async fn main() -> ExitCode {
+    let started_at = Instant::now();
+    logging::init(variable);
+    match serve(started_at).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Sets the function up, and handles invocations until Lambda ends the environment.
+async fn serve(started_at: Instant) -> anyhow::Result<()> {
+    let config = Config::from_lookup(variable)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build();
     let aws = Aws::load(timeouts).await?;
@@ -31,12 +46,13 @@ async fn main() -> anyhow::Result<()> {
     let events = SnsTopic::new(sns, config.events_topic.clone());
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws.config);
     let table = DynamoTable::new(dynamodb, config.state_table.clone());
-    let log = MetricLog::stdout(env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
+    let log = MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
     let reconciler = Reconciler::new(config, parameters, table, alerts, events, Tableau::new()?, log);
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // `cargo lambda watch` sets a deadline in the past: then there is none.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(DEFAULT_TIMEOUT);
         reconciler.run(payload, Instant::now() + left).await
     });
+    logging::log_start(started_at.elapsed());
     run(handler).await.map_err(anyhow::Error::from_boxed)
 }

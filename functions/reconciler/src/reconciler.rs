@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lambda_support::{
     error_chain,
-    metrics::{Metric, MetricLog, Unit},
+    metrics::{Metric, MetricLog},
     topic::Topic,
 };
 use serde_json::json;
@@ -12,6 +12,7 @@ use shared::{alerts::message::AlertMessage, events::cloud_event::EventMessage, r
 use tableau::Tableau;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::{
     BoxError, alerting,
@@ -101,7 +102,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             count("SitesFailed", &|site| site.failed().into()),
             Metric::count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
             Metric::count("Succeeded", result.is_ok().into()),
-            Metric { name: "Duration", value: duration.as_secs_f64() * 1000.0, unit: Unit::Milliseconds },
+            Metric::milliseconds("Duration", duration),
         ];
         let end = if action == Action::Destroy { "without any webhook of ours" } else { "as declared" };
         let message = match result.as_ref().err() {
@@ -115,7 +116,9 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             }
             Some(Failure::State(_)) => format!("every site is {end}, but the state could not be read or stored"),
         };
-        self.log.line(&message, &json!({ "action": action }), &metrics);
+        // Lambda's runtime logs the error itself.
+        let (level, outcome) = if result.is_ok() { (Level::INFO, "succeeded") } else { (Level::WARN, "failed") };
+        self.log.line(level, Some(&message), &json!({ "action": action, "outcome": outcome }), &metrics);
     }
 
     async fn carry_out(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {

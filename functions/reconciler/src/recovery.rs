@@ -31,6 +31,7 @@ use shared::{
 use tableau::{OddJob, RefreshJobs, Session, WhichJobs};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::report::{Explained, NotRecovered, Recovered, SiteReport, format_time};
 
@@ -102,8 +103,9 @@ pub(crate) fn log_not_recovered<'a>(
 ) {
     let not_recovered: Vec<_> = not_recovered.into_iter().collect();
     if !not_recovered.is_empty() {
-        let message = "refreshes may be missing on the events topic";
-        log.line(&message, &json!({ "site": site, "not_recovered": not_recovered }), &[]);
+        let message = "Events of these refreshes may be missing on the events topic: the run could not recover them";
+        let fields = json!({ "site": site, "outcome": "not-recovered", "not_recovered": not_recovered });
+        log.line(Level::ERROR, Some(message), &fields, &[]);
     }
 }
 
@@ -164,7 +166,7 @@ impl SiteRefreshes {
             report.notes.push(format!("{others} of its jobs are of a type that was not asked for, and were skipped."));
         }
         if total > listed {
-            tracing::warn!(total, listed, "Tableau counts more refreshes than it lists");
+            tracing::warn!(counted = total, listed, "Tableau counts more refreshes than it lists");
             report.notes.push(format!("Tableau counts {total} of its refreshes in this time and lists {listed}."));
         }
         // An odd job has no end: it stays in the window while it is listed.

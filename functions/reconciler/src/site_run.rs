@@ -107,6 +107,7 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
     pub(crate) fn into_outcome(self, refreshes: Option<SiteRefreshes>) -> SiteOutcome {
         let Self { report, progress, stored, refreshes: unread, .. } = self;
         tracing::info!(
+            outcome = if report.failed() { "failed" } else { "succeeded" },
             updated = report.updated.len(),
             enabled = report.enabled.len(),
             created = report.created.len(),

@@ -83,6 +83,11 @@ impl<'a> Delivery<'a> {
         self.payload()?.resource_luid.as_deref().filter(|luid| is_plain(luid))
     }
 
+    /// Returns the name of the resource, if the payload has one.
+    pub(crate) fn resource_name(&self) -> Option<&str> {
+        self.payload()?.resource_name.as_deref()
+    }
+
     /// Returns the event's identifier: a digest of registration and body, so that Tableau's retries share it. For a test it
     /// includes the request's identifier, so that subscribers see each test.
     pub fn id(&self, request_id: &str) -> EventId {

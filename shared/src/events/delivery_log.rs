@@ -1,16 +1,18 @@
-//! What the log says of a delivery: people search it, and what was not published is published again from it.
-
-use std::{collections::BTreeMap, fmt};
+//! The log record of a delivery, from which an undelivered event is replayed.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    events::{catalogue::Event, delivery::Delivery, id::EventId},
+    events::{attributes::attribute_value, catalogue::Event, delivery::Delivery, id::EventId},
     registration::{claim::Registration, site_name::SiteName},
 };
 
-/// What became of an authentic delivery.
+/// The most characters of a resource's name in the log. Names are user input of up to 255 characters, and a line's bytes
+/// are paid for.
+const NAME_CHARACTERS: usize = 80;
+
+/// Result of an authentic delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -18,92 +20,131 @@ pub enum Outcome {
     Published,
     /// All of it was published before.
     Duplicate,
-    /// SNS would not take it, now or later.
+    /// SNS accepts no message of this size.
     TooLarge,
-    /// SNS did not accept all of it. Tableau's retry may have more luck.
+    /// SNS did not accept all of it. Tableau's retry may succeed.
     Undelivered,
 }
 
-/// A delivery and what became of it.
+/// Result of the alert about a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlertOutcome {
+    /// SNS accepted it.
+    Sent,
+    /// It was sent before.
+    Duplicate,
+    /// SNS did not accept it.
+    Failed,
+}
+
+/// Result of publishing a delivery to both topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Result of both topics.
+    pub outcome: Outcome,
+    /// Result of the alert, if the event has one.
+    pub alert: Option<AlertOutcome>,
+    /// Why the event was not published.
+    pub error: Option<String>,
+    /// Why the alert was not sent.
+    pub alert_error: Option<String>,
+}
+
+/// A delivery and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Our name for the site.
+    /// Name of the site entry.
     pub site: SiteName,
-    /// What happened.
-    pub event: EventRecord,
-    /// What it happened to, if the payload names it.
+    /// The event that it is published as: the one of its registration, `Test` or `Unrecognized`.
+    pub event: String,
+    /// The event's identifier.
+    pub event_id: EventId,
+    /// The event of its registration, if it is published as another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<ResourceRecord>,
-    /// Why it was not published, by topic: `events`, `alerts`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub errors: BTreeMap<String, String>,
-    /// The body as it came, in base64, of what was [`Outcome::Undelivered`]: with it the delivery can be made again.
-    /// What was published is on the topic and not repeated here.
+    pub registered_event: Option<Event>,
+    /// The event that the payload names, if that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_event: Option<String>,
+    /// Tableau's identifier of the resource, if the payload has a plain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_id: Option<String>,
+    /// The resource's name, if the payload has one: without control and direction characters, and cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_name: Option<String>,
+    /// Result of the delivery.
+    pub outcome: Outcome,
+    /// Result of the alert, if the event has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<AlertOutcome>,
+    /// Why the event was not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why the alert was not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert_error: Option<String>,
+    /// The body in base64, of an undelivered event alone: from it the delivery can be repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
 }
 
-/// The event of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventRecord {
-    /// What the delivery's address was signed for.
-    pub registered: Event,
-    /// What it is published as: the same, `Test` or `Unrecognized`.
-    pub r#type: String,
-    /// Its identifier.
-    pub id: EventId,
-    /// What the payload calls it, if that is something else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload_type: Option<String>,
-}
-
-/// What an event happened to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceRecord {
-    /// Tableau's identifier for it.
-    pub luid: String,
-}
-
 impl DeliveryRecord {
-    /// Says what became of a delivery, with the errors of the topics that did not accept it.
-    pub fn of(delivery: &Delivery<'_>, id: EventId, outcome: Outcome, errors: BTreeMap<String, String>) -> Self {
-        let Registration { site, event } = delivery.registration();
+    /// Records a delivery and the result of publishing it.
+    pub fn of(delivery: &Delivery<'_>, event_id: EventId, publication: Publication) -> Self {
+        let Registration { site, event: registered } = delivery.registration();
+        let Publication { outcome, alert, error, alert_error } = publication;
+        let event = delivery.event_type();
         Self {
-            outcome,
             site: site.clone(),
-            event: EventRecord {
-                registered: event.clone(),
-                r#type: delivery.event_type().to_owned(),
-                id,
-                payload_type: delivery.contradicting_event_type(),
-            },
-            resource: delivery.plain_resource_luid().map(|luid| ResourceRecord { luid: luid.to_owned() }),
-            errors,
+            event: event.to_owned(),
+            registered_event: (event != registered.as_str()).then(|| registered.clone()),
+            event_id,
+            payload_event: delivery.contradicting_event_type(),
+            resource_id: delivery.plain_resource_luid().map(str::to_owned),
+            resource_name: delivery.resource_name().and_then(short_name),
+            outcome,
+            alert,
+            error,
+            alert_error,
             body_base64: (outcome == Outcome::Undelivered).then(|| BASE64_STANDARD.encode(delivery.body())),
         }
     }
 
-    /// The body as it came, `None` if the record has none.
+    /// Returns the registration of the delivery, `None` if the record was changed since.
+    pub fn registration(&self) -> Option<Registration> {
+        let event = self.registered_event.clone().or_else(|| self.event.parse().ok())?;
+        Some(Registration { site: self.site.clone(), event })
+    }
+
+    /// Returns the body as it came, `None` if the record has none.
     pub fn body(&self) -> Option<Vec<u8>> {
         BASE64_STANDARD.decode(self.body_base64.as_ref()?).ok()
     }
-}
 
-/// One sentence, for people who read the log.
-impl fmt::Display for DeliveryRecord {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { outcome, site, event: EventRecord { r#type, .. }, .. } = self;
-        match outcome {
-            Outcome::Published => write!(formatter, "published: {type} of {site}"),
-            Outcome::Duplicate => write!(formatter, "published before: {type} of {site}"),
-            Outcome::TooLarge => write!(formatter, "refused: {type} of {site} is larger than SNS takes"),
-            Outcome::Undelivered => {
-                write!(formatter, "undelivered: SNS did not accept {type} of {site} (cargo infra replay publishes it)")
-            }
+    /// Returns the sentence of the line, if it says more than the fields.
+    pub fn message(&self) -> Option<&'static str> {
+        match self.outcome {
+            Outcome::Published | Outcome::Duplicate => None,
+            Outcome::TooLarge => Some("SNS accepts no message as large as this event. It is not published."),
+            Outcome::Undelivered => Some(
+                "SNS did not accept the event. Tableau was asked to send it again. If it stays unpublished, run: \
+                 cargo infra replay 24",
+            ),
         }
     }
+}
+
+/// Returns a name's beginning as one plain text, `None` if nothing of it can be shown.
+fn short_name(name: &str) -> Option<String> {
+    let name = attribute_value(name)?;
+    let name: String = name.chars().filter(|it| !changes_direction(*it)).take(NAME_CHARACTERS).collect();
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Whether a character could change the direction or the line of the text around it.
+fn changes_direction(character: char) -> bool {
+    matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -113,58 +154,71 @@ mod tests {
     use super::*;
 
     fn record(body: &[u8], outcome: Outcome) -> DeliveryRecord {
-        let registration = Registration {
-            site: "marketing".parse().expect("a site"),
-            event: "WorkbookCreated".parse().expect("an event"),
-        };
-        let verified = registration.verified_in_tests();
+        let verified = registration().verified_in_tests();
         let delivery = Delivery::read(&verified, body);
-        DeliveryRecord::of(&delivery, delivery.id("request"), outcome, BTreeMap::new())
+        let publication = Publication { outcome, alert: None, error: None, alert_error: None };
+        DeliveryRecord::of(&delivery, delivery.id("request"), publication)
+    }
+
+    fn registration() -> Registration {
+        Registration { site: "marketing".parse().expect("a site"), event: "WorkbookCreated".parse().expect("an event") }
     }
 
     #[test]
-    fn what_was_undelivered_is_recorded_whole_and_read_again() {
+    fn an_undelivered_event_is_recorded_whole_and_read_again() {
         for body in [&b""[..], b"{\"resource_luid\":\"99\"}\n", b"\xff\x00", "\u{2028}".as_bytes()] {
             let record = record(body, Outcome::Undelivered);
             let line = serde_json::to_string(&record).expect("a record is JSON");
             let read: DeliveryRecord = serde_json::from_str(&line).expect("a record");
-            assert_eq!((read.body().as_deref(), &read), (Some(body), &record), "{line}");
+            assert_eq!((read.body().as_deref(), read.registration()), (Some(body), Some(registration())), "{line}");
+            assert_eq!(read, record);
         }
     }
 
     #[test]
-    fn what_was_published_is_told_without_its_body() {
-        let body = br#"{"event_type":"SiteDeleted","resource_luid":"99","resource_name":"Secret plans"}"#;
+    fn a_published_event_is_recorded_without_its_body() {
+        let body = br#"{"event_type":"SiteDeleted","resource_luid":"99","resource_name":"Plans","site_luid":"7"}"#;
         let record = record(body, Outcome::Published);
         let expected = json!({
-            "outcome": "published",
             "site": "marketing",
-            "event": {
-                "registered": "WorkbookCreated",
-                "type": "WorkbookCreated",
-                "id": record.event.id.to_string(),
-                "payload_type": "SiteDeleted",
-            },
-            "resource": { "luid": "99" },
+            "event": "WorkbookCreated",
+            "event_id": record.event_id.to_string(),
+            "payload_event": "SiteDeleted",
+            "resource_id": "99",
+            "resource_name": "Plans",
+            "outcome": "published",
         });
         assert_eq!(serde_json::to_value(&record).ok(), Some(expected));
-        assert_eq!(record.to_string(), "published: WorkbookCreated of marketing");
     }
 
     #[test]
-    fn what_a_payload_says_cannot_make_a_line_long_or_odd() {
+    fn no_payload_makes_a_line_long_or_odd() {
         let endless = "\u{2028}".repeat(10_000);
         let body = json!({ "event_type": endless, "resource_luid": endless, "resource_name": endless }).to_string();
         let record = record(body.as_bytes(), Outcome::Duplicate);
         let line = serde_json::to_string(&record).expect("a record is JSON");
-        assert!(line.len() < 1024 && line.is_ascii() && record.resource.is_none(), "{line}");
+        assert!(line.len() < 512 && line.is_ascii() && record.resource_id.is_none(), "{line}");
     }
 
     #[test]
-    fn a_record_with_a_name_that_is_none_is_none() {
+    fn a_name_is_cut_and_has_no_characters_that_change_the_text_around_it() {
+        let longest = "ü".repeat(NAME_CHARACTERS);
+        for (name, expected) in [
+            ("Umsätze 2026", Some("Umsätze 2026")),
+            ("a\u{1b}[31m\n\"b\"\\\u{202e}c", Some("a[31mbc")),
+            ("\u{202e}", None),
+            (&format!("{longest}x"), Some(&longest)),
+        ] {
+            assert_eq!(short_name(name).as_deref(), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_with_an_invalid_name_is_no_record() {
         let line = serde_json::to_string(&record(b"{}", Outcome::Undelivered)).expect("a record is JSON");
         for (good, bad) in [("marketing", "../x"), ("WorkbookCreated", "a b"), ("undelivered", "lost")] {
-            assert!(serde_json::from_str::<DeliveryRecord>(&line.replace(good, bad)).is_err(), "{bad}");
+            let read = serde_json::from_str::<DeliveryRecord>(&line.replace(good, bad));
+            assert!(read.ok().and_then(|record| record.registration()).is_none(), "{bad}");
         }
     }
 }

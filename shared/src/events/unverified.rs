@@ -1,7 +1,7 @@
-//! Deliveries that can be neither verified nor rejected when they come, because the signing keys cannot be read: what is
-//! recorded of them, so that they can be verified later, and how much.
+//! Deliveries that cannot be verified while the signing keys cannot be read: their log records, from which they are
+//! verified later, and the limit of these records.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -15,18 +15,15 @@ use crate::{
     },
 };
 
-/// The most bytes of a record's line in the log. The largest delivery that Tableau is known to make has less: two names of
-/// 255 characters, each character escaped with 12 bytes, and 0.5 KB besides, in base64.
+/// The most bytes of a record's line in the log. The largest known delivery of Tableau has less: two names of 255
+/// characters, each character escaped with 12 bytes, and 0.5 KB besides, in base64.
 const LINE_BYTES: usize = 12 * 1024;
 
-/// The most bytes of a line besides its texts: names of members, the signature's digest, the function's name.
+/// The most bytes of a line besides names and body: field names, time, request id, sentence, digest of the signature.
 const OVERHEAD_BYTES: usize = 512;
 
-/// How often a name stands in a line: in its member, and in the sentence.
-const MENTIONS: usize = 2;
-
-/// The most bytes that an environment records in a minute. Some 200 usual deliveries of 0.7 KB, or a fifth of a dollar a day
-/// for each environment that strangers keep busy.
+/// The most bytes that an environment records in a minute: some 200 typical deliveries. A flood costs at most a fifth of
+/// a dollar a day and environment.
 pub const MINUTE_BYTES: usize = 256 * 1024;
 
 /// How long the budget lasts.
@@ -35,42 +32,39 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A delivery that could be neither verified nor rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnverifiedRecord {
-    outcome: Unverified,
     site: SiteName,
-    event: ClaimedEvent,
+    /// The event that the delivery claims to be registered for.
+    event: Event,
+    outcome: Unverified,
     signature_sha256: SignatureDigest,
     body_base64: String,
 }
 
-/// The only outcome that such a record has.
+/// The only outcome of such a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Unverified {
     Unverified,
 }
 
-/// The event that a delivery claims to be registered for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ClaimedEvent {
-    registered: Event,
-}
-
 impl UnverifiedRecord {
     /// `outcome` of these records.
     pub const OUTCOME: &str = "unverified";
+
+    /// The sentence of their lines.
+    pub const MESSAGE: &str = "The signing keys could not be read. To verify and publish this delivery when they can, run: cargo infra replay 24";
 
     /// Records a delivery whole, with a digest in place of its signature. `None` if it is larger than any of Tableau's.
     pub fn of(claim: &Claim, body: &[u8]) -> Option<Self> {
         let Registration { site, event } = claim.registration();
         let encoded_length = body.len().div_ceil(3) * 4;
-        let names = site.as_str().len() + event.as_str().len();
-        if encoded_length + MENTIONS * names + OVERHEAD_BYTES > LINE_BYTES {
+        if encoded_length + site.as_str().len() + event.as_str().len() + OVERHEAD_BYTES > LINE_BYTES {
             return None;
         }
         Some(Self {
-            outcome: Unverified::Unverified,
             site: site.clone(),
-            event: ClaimedEvent { registered: event.clone() },
+            event: event.clone(),
+            outcome: Unverified::Unverified,
             signature_sha256: claim.signature_digest(),
             body_base64: BASE64_STANDARD.encode(body),
         })
@@ -78,32 +72,23 @@ impl UnverifiedRecord {
 
     /// Verifies the delivery: `None` if none of the keys made its signature.
     pub fn verify(&self, keyring: &Keyring) -> Option<Verified> {
-        let registration = Registration { site: self.site.clone(), event: self.event.registered.clone() };
+        let registration = Registration { site: self.site.clone(), event: self.event.clone() };
         self.signature_sha256.verify(registration, keyring)
     }
 
-    /// The body as it came, `None` if the record was changed since.
+    /// Returns the body as it came, `None` if the record was changed since.
     pub fn body(&self) -> Option<Vec<u8>> {
         BASE64_STANDARD.decode(&self.body_base64).ok()
     }
 
     /// The most bytes of its line in the log.
     fn line_bytes(&self) -> usize {
-        let names = self.site.as_str().len() + self.event.registered.as_str().len();
-        self.body_base64.len() + MENTIONS * names + OVERHEAD_BYTES
+        self.body_base64.len() + self.site.as_str().len() + self.event.as_str().len() + OVERHEAD_BYTES
     }
 }
 
-/// One sentence, for people who read the log.
-impl fmt::Display for UnverifiedRecord {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { site, event: ClaimedEvent { registered }, .. } = self;
-        write!(formatter, "unverified: {registered} of {site} (cargo infra replay verifies and publishes it)")
-    }
-}
-
-/// The bytes that may be recorded in a minute, whoever sends how many requests: first come, first served, and a new budget
-/// each minute, so that what strangers send keeps a genuine delivery out for the rest of a minute and not for ever.
+/// Limits the bytes that are recorded in a minute, however many requests arrive: first come, first served. Each minute
+/// has a new budget, so that a flood keeps a genuine delivery out for the rest of a minute at most.
 #[derive(Debug, Default)]
 pub struct RecordBudget {
     minute_began: Option<Duration>,
@@ -111,7 +96,7 @@ pub struct RecordBudget {
 }
 
 impl RecordBudget {
-    /// Takes what a record needs, and returns whether there was enough. `now` is the time since any fixed moment.
+    /// Takes the bytes of a record, and returns whether there were enough. `now` is the time since any fixed moment.
     pub fn take(&mut self, record: &UnverifiedRecord, now: Duration) -> bool {
         if self.minute_began.is_none_or(|began| now.saturating_sub(began) >= MINUTE) {
             *self = Self { minute_began: Some(now), used_bytes: 0 };
@@ -162,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_recorded_delivery_is_verified_by_the_key_that_signed_it_and_by_no_other(
+        fn a_recorded_delivery_is_verified_by_its_key_alone(
             site in "[a-z0-9-]{1,40}", event in "[A-Za-z]{1,30}", key: u8, body: Vec<u8>,
         ) {
             let url = url(&site, &event, key);
@@ -177,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        fn no_minute_has_more_than_two_budgets_and_no_hour_more_than_one_a_minute(
+        fn a_minute_has_at_most_two_budgets_and_an_hour_one_a_minute(
             deliveries in prop::collection::vec((0_u64..2000, 0_usize..9000), 1..300),
         ) {
             let (mut budget, mut now, mut taken) = (RecordBudget::default(), Duration::ZERO, Vec::new());
@@ -204,26 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_all_of_a_delivery_but_its_signature() {
+    fn a_record_has_all_of_a_delivery_except_its_signature() {
         let url = url("marketing", "WorkbookCreated", 7);
         let record = UnverifiedRecord::of(&claim(&url), b"{}").expect("a small delivery");
         let expected = json!({
-            "outcome": "unverified",
             "site": "marketing",
-            "event": { "registered": "WorkbookCreated" },
+            "event": "WorkbookCreated",
+            "outcome": "unverified",
             // Computed with Python's hashlib of the signature that is documented in registration.rs.
             "signature_sha256": "771c96a290c13412e5abe8b09b35ac0ee831b11652e1a86ea5e795e932b0fdb4",
             "body_base64": "e30=",
         });
         let shown = serde_json::to_value(&record).expect("a record is JSON");
         assert_eq!(shown, expected);
-        assert!(serde_json::from_value::<DeliveryRecord>(shown).is_err(), "it counts as a verified delivery");
-        let sentence = "unverified: WorkbookCreated of marketing (cargo infra replay verifies and publishes it)";
-        assert_eq!(record.to_string(), sentence);
+        assert!(serde_json::from_value::<DeliveryRecord>(shown).is_err(), "it is read as a verified delivery");
     }
 
     #[test]
-    fn a_record_speaks_for_its_own_site_and_event_and_its_digest_for_nothing() {
+    fn a_record_is_valid_for_its_site_and_event_and_its_digest_for_none() {
         let line = serde_json::to_string(&record(b"{}")).expect("a record is JSON");
         for (good, other) in [("marketing", "finance"), ("Created", "Deleted")] {
             let changed: UnverifiedRecord = serde_json::from_str(&line.replace(good, other)).expect("a record");
@@ -238,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_any_delivery_of_tableau_is_not_recorded() {
+    fn a_body_larger_than_any_delivery_of_tableau_is_not_recorded() {
         let largest_name = "\\ud83d\\udcc8".repeat(255);
         let body = json!({ "event_type": "WorkbookCreated", "resource_name": largest_name, "text": largest_name });
         let body = body.to_string().replace("\\\\", "\\");
@@ -250,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fills_one_minute_takes_nothing_from_the_next() {
+    fn a_full_minute_takes_nothing_from_the_next() {
         let (mut budget, minute) = (RecordBudget::default(), Duration::from_secs(60));
         let (junk, genuine) = (record(b""), record(&[0; 6000]));
         for began in [Duration::from_secs(5), Duration::from_secs(65), Duration::from_secs(1000)] {

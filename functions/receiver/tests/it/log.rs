@@ -1,17 +1,18 @@
-//! What the log says: one line for each delivery, without anything secret.
+//! The lines of deliveries.
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use shared::events::delivery_log::DeliveryRecord;
+use shared::events::delivery_log::{AlertOutcome, DeliveryRecord};
 
 use crate::doubles::{Harness, KEY, Stored, path};
 
 const FAILED: &str = include_str!("../../../../tests/payloads/datasource-refresh-failed.json");
 
-/// The lines, with what differs from run to run made the same.
+/// Returns the lines without times.
 fn lines(harness: &Harness) -> String {
     let lines = harness.log().into_iter().map(|mut line| {
         line["_aws"]["Timestamp"] = Value::from(0);
+        line["timestamp"] = Value::from("");
         if line.get("PublishLatency").is_some() {
             line["PublishLatency"] = Value::from(0);
         }
@@ -21,7 +22,7 @@ fn lines(harness: &Harness) -> String {
 }
 
 #[tokio::test]
-async fn each_delivery_is_one_line_that_people_read_and_cloudwatch_counts() {
+async fn each_delivery_is_one_line_with_its_metrics() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let failed = path("marketing", "DatasourceRefreshFailed", KEY);
     let other = path("marketing", "ViewDeleted", KEY);
@@ -43,7 +44,7 @@ async fn a_test_counts_as_one() {
 }
 
 #[tokio::test]
-async fn what_sns_did_not_accept_is_recorded_whole_and_nothing_of_its_address() {
+async fn an_undelivered_event_is_recorded_whole_without_its_signature() {
     for alerts_refuse in [true, false] {
         let harness = Harness::start(Stored::Key(KEY)).await;
         if alerts_refuse {
@@ -57,7 +58,8 @@ async fn what_sns_did_not_accept_is_recorded_whole_and_nothing_of_its_address() 
         assert_eq!(log.len(), 1, "{log:?}");
         let record: DeliveryRecord = serde_json::from_value(log[0].clone()).expect("a record");
         assert_eq!(record.body().as_deref(), Some(FAILED.as_bytes()));
-        assert_eq!(record.errors.keys().collect::<Vec<_>>(), [if alerts_refuse { "alerts" } else { "events" }]);
+        assert_eq!((record.error.is_some(), record.alert_error.is_some()), (!alerts_refuse, alerts_refuse));
+        assert_eq!(record.alert, Some(if alerts_refuse { AlertOutcome::Failed } else { AlertOutcome::Sent }));
         let signature = path.rsplit('/').next().expect("a signature");
         assert!(!log[0].to_string().contains(signature), "{}", log[0]);
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use shared::{
     events::{
         delivery::Delivery,
-        delivery_log::{DeliveryRecord, EventRecord, Outcome},
+        delivery_log::{DeliveryRecord, Outcome},
         id::EventId,
         unverified::UnverifiedRecord,
     },
@@ -43,34 +43,32 @@ pub(super) struct Unpublished {
     /// Type of the event to publish.
     pub(super) event_type: String,
     pub(super) id: EventId,
-    resource_luid: Option<String>,
+    resource_id: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
 impl fmt::Display for Unpublished {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, registration: Registration { site, .. }, event_type, id, resource_luid, body: _ } = self;
+        let Self { at, registration: Registration { site, .. }, event_type, id, resource_id, body: _ } = self;
         let time = at.format(&Rfc3339).unwrap_or_default();
-        let luid = resource_luid.as_ref().map(|luid| format!(" {luid}")).unwrap_or_default();
+        let luid = resource_id.as_ref().map(|luid| format!(" {luid}")).unwrap_or_default();
         write!(formatter, "{time} {site} {event_type}{luid} (id {id})")
     }
 }
 
 impl Unpublished {
     fn undelivered(at: OffsetDateTime, record: DeliveryRecord) -> Option<Self> {
-        let body = record.body()?;
-        let DeliveryRecord { site, event: EventRecord { registered, r#type, id, .. }, resource, .. } = record;
-        let registration = Registration { site, event: registered };
-        let resource_luid = resource.map(|resource| resource.luid);
-        Some(Self { at, registration, event_type: r#type, id, resource_luid, body })
+        let (registration, body) = (record.registration()?, record.body()?);
+        let DeliveryRecord { event: event_type, event_id: id, resource_id, .. } = record;
+        Some(Self { at, registration, event_type, id, resource_id, body })
     }
 
     fn verified(at: OffsetDateTime, verified: &Verified, body: Vec<u8>) -> Self {
         let delivery = Delivery::read(verified, &body);
         // Only the identifier of a test depends on the request, and tests are left out.
         let (event_type, id) = (delivery.event_type().to_owned(), delivery.id(""));
-        let resource_luid = delivery.plain_resource_luid().map(str::to_owned);
-        Self { at, registration: verified.registration().clone(), event_type, id, resource_luid, body }
+        let resource_id = delivery.plain_resource_luid().map(str::to_owned);
+        Self { at, registration: verified.registration().clone(), event_type, id, resource_id, body }
     }
 }
 
@@ -89,7 +87,7 @@ impl DeliveryLog {
             match serde_json::from_value::<DeliveryRecord>(line) {
                 Ok(record) => match record.outcome {
                     Outcome::Published | Outcome::Duplicate => {
-                        self.published.insert(record.event.id);
+                        self.published.insert(record.event_id);
                     }
                     Outcome::Undelivered => match Unpublished::undelivered(at, record) {
                         Some(delivery) => self.keep_first(delivery),
@@ -135,7 +133,10 @@ impl DeliveryLog {
 mod tests {
     use anyhow::Context;
     use serde_json::json;
-    use shared::registration::{claim::Claim, keyring::KEY_BYTES, signed_url::ReceiverUrl};
+    use shared::{
+        events::delivery_log::Publication,
+        registration::{claim::Claim, keyring::KEY_BYTES, signed_url::ReceiverUrl},
+    };
 
     use super::*;
 
@@ -161,7 +162,9 @@ mod tests {
         let undelivered = |claim: &Claim, body: &[u8]| {
             let verified = claim.verify(&keyring).context("a signature")?;
             let delivery = Delivery::read(&verified, body);
-            Ok(json!(DeliveryRecord::of(&delivery, delivery.id(""), Outcome::Undelivered, BTreeMap::new())))
+            let outcome = Outcome::Undelivered;
+            let publication = Publication { outcome, alert: None, error: None, alert_error: None };
+            Ok(json!(DeliveryRecord::of(&delivery, delivery.id(""), publication)))
         };
         let records: anyhow::Result<Vec<Value>> = [
             unverified(&created, b"{\"n\":1}"),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -104,8 +105,13 @@ impl World {
         Environment::start(&self.tools, &self.binary, &variables, &log, DEFAULT_TIMEOUT).await
     }
 
+    /// What the reconciler has logged so far.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join("reconciler.log"))?)
+    }
+
     /// Stores a parameter.
-    async fn put(&self, name: &str, value: &str) -> anyhow::Result<()> {
+    pub(crate) async fn put(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let parameter = json!({ "Name": format!("/tableau-fanout/{name}"), "Type": "SecureString", "Overwrite": true,
             "Value": value });
         let put = self.http.post(&self.cloud.endpoint).header("x-amz-target", "AmazonSSM.PutParameter");

@@ -9,6 +9,7 @@ mod environment;
 mod errors;
 mod histories;
 mod killed;
+mod log;
 mod odd_jobs;
 mod peers;
 mod reconciling;
