@@ -43,8 +43,8 @@ const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 /// Variable that names another endpoint of SNS. The SDK's clients read it themselves.
 const SNS_ENDPOINT: &str = "AWS_ENDPOINT_URL_SNS";
 
-/// Longest wait of [`Aws::connect_to_sns`]. A connection takes milliseconds; where SNS does not answer, a start must not
-/// wait longer for it than for the signing keys.
+/// The longest wait of [`Aws::connect_to_sns`]. A connection takes milliseconds. A start must not wait longer for SNS than
+/// for the signing keys.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all AWS clients of a function share.

@@ -10,8 +10,8 @@ use aws_sdk_ssm::{
 use shared::registration::keyring::{InvalidKeyring, Keyring};
 use thiserror::Error;
 
-/// How long the receiver believes its keyring to be current when a signature does not verify: a stranger's guesses cost
-/// at most one call a minute, and a new key is known within one.
+/// How long the receiver counts its keyring as current when a signature does not verify. Invalid signatures cost at most one
+/// call a minute, and a new key is known within a minute.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The SSM parameter that holds the signing keys.
@@ -21,46 +21,46 @@ pub struct KeyringParameter {
     name: String,
 }
 
-/// The keyring could not be read. That there is none is not an error.
+/// The keyring could not be read. A missing keyring is no error.
 #[derive(Debug, Error)]
 pub enum KeyringError {
-    /// SSM did not give it.
+    /// SSM returned an error.
     #[error("the signing keys could not be read from the SSM parameter {parameter}")]
     Unreadable {
         /// Name of the parameter.
         parameter: String,
-        /// What SSM said.
+        /// The error.
         source: Box<SdkError<GetParameterError>>,
     },
-    /// SSM gave something else.
+    /// The parameter holds no keyring.
     #[error(
         "the SSM parameter {parameter} holds no usable signing keys (restore an earlier version of it, or delete it \
-         and run the reconciler, which makes new ones and moves every registration to them)"
+         and run the reconciler, which creates new keys and moves every registration to them)"
     )]
     Invalid {
         /// Name of the parameter.
         parameter: String,
-        /// What is wrong with it.
+        /// The reason.
         source: InvalidKeyring,
     },
 }
 
 impl KeyringParameter {
-    /// The parameter called `name`.
+    /// Creates a client of the parameter `name`.
     pub fn new(ssm: Client, name: String) -> Self {
         Self { ssm, name }
     }
 
-    /// Its name.
+    /// Returns the name of the parameter.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads the keyring, `None` if there is none yet.
+    /// Reads the keyring. `None` if the parameter does not exist.
     ///
     /// # Errors
     ///
-    /// SSM cannot be reached or refuses, or the parameter holds something else.
+    /// SSM cannot be reached or refuses, or the parameter holds no keyring.
     pub async fn read(&self) -> Result<Option<Keyring>, KeyringError> {
         let answer = self.ssm.get_parameter().name(&self.name).with_decryption(true).send().await;
         let parameter = || self.name.clone();

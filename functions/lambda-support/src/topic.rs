@@ -1,4 +1,4 @@
-//! The topics that messages are published to.
+//! The SNS topics.
 
 use std::{collections::HashMap, str::FromStr};
 
@@ -22,16 +22,16 @@ pub struct TopicArn(String);
 pub struct InvalidTopicArn;
 
 impl TopicArn {
-    /// What a valid one looks like, for error messages.
+    /// The expected form, for error messages.
     pub const EXPECTED: &str =
         "the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-alerts";
 
-    /// The ARN.
+    /// Returns the ARN.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is a FIFO topic, whose name ends so.
+    /// Whether it is a FIFO topic: the name of one ends in `.fifo`.
     pub fn is_fifo(&self) -> bool {
         self.0.ends_with(".fifo")
     }
@@ -51,23 +51,23 @@ impl FromStr for TopicArn {
     }
 }
 
-/// Where messages of a kind are published.
+/// A topic for one type of message.
 pub trait Topic<Message> {
-    /// Publishes a message. `Ok` means that it was accepted, and nothing less.
+    /// Publishes a message. `Ok` means that the topic accepted it.
     fn publish(&self, message: Message) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// SNS refuses a message for what it is, and would refuse it whenever it is asked.
+/// SNS refuses the message itself, so that no retry can succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("the message is refused for good")]
 pub struct RefusedForGood(#[source] pub BoxError);
 
-/// Whether SNS would refuse the message whenever it is asked.
+/// Whether SNS refuses the message itself, so that no retry can succeed.
 pub fn is_refused_for_good(error: &BoxError) -> bool {
     error.is::<RefusedForGood>()
 }
 
-/// Tells a refusal of the message from one that concerns the topic, the caller or the moment.
+/// Distinguishes a refusal of the message from one of the topic, the caller or the moment.
 fn refusal(error: SdkError<PublishError>) -> BoxError {
     let is_about_a_parameter = matches!(
         error.code(),
@@ -79,12 +79,12 @@ fn refusal(error: SdkError<PublishError>) -> BoxError {
                 | "ValidationException"
         )
     );
-    // The topic is a parameter, too: with another ARN the message might be taken.
+    // The topic is a parameter, too: SNS may accept the message with another ARN.
     let is_about_the_topic = error.message().is_some_and(|message| message.contains("TopicArn"));
     if is_about_a_parameter && !is_about_the_topic { Box::new(RefusedForGood(error.into())) } else { error.into() }
 }
 
-/// Whether a message may have been accepted all the same: SNS was asked and did not answer.
+/// Whether SNS may have accepted the message despite the error: the request was sent and no answer came.
 pub fn may_have_been_accepted(error: &BoxError) -> bool {
     match error.downcast_ref::<SdkError<PublishError>>() {
         Some(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => true,
@@ -100,13 +100,13 @@ pub struct SnsTopic {
 }
 
 impl SnsTopic {
-    /// The topic with this ARN.
+    /// Creates a client of the topic with this ARN.
     pub fn new(client: Client, arn: TopicArn) -> Self {
         Self { client, arn }
     }
 }
 
-/// The topic for machines, standard or FIFO.
+/// The events topic, standard or FIFO.
 impl Topic<EventMessage> for SnsTopic {
     async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
         let EventMessage { id, body, attributes, group } = message;
@@ -128,7 +128,7 @@ impl Topic<EventMessage> for SnsTopic {
     }
 }
 
-/// The topic for people. Its messages have a text for each protocol, which SNS takes without attributes only.
+/// The alerts topic. Its messages have a text for each protocol, which SNS accepts without attributes alone.
 impl Topic<AlertMessage> for SnsTopic {
     async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
         let AlertMessage { subject, body } = message;

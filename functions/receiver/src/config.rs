@@ -8,35 +8,35 @@ use shared::{
     settings::{SettingsError, SettingsReader},
 };
 
-/// How long after its invocation a request waits for AWS, whatever it is waiting for. Tableau reads an answer for 3 s
-/// (`webhooks.http.timeout.read`), which the network and a cold start take a part of, so each answer is given within
-/// 2.4 s; the rest is for the log record and for a slow processor.
+/// How long after its invocation a request waits for AWS, for all calls together. Tableau reads an answer for 3 s
+/// (`webhooks.http.timeout.read`). The network and a cold start take a part of that, so each answer is given within 2.4 s.
+/// The rest is for the log record and for a slow processor.
 pub const AWS_TIMEOUT: Duration = Duration::from_millis(2200);
 
-/// How long one attempt at a call may take before the next is made, its connection included: SNS and SSM answer in tens
-/// of milliseconds, and a second attempt has more luck than a longer wait. Two attempts fit into [`AWS_TIMEOUT`].
+/// Time limit of one attempt at a call, its connection included. SNS and SSM answer in tens of milliseconds, and a second
+/// attempt succeeds more often than a longer wait. Two attempts fit into [`AWS_TIMEOUT`].
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// How long a connection to AWS may take, TLS included: milliseconds, but on the smallest function, which has a
-/// fourteenth of a processor, a first handshake was seen to take three quarters of a second.
+/// Time limit of a connection to AWS, TLS included. It takes milliseconds, but a first handshake took three quarters of a
+/// second on the smallest function, which has a fourteenth of a processor.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// The longest pause before the second attempt; twice that before the third. The SDK's own, of one and two seconds, would
-/// leave no time for them.
+/// The longest pause before the second attempt; twice that before the third. The SDK's defaults, one and two seconds, would
+/// leave no time for these attempts.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(150);
 
-/// How long a start waits for the signing keys. Lambda's invocation begins after the start and Tableau's wait before it;
-/// what a start did not get in time the first request reads.
+/// How long a start waits for the signing keys. Tableau's wait begins before the start, Lambda's invocation after it. The
+/// first request reads keys that did not arrive in time.
 pub const START_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the environment says.
+/// The settings of the receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Topic for machines.
+    /// The events topic.
     pub events_topic: TopicArn,
-    /// Topic for people. Without it people are told nothing.
+    /// The alerts topic. Without it no alert is sent.
     pub alerts_topic: Option<TopicArn>,
-    /// The events that people are told of.
+    /// The events that have an alert.
     pub alert_events: AlertEvents,
     /// Name of the SSM parameter that holds the signing keys.
     pub signing_keys_parameter: String,
@@ -47,7 +47,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is missing or not valid, at once.
+    /// All variables that are missing or not valid, at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut fields = SettingsReader::new(lookup);
         let events_topic = fields.required(
@@ -88,13 +88,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_missing_variable_is_named_at_once() {
+    fn all_missing_variables_are_named_at_once() {
         let error = Config::from_lookup(|_| None).expect_err("nothing is set");
         insta::assert_snapshot!(error, @"the receiver's environment cannot be used: EVENTS_TOPIC_ARN is missing: expected the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:tableau-fanout-events; SIGNING_KEYS_PARAMETER is missing: expected the name of an SSM parameter, such as /tableau-fanout/signing-keys. Set these variables on the function; infra/template.yaml does.");
     }
 
     #[test]
-    fn alerts_are_optional_but_not_misspelt() {
+    fn alert_settings_are_optional_but_not_invalid() {
         let config = |alerts_topic: &'static str, alert_events: &'static str| {
             Config::from_lookup(move |name| {
                 let value = match name {

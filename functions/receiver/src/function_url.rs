@@ -1,7 +1,7 @@
-//! A Function URL's events and answers (payload format 2.0).
+//! Events and answers of a Function URL (payload format 2.0).
 //!
-//! `lambda_http` can read these events by itself, but it fails, with an error or a panic, over what a stranger may put
-//! into a query string or a header. Here just the members that are used are read: texts, whatever a stranger sends.
+//! `lambda_http` can read these events by itself, but a query string or a header of anyone's choice can make it fail or
+//! panic. This module reads the used members alone, which are texts in any request.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lambda_http::{
@@ -9,7 +9,7 @@ use lambda_http::{
 };
 use serde::Deserialize;
 
-/// A call of the Function URL. A member that is missing is as good as empty.
+/// A call of the Function URL. A missing member counts as empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FunctionUrlRequest {
@@ -32,32 +32,32 @@ struct Http {
 }
 
 impl FunctionUrlRequest {
-    /// The request to handle. Its path is the raw one, as it was sent.
+    /// Returns the request to handle. Its path is the raw one, as it was sent.
     pub fn into_request(self, context: Context) -> Request {
         let Self { raw_path, request_context: RequestContext { http: Http { method } }, body, is_base64_encoded } =
             self;
         let body = match body {
             None => Body::Empty,
-            // What is not base64, against its own word, is kept as it came.
+            // A body that is not the base64 it claims to be is kept as it came.
             Some(body) if is_base64_encoded => {
                 BASE64_STANDARD.decode(&body).map_or_else(|_| Body::Text(body), Body::Binary)
             }
             Some(body) => Body::Text(body),
         };
         let mut request = Request::new(body);
-        // What is no method is not POST, which is all that matters.
+        // Only POST is a delivery: an invalid method may count as GET.
         *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap_or_default();
         request.with_raw_http_path(raw_path).with_lambda_context(context)
     }
 }
 
-/// The answer as Lambda takes it.
+/// Returns the answer as Lambda takes it.
 pub fn into_answer(response: Response<Body>) -> ApiGatewayV2httpResponse {
     let (parts, body) = response.into_parts();
     let mut answer = ApiGatewayV2httpResponse::default();
     answer.status_code = parts.status.as_u16().into();
     answer.headers = parts.headers;
-    // Every body of ours is text.
+    // All of the receiver's bodies are text.
     answer.body = Some(body);
     answer
 }

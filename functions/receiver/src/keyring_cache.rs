@@ -23,10 +23,10 @@ use crate::{BoxError, config::START_TIMEOUT, delivery_log::DeliveryLog};
 
 /// The pause after the first read that brought no keyring (SSM was unavailable, or the reconciler has not made one yet):
 /// short, since every authentic delivery waits for it. It doubles with each such read up to [`REFRESH_INTERVAL`], so that
-/// nobody can make an environment read at his pace: six reads in the first minute, then one a minute.
+/// no flood makes an environment read at its rate: six reads in the first minute, then one a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where the keyring is read from.
+/// A source of the keyring.
 pub trait KeyringSource {
     /// Reads the keyring, `None` if there is none yet.
     fn read(&self) -> impl Future<Output = Result<Option<Keyring>, BoxError>> + Send;
@@ -38,11 +38,11 @@ impl KeyringSource for KeyringParameter {
     }
 }
 
-/// The keyring could not be read, so that a claim could be neither believed nor refused.
+/// The keyring could not be read, so that a claim could be neither verified nor rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyringUnavailable;
 
-/// There was no more time to wait for the keyring.
+/// The deadline came before SSM's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("timed out: SSM did not give the signing keys in time")]
 struct NotInTime;
@@ -52,8 +52,8 @@ struct NotInTime;
 pub struct KeyringCache<S> {
     source: S,
     state: RwLock<State>,
-    /// Held while the keyring is read again, so that requests that arrive together cause one read. Who is believed
-    /// without one does not wait for it.
+    /// Held while the keyring is read again, so that requests that arrive together cause one read. A request that the known
+    /// keys verify does not wait for it.
     refreshing: Mutex<()>,
 }
 
@@ -61,7 +61,7 @@ pub struct KeyringCache<S> {
 struct State {
     keyring: Option<Keyring>,
     last_read: LastRead,
-    /// When a request may cause the next read. The read at start is nobody's doing, and the first request need not wait.
+    /// When a request may cause the next read. After the read at start the first request may cause one at once.
     next_read_at: Option<Instant>,
     /// The pause after the next read that brings no keyring.
     pause: Duration,
@@ -75,13 +75,18 @@ enum LastRead {
 }
 
 impl<S: KeyringSource> KeyringCache<S> {
-    /// Reads the keyring for the first time. Finding none is no failure: on a first deployment there is none.
+    /// Reads the keyring for the first time. A missing keyring is no failure: a first deployment has none.
     pub async fn load(source: S) -> Self {
         let mut state = State { keyring: None, last_read: LastRead::Missing, next_read_at: None, pause: FIRST_PAUSE };
         match read(&source, Instant::now() + START_TIMEOUT).await {
-            Ok(None) => tracing::warn!("there are no signing keys yet: the reconciler's first run makes them"),
+            Ok(None) => tracing::warn!(
+                "There are no signing keys yet. The reconciler's first run creates them: cargo infra reconcile apply"
+            ),
             Err(error) => {
-                tracing::error!(error = &*error as &(dyn Error + 'static), "the signing keys cannot be read");
+                tracing::error!(
+                    error = &*error as &(dyn Error + 'static),
+                    "The signing keys cannot be read. Deliveries are recorded unverified until they can."
+                );
                 state.last_read = LastRead::Failed;
             }
             found => state.update(found),
@@ -89,8 +94,8 @@ impl<S: KeyringSource> KeyringCache<S> {
         Self { source, state: RwLock::new(state), refreshing: Mutex::new(()) }
     }
 
-    /// Verifies a claim. One that none of the keys signed may be signed with a newer key, so the keyring is read again if
-    /// it is time to; the delivery log counts that.
+    /// Verifies a claim. A claim that none of the keys signed may be signed with a newer key, so the keyring is read again
+    /// when a read is due. The delivery log counts the reads.
     ///
     /// # Errors
     ///
@@ -120,7 +125,7 @@ impl<S: KeyringSource> KeyringCache<S> {
         let started_at = Instant::now();
         let read = read(&self.source, deadline).await;
         let error = read.as_ref().err().map(|error| error_chain(&**error));
-        // Nothing that could panic half-way changes it.
+        // No code under the lock can panic.
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = state.last_read;
         state.update(read);
@@ -146,7 +151,7 @@ impl State {
         self.next_read_at.is_none_or(|next| Instant::now() >= next)
     }
 
-    /// Takes over the result of a read. A keyring that was read before serves while it cannot be read again.
+    /// Takes over the result of a read. An earlier keyring stays in use while it cannot be read again.
     fn update(&mut self, read: Result<Option<Keyring>, BoxError>) {
         self.last_read = match read {
             Ok(Some(keyring)) => {
@@ -164,11 +169,11 @@ impl State {
     /// Sets the time of the next read.
     fn schedule(&mut self, started_at: Instant) {
         if self.last_read == LastRead::Found {
-            // From its start: a key that was stored meanwhile may not be in it.
+            // From the start of the read: it may lack a key that was stored during it.
             self.next_read_at = Some(started_at + REFRESH_INTERVAL);
             self.pause = FIRST_PAUSE;
         } else {
-            // From its end: requests that waited for it do not repeat it.
+            // From the end of the read: requests that waited for it do not repeat it.
             self.next_read_at = Some(Instant::now() + self.pause);
             self.pause = (self.pause * 2).min(REFRESH_INTERVAL);
         }

@@ -1,4 +1,7 @@
-//! Lambda 1: takes Tableau's deliveries, knows which are genuine, and publishes them to SNS.
+//! The receiver: verifies Tableau's webhook deliveries and publishes them to SNS.
+//!
+//! A call becomes a request in [`function_url`]. [`receiver`] verifies it with the keys of [`keyring_cache`], publishes the
+//! event and its alert unless `recently_published` has them, and logs the result through [`delivery_log`].
 
 pub mod config;
 pub mod delivery_log;

@@ -1,4 +1,4 @@
-//! What this environment published lately, so that Tableau's repetitions are published once.
+//! The events that this environment published recently, so that Tableau's repetitions are published once.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -7,8 +7,8 @@ use std::{
 
 use shared::events::id::EventId;
 
-/// How many events are remembered: Tableau repeats within minutes, and an environment publishes far fewer than this
-/// in that time. 16 bytes each.
+/// The most events in the list, of 16 bytes each. Tableau repeats within minutes, and an environment publishes far fewer
+/// events in that time.
 const CAPACITY: usize = 4096;
 
 /// The events published last.
@@ -39,7 +39,7 @@ impl RecentlyPublished {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing that could panic runs under the lock.
+        // No code under the lock can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

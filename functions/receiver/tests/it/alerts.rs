@@ -1,4 +1,4 @@
-//! What people are told, beside what machines get.
+//! The alerts about deliveries.
 
 use crate::doubles::{Answer, Harness, KEY, Stored, path};
 
@@ -18,7 +18,7 @@ async fn a_failed_refresh_is_an_event_and_an_alert_with_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_created_workbook_a_test_and_plain_text_are_no_alerts() {
+async fn a_created_workbook_a_test_and_plain_text_have_no_alert() {
     let (harness, failed) = harness().await;
     let created = path("marketing", "WorkbookCreated", KEY);
     for (path, body) in [(&created, FAILED), (&failed, ""), (&failed, r#"{"event_type":"Test"}"#), (&failed, "text")] {
@@ -28,7 +28,7 @@ async fn a_created_workbook_a_test_and_plain_text_are_no_alerts() {
 }
 
 #[tokio::test]
-async fn when_one_topic_refuses_the_retry_publishes_only_what_is_missing() {
+async fn when_one_topic_refuses_the_retry_publishes_to_that_one_alone() {
     for alerts_refuse in [true, false] {
         let (harness, path) = harness().await;
         let refuse = |refuses| {

@@ -1,4 +1,4 @@
-//! Whatever a request carries, the receiver keeps its promises.
+//! Properties of the receiver for any request.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::{option, prelude::*};
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
 
-/// Statuses that the receiver gives at all.
+/// All statuses of the receiver.
 const DEFINED: [u16; 5] = [200, 404, 405, 413, 503];
 
-/// Names that people have given, and that SNS refuses or withholds in an attribute.
+/// Names that users gave and that SNS refuses or withholds in an attribute.
 const NAMES: [&str; 6] = ["Sales 📈", "🇩🇪", "𠮷野家", "Sales \"North\"", "C:\\extracts", "Sales\tNorth\n\u{7f}"];
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -34,7 +34,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn only_what_is_signed_is_published_and_every_answer_is_a_defined_one(
+    fn only_a_signed_request_is_published_and_every_answer_is_a_defined_one(
         (path, is_signed) in any_path(),
         method in prop_oneof![4 => Just("POST"), 1 => Just("GET"), 1 => Just("HEAD"), 1 => Just("PURGE")],
         body: Vec<u8>,
@@ -57,7 +57,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_resource_is_called_its_event_and_its_alert_are_published(
+    fn an_event_and_its_alert_are_published_for_any_name_of_the_resource(
         name in prop_oneof![
             proptest::sample::select(NAMES.to_vec()).prop_map(str::to_owned),
             any::<String>(),

@@ -1,4 +1,4 @@
-//! What becomes of authentic deliveries.
+//! Authentic deliveries.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use insta::assert_snapshot;
@@ -12,7 +12,7 @@ macro_rules! payload {
     };
 }
 
-/// What was published for one delivery, to be read by a person: the envelope, then the attributes.
+/// Returns the message of one delivery: the envelope, then the attributes.
 async fn published(event: &str, body: &str) -> String {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let answer = harness.post(&path("marketing", event, KEY), body).await;
@@ -34,7 +34,7 @@ async fn a_delivery_with_text_and_fractional_seconds_is_published() {
 }
 
 #[tokio::test]
-async fn a_failed_refresh_is_about_its_datasource_whatever_the_payload_calls_the_resource() {
+async fn a_failed_refresh_has_the_resource_type_of_its_event() {
     assert_snapshot!(published("DatasourceRefreshFailed", payload!("datasource-refresh-failed.json")).await);
 }
 
@@ -55,14 +55,14 @@ async fn a_test_call_of_plain_text_is_kept_as_unrecognized() {
     assert_snapshot!(published("WorkbookCreated", payload!("test-2020.txt")).await);
 }
 
-/// A test's identifier depends on the request's; its place is kept, its value is not compared.
+/// Replaces the identifier, which depends on the request's for a test.
 fn without_id(published: &str) -> String {
     let envelope: Value = serde_json::from_str(published.lines().next().expect("an envelope")).expect("JSON");
     published.replace(envelope["id"].as_str().expect("an id"), "<id>")
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_kept_as_base64() {
+async fn a_body_that_is_no_text_is_published_as_base64() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let answer = harness.send(event("POST", &path("marketing", "WorkbookCreated", KEY), json!("/wD+"), true)).await;
     assert_eq!(answer.outcome(), "200 published");
@@ -71,7 +71,7 @@ async fn bytes_that_are_no_text_are_kept_as_base64() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_the_base64_it_is_said_to_be_is_kept_as_it_came() {
+async fn a_body_that_is_not_the_base64_it_claims_to_be_is_kept() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let answer = harness.send(event("POST", &path("marketing", "WorkbookCreated", KEY), json!("%%"), true)).await;
     assert_eq!(answer.outcome(), "200 published");
@@ -86,7 +86,7 @@ async fn the_sample_event_for_invoke_is_the_recorded_delivery() {
 }
 
 #[tokio::test]
-async fn whoever_learns_an_address_speaks_for_its_event_and_site_only() {
+async fn a_url_is_valid_for_its_event_and_site_alone() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let body = r#"{"event_type":"SiteDeleted","site":"finance","source":"/tableau/finance","type":"com.tableau.SiteDeleted",
         "resource":"SITE","resource_type":"site","action":"deleted","event_id":"1","specversion":"0.3"}"#;
@@ -109,7 +109,7 @@ async fn whoever_learns_an_address_speaks_for_its_event_and_site_only() {
 }
 
 #[tokio::test]
-async fn the_same_delivery_again_is_not_published_again() {
+async fn a_repeated_delivery_is_not_published_again() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     let first = harness.post(&path, payload!("workbook-created-2019.json")).await;
@@ -130,7 +130,7 @@ async fn a_repeated_test_is_no_duplicate() {
 }
 
 #[tokio::test]
-async fn what_sns_does_not_accept_is_asked_for_again_and_then_published() {
+async fn an_event_that_sns_did_not_accept_is_published_on_the_retry() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     harness.topic.refuse(true);
@@ -140,7 +140,7 @@ async fn what_sns_does_not_accept_is_asked_for_again_and_then_published() {
 }
 
 #[tokio::test]
-async fn what_is_larger_than_sns_takes_is_refused_for_good() {
+async fn an_event_larger_than_sns_accepts_is_answered_413() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let body = format!(r#"{{"padding":"{}"}}"#, "x".repeat(256 * 1024));
     assert_eq!(harness.post(&path("marketing", "WorkbookCreated", KEY), &body).await, Answer::empty(413));
@@ -148,7 +148,7 @@ async fn what_is_larger_than_sns_takes_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn a_body_of_six_megabytes_is_refused_for_good_and_a_compressed_one_is_kept_as_it_came() {
+async fn a_body_of_six_megabytes_is_answered_413_and_a_compressed_one_is_kept() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     let largest = BASE64_STANDARD.encode(vec![0; 6 * 1024 * 1024 / 4 * 3]);
@@ -163,7 +163,7 @@ async fn a_body_of_six_megabytes_is_refused_for_good_and_a_compressed_one_is_kep
 }
 
 #[tokio::test]
-async fn a_query_string_changes_nothing_even_one_that_repeats_itself() {
+async fn a_query_string_has_no_effect() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let mut queried = event("POST", &path("marketing", "WorkbookCreated", KEY), json!("{}"), false);
     queried["rawQueryString"] = json!("event=SiteDeleted&event=%zz&&=");

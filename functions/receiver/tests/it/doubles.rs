@@ -30,7 +30,7 @@ use tokio::time::sleep;
 pub(crate) const KEY: u8 = 7;
 const SAMPLE: &str = include_str!("../../../../tests/events/receiver-workbook-created.json");
 
-/// What SSM would answer.
+/// The answer of SSM.
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     Key(u8),
@@ -88,15 +88,15 @@ impl KeyringSource for Parameter {
     }
 }
 
-/// Lets time pass, if any is to.
+/// Waits, unless the time is zero.
 async fn pass(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
     }
 }
 
-/// A topic as a value, with SNS's rules: what subscribers with a filter policy got, whether it accepts anything, and how
-/// long that takes.
+/// A topic as a value, with SNS's rules: the messages that subscribers with a filter policy received, and how the topic
+/// answers.
 #[derive(Debug)]
 pub(crate) struct FakeTopic<M>(Arc<Mutex<Publishes<M>>>);
 
@@ -188,7 +188,7 @@ impl Harness {
         Self { parameter, topic, alerts, log, receiver }
     }
 
-    /// What was logged so far.
+    /// Returns the lines so far.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -202,7 +202,7 @@ impl Harness {
         self.try_send(event).await.expect("a Function URL event")
     }
 
-    /// Sends what may be no Function URL event, which is not answered.
+    /// Sends any JSON. `None` if it is no Function URL event.
     pub(crate) async fn try_send(&self, event: Value) -> Option<Answer> {
         let mut context = Context::default();
         context.request_id = event["requestContext"]["requestId"].to_string();
@@ -211,7 +211,7 @@ impl Harness {
         Some(Answer::of(&serde_json::to_value(into_answer(response)).expect("JSON")))
     }
 
-    /// The only message published so far.
+    /// Returns the only message published so far.
     pub(crate) fn only_message(&self) -> EventMessage {
         let published = self.topic.published();
         assert_eq!(published.len(), 1, "{published:?}");
@@ -239,7 +239,7 @@ impl Answer {
         }
     }
 
-    /// An answer of which the status is all there is.
+    /// An answer without headers and body.
     pub(crate) fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
     }

@@ -1,4 +1,4 @@
-//! What those learn who cannot sign, and what they cost.
+//! Requests without a valid signature: their answers and their cost.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 const WRONG_KEY: u8 = KEY + 1;
 
 #[tokio::test]
-async fn a_stranger_learns_nothing_but_not_found() {
+async fn a_request_without_a_valid_signature_is_answered_404() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     let good = path("marketing", "WorkbookCreated", KEY);
     for path in [
@@ -74,11 +74,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The most reads of an hour in which SSM answers always the same: one a minute, and six in the first.
 const READS: usize = 59 + 6;
 
-/// The most reads of an hour in which SSM gives the keys and then does not, again and again, at the worst moments: after
-/// each success four short pauses. No stranger can make it do so.
+/// The most reads of an hour in which SSM fails and recovers at the worst moments: four short pauses after each success. No
+/// request can cause that.
 const READS_WHILE_SSM_COMES_AND_GOES: usize = 5 * 3600 / 75 + 6;
 
-/// Sends requests without a right signature, one after another, for as long.
+/// Sends requests with a wrong signature, one after another, for a time.
 async fn flood(harness: &Harness, interval: Duration, lasts: Duration) {
     let end = Instant::now() + lasts;
     let path = path("marketing", "WorkbookCreated", WRONG_KEY);
@@ -93,14 +93,14 @@ async fn an_hour_of_flood_costs_one_read_and_one_line_a_minute_whatever_ssm_says
     for stored in [Stored::Key(KEY), Stored::Missing, Stored::Unavailable] {
         let harness = Harness::start(stored.clone()).await;
         flood(&harness, Duration::from_millis(400), HOUR).await;
-        let (reads, lines) = (harness.parameter.reads() - 1, journal_lines(&harness));
+        let (reads, lines) = (harness.parameter.reads() - 1, other_lines(&harness));
         assert!((60..=READS).contains(&reads), "{stored:?}: {reads} reads");
         assert!((60..=61).contains(&lines), "{stored:?}: {lines} lines");
     }
 }
 
-/// How many lines there are but the records of deliveries.
-fn journal_lines(harness: &Harness) -> usize {
+/// Counts the lines besides the records of deliveries.
+fn other_lines(harness: &Harness) -> usize {
     harness.log().iter().filter(|line| line.get("outcome").is_none()).count()
 }
 
@@ -124,8 +124,8 @@ proptest! {
                 harness.parameter.store(stored);
                 flood(&harness, Duration::from_millis(interval), Duration::from_secs(seconds)).await;
             }
-            // What exceeds the hour is less than four minutes.
-            let (reads, lines) = (harness.parameter.reads(), journal_lines(&harness));
+            // The floods exceed the hour by less than four minutes.
+            let (reads, lines) = (harness.parameter.reads(), other_lines(&harness));
             prop_assert!(reads <= READS_WHILE_SSM_COMES_AND_GOES + 16, "{reads} reads");
             prop_assert!(lines <= 61 + 4 + reads, "{lines} lines");
             Ok(())
@@ -154,7 +154,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_turned_away_is_logged_with_the_next_delivery_after_a_minute() {
+async fn rejected_requests_are_logged_with_the_next_delivery_after_a_minute() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     for _ in 0..3 {
         harness.post("/", "{}").await;
@@ -182,7 +182,7 @@ async fn a_new_key_is_known_with_the_first_delivery_it_signed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_is_known_within_a_minute_even_if_strangers_guess() {
+async fn a_new_key_is_known_within_a_minute_even_during_a_flood() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     harness.post(&path("marketing", "WorkbookCreated", WRONG_KEY), "{}").await;
     harness.parameter.store(Stored::Key(WRONG_KEY));
@@ -193,7 +193,7 @@ async fn a_new_key_is_known_within_a_minute_even_if_strangers_guess() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_there_is_a_keyring_nobody_is_believed_and_soon_after_it_is_made_everybody_who_signed() {
+async fn no_request_is_verified_before_there_is_a_keyring_and_each_soon_after() {
     let harness = Harness::start(Stored::Missing).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     assert_eq!(harness.post(&path, "{}").await, Answer::empty(404));
@@ -204,7 +204,7 @@ async fn before_there_is_a_keyring_nobody_is_believed_and_soon_after_it_is_made_
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_keyring_cannot_be_read_a_delivery_is_asked_for_again() {
+async fn a_delivery_is_answered_503_while_the_keyring_cannot_be_read() {
     let harness = Harness::start(Stored::Unavailable).await;
     let path = path("marketing", "WorkbookCreated", KEY);
     assert_eq!(harness.post(&path, "{}").await, Answer::empty(503));
@@ -216,7 +216,7 @@ async fn while_the_keyring_cannot_be_read_a_delivery_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keyring_that_was_read_serves_while_it_cannot_be_read_again() {
+async fn an_earlier_keyring_stays_in_use_while_it_cannot_be_read_again() {
     let harness = Harness::start(Stored::Key(KEY)).await;
     harness.parameter.store(Stored::Unavailable);
     tokio::time::advance(Duration::from_secs(60)).await;

@@ -1,4 +1,4 @@
-//! What becomes of deliveries while the signing keys cannot be read.
+//! Deliveries while the signing keys cannot be read.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::doubles::{Answer, Harness, KEY, Stored, event, path};
 
 const FAILED: &str = include_str!("../../../../tests/payloads/datasource-refresh-failed.json");
 
-/// The lines of unverified deliveries, with the records that they are.
+/// Returns the lines of unverified deliveries, and the records in them.
 fn recorded(harness: &Harness) -> Vec<(Value, UnverifiedRecord)> {
     let lines = harness.log().into_iter().filter(|line| line["outcome"] == UnverifiedRecord::OUTCOME);
     lines.map(|line| (line.clone(), serde_json::from_value(line).expect("a record"))).collect()
@@ -42,7 +42,7 @@ async fn a_delivery_is_recorded_whole_and_can_be_verified_later() {
 }
 
 #[tokio::test]
-async fn what_is_no_delivery_or_can_be_rejected_is_not_recorded() {
+async fn a_request_that_is_no_delivery_or_is_rejected_is_not_recorded() {
     let path = path("marketing", "WorkbookCreated", KEY + 1);
     for (stored, method, path, status) in [
         (Stored::Unavailable, "GET", path.as_str(), 503),
@@ -64,7 +64,7 @@ async fn a_flood_is_recorded_within_its_budget_and_the_rest_is_counted() {
     let junk = path("marketing", "ViewDeleted", KEY + 1);
     let genuine = path("marketing", "DatasourceRefreshFailed", KEY);
     for minute in 0..MINUTES {
-        // The first of a minute: what was sent before takes nothing from it.
+        // The first of a minute: earlier requests take nothing from its budget.
         harness.post(&genuine, FAILED).await;
         for number in 0..A_MINUTE {
             harness.post(&junk, &"x".repeat(number % 100 * 100)).await;

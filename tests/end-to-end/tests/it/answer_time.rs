@@ -207,7 +207,7 @@ async fn meet(fault: Fault, call: Call) -> anyhow::Result<Answered> {
     let variables =
         [("AWS_ENDPOINT_URL_SSM", ssm.as_str()), ("ALERTS_TOPIC_ARN", ALERTS_TOPIC), ("ALERT_EVENTS", "all")];
     let receiver = Receiver::start_built(&sns, &variables).await?;
-    // The start is not pluralize.
+    // The start does not count.
     receiver.environment.started().await?;
     let mut signed_with = keyring();
     if starts_well {
