@@ -201,7 +201,9 @@ impl<T: StateTable> SiteRun<'_, T> {
         if run.state.run.is_known {
             report.notes.push("It is new, or its state was lost: its refreshes count from now on.".to_owned());
         }
-        let is_down = |event: &Event| owned.contains(event) && !healthy.contains(event);
+        // With unreadable state, a webhook that is not there may be new or may have been deleted.
+        let is_unknown = run.state.error.is_some();
+        let is_down = |event: &Event| (is_unknown || owned.contains(event)) && !healthy.contains(event);
         let events: BTreeSet<_> = refresh_events(wanted).into_iter().filter(is_down).collect();
         if !events.is_empty() {
             let reason = "there is no state of this site, so that it is not known since when they were down".to_owned();

@@ -105,7 +105,8 @@ impl Notification {
         let at = if places.is_empty() { "all sites".to_owned() } else { heading(&sites) };
         let lasted = format_time(since).map(|since| format!("It had lasted since {since} UTC.")).unwrap_or_default();
         let names: Vec<_> = places.iter().map(Place::to_string).collect();
-        let names = if names.len() > 1 { format!(" ({})", names.join(", ")) } else { String::new() };
+        let is_named = names.len() > 1 || places.iter().any(|place| place.event.is_some());
+        let names = if is_named { format!(" ({})", names.join(", ")) } else { String::new() };
         Self {
             headline: format!("{at}: solved: {}", kind.headline()),
             paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline()).into()],

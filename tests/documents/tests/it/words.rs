@@ -7,7 +7,7 @@ use documents::{Document, workspace};
 use regex_lite::Regex;
 
 /// Folders whose Rust comments, Rust strings and YAML files are checked besides the documents.
-const SOURCES: &[&str] = &[];
+const SOURCES: &[&str] = &["functions", "infra", "shared", "tests"];
 
 /// Words that are not used, as regular expressions, and their replacements. Each is wrong whatever the context.
 const WORDS: [(&str, &str); 16] = [

@@ -34,7 +34,7 @@ use super::{
 const MAX_SHRINKS: usize = 300;
 
 /// The number of histories unless `HISTORIES` is set: as many as take some fifteen seconds.
-const DEFAULT_HISTORIES: u64 = 300;
+const DEFAULT_HISTORIES: u64 = 150;
 
 /// How many are executed at once, since most of their time is spent waiting for retries.
 const AT_ONCE: usize = 100;
