@@ -96,8 +96,8 @@ impl Simulator {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fires an event. Every enabled webhook for it gets `body`, `times` times, and is disabled if four attempts fail. Returns
-    /// after the answer to the last attempt.
+    /// Fires an event. Every enabled webhook for it gets `body`, `times` times, and is disabled if four attempts fail.
+    /// Returns after the answer to the last attempt.
     pub async fn fire(&self, content_url: &str, event: &Event, body: &str, times: usize) -> Vec<Delivery> {
         let targets: Vec<_> = {
             let world = self.world();

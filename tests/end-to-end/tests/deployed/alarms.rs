@@ -1,4 +1,4 @@
-//! The template's alarms, evaluated over metrics that the functions really write: each for its own problem, none on a good day.
+//! The template's alarms, evaluated over the functions' real metrics: each for its own problem, none on a good day.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -378,15 +378,9 @@ async fn check_alerts(stack: &LocalStack, chat: &Destination) -> anyhow::Result<
         let envelope: Value = serde_json::from_str(&envelope)?;
         check_card(&serde_json::from_str(envelope["Message"].as_str().context("no alert")?)?)?;
     }
-    let list = [
-        "sns",
-        "list-subscriptions-by-topic",
-        "--topic-arn",
-        stack.stack.output("AlertsTopicArn")?,
-        "--query",
-        "Subscriptions[].Endpoint",
-    ];
-    let endpoints = stack.cloud.aws.json(&list).await?;
+    let (list, topic) = (["sns", "list-subscriptions-by-topic", "--topic-arn"], stack.stack.output("AlertsTopicArn")?);
+    let query = [topic, "--query", "Subscriptions[].Endpoint"];
+    let endpoints = stack.cloud.aws.json(&[list, query].concat()).await?;
     for expected in ["you@example.com", "+15555550100"] {
         assert!(endpoints.as_array().is_some_and(|all| all.iter().any(|known| known == expected)), "{endpoints}");
     }

@@ -67,7 +67,7 @@ const SITES: [&str; 12] = [
 ];
 
 /// Causes each site's problem.
-fn break_them(tableau: &Running, old: &Running, declared: &mut Declared, untrusted: &str) -> anyhow::Result<()> {
+fn cause_problems(tableau: &Running, old: &Running, declared: &mut Declared, untrusted: &str) -> anyhow::Result<()> {
     for (name, oddities) in [
         ("deleted", Oddities { is_deleted: true, ..Oddities::default() }),
         ("event-refused", Oddities { refuses_site_events: true, ..Oddities::default() }),
@@ -165,7 +165,7 @@ async fn every_error_states_the_problem_and_the_fix_without_a_secret() -> anyhow
     declared.apply().await??;
     declared.topics.take_alerts();
     declared.table.items().clear();
-    break_them(&tableau, &old, &mut declared, &untrusted)?;
+    cause_problems(&tableau, &old, &mut declared, &untrusted)?;
 
     let sites: Vec<_> = declared.entries.keys().cloned().chain(["nowhere".to_owned()]).collect();
     let result = declared.run(Action::Apply, Some(sites)).await?;

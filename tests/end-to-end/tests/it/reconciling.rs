@@ -303,8 +303,8 @@ fn odd_foreign_webhooks() -> Vec<(Value, &'static str)> {
     without_name.as_object_mut().map(|row| row.remove("name"));
     let mut without_id = with("name", json!("theirs"));
     without_id.as_object_mut().map(|row| row.remove("id"));
-    let theirs = ["id", "isEnabled", "event", "webhook-source", "webhook-destination", "statusChangeReason", "owner"];
-    let mut rows: Vec<_> = theirs.map(|member| (with(member, Value::Null), "theirs")).into();
+    let members = ["id", "isEnabled", "event", "webhook-source", "webhook-destination", "statusChangeReason", "owner"];
+    let mut rows: Vec<_> = members.map(|member| (with(member, Value::Null), "theirs")).into();
     let odd = [json!(17), json!(-1), json!(1), json!("1"), json!(""), json!("yes"), json!({}), json!([1]), json!(true)];
     for member in ["id", "isEnabled", "event"] {
         rows.extend(odd.iter().map(|value| (with(member, value.clone()), "theirs")));
