@@ -54,21 +54,29 @@ impl FromStr for TopicArn {
 /// A topic for one type of message.
 pub trait Topic<Message> {
     /// Publishes a message. `Ok` means that the topic accepted it.
-    fn publish(&self, message: Message) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn publish(&self, message: Message) -> impl Future<Output = Result<(), TopicError>> + Send;
 }
 
-/// SNS refuses the message itself, so that no retry can succeed.
+/// A topic did not accept a message.
 #[derive(Debug, thiserror::Error)]
-#[error("the message is refused for good")]
-pub struct RefusedForGood(#[source] pub BoxError);
+pub enum TopicError {
+    /// SNS refuses the message itself, so that no retry can succeed.
+    #[error("the message is refused for good")]
+    RefusedForGood(#[source] BoxError),
+    /// The call failed. SNS may have accepted the message without an answer.
+    #[error(transparent)]
+    Failed(BoxError),
+}
 
-/// Whether SNS refuses the message itself, so that no retry can succeed.
-pub fn is_refused_for_good(error: &BoxError) -> bool {
-    error.is::<RefusedForGood>()
+impl TopicError {
+    /// Whether SNS refuses the message itself.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::RefusedForGood(_))
+    }
 }
 
 /// Distinguishes a refusal of the message from one of the topic, the caller or the moment.
-fn refusal(error: SdkError<PublishError>) -> BoxError {
+fn refusal(error: SdkError<PublishError>) -> TopicError {
     let is_about_a_parameter = matches!(
         error.code(),
         Some(
@@ -81,15 +89,8 @@ fn refusal(error: SdkError<PublishError>) -> BoxError {
     );
     // The topic is a parameter, too: SNS may accept the message with another ARN.
     let is_about_the_topic = error.message().is_some_and(|message| message.contains("TopicArn"));
-    if is_about_a_parameter && !is_about_the_topic { Box::new(RefusedForGood(error.into())) } else { error.into() }
-}
-
-/// Whether SNS may have accepted the message despite the error: the request was sent and no answer came.
-pub fn may_have_been_accepted(error: &BoxError) -> bool {
-    match error.downcast_ref::<SdkError<PublishError>>() {
-        Some(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => true,
-        Some(_) | None => false,
-    }
+    let is_for_good = is_about_a_parameter && !is_about_the_topic;
+    if is_for_good { TopicError::RefusedForGood(error.into()) } else { TopicError::Failed(error.into()) }
 }
 
 /// A topic of Amazon SNS.
@@ -108,14 +109,14 @@ impl SnsTopic {
 
 /// The events topic, standard or FIFO.
 impl Topic<EventMessage> for SnsTopic {
-    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: EventMessage) -> Result<(), TopicError> {
         let EventMessage { id, body, attributes, group } = message;
-        let attributes: Result<HashMap<_, _>, _> = attributes
+        let attributes: Result<HashMap<_, _>, TopicError> = attributes
             .into_iter()
             .map(|(name, value)| {
                 let value =
                     MessageAttributeValue::builder().data_type(EventMessage::ATTRIBUTE_TYPE).string_value(value);
-                Ok::<_, BoxError>((name.to_owned(), value.build()?))
+                Ok((name.to_owned(), value.build().map_err(|error| TopicError::Failed(error.into()))?))
             })
             .collect();
         let mut publish =
@@ -130,7 +131,7 @@ impl Topic<EventMessage> for SnsTopic {
 
 /// The alerts topic. Its messages have a text for each protocol, which SNS accepts without attributes alone.
 impl Topic<AlertMessage> for SnsTopic {
-    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: AlertMessage) -> Result<(), TopicError> {
         let AlertMessage { subject, body } = message;
         let publish = self.client.publish().topic_arn(self.arn.as_str()).message_structure("json");
         publish.subject(subject).message(body).send().await.map_err(refusal)?;
@@ -172,7 +173,7 @@ mod tests {
         }
     }
 
-    async fn refused(answer: Answering) -> BoxError {
+    async fn refused(answer: Answering) -> TopicError {
         let config = aws_sdk_sns::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::from_static("eu-central-1"))
@@ -210,10 +211,9 @@ mod tests {
             (503, "ServiceUnavailable", "try again", false),
         ] {
             let error = refused(Answering { status, code, message }).await;
-            assert_eq!(is_refused_for_good(&error), is_for_good, "{code}: {}", crate::error_chain(&*error));
-            assert!(!may_have_been_accepted(&error), "{code}");
+            assert_eq!(error.is_for_good(), is_for_good, "{code}: {}", crate::error_chain(&error));
             // The reason is told with it.
-            assert!(crate::error_chain(&*error).contains(message), "{}", crate::error_chain(&*error));
+            assert!(crate::error_chain(&error).contains(message), "{}", crate::error_chain(&error));
         }
     }
 

@@ -1,10 +1,7 @@
 //! Sends alerts: when a problem begins, when it is over, and how a test went that somebody asked for.
 
 use futures_util::future::join_all;
-use lambda_support::{
-    BoxError,
-    topic::{Topic, is_refused_for_good},
-};
+use lambda_support::topic::{Topic, TopicError};
 use shared::alerts::{message::AlertMessage, notification::Notification, state::AlertPlan};
 use time::OffsetDateTime;
 
@@ -15,18 +12,18 @@ use crate::report::Report;
 /// # Errors
 ///
 /// The first reason why SNS did not accept an alert; rather one that the next run sends again.
-pub(crate) async fn send(topic: &impl Topic<AlertMessage>, plan: &mut AlertPlan) -> Result<(), BoxError> {
+pub(crate) async fn send(topic: &impl Topic<AlertMessage>, plan: &mut AlertPlan) -> Result<(), TopicError> {
     let alerts = std::mem::take(&mut plan.alerts);
     // All are tried, even if some fail.
     let sent = join_all(alerts.iter().map(|alert| topic.publish(alert.notification.clone().into()))).await;
-    let mut first = None;
+    let mut first: Option<TopicError> = None;
     for (alert, result) in alerts.iter().zip(sent) {
         let error = result.err();
-        let is_for_good = error.as_ref().is_some_and(is_refused_for_good);
+        let is_for_good = error.as_ref().is_some_and(TopicError::is_for_good);
         if error.is_none() || is_for_good {
             plan.confirm(alert);
         }
-        if first.as_ref().is_none_or(|first| is_refused_for_good(first) && !is_for_good) {
+        if first.as_ref().is_none_or(|first| first.is_for_good() && !is_for_good) {
             first = error.or(first);
         }
     }
@@ -38,7 +35,7 @@ pub(crate) async fn send(topic: &impl Topic<AlertMessage>, plan: &mut AlertPlan)
 /// # Errors
 ///
 /// SNS failed.
-pub(crate) async fn send_test(topic: &impl Topic<AlertMessage>, report: &Report) -> Result<(), BoxError> {
+pub(crate) async fn send_test(topic: &impl Topic<AlertMessage>, report: &Report) -> Result<(), TopicError> {
     let outcome = report.text.lines().last().unwrap_or_default();
     let notification = Notification::test(outcome.trim_end_matches('.'), &report.text, OffsetDateTime::now_utc());
     topic.publish(notification.into()).await

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lambda_support::{
-    error_chain,
-    topic::{Topic, is_refused_for_good},
-};
+use lambda_support::{error_chain, topic::Topic};
 use shared::{
     alerts::{
         message::AlertMessage,
@@ -153,7 +150,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     async fn alert_of_refreshes(&mut self, published: &Published, outcomes: &mut [SiteOutcome]) {
         let Some(alerts) = self.alerts else { return };
         let errors = published.alert(alerts, &self.run.config.alert_events).await;
-        let Some(error) = errors.first().map(|error| error_chain(&**error)) else { return };
+        let Some(error) = errors.first().map(|error| error_chain(error)) else { return };
         self.notes.push(format!("Alerts about refreshes could not be sent: {error}."));
         self.alerts_error = Some(error.clone());
         let sites: BTreeSet<_> = published.sites().into_iter().map(ToString::to_string).collect();
@@ -183,9 +180,9 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
                     plan = AlertPlan::new(&findings, OffsetDateTime::now_utc());
                 }
                 if let Err(error) = alerting::send(alerts, &mut plan).await {
-                    let is_for_good = is_refused_for_good(&error);
+                    let is_for_good = error.is_for_good();
                     let next = if is_for_good { "They are not sent again." } else { "The next run sends them." };
-                    let error = error_chain(&*error);
+                    let error = error_chain(&error);
                     self.notes.push(format!("Alerts could not be sent: {error}. {next}"));
                     self.alerts_error = Some(error);
                 }
@@ -223,25 +220,25 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         }
     }
 
-    /// Stores the state of the sites, and of the runs, with a problem that begins. Returns those that another run stored
-    /// meanwhile. A write that fails otherwise holds no alert back: the end of the run reports it.
+    /// Stores the state of the sites, and of the runs, with a problem that begins or is solved. Returns those that another run
+    /// stored meanwhile. A write that fails otherwise holds no alert back: the end of the run reports it.
     async fn store_before_alerts(
         &self,
         plan: &AlertPlan,
         sites: &mut BTreeMap<String, Stored<SiteState>>,
         run: &mut Stored<RunState>,
     ) -> (BTreeSet<String>, bool) {
-        let (beginning, is_run_beginning) = plan.beginning();
+        let (changing, is_run_changing) = plan.changing();
         let alerts_of = |site: &str| plan.sites.get(site).cloned().unwrap_or_default();
         let item = |content: SiteState, alerts: AlertState| to_item(&content.with_alerts(alerts));
-        let writes: Vec<_> = (beginning.iter())
+        let writes: Vec<_> = (changing.iter())
             .filter_map(|site| {
                 let Stored { version, content, .. } = sites.get(*site)?;
                 Some((site_key(site), *version, Some(item(content.clone(), alerts_of(site)))))
             })
             .collect();
         let run_item = || to_item(&run.content.clone().with_alerts(plan.run.clone()));
-        let run_write = is_run_beginning.then(|| (RUN_KEY.to_owned(), run.version, Some(run_item())));
+        let run_write = is_run_changing.then(|| (RUN_KEY.to_owned(), run.version, Some(run_item())));
         let written = self.run.state.write_all(writes.into_iter().chain(run_write).collect()).await;
         let (mut lost_sites, mut is_run_lost) = (BTreeSet::new(), false);
         for (key, written) in written {

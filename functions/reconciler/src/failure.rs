@@ -5,14 +5,14 @@ use std::{error::Error, fmt};
 use lambda_runtime::Diagnostic;
 use lambda_support::error_chain;
 
-use crate::{BoxError, report::Report};
+use crate::{parameters::ParametersError, report::Report};
 
 /// A run that did not leave every site as declared, or could not alert, publish or store everything.
 pub enum Failure {
     /// The request is not valid. Nothing was done.
     Request(&'static str),
     /// A parameter could not be read, or the signing keys could not be stored. No site was checked.
-    Parameters(BoxError),
+    Parameters(ParametersError),
     /// Some sites failed. The others are as declared.
     Sites(Report),
     /// Every site is as declared, but older signing keys could not be retired.
@@ -30,7 +30,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Request(what) => formatter.write_str(what),
             Self::Parameters(error) => {
-                let error = error_chain(&**error);
+                let error = error_chain(error);
                 write!(formatter, "the parameters in SSM could not be read or stored: {error}")
             }
             Self::Sites(report)

@@ -7,12 +7,13 @@ use aws_sdk_ssm::{
     operation::{get_parameter::GetParameterError, put_parameter::builders::PutParameterFluentBuilder},
     types::ParameterType,
 };
-use lambda_support::keyring::{KeyringParameter, REFRESH_INTERVAL};
+use lambda_support::keyring::{KeyringError, KeyringParameter, REFRESH_INTERVAL};
 use secrecy::{ExposeSecret, SecretString};
 use shared::{
     registration::keyring::Keyring,
     sites::entry::{BadEntry, SiteEntry},
 };
+use thiserror::Error;
 use tokio::time::sleep;
 
 use crate::{BoxError, config::Config};
@@ -21,26 +22,56 @@ use crate::{BoxError, config::Config};
 /// everywhere within a second, and clocks that measure a minute differ by less than this.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// A parameter could not be read or stored.
+#[derive(Debug, Error)]
+pub enum ParametersError {
+    /// SSM did not return a parameter, or those under a path.
+    #[error("SSM did not return {parameter}")]
+    Unreadable {
+        /// The parameter's name, or the path.
+        parameter: String,
+        /// The error of the call.
+        source: BoxError,
+    },
+    /// The signing keys could not be read.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// SSM did not store the signing keys.
+    #[error("SSM did not store the signing keys in {parameter}")]
+    NotStored {
+        /// The parameter's name.
+        parameter: String,
+        /// The error of the call.
+        source: BoxError,
+    },
+    /// The signing keys were stored, and are not there.
+    #[error("the signing keys were stored and could not be read again")]
+    KeyringMissing,
+    /// The system gave no random bytes for a key.
+    #[error("the system returned no random bytes for a signing key")]
+    NoRandomness(#[source] getrandom::Error),
+}
+
 /// Storage for site entries, signing keys and certificates.
 pub trait Parameters {
     /// Returns every site entry, or the error in it.
-    fn site_entries(&self) -> impl Future<Output = Result<Vec<Result<SiteEntry, BadEntry>>, BoxError>> + Send;
+    fn site_entries(&self) -> impl Future<Output = Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError>> + Send;
 
     /// Returns the signing keys, `None` if there are none yet.
-    fn keyring(&self) -> impl Future<Output = Result<Option<Keyring>, BoxError>> + Send;
+    fn keyring(&self) -> impl Future<Output = Result<Option<Keyring>, ParametersError>> + Send;
 
     /// Stores the first signing keys. Keys that another run stored first stay.
-    fn create_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn create_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), ParametersError>> + Send;
 
     /// Replaces the signing keys.
-    fn replace_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn replace_keyring(&self, keyring: &Keyring) -> impl Future<Output = Result<(), ParametersError>> + Send;
 
     /// Waits until every receiver reads newly stored keys when it needs them. A receiver reads the keys once a minute at
     /// most, and a stranger's guess can use up that read: without the wait it could reject Tableau for a minute.
     fn wait_until_new_key_is_known(&self) -> impl Future<Output = ()> + Send;
 
     /// Returns the CA certificates (PEM) of Tableau servers, besides the public ones, if there are any.
-    fn tableau_ca(&self) -> impl Future<Output = Result<Option<String>, BoxError>> + Send;
+    fn tableau_ca(&self) -> impl Future<Output = Result<Option<String>, ParametersError>> + Send;
 }
 
 /// SSM Parameter Store.
@@ -73,10 +104,17 @@ impl SsmParameters {
     }
 }
 
+impl SsmParameters {
+    fn not_stored(&self, error: impl Into<BoxError>) -> ParametersError {
+        ParametersError::NotStored { parameter: self.keyring.name().to_owned(), source: error.into() }
+    }
+}
+
 impl Parameters for SsmParameters {
-    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError> {
         let pages = self.ssm.get_parameters_by_path().path(&self.sites_path).with_decryption(true).into_paginator();
-        let pages = pages.send().collect::<Result<Vec<_>, _>>().await?;
+        let pages = pages.send().collect::<Result<Vec<_>, _>>().await;
+        let pages = pages.map_err(|error| unreadable(&self.sites_path, error))?;
         let parameters = pages.into_iter().flat_map(|page| page.parameters.unwrap_or_default());
         let entries = parameters.filter_map(|parameter| {
             let value = SecretString::from(parameter.value?);
@@ -85,23 +123,23 @@ impl Parameters for SsmParameters {
         Ok(entries.collect())
     }
 
-    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
+    async fn keyring(&self) -> Result<Option<Keyring>, ParametersError> {
         Ok(self.keyring.read().await?)
     }
 
-    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         match self.put_keyring(keyring).overwrite(false).send().await {
             Ok(_) => {
                 tracing::info!(parameter = self.keyring.name(), "created the first signing key");
                 Ok(())
             }
             Err(error) if error.as_service_error().is_some_and(|error| error.is_parameter_already_exists()) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.not_stored(error)),
         }
     }
 
-    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
-        self.put_keyring(keyring).overwrite(true).send().await?;
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
+        self.put_keyring(keyring).overwrite(true).send().await.map_err(|error| self.not_stored(error))?;
         tracing::info!(parameter = self.keyring.name(), keys = keyring.keys_count(), "replaced the signing keys");
         Ok(())
     }
@@ -110,13 +148,17 @@ impl Parameters for SsmParameters {
         sleep(REFRESH_INTERVAL + MARGIN).await;
     }
 
-    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+    async fn tableau_ca(&self) -> Result<Option<String>, ParametersError> {
         let Some(name) = &self.tableau_ca else { return Ok(None) };
         // With decryption, should an administrator have stored it as a SecureString.
         match self.ssm.get_parameter().name(name).with_decryption(true).send().await {
             Ok(output) => Ok(output.parameter.and_then(|parameter| parameter.value)),
             Err(error) if error.as_service_error().is_some_and(GetParameterError::is_parameter_not_found) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(unreadable(name, error)),
         }
     }
+}
+
+fn unreadable(parameter: &str, error: impl Into<BoxError>) -> ParametersError {
+    ParametersError::Unreadable { parameter: parameter.to_owned(), source: error.into() }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 use lambda_support::{
-    BoxError, error_chain,
-    topic::{Topic, is_refused_for_good},
+    error_chain,
+    topic::{Topic, TopicError},
 };
 use shared::{
     alerts::{
@@ -80,11 +80,11 @@ impl SiteRefreshes {
                         published.explained.push((site.clone(), refresh.clone()));
                     }
                     // SNS refuses it in every run: it must not keep the others back.
-                    (Err(error), _) if is_refused_for_good(&error) => {
-                        refused.push(format!("SNS refuses its {name}: {}", error_chain(&*error)));
+                    (Err(error), _) if error.is_for_good() => {
+                        refused.push(format!("SNS refuses its {name}: {}", error_chain(&error)));
                     }
                     (Err(error), _) => {
-                        let error = error_chain(&*error);
+                        let error = error_chain(&error);
                         published.error = Some(format!("SNS did not accept the {name} of a job: {error}"));
                         break;
                     }
@@ -104,7 +104,7 @@ impl SiteRefreshes {
 
 impl Published {
     /// Sends alerts about the published events.
-    pub(crate) async fn alert(&self, topic: &impl Topic<AlertMessage>, wanted: &AlertEvents) -> Vec<BoxError> {
+    pub(crate) async fn alert(&self, topic: &impl Topic<AlertMessage>, wanted: &AlertEvents) -> Vec<TopicError> {
         let recovered = self.recovered.iter().filter(|(registration, _)| wanted.contains(&registration.event));
         let recovered: Vec<_> = recovered.map(|(registration, refresh)| (registration.clone(), refresh)).collect();
         let is_wanted = |(_, refresh): &&(SiteName, Refresh)| {

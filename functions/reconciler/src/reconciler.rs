@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    BoxError, alerting,
+    alerting,
     config::Config,
     ending::Ending,
     failure::Failure,
-    parameters::Parameters,
+    parameters::{Parameters, ParametersError},
     refreshes::JobBudget,
     report::{Report, SiteReport},
     request::{Action, Request},
@@ -174,7 +174,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             && !report.failed()
             && let Err(error) = retire_keys(&self.parameters, keyring).await
         {
-            let error = error_chain(&*error);
+            let error = error_chain(&error);
             report.note(&format!(
                 "Older signing keys could not be retired: {error}. They are accepted until a rotation retires them: run it \
                  again."
@@ -185,7 +185,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             && let Some(alerts) = &self.alerts
             && let Err(error) = alerting::send_test(alerts, report).await
         {
-            let error = error_chain(&*error);
+            let error = error_chain(&error);
             report.note(&format!("The alert about the test could not be sent: {error}."));
             report.alerts_error = Some(error);
         }
@@ -205,7 +205,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
 
     /// Adds the stack's CA certificates to the trust store. An error in them is returned as a note, since it concerns only the
     /// sites that need them.
-    async fn load_ca_certificates(&self) -> Result<Option<String>, BoxError> {
+    async fn load_ca_certificates(&self) -> Result<Option<String>, ParametersError> {
         let certificates = self.parameters.tableau_ca().await?;
         let Err(error) = self.tableau.trust_ca_certificates(certificates.as_deref()) else { return Ok(None) };
         let parameter = self.config.tableau_ca_parameter.as_deref().unwrap_or_default();

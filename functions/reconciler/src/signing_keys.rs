@@ -2,7 +2,10 @@
 
 use shared::registration::keyring::{KEY_BYTES, Keyring};
 
-use crate::{BoxError, parameters::Parameters, request::Action};
+use crate::{
+    parameters::{Parameters, ParametersError},
+    request::Action,
+};
 
 /// Returns the signing keys for an action: the stored ones, or new ones. Without any site nothing is signed, so that any
 /// key will do.
@@ -10,7 +13,7 @@ pub(crate) async fn keyring_for(
     parameters: &impl Parameters,
     action: Action,
     is_unused: bool,
-) -> Result<Keyring, BoxError> {
+) -> Result<Keyring, ParametersError> {
     if is_unused {
         return Ok(Keyring::of(random_key()?));
     }
@@ -33,7 +36,7 @@ pub(crate) async fn keyring_for(
 
 /// Retires old keys after every site was moved to the newest. The one before it stays, since deliveries under it may be on
 /// their way.
-pub(crate) async fn retire_keys(parameters: &impl Parameters, keyring: &Keyring) -> Result<(), BoxError> {
+pub(crate) async fn retire_keys(parameters: &impl Parameters, keyring: &Keyring) -> Result<(), ParametersError> {
     let stored = stored_keyring(parameters).await?;
     // Otherwise another rotation has begun, whose key must not be lost.
     if stored == *keyring {
@@ -43,13 +46,13 @@ pub(crate) async fn retire_keys(parameters: &impl Parameters, keyring: &Keyring)
 }
 
 /// Reads the signing keys that this run, or a faster one, has just stored.
-async fn stored_keyring(parameters: &impl Parameters) -> Result<Keyring, BoxError> {
+async fn stored_keyring(parameters: &impl Parameters) -> Result<Keyring, ParametersError> {
     let stored = parameters.keyring().await?;
-    stored.ok_or_else(|| "the signing keys were stored and could not be read again".into())
+    stored.ok_or(ParametersError::KeyringMissing)
 }
 
-fn random_key() -> Result<[u8; KEY_BYTES], BoxError> {
+fn random_key() -> Result<[u8; KEY_BYTES], ParametersError> {
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key)?;
+    getrandom::fill(&mut key).map_err(ParametersError::NoRandomness)?;
     Ok(key)
 }

@@ -206,7 +206,11 @@ impl<T: StateTable> SiteRun<'_, T> {
         let is_down = |event: &Event| (is_unknown || owned.contains(event)) && !healthy.contains(event);
         let events: BTreeSet<_> = refresh_events(wanted).into_iter().filter(is_down).collect();
         if !events.is_empty() {
-            let reason = "there is no state of this site, so that it is not known since when they were down".to_owned();
+            let reason = match &run.state.error {
+                Some(_) => "the state cannot be read, so that it is not known since when they were down",
+                None => "there is no state of this site, so that it is not known since when they were down",
+            };
+            let reason = reason.to_owned();
             let until = Some(run.now);
             self.report_not_recovered(NotRecovered { job: None, events, from: None, until, reason });
         }

@@ -85,7 +85,7 @@ impl<'a, T: StateTable> State<'a, T> {
     pub(crate) async fn read(table: &'a T) -> Self {
         let (items, error) = match table.read().await {
             Ok(items) => (items, None),
-            Err(error) => (Vec::new(), Some(error_chain(&*error))),
+            Err(error) => (Vec::new(), Some(error_chain(&error))),
         };
         let mut state = Self {
             table,
@@ -143,7 +143,7 @@ impl<'a, T: StateTable> State<'a, T> {
             Ok(()) => Ok(HeldToken { item: Some((key, version.unwrap_or_default() + 1)) }),
             Err(WriteError::Conflict) => Err(None),
             Err(WriteError::Failed(error)) => {
-                let error = &*error as &(dyn std::error::Error + 'static);
+                let error = &error as &(dyn std::error::Error + 'static);
                 tracing::warn!(error, "a token hold could not be stored; the token is used all the same");
                 Ok(HeldToken { item: None })
             }
@@ -198,7 +198,7 @@ impl<'a, T: StateTable> State<'a, T> {
                 match written {
                     Ok(()) => {}
                     Err(WriteError::Conflict) => lost.push(key),
-                    Err(WriteError::Failed(failed)) => error = Some(error_chain(&*failed)),
+                    Err(WriteError::Failed(failed)) => error = Some(error_chain(&failed)),
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The DynamoDB table with the reconciler's state. Each write is conditional on the version that was read, so that of two
 //! runs one gives way.
 
-use std::{collections::HashMap, error::Error, fmt};
+use std::{collections::HashMap, error::Error as StdError};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, put_item::PutItemError},
     types::AttributeValue,
 };
-use lambda_support::error_chain;
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::BoxError;
 
@@ -37,30 +37,26 @@ pub struct Item {
     pub content: Value,
 }
 
+/// The table could not be used.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct TableUnavailable(pub BoxError);
+
 /// An item was not written.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum WriteError {
     /// Another run wrote it since it was read.
+    #[error("another run wrote it meanwhile")]
     Conflict,
     /// The table did not accept it.
-    Failed(BoxError),
+    #[error(transparent)]
+    Failed(#[from] TableUnavailable),
 }
-
-impl fmt::Display for WriteError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Conflict => formatter.write_str("another run wrote it meanwhile"),
-            Self::Failed(error) => formatter.write_str(&error_chain(&**error)),
-        }
-    }
-}
-
-impl Error for WriteError {}
 
 /// Storage for the reconciler's state.
 pub trait StateTable {
     /// Reads every item, as it is at this moment.
-    fn read(&self) -> impl Future<Output = Result<Vec<Item>, BoxError>> + Send;
+    fn read(&self) -> impl Future<Output = Result<Vec<Item>, TableUnavailable>> + Send;
 
     /// Writes an item in place of the `version` that was read; `None` if there was none.
     fn write(
@@ -89,15 +85,16 @@ impl DynamoTable {
 }
 
 impl StateTable for DynamoTable {
-    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+    async fn read(&self) -> Result<Vec<Item>, TableUnavailable> {
         // Consistent: the run before may have stored its state a moment ago.
         let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
-        let items = pages.collect::<Result<Vec<_>, _>>().await?;
+        let items = pages.collect::<Result<Vec<_>, _>>().await;
+        let items = items.map_err(|error| TableUnavailable(error.into()))?;
         Ok(items.into_iter().map(item_of).collect())
     }
 
     async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
-        let item = attributes_of(key, content, version).map_err(WriteError::Failed)?;
+        let item = attributes_of(key, content, version)?;
         let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
         let condition = if version.is_some() { IS_VERSION } else { HAS_NONE };
         let put = put.condition_expression(condition).expression_attribute_names("#version", VERSION);
@@ -120,11 +117,11 @@ fn values_of(version: Option<u64>) -> Option<HashMap<String, AttributeValue>> {
 }
 
 /// Distinguishes a race that another run won from other failures.
-fn refusal<E: Error + Send + Sync + 'static>(error: SdkError<E>, is_conflict: impl Fn(&E) -> bool) -> WriteError {
+fn refusal<E: StdError + Send + Sync + 'static>(error: SdkError<E>, is_conflict: impl Fn(&E) -> bool) -> WriteError {
     if error.as_service_error().is_some_and(is_conflict) {
         WriteError::Conflict
     } else {
-        WriteError::Failed(error.into())
+        WriteError::Failed(TableUnavailable(error.into()))
     }
 }
 
@@ -140,8 +137,9 @@ fn attributes_of(
     key: &str,
     content: &Value,
     version: Option<u64>,
-) -> Result<HashMap<String, AttributeValue>, BoxError> {
-    let mut attributes: HashMap<_, _> = serde_dynamo::to_item(content)?;
+) -> Result<HashMap<String, AttributeValue>, TableUnavailable> {
+    let mut attributes: HashMap<_, _> =
+        serde_dynamo::to_item(content).map_err(|error| TableUnavailable(error.into()))?;
     attributes.insert(KEY.to_owned(), AttributeValue::S(key.to_owned()));
     attributes.insert(VERSION.to_owned(), AttributeValue::N((version.unwrap_or_default() + 1).to_string()));
     Ok(attributes)

@@ -7,18 +7,18 @@ use std::{
 };
 
 use lambda_support::{
+    keyring::KeyringError,
     metrics::MetricLog,
-    topic::{RefusedForGood, Topic},
+    topic::{Topic, TopicError},
 };
 use reconciler::{
-    BoxError,
     config::{Config, DEFAULT_TIMEOUT},
     failure::Failure,
-    parameters::Parameters,
+    parameters::{Parameters, ParametersError},
     reconciler::Reconciler,
     report::{Report, SiteReport},
     request::{Action, Request},
-    state_table::{Item, StateTable, WriteError},
+    state_table::{Item, StateTable, TableUnavailable, WriteError},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -81,12 +81,13 @@ pub struct Topics {
 
 impl Topics {
     /// Returns which subscribers receive a message, unless SNS refuses it by its rules or for a test.
-    fn check(&self, body: &str, publish: &Publish) -> Result<Delivery, BoxError> {
+    fn check(&self, body: &str, publish: &Publish) -> Result<Delivery, TopicError> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.as_ref().is_some_and(|text| body.contains(text)) {
-            return Err(Box::new(RefusedForGood("InvalidParameterException: Invalid parameter: Message".into())));
+            let refusal = "InvalidParameterException: Invalid parameter: Message";
+            return Err(TopicError::RefusedForGood(refusal.into()));
         }
-        publish.accept().map_err(|refusal| RefusedForGood(refusal.into()).into())
+        publish.accept().map_err(|refusal| TopicError::RefusedForGood(refusal.into()))
     }
 
     /// Takes the alerts since the last time.
@@ -108,9 +109,9 @@ impl Topics {
 }
 
 impl Topic<AlertMessage> for Topics {
-    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: AlertMessage) -> Result<(), TopicError> {
         if self.alerts_fail {
-            return Err("SNS is not available".into());
+            return Err(TopicError::Failed("SNS is not available".into()));
         }
         self.check(&message.body, &Publish::from(&message))?;
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner).push(message);
@@ -121,10 +122,10 @@ impl Topic<AlertMessage> for Topics {
 }
 
 impl Topic<EventMessage> for Topics {
-    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: EventMessage) -> Result<(), TopicError> {
         let mut taken = self.events_taken.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *taken {
-            Some(0) => return Err("SNS is not available".into()),
+            Some(0) => return Err(TopicError::Failed("SNS is not available".into())),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -159,9 +160,9 @@ impl Table {
         self.items().values_mut().for_each(|item| age(&mut item.content, time));
     }
 
-    fn check(&self) -> Result<(), BoxError> {
+    fn check(&self) -> Result<(), TableUnavailable> {
         let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        error.map_or(Ok(()), |error| Err(error.into()))
+        error.map_or(Ok(()), |error| Err(TableUnavailable(error.into())))
     }
 
     /// Changes an item if it still has a version.
@@ -180,7 +181,7 @@ impl Table {
 }
 
 impl StateTable for Table {
-    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+    async fn read(&self) -> Result<Vec<Item>, TableUnavailable> {
         self.check()?;
         Ok(self.items().values().cloned().collect())
     }
@@ -217,23 +218,33 @@ impl Default for Declared {
 }
 
 impl Parameters for Declared {
-    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError> {
         let entries = self.entries.iter();
         Ok(entries.map(|(name, value)| SiteEntry::read(&format!("{SITES_PATH}/{name}"), value)).collect())
     }
 
-    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
-        Ok(self.stored_keyring().as_ref().map(|stored| Keyring::parse(stored.expose_secret())).transpose()?)
+    async fn keyring(&self) -> Result<Option<Keyring>, ParametersError> {
+        Ok(self
+            .stored_keyring()
+            .as_ref()
+            .map(|stored| Keyring::parse(stored.expose_secret()))
+            .transpose()
+            .map_err(|source| KeyringError::Invalid { parameter: "the signing keys".to_owned(), source })?)
     }
 
-    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         self.stored_keyring().get_or_insert_with(|| keyring.to_stored());
         Ok(())
     }
 
-    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         match &mut *self.keyrings_taken.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(0) => return Err("SSM is not available".into()),
+            Some(0) => {
+                return Err(ParametersError::Unreadable {
+                    parameter: "the keys".to_owned(),
+                    source: "SSM is not available".into(),
+                });
+            }
             Some(left) => *left -= 1,
             None => {}
         }
@@ -244,7 +255,7 @@ impl Parameters for Declared {
     // No receiver caches other keys.
     async fn wait_until_new_key_is_known(&self) {}
 
-    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+    async fn tableau_ca(&self) -> Result<Option<String>, ParametersError> {
         Ok(self.tableau_ca.clone())
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use lambda_http::Context;
-use lambda_support::{metrics::MetricLog, topic::Topic};
+use lambda_support::{
+    metrics::MetricLog,
+    topic::{Topic, TopicError},
+};
 use receiver::{
     BoxError,
     delivery_log::DeliveryLog,
@@ -144,14 +147,14 @@ impl<M: Send> Topic<M> for FakeTopic<M>
 where
     for<'a> Publish: From<&'a M>,
 {
-    async fn publish(&self, message: M) -> Result<(), BoxError> {
+    async fn publish(&self, message: M) -> Result<(), TopicError> {
         let takes = self.lock().takes;
         pass(takes).await;
         let mut topic = self.lock();
         if topic.refuses {
-            return Err("SNS is unavailable".into());
+            return Err(TopicError::Failed("SNS is unavailable".into()));
         }
-        if Publish::from(&message).accept()?.is_whole() {
+        if Publish::from(&message).accept().map_err(|refusal| TopicError::RefusedForGood(refusal.into()))?.is_whole() {
             topic.accepted.push(message);
         }
         Ok(())

@@ -18,7 +18,10 @@ use end_to_end::{
     local_stack::LocalStack,
 };
 use infra::{cloud::STACK, sample, workspace::Workspace};
-use lambda_support::{metrics::MetricLog, topic::Topic};
+use lambda_support::{
+    metrics::MetricLog,
+    topic::{Topic, TopicError},
+};
 use receiver::{
     BoxError,
     delivery_log::DeliveryLog,
@@ -92,13 +95,14 @@ impl<M: Send> Topic<M> for Sink
 where
     for<'a> Publish: From<&'a M>,
 {
-    async fn publish(&self, message: M) -> Result<(), BoxError> {
+    async fn publish(&self, message: M) -> Result<(), TopicError> {
         if !self.accepts {
-            return Err("SNS is not available".into());
+            return Err(TopicError::Failed("SNS is not available".into()));
         }
-        match Publish::from(&message).accept()?.is_whole() {
+        match Publish::from(&message).accept().map_err(|refusal| TopicError::RefusedForGood(refusal.into()))?.is_whole()
+        {
             true => Ok(()),
-            false => Err("SNS withholds it from subscribers".into()),
+            false => Err(TopicError::Failed("SNS withholds it from subscribers".into())),
         }
     }
 }

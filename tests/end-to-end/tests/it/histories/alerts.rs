@@ -67,8 +67,8 @@ impl LastAlerts {
             lasting_problems(report).map(|(site, problem)| key(site, problem.kind.headline())).collect();
         for (problem, last) in &self.0 {
             let is_momentary = MOMENTARY.iter().any(|kind| kind.headline() == problem.1);
-            // At the end only entries are not right, and that masks every other problem of the site and of the runs.
-            let is_masked = lasting.iter().any(|(site, _)| *site == problem.0 || problem.0 == ALL_SITES);
+            // At the end only entries are wrong, and that masks every other problem of the site.
+            let is_masked = lasting.iter().any(|(site, _)| *site == problem.0);
             ensure!(
                 *last != Last::Begun || is_momentary || is_masked,
                 "no alert says that a problem is solved: {problem:?}"

@@ -270,7 +270,7 @@ impl Execution {
         let runs: Vec<_> = [Some(run), other.map(|(_, other)| other)].into_iter().flatten().zip(&outcomes).collect();
         self.check_harm(&before, &after, &runs)?;
         self.refreshes.read(&self.environment)?;
-        self.note_refreshes(&before, &runs)?;
+        self.note_refreshes(&runs)?;
         let alerts = self.environment.recorder.declared().topics.take_alerts();
         alerts.iter().for_each(|alert| self.alerts.read(alert, table_faults.fails_after.is_none()));
         if let [(run, outcome)] = runs[..]
@@ -286,7 +286,7 @@ impl Execution {
     }
 
     /// Notes which events must not be lost after runs, and how often they may repeat others.
-    fn note_refreshes(&mut self, before: &Snapshot, runs: &[(&Run, &Outcome)]) -> anyhow::Result<()> {
+    fn note_refreshes(&mut self, runs: &[(&Run, &Outcome)]) -> anyhow::Result<()> {
         let reports: Vec<_> = runs.iter().filter_map(|(_, outcome)| report(outcome)).collect();
         let has_crashed = reports.len() < runs.len();
         let are_stored = self.is_table_quiet
@@ -307,11 +307,6 @@ impl Execution {
             let name = &self.environment.names[site];
             if let Some(is_reported) = self.lost.get_mut(&site) {
                 *is_reported |= has_crashed || reports.iter().any(|report| reports_lost_state(report, name));
-            }
-            if !self.is_table_quiet {
-                // Without its state a run does not know that a webhook was deleted.
-                let names: Vec<_> = before.sites[site].webhooks.iter().map(|webhook| &webhook.name).collect();
-                self.refreshes.keep(site, |event| names.iter().any(|name| **name == format!("fan-{event}")));
             }
             if runs.iter().any(|(run, _)| run.action == Action::Destroy && self.is_processed(run, site)) {
                 self.refreshes.keep(site, |_| false);

@@ -3,11 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use end_to_end::declared::{Declared, Table};
-use lambda_support::topic::Topic;
+use lambda_support::topic::{Topic, TopicError};
 use reconciler::{
-    BoxError,
-    parameters::Parameters,
-    state_table::{Item, StateTable, WriteError},
+    parameters::{Parameters, ParametersError},
+    state_table::{Item, StateTable, TableUnavailable, WriteError},
 };
 use serde_json::Value;
 use shared::{
@@ -58,10 +57,10 @@ impl Recorder {
     }
 
     /// Returns the table, with its faults in effect for one call.
-    fn table(&self, written: Option<&str>) -> Result<Table, BoxError> {
+    fn table(&self, written: Option<&str>) -> Result<Table, TableUnavailable> {
         let (table, mut faults) = (self.current().table, self.table_faults());
         match &mut faults.fails_after {
-            Some(0) => return Err("DynamoDB is not available".into()),
+            Some(0) => return Err(TableUnavailable("DynamoDB is not available".into())),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -84,19 +83,19 @@ impl Recorder {
 }
 
 impl Parameters for Recorder {
-    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, BoxError> {
+    async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError> {
         self.record("read entries", self.current().site_entries()).await
     }
 
-    async fn keyring(&self) -> Result<Option<Keyring>, BoxError> {
+    async fn keyring(&self) -> Result<Option<Keyring>, ParametersError> {
         self.record("read keys", self.current().keyring()).await
     }
 
-    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+    async fn create_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         self.record("create keys", self.current().create_keyring(keyring)).await
     }
 
-    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), BoxError> {
+    async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         self.record("replace keys", self.current().replace_keyring(keyring)).await
     }
 
@@ -109,13 +108,13 @@ impl Parameters for Recorder {
         self.record("wait for receivers", wait).await
     }
 
-    async fn tableau_ca(&self) -> Result<Option<String>, BoxError> {
+    async fn tableau_ca(&self) -> Result<Option<String>, ParametersError> {
         self.record("read CA certificates", self.current().tableau_ca()).await
     }
 }
 
 impl StateTable for Recorder {
-    async fn read(&self) -> Result<Vec<Item>, BoxError> {
+    async fn read(&self) -> Result<Vec<Item>, TableUnavailable> {
         self.record("read state", async { self.table(None)?.read().await }).await
     }
 
@@ -137,13 +136,13 @@ impl StateTable for Recorder {
 }
 
 impl Topic<EventMessage> for Recorder {
-    async fn publish(&self, message: EventMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: EventMessage) -> Result<(), TopicError> {
         self.record("publish event", self.current().topics.publish(message)).await
     }
 }
 
 impl Topic<AlertMessage> for Recorder {
-    async fn publish(&self, message: AlertMessage) -> Result<(), BoxError> {
+    async fn publish(&self, message: AlertMessage) -> Result<(), TopicError> {
         self.record("publish alert", self.current().topics.publish(message)).await
     }
 }
