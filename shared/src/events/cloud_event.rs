@@ -95,7 +95,7 @@ impl Envelope<'_> {
 
 /// The message is larger than SNS accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message has {size_bytes} bytes with its attributes, and SNS takes at most {MAX_MESSAGE_BYTES}")]
+#[error("the message has {size_bytes} bytes with its attributes, and SNS accepts at most {MAX_MESSAGE_BYTES}")]
 pub struct TooLarge {
     /// Size of the message with its attributes.
     pub size_bytes: usize,

@@ -181,12 +181,15 @@ impl RefreshState {
     /// Returns the window to read, and the time before it that is further back than `lookback`, if there is any.
     pub fn window(&mut self, clock: Clock, lookback: Duration) -> (Window, Option<(OffsetDateTime, OffsetDateTime)>) {
         let earliest = (clock.earliest() - lookback).truncate_to_second();
-        let expired = (self.watermark.0 < earliest).then_some((self.watermark.0, earliest));
+        // With a short lookback, an overlap as long would reach beyond it in every run.
+        let unread = self.watermark.0 - OVERLAP.min(lookback / 2);
+        let unread = self.not_before.map_or(unread, |Timestamp(at)| unread.max(at));
+        let expired = (unread < earliest).then_some((unread, earliest));
         if expired.is_some() {
-            self.watermark = Timestamp(earliest);
+            self.watermark = self.watermark.max(Timestamp(earliest));
             self.not_before = Some(Timestamp(earliest));
         }
-        let from = (self.watermark.0 - OVERLAP).max(self.not_before.map_or(earliest, |Timestamp(at)| at));
+        let from = unread.max(earliest);
         (Window { from, until: clock.latest(), settled: clock.earliest() - SETTLED }, expired)
     }
 

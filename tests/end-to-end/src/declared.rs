@@ -240,7 +240,7 @@ impl Parameters for Declared {
     async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
         match &mut *self.keyrings_taken.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(0) => {
-                return Err(ParametersError::Unreadable {
+                return Err(ParametersError::NotStored {
                     parameter: "the keys".to_owned(),
                     source: "SSM is not available".into(),
                 });

@@ -199,6 +199,24 @@ fn the_plain_passing_of_time_is_worth_one_write_an_hour() {
 }
 
 #[test]
+fn after_a_long_pause_the_overlap_that_is_not_read_is_named() {
+    let wanted = events(&["WorkbookRefreshFailed"]);
+    let mut state = RefreshState::new(clock(0), &wanted);
+    run(&mut state, 180, &[], &wanted);
+    // Tableau may list a job of the overlap only during the pause.
+    for (pause, unread) in [(22 * 60, None), (23 * 60 + 30, Some((115, 150))), (25 * 60, Some((115, 240)))] {
+        let (window, expired) = state.clone().window(clock(180 + pause), DAY);
+        assert_eq!(expired, unread.map(|(from, until)| (NOW + minutes(from), NOW + minutes(until))), "{pause}");
+        assert_eq!(window.from, NOW + minutes(unread.map_or(115, |(_, until)| until)), "{pause}");
+    }
+    for at in (195..600).step_by(15) {
+        let (window, expired) = state.window(clock(at), OVERLAP);
+        assert_eq!(expired, None, "{at}");
+        state.advance(window, None, &BTreeMap::new());
+    }
+}
+
+#[test]
 fn of_more_jobs_than_fit_the_latest_are_kept_and_the_window_begins_with_them() {
     let wanted = events(&["WorkbookRefreshFailed"]);
     let mut state = RefreshState::new(clock(0), &wanted);
