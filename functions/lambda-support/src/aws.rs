@@ -47,7 +47,7 @@ const SNS_ENDPOINT: &str = "AWS_ENDPOINT_URL_SNS";
 /// for the signing keys.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What all AWS clients of a function share.
+/// Settings that all AWS clients of a function share.
 #[derive(Debug)]
 pub struct Aws {
     /// Configuration that a client is made from.

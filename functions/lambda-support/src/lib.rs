@@ -1,4 +1,4 @@
-//! What the functions share at the AWS edge.
+//! The AWS edge of the functions: code that both of them use.
 //!
 //! - [`aws`]: the set-up of all AWS clients. [`keyring`] reads the signing keys from SSM, [`topic`] publishes to SNS.
 //! - [`logging`] and [`metrics`]: the two ways to a line of the function's log. Both write the format of `log_line`.

@@ -212,7 +212,7 @@ mod tests {
         ] {
             let error = refused(Answering { status, code, message }).await;
             assert_eq!(error.is_for_good(), is_for_good, "{code}: {}", crate::error_chain(&error));
-            // The reason is told with it.
+            // Its text has the reason.
             assert!(crate::error_chain(&error).contains(message), "{}", crate::error_chain(&error));
         }
     }

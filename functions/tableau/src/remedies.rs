@@ -4,10 +4,10 @@ use shared::sites::entry::SiteEntry;
 
 use crate::error::{ErrorKind, TableauError};
 
-/// What happened, and the fix.
+/// The remedy of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy {
-    /// What happened, in sentences.
+    /// The description, in sentences.
     pub what: String,
     /// The fix, in sentences; a command at their end has no period after it.
     pub fix: String,
@@ -22,7 +22,7 @@ pub struct SiteContext<'a> {
     pub ca_parameter: Option<&'a str>,
     /// How to store a changed entry, such as `run: cargo infra add-site marketing --overwrite`.
     pub store: &'a str,
-    /// What happens next or is to be done if the error may pass, such as `The next run tries again`.
+    /// The next step if the error may pass, such as `The next run tries again`.
     pub retry: &'a str,
 }
 

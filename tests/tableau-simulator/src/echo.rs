@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::Site,
-    rest::{Call, Refusal, Reply},
+    refusal::Refusal,
+    rest::{Call, Reply},
 };
 
 /// A secret that a site quotes.

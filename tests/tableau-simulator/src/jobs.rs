@@ -6,7 +6,8 @@ use url::form_urlencoded;
 
 use crate::{
     model::{Job, JobOddities, NotesShape, OddDetail, OddRow, RefreshKind, RefreshOutcome, Site},
-    rest::{Refusal, Reply, write_list},
+    refusal::Refusal,
+    rest::{Reply, write_list},
 };
 
 /// The default and the greatest number of jobs on a page.

@@ -15,5 +15,6 @@ pub mod server;
 
 mod hostile;
 mod jobs;
+mod refusal;
 mod rest;
 mod xml;

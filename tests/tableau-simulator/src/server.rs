@@ -31,7 +31,8 @@ use crate::{
     delivery::{Courier, Delivery},
     hostile,
     model::{Job, RefreshKind, RefreshOutcome, World, Wrapping},
-    rest::{self, Call, Refusal, Reply, RetryAfter, Transport},
+    refusal::{Refusal, RetryAfter},
+    rest::{self, Call, Reply, Transport},
     xml,
 };
 

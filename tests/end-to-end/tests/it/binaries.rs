@@ -105,7 +105,7 @@ impl World {
         Environment::start(&self.tools, &self.binary, &variables, &log, DEFAULT_TIMEOUT).await
     }
 
-    /// What the reconciler has logged so far.
+    /// Returns the reconciler's log so far.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.folder.path().join("reconciler.log"))?)
     }

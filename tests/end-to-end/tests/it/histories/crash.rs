@@ -5,7 +5,7 @@ use std::{fmt, future::poll_fn, mem, pin::pin, task::Poll};
 /// A point of a run: after it did a number of things.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Point {
-    /// What is counted: everything done, or only what begins with this text.
+    /// The counted actions: all, or those that begin with this text.
     pub(super) of: Option<&'static str>,
     pub(super) done: usize,
 }
