@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, ensure};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use shared::{redaction::known_secrets::KnownSecrets, registration::site_name::SiteName, sites::entry::SiteEntry};
 use tableau::Tableau;
 use tokio::time::Instant;
@@ -59,7 +59,13 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
         overwrite || !parameters::exists(aws, &parameter).await?,
         "the entry {parameter} exists already. Nothing was stored. Fix: add --overwrite to replace it"
     );
-    let text = entry_text()?;
+    let text = if io::stdin().is_terminal() {
+        // What is not asked for stays, such as the site's own events.
+        let stored = if overwrite { parameters::read(aws, &parameter).await? } else { None };
+        ask_for_entry(stored.as_ref())?
+    } else {
+        read_entry()?
+    };
     let entry = SiteEntry::parse(&parameter, text.expose_secret())
         .context("the site entry is not valid. Nothing was stored. Fix: correct the values in the details")?;
     if !no_sign_in {
@@ -84,27 +90,31 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the site entry from the user or, without a terminal, from standard input.
-fn entry_text() -> anyhow::Result<SecretString> {
-    if !io::stdin().is_terminal() {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-        ensure!(
-            !text.trim().is_empty(),
-            "standard input is empty. Nothing was stored. Fix: run this command in a terminal, or pass the site entry as \
-             JSON, such as {}",
-            json!({ "server": "https://10ax.online.tableau.com", "site": "marketing", "token_name": "…",
-                "token_secret": "…" })
-        );
-        return Ok(SecretString::from(text.trim()));
-    }
+/// Reads the site entry from standard input.
+fn read_entry() -> anyhow::Result<SecretString> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+    ensure!(
+        !text.trim().is_empty(),
+        "standard input is empty. Nothing was stored. Fix: run this command in a terminal, or pass the site entry as JSON, \
+         such as {}",
+        json!({ "server": "https://10ax.online.tableau.com", "site": "marketing", "token_name": "…", "token_secret": "…" })
+    );
+    Ok(SecretString::from(text.trim()))
+}
+
+/// Asks the user for the site entry. Other members of the stored entry stay.
+fn ask_for_entry(stored: Option<&SecretString>) -> anyhow::Result<SecretString> {
     let server = ask("Address of the server, such as https://10ax.online.tableau.com: ")?;
     let site = ask("Site, the part after /site/ in a browser's address (empty for the Default site): ")?;
     let token_name = ask("Name of the personal access token: ")?;
     let token_secret = rpassword::prompt_password("Secret of the token (not shown): ")?;
-    let entry =
-        json!({ "server": server, "site": site, "token_name": token_name, "token_secret": token_secret.trim() });
-    Ok(SecretString::from(entry.to_string()))
+    let stored = stored.and_then(|stored| serde_json::from_str::<Map<_, _>>(stored.expose_secret()).ok());
+    let mut entry = stored.unwrap_or_default();
+    let answers =
+        [("server", &*server), ("site", &*site), ("token_name", &*token_name), ("token_secret", token_secret.trim())];
+    entry.extend(answers.map(|(member, answer)| (member.to_owned(), Value::from(answer))));
+    Ok(SecretString::from(Value::Object(entry).to_string()))
 }
 
 fn ask(question: &str) -> anyhow::Result<String> {

@@ -67,6 +67,15 @@ async fn a_terminal_is_asked_for_everything_and_does_not_show_the_secret() -> an
         .infra_in_terminal(&["add-site", "marketing"], &answers)
         .await?
         .succeeded(&["  + tableau-fanout-ViewDeleted"])?;
+    // The site's own events stay when its token is replaced.
+    let mut entry = testbed.entry();
+    entry["events"] = json!(["UserDeleted"]);
+    testbed.infra_with(&["add-site", "marketing", "--overwrite"], &entry.to_string()).await?.succeeded(&[])?;
+    testbed
+        .infra_in_terminal(&["add-site", "marketing", "--overwrite"], &answers)
+        .await?
+        .succeeded(&["marketing: 1 unchanged"])?;
+    assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);
     answers[0].1 = "tableau.example";
     testbed
         .infra_in_terminal(&["add-site", "finance"], &answers)
@@ -78,7 +87,7 @@ async fn a_terminal_is_asked_for_everything_and_does_not_show_the_secret() -> an
         .infra_in_terminal(&["destroy"], &[(question, "yes", false)])
         .await?
         .failed(&["that is not the stack's name. Nothing was done"])?;
-    assert_eq!(testbed.webhooks(), ["tableau-fanout-ViewDeleted"]);
+    assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);
     testbed
         .infra_in_terminal(&["destroy"], &[(question, "tableau-fanout", false)])
         .await?
