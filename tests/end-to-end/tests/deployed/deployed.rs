@@ -60,7 +60,7 @@ async fn each_subscriber_gets_the_events_of_its_filter_from_every_site() -> anyh
     assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
     let alerts = stack.cloud.receive_some(&alerts).await?;
     let texts: Vec<_> = alerts.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
-    let expected = "The extract refresh of the datasource \"Sales \"North\" 📈\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC.";
+    let expected = "The extract refresh of the datasource \"Sales \"North\" 📈\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC. The datasource keeps the data of its last successful refresh.";
     assert_eq!(texts, [expected]);
     Ok(())
 }
@@ -227,8 +227,8 @@ async fn parameters_make_the_events_topic_fifo_and_send_alerts_by_email() -> any
 async fn an_invalid_parameter_is_reported_before_the_deployment() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     for (parameter, expected) in [
-        ("SubnetIds=subnet-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
-        ("SecurityGroupIds=sg-0a1b2c3d", "give both SubnetIds and SecurityGroupIds"),
+        ("SubnetIds=subnet-0a1b2c3d", "Give both SubnetIds and SecurityGroupIds"),
+        ("SecurityGroupIds=sg-0a1b2c3d", "Give both SubnetIds and SecurityGroupIds"),
         ("SubnetIds=10.0.0.0/24", "SubnetIds"),
         ("SecurityGroupIds=default", "SecurityGroupIds"),
         ("HttpsProxy=http://fanout:s3cret@proxy.example.com:8080", "without a user and a password"),
