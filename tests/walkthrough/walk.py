@@ -23,10 +23,10 @@ from pathlib import Path
 # A release build of everything on two processors takes nine minutes; on a busy machine it takes longer.
 STEP_TIMEOUT_SECONDS = 45 * 60
 
-# How long a message may take from Tableau's call into a queue.
+# The longest time of a message from Tableau's call to a queue.
 ARRIVAL_TIMEOUT_SECONDS = 60
 
-# How long the local cloud may take to end.
+# The longest time in which the local cloud ends.
 END_TIMEOUT_SECONDS = 60
 
 FAILED_REFRESH = "tests/payloads/datasource-refresh-failed.json"
@@ -45,7 +45,7 @@ class Readme:
                 self.sections.setdefault(heading, []).append((match[2], match[3]))
 
     def command(self, heading, start):
-        """The one block of a section that starts like this."""
+        """Returns the block of a section that begins with a text."""
         blocks = [text for language, text in self.sections[heading] if language == "sh" and text.startswith(start)]
         if len(blocks) != 1:
             raise SystemExit(f'README.md, "{heading}": {len(blocks)} blocks of commands start with {start!r}, not one')
@@ -53,17 +53,17 @@ class Readme:
 
 
 class Walk:
-    """Runs commands in the project's folder, in one environment, and notes how long each takes."""
+    """Runs commands in the project's folder, in one environment, and measures them."""
 
     def __init__(self, folder):
         self.folder, self.environment, self.times = folder, dict(os.environ), []
-        # What this script was started with is nobody's business but ours.
+        # The commands do not get the environment of this script.
         for name in [name for name in self.environment if name.startswith(("AWS_", "CARGO_"))]:
             if name != "CARGO_HOME":
                 del self.environment[name]
 
     def step(self, title, command, read=None):
-        """Runs a command, shows what it prints, and returns it. `read` is a file for its standard input."""
+        """Runs a command, prints its output, and returns it. `read` is a file for its standard input."""
         print(f"\n### {title}\n{command.rstrip()}", flush=True)
         source = open(read, encoding="utf-8") if read else subprocess.DEVNULL
         begin, said = time.monotonic(), []
@@ -86,14 +86,14 @@ class Walk:
         self.times.append((title, time.monotonic() - begin))
 
     def source(self, script):
-        """Takes over the environment that a script leaves."""
+        """Takes over the environment of a script."""
         dump = f"{script}\nexec {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
         said = subprocess.run(["bash", "-e", "-c", dump], cwd=self.folder, env=self.environment, check=True,
                               capture_output=True, text=True).stdout
         self.environment = json.loads(said)
 
     def aws(self, command):
-        """What the AWS CLI answers."""
+        """Returns the answer of the AWS CLI."""
         endpoint = self.environment["AWS_ENDPOINT_URL"]
         arguments = ["aws", "--output", "json", "--endpoint-url", endpoint, *command]
         said = subprocess.run(arguments, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True)
@@ -120,7 +120,7 @@ class Walk:
 
 
 class EmptyCloud:
-    """The local cloud and the Tableau server, for as long as they are needed."""
+    """The local cloud and the Tableau server."""
 
     def __init__(self, walk):
         begin = time.monotonic()
@@ -141,11 +141,11 @@ class EmptyCloud:
         self.commands = [line.strip() for line in self.said if line.startswith("  ")]
 
     def settings(self):
-        """What is to be set in another terminal."""
+        """Returns the settings for another terminal."""
         return "\n".join(line for line in self.commands if line.startswith(("export PATH=", "set -a;")))
 
     def command(self, start):
-        """A command that it prints."""
+        """Returns a command that it prints."""
         return next(line for line in self.commands if line.startswith(start))
 
     def __enter__(self):
@@ -163,7 +163,7 @@ def post(url, body):
 
 
 def install_tools(walk):
-    """Has what the README tells to install: cargo-lambda and the SAM CLI, at the versions that were tried."""
+    """Installs the README's tools, cargo-lambda and the SAM CLI, at the tested versions."""
     tools = walk.folder / "target/walkthrough/tools"
     venv.create(tools, with_pip=True, clear=True)
     walk.environment["PATH"] = f"{tools / 'bin'}:{walk.environment['PATH']}"
@@ -174,7 +174,7 @@ def install_tools(walk):
 
 
 def adapted(command, cloud):
-    """A command for this machine: the bucket's name, the processor, and the endpoint that by hand has to be said."""
+    """Adapts a command to this machine: the bucket's name, the processor and the endpoint."""
     bucket, processor = re.search(r"--bucket (\S+) --arch (\S+)", cloud.command("cargo infra deploy")).groups()
     command = command.replace("YOUR-BUCKET", bucket)
     endpoint = "AwsEndpointUrl=$AWS_ENDPOINT_URL"
@@ -187,15 +187,15 @@ def adapted(command, cloud):
     return command
 
 
-def fail_a_refresh(walk, failures, people):
-    """Lets an extract refresh fail on Tableau, and waits until machines and people know."""
-    print("\n### A refresh fails on Tableau; the subscribed queue gets the event, and people the alert", flush=True)
+def fail_a_refresh(walk, failures, alerts):
+    """Lets an extract refresh fail on Tableau, and waits for the event and the alert."""
+    print("\n### A refresh fails on Tableau; one queue gets the event, another the alert", flush=True)
     begin = time.monotonic()
     event = {"site": "marketing", "event": "DatasourceRefreshFailed",
              "body": (walk.folder / FAILED_REFRESH).read_text(encoding="utf-8")}
     post(f"{walk.environment['TABLEAU_SIMULATOR']}/_simulator/events", event)
     print(f"    {walk.arrived(failures, 'com.tableau.DatasourceRefreshFailed')}")
-    alert = json.loads(walk.arrived(people, "refresh failed"))
+    alert = json.loads(walk.arrived(alerts, "refresh failed"))
     print(f"    {alert['Subject']}\n    {alert['Message']}", flush=True)
     walk.done("A refresh fails: the event in a queue and the first alert", begin)
 
@@ -208,13 +208,13 @@ def with_cargo_infra(walk, cloud):
     walk.step("README, Add a site: test", test)
     walk.step("README, Subscribe: a queue", readme.command("Subscribe", "aws cloudformation deploy"))
     walk.step("README, Subscribe: an e-mail address", readme.command("Subscribe", "aws sns subscribe"))
-    # Nobody reads e-mail here: a queue gets what people get.
-    people = walk.aws(["sqs", "create-queue", "--queue-name", "people"])["QueueUrl"]
+    # A queue takes the place of the e-mail address.
+    alerts = walk.aws(["sqs", "create-queue", "--queue-name", "alerts"])["QueueUrl"]
     attributes = ["--attribute-names", "QueueArn"]
-    arn = walk.aws(["sqs", "get-queue-attributes", "--queue-url", people, *attributes])["Attributes"]["QueueArn"]
+    arn = walk.aws(["sqs", "get-queue-attributes", "--queue-url", alerts, *attributes])["Attributes"]["QueueArn"]
     topic = walk.outputs("tableau-fanout")["AlertsTopicArn"]
     walk.aws(["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", arn])
-    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], people)
+    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts)
 
 
 def code_alone(walk, cloud):
@@ -225,7 +225,7 @@ def code_alone(walk, cloud):
         return walk.aws(["lambda", "get-function-configuration", "--function-name", name])
 
     def lasting(described):
-        # The code, and what an update tells of itself.
+        # The code, and the members that every update changes.
         changing = ("Code", "LastModified", "LastUpdate", "RevisionId", "State", "Version")
         return {key: value for key, value in described.items() if not key.startswith(changing)}
 

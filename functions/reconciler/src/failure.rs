@@ -92,3 +92,35 @@ impl From<Failure> for Diagnostic {
         Self { error_type: error_type.to_owned(), error_message: failure.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::problems::{Problem, ProblemKind};
+
+    use super::*;
+    use crate::report::SiteReport;
+
+    #[test]
+    fn a_report_with_several_errors_fails_by_the_first_that_matters() {
+        let error = || Some("it failed".to_owned());
+        let problem = Problem {
+            kind: ProblemKind::TokenRefused,
+            event: None,
+            what: "It broke.".to_owned(),
+            remedy: String::new(),
+            detail: None,
+        };
+        let mut report = Report::default();
+        assert!(Failure::kind_of(&report).is_none());
+        let failure = |report: &Report| Failure::kind_of(report).map(|kind| Diagnostic::from(kind(report.clone())));
+        let mut add = |expected: &str, change: &dyn Fn(&mut Report)| {
+            change(&mut report);
+            assert_eq!(failure(&report).map(|it| it.error_type).as_deref(), Some(expected));
+        };
+        add("StateUnavailable", &|report| report.state_error = error());
+        add("RefreshesFailed", &|report| report.refreshes_error = error());
+        add("AlertsFailed", &|report| report.alerts_error = error());
+        add("KeysFailed", &|report| report.keys_error = error());
+        add("SitesFailed", &|report| report.sites = vec![SiteReport::of_failure("a", problem.clone())]);
+    }
+}

@@ -250,7 +250,7 @@ mod tests {
         let mut alarm = json!({ "AlarmName": "alarm", "AlarmDescription": "", "Namespace": "N", "MetricName": "M",
             "Dimensions": [{ "Name": "FunctionName", "Value": "f" }], "Statistic": "Maximum", "Period": 60,
             "EvaluationPeriods": 3, "ComparisonOperator": "GreaterThanOrEqualToThreshold", "Threshold": 1.0,
-            "TreatMissingData": "missing", "AlarmActions": ["people"] });
+            "TreatMissingData": "missing", "AlarmActions": ["alerts"] });
         for (name, value) in change.as_object().expect("members") {
             alarm[name] = value.clone();
         }
@@ -290,9 +290,9 @@ mod tests {
     fn only_a_change_is_told_and_only_where_somebody_is_to_hear_it() {
         let one = json!({ "EvaluationPeriods": 1, "TreatMissingData": "notBreaching" });
         assert_eq!(alarm(&one).changes(&metrics("01100"), 0..6), [(2, State::Alarm)]);
-        let both = json!({ "EvaluationPeriods": 1, "InsufficientDataActions": ["people"], "OKActions": ["people"] });
-        let told = [(1, State::Ok), (2, State::Alarm), (3, State::InsufficientData)];
-        assert_eq!(alarm(&both).changes(&metrics("01-"), 0..5), told);
+        let both = json!({ "EvaluationPeriods": 1, "InsufficientDataActions": ["alerts"], "OKActions": ["alerts"] });
+        let changes = [(1, State::Ok), (2, State::Alarm), (3, State::InsufficientData)];
+        assert_eq!(alarm(&both).changes(&metrics("01-"), 0..5), changes);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod alerts;
-mod anything;
+mod any_request;
 mod deliveries;
 mod doubles;
 mod log;

@@ -67,7 +67,7 @@ async fn show_alert(servers: &Servers<'_>, stack: &Stack) -> anyhow::Result<()> 
     let Servers { builds, cloud, simulator } = servers;
     let subscribe = step("Subscribe a queue to failed refreshes, and another to the alerts topic", async {
         let failures = cloud.subscribe_queue(stack, "failures", &json!({ "action": ["refresh-failed"] })).await?;
-        let alerts = cloud.subscribe_queue_to(stack.output("AlertsTopicArn")?, "people", &json!({})).await?;
+        let alerts = cloud.subscribe_queue_to(stack.output("AlertsTopicArn")?, "alerts", &json!({})).await?;
         Ok((failures, alerts))
     });
     let (failures, alerts) = subscribe.await?;
