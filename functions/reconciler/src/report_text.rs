@@ -161,3 +161,42 @@ impl fmt::Display for Tested {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_counts_and_lists_the_changes_of_each_site() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let site = SiteReport {
+            updated: names(&["fan-ViewDeleted"]),
+            enabled: vec![Enabled { name: "fan-UserDeleted".to_owned(), reason: None, since: None }],
+            created: names(&["fan-WorkbookCreated"]),
+            surplus: names(&["fan-WorkbookCreated"]),
+            foreign: names(&["Theirs\n  + fan-Forged"]),
+            notes: names(&["A remark."]),
+            ..SiteReport::new("marketing")
+        };
+        let report = Report::new(Action::Plan, vec![site.clone(), SiteReport::new("finance")], "/fan/sites");
+        insta::assert_snapshot!(report.text, @"
+        finance: no webhooks
+        marketing: 1 to update, 1 to enable, 1 to create, 1 to delete, 1 foreign
+          ~ fan-ViewDeleted: to the declared URL and event
+          ! fan-UserDeleted: disabled by Tableau: no reason given
+          + fan-WorkbookCreated
+          - fan-WorkbookCreated: a surplus copy
+          . Theirs + fan-Forged: not ours, not changed
+          A remark.
+        4 changes at 1 of 2 sites. Nothing was done.
+        ");
+        let report = Report::new(Action::Apply, vec![site], "/fan/sites");
+        assert_eq!(
+            report.text.lines().next(),
+            Some("marketing: 1 updated, 1 enabled, 1 created, 1 deleted, 1 foreign")
+        );
+        assert_eq!(report.text.lines().last(), Some("1 site is as declared."));
+        let empty = Report::new(Action::Apply, Vec::new(), "/fan/sites");
+        assert_eq!(empty.text, "Nothing to do: there is no site entry under /fan/sites.");
+    }
+}

@@ -56,3 +56,87 @@ fn random_key() -> Result<[u8; KEY_BYTES], ParametersError> {
     getrandom::fill(&mut key).map_err(ParametersError::NoRandomness)?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use secrecy::{ExposeSecret, SecretString};
+    use shared::sites::entry::{BadEntry, SiteEntry};
+
+    use super::*;
+
+    /// Parameters with nothing but signing keys.
+    #[derive(Default)]
+    struct Keys(Mutex<Option<SecretString>>);
+
+    impl Keys {
+        fn stored(&self) -> Option<Keyring> {
+            let stored = self.0.lock().expect("no panic");
+            stored.as_ref().map(|stored| Keyring::parse(stored.expose_secret()).expect("a keyring"))
+        }
+
+        fn count(&self) -> Option<usize> {
+            self.stored().as_ref().map(Keyring::keys_count)
+        }
+    }
+
+    impl Parameters for Keys {
+        async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError> {
+            Ok(Vec::new())
+        }
+
+        async fn keyring(&self) -> Result<Option<Keyring>, ParametersError> {
+            Ok(self.stored())
+        }
+
+        async fn create_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
+            self.0.lock().expect("no panic").get_or_insert_with(|| keyring.to_stored());
+            Ok(())
+        }
+
+        async fn replace_keyring(&self, keyring: &Keyring) -> Result<(), ParametersError> {
+            *self.0.lock().expect("no panic") = Some(keyring.to_stored());
+            Ok(())
+        }
+
+        async fn wait_until_new_key_is_known(&self) {}
+
+        async fn tableau_ca(&self) -> Result<Option<String>, ParametersError> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn only_apply_and_rotate_store_the_first_key() -> Result<(), ParametersError> {
+        for (action, stored) in [
+            (Action::Plan, None),
+            (Action::Test, None),
+            (Action::Destroy, None),
+            (Action::Apply, Some(1)),
+            (Action::Rotate, Some(1)),
+        ] {
+            let keys = Keys::default();
+            keyring_for(&keys, action, true).await?;
+            assert_eq!(keys.count(), None, "{action:?} without a site");
+            keyring_for(&keys, action, false).await?;
+            assert_eq!(keys.count(), stored, "{action:?}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_rotation_keeps_the_previous_key_and_retires_older_ones() -> Result<(), ParametersError> {
+        let keys = Keys::default();
+        let first = keyring_for(&keys, Action::Apply, false).await?;
+        let second = keyring_for(&keys, Action::Rotate, false).await?;
+        assert_eq!((keys.count(), second != first), (Some(2), true));
+        let third = keyring_for(&keys, Action::Rotate, false).await?;
+        assert_eq!(keys.count(), Some(3));
+        retire_keys(&keys, &second).await?;
+        assert_eq!(keys.count(), Some(3), "another rotation has begun");
+        retire_keys(&keys, &third).await?;
+        assert_eq!(keys.count(), Some(2));
+        Ok(())
+    }
+}

@@ -221,3 +221,98 @@ impl<'a, T: StateTable> State<'a, T> {
         written.buffer_unordered(WRITES_AT_ONCE).collect().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+    use shared::alerts::state::AlertState;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::state_table::TableUnavailable;
+
+    const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00 UTC);
+
+    /// A table in memory, which counts its writes.
+    #[derive(Debug, Default)]
+    struct Table(Mutex<(BTreeMap<String, Item>, usize)>);
+
+    impl Table {
+        fn change(&self, key: &str, version: Option<u64>, content: Option<Value>) -> Result<(), WriteError> {
+            let (items, writes) = &mut *self.0.lock().expect("no panic");
+            if items.get(key).and_then(|item| item.version) != version {
+                return Err(WriteError::Conflict);
+            }
+            *writes += 1;
+            items.remove(key);
+            let version = Some(version.unwrap_or_default() + 1);
+            items.extend(content.map(|content| (key.to_owned(), Item { key: key.to_owned(), version, content })));
+            Ok(())
+        }
+
+        fn writes(&self) -> usize {
+            self.0.lock().expect("no panic").1
+        }
+    }
+
+    impl StateTable for Table {
+        async fn read(&self) -> Result<Vec<Item>, TableUnavailable> {
+            Ok(self.0.lock().expect("no panic").0.values().cloned().collect())
+        }
+
+        async fn write(&self, key: &str, content: &Value, version: Option<u64>) -> Result<(), WriteError> {
+            self.change(key, version, Some(content.clone()))
+        }
+
+        async fn delete(&self, key: &str, version: Option<u64>) -> Result<(), WriteError> {
+            self.change(key, version, None)
+        }
+    }
+
+    fn with_problem(stored: Stored<SiteState>, since: OffsetDateTime) -> Stored<SiteState> {
+        let known = [("token-refused".parse().expect("a problem"), Timestamp(since))].into();
+        let content = stored.content.clone().with_alerts(AlertState { known, ..AlertState::default() });
+        Stored { content, ..stored }
+    }
+
+    #[tokio::test]
+    async fn a_run_writes_only_what_differs_and_yields_to_a_faster_one() {
+        let table = Table::default();
+        let first = State::read(&table).await;
+        let changed = with_problem(first.site("a"), NOW);
+        let sites = BTreeMap::from([("a".to_owned(), changed), ("b".to_owned(), first.site("b"))]);
+        assert_eq!(first.store(sites, first.run.clone()).await, (Vec::new(), None));
+        assert_eq!(table.writes(), 2, "the site with a problem, and the runs");
+
+        let (second, third) = (State::read(&table).await, State::read(&table).await);
+        let unchanged = BTreeMap::from([("a".to_owned(), second.site("a"))]);
+        assert_eq!(second.store(unchanged, second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(table.writes(), 2);
+        let changed = BTreeMap::from([("a".to_owned(), with_problem(second.site("a"), NOW + time::Duration::HOUR))]);
+        assert_eq!(second.store(changed.clone(), second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(third.store(changed, third.run.clone()).await, (vec!["site#a".to_owned()], None));
+        // A site that is no longer declared takes its item with it.
+        let last = State::read(&table).await;
+        assert_eq!(last.store(BTreeMap::new(), last.run.clone()).await, (Vec::new(), None));
+        assert!(State::read(&table).await.sites.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_token_is_held_by_one_run_at_a_time() {
+        let table = Table::default();
+        let entry = json!({ "server": "https://tableau.example", "site": "a", "token_name": "n", "token_secret": "s" });
+        let entry = SiteEntry::parse("/sites/a", &entry.to_string()).expect("an entry");
+        let (minute, until) = (std::time::Duration::from_secs(60), NOW + time::Duration::minutes(2));
+        let (one, other) = (State::read(&table).await, State::read(&table).await);
+        let held = one.hold_token(&entry, NOW, minute).await.expect("the token is free");
+        assert_eq!(other.hold_token(&entry, NOW, minute).await.err(), Some(None), "it was read before");
+        let later = State::read(&table).await;
+        assert_eq!(later.hold_token(&entry, NOW, minute).await.err(), Some(Some(until)));
+        assert!(later.hold_token(&entry, until, minute).await.is_ok(), "the first run must have ended");
+        // The first run does not release the hold of the other.
+        one.release_token(held).await;
+        assert_eq!(State::read(&table).await.tokens.len(), 1);
+    }
+}
