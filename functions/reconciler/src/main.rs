@@ -47,7 +47,7 @@ async fn serve(started_at: Instant) -> anyhow::Result<()> {
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws.config);
     let table = DynamoTable::new(dynamodb, config.state_table.clone());
     let log = MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
-    let reconciler = Reconciler::new(config, parameters, table, alerts, events, Tableau::new()?, log);
+    let reconciler = Reconciler { config, parameters, table, alerts, events, tableau: Tableau::new()?, log };
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // `cargo lambda watch` sets a deadline in the past: then there is none.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(DEFAULT_TIMEOUT);

@@ -39,31 +39,23 @@ const AFTER_THE_SITES_WITH_REFRESHES: Duration = Duration::from_secs(75);
 /// The reconciler, with the declared sites and its connections.
 #[derive(Debug)]
 pub struct Reconciler<P, T, A> {
-    config: Config,
-    parameters: P,
-    table: T,
-    /// The alerts topic, if there is one.
-    alerts: Option<A>,
+    /// The settings.
+    pub config: Config,
+    /// The site entries, signing keys and certificates.
+    pub parameters: P,
+    /// The stored state.
+    pub table: T,
+    /// The alerts topic. Without it no alert is sent.
+    pub alerts: Option<A>,
     /// The events topic.
-    events: A,
-    tableau: Tableau,
-    log: MetricLog,
+    pub events: A,
+    /// The client of Tableau.
+    pub tableau: Tableau,
+    /// The log of runs, with their metrics.
+    pub log: MetricLog,
 }
 
 impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, T, A> {
-    /// A reconciler for the sites that `config` and `parameters` declare. Without `alerts` it sends none.
-    pub fn new(
-        config: Config,
-        parameters: P,
-        table: T,
-        alerts: Option<A>,
-        events: A,
-        tableau: Tableau,
-        log: MetricLog,
-    ) -> Self {
-        Self { config, parameters, table, alerts, events, tableau, log }
-    }
-
     /// Carries a request out and reports it. Ends before the `deadline`, and names the work that is left.
     ///
     /// # Errors

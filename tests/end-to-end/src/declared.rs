@@ -360,7 +360,8 @@ impl Declared {
         let log = MetricLog::new("tableau-fanout-reconciler".to_owned(), move |line| {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
-        Ok(Reconciler::new(config, parameters, table, Some(topics.clone()), topics, Tableau::new()?, log))
+        let (alerts, events, tableau) = (Some(topics.clone()), topics, Tableau::new()?);
+        Ok(Reconciler { config, parameters, table, alerts, events, tableau, log })
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.
