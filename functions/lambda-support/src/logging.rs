@@ -1,6 +1,6 @@
 //! Writes what the function, Lambda's runtime and the SDK report through `tracing` as lines of the function's log.
 
-use std::{error::Error, fmt, panic, str::FromStr, time::Duration};
+use std::{error::Error, fmt, panic, process::ExitCode, str::FromStr, time::Duration};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -36,6 +36,17 @@ pub fn init(lookup: impl Fn(&str) -> Option<String>) {
 /// Logs that the environment is ready: Lambda's own report of a successful start is below the level of the stack's logs.
 pub fn log_start(duration: Duration) {
     tracing::info!(init_ms = duration.as_millis(), "The environment is ready");
+}
+
+/// Returns the exit code of a function that ended, and logs its error with the causes.
+pub fn exit_code(result: Result<(), impl fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Returns the request id of the invocation that runs now.

@@ -1,4 +1,4 @@
-//! Sends alerts: when a problem begins, when it is over, and how a test went that somebody asked for.
+//! Sends alerts: when a problem begins, when it is over, and how a requested test went.
 
 use futures_util::future::join_all;
 use lambda_support::topic::{Topic, TopicError};

@@ -127,8 +127,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
             log_not_recovered(self.run.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
             report.warnings.extend(lost(&report.not_recovered, &self.run.config.name_prefix.to_string()));
             if let Some(site) = sites.get_mut(&report.site) {
-                let alerts = site.content.alerts();
-                let content = SiteState { refreshes, ..SiteState::default() }.with_alerts(alerts);
+                let content = SiteState { refreshes, ..std::mem::take(&mut site.content) };
                 *site = Stored { content, ..stored.clone() };
             }
         }

@@ -18,13 +18,7 @@ use tokio::time::Instant;
 async fn main() -> ExitCode {
     let started_at = Instant::now();
     logging::init(variable);
-    match serve(started_at).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    logging::exit_code(serve(started_at).await)
 }
 
 fn variable(name: &str) -> Option<String> {

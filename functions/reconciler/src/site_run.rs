@@ -134,7 +134,7 @@ impl<T: StateTable> SiteRun<'_, T> {
 
     /// Whether subscribers know of a problem of this kind.
     pub(crate) fn has_known_problem(&self, kind: ProblemKind) -> bool {
-        self.stored.content.alerts().known.keys().any(|problem| problem.kind == kind)
+        self.stored.content.problems.keys().any(|problem| problem.kind == kind)
     }
 
     /// Whether refreshes of the site are recovered and explained. Nobody misses events of webhooks that were deleted on
@@ -156,10 +156,9 @@ impl<T: StateTable> SiteRun<'_, T> {
             return;
         }
         let before = self.stored.content.clone();
-        let mut alerts = before.alerts();
         let now = Timestamp(self.run.now.truncate_to_second());
-        alerts.known.extend(disabled.into_iter().map(|problem| (problem, now)));
-        self.stored.content = SiteState { refreshes: self.refreshes.clone(), ..before.clone() }.with_alerts(alerts);
+        self.stored.content.problems.extend(disabled.into_iter().map(|problem| (problem, now)));
+        self.stored.content.refreshes = self.refreshes.clone();
         let site = self.advice.entry.name.as_str();
         let Err(error) = self.run.state.checkpoint(site, &mut self.stored).await else { return };
         self.stored.content = before;

@@ -175,9 +175,8 @@ pub fn plain(text: &str) -> String {
 
 /// Returns the same with a space at its ends, if there is any.
 fn on_one_line(text: &str) -> String {
-    let is_direction = |character: char| matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     let mut line = String::with_capacity(text.len());
-    for character in text.chars().filter(|character| !is_direction(*character)) {
+    for character in text.chars().filter(|character| !changes_direction(*character)) {
         if !character.is_control() && !character.is_whitespace() {
             line.push(character);
         } else if !line.ends_with(' ') {
@@ -185,6 +184,11 @@ fn on_one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// Whether a character changes the direction of the text around it.
+pub(crate) fn changes_direction(character: char) -> bool {
+    matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Replaces characters that any dialect of markup uses by similar ones.

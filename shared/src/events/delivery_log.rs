@@ -4,6 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    alerts::text::changes_direction,
     events::{attributes::attribute_value, catalogue::Event, delivery::Delivery, id::EventId},
     registration::{claim::Registration, site_name::SiteName},
 };
@@ -137,14 +138,10 @@ impl DeliveryRecord {
 /// Returns a name's beginning as one plain text, `None` if nothing of it can be shown.
 fn short_name(name: &str) -> Option<String> {
     let name = attribute_value(name)?;
-    let name: String = name.chars().filter(|it| !changes_direction(*it)).take(NAME_CHARACTERS).collect();
+    let is_shown = |character: &char| !changes_direction(*character) && !matches!(character, '\u{2028}' | '\u{2029}');
+    let name: String = name.chars().filter(is_shown).take(NAME_CHARACTERS).collect();
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// Whether a character could change the direction or the line of the text around it.
-fn changes_direction(character: char) -> bool {
-    matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
