@@ -46,10 +46,10 @@ async fn paste(local: &LocalCommand, commands: &[Block]) -> anyhow::Result<Vec<S
 }
 
 #[tokio::test]
-async fn the_problems_that_the_readme_causes_are_explained_and_repaired() -> anyhow::Result<()> {
-    let commands = documents::commands("README.md", "Break it, and see it repaired")?;
-    let readme = Document::read("README.md")?;
-    let shown = readme.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
+async fn the_problems_that_the_tutorial_causes_are_explained_and_repaired() -> anyhow::Result<()> {
+    let commands = documents::commands("docs/tutorial.md", "Break it, and see it repaired")?;
+    let tutorial = Document::read("docs/tutorial.md")?;
+    let shown = tutorial.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
 
     let local = LocalCommand::start().await?;
     let before = webhooks(&local).await?;
@@ -75,16 +75,16 @@ async fn the_problems_that_the_readme_causes_are_explained_and_repaired() -> any
     Ok(())
 }
 
-/// Puts the README's shell functions before commands that use them.
+/// Puts the tutorial's shell functions before commands that use them.
 fn with_functions(commands: Vec<Block>) -> anyhow::Result<Vec<Block>> {
-    let functions = documents::commands("README.md", "Break it, and see it repaired")?;
+    let functions = documents::commands("docs/tutorial.md", "Break it, and see it repaired")?;
     Ok(functions.into_iter().take(1).chain(commands).collect())
 }
 
 #[tokio::test]
-async fn the_refreshes_that_the_readme_misses_are_recovered_once() -> anyhow::Result<()> {
+async fn the_refreshes_that_the_tutorial_misses_are_recovered_once() -> anyhow::Result<()> {
     let local = LocalCommand::start().await?;
-    let commands = with_functions(documents::commands("README.md", "Miss refreshes, and see them recovered")?)?;
+    let commands = with_functions(documents::commands("docs/tutorial.md", "Miss refreshes, and see them recovered")?)?;
     let printed = paste(&local, &commands).await?;
     let [_, reported, received] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
     assert!(reported.contains("1 enabled") && reported.contains("3 recovered, 3 explained"), "{reported}");

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    command::{Output, isolate, run},
+    command::{Output, SECRET, isolate, run},
     testbed::{Testbed, architecture},
 };
 
@@ -82,45 +82,76 @@ impl Shell {
 #[tokio::test]
 async fn the_commands_of_the_documents_have_the_documented_effects() -> anyhow::Result<()> {
     let shell = Shell::start().await?;
-    let testbed = &shell.testbed;
-    testbed.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.succeeded(&[])?;
-    // `--overwrite` needs no existing entry.
-    let renew = documents::commands("docs/operations.md", "Renewing a token")?;
-    shell
-        .paste(&renew, &testbed.entry().to_string())
-        .await?
-        .succeeded(&["The schedule now manages the webhooks of marketing"])?;
-    assert_eq!(testbed.webhooks().len(), 2);
+    shell.testbed.deploy(&["--parameter", "Events=WorkbookCreated,ViewDeleted"]).await?.succeeded(&[])?;
+    sites_are_added_as_documented(&shell).await?;
 
-    let (short, replay) = (
-        documents::commands("README.md", "Operate")?,
-        documents::commands("docs/operations.md", "Events that were not published")?,
-    );
-    ensure!(replay[0].text.ends_with(&short[0].text) && short.len() == 1, "other commands: {short:?}");
-    let asking = [documents::commands("README.md", "Add a site")?, replay];
-    let nothing = ["0 changes at 0 of 1 site. Nothing was done.", "Nothing to publish."];
-    shell.paste(&asking.concat(), "").await?.succeeded(&nothing)?;
-    let upgrade = documents::commands("docs/operations.md", "Upgrading, and going back")?;
+    let replay = documents::commands("docs/operations.md", "Events that were not published")?;
+    shell.paste(&replay, "").await?.succeeded(&["Nothing to publish."])?;
+    let upgrade = documents::commands("docs/upgrading.md", "Upgrading")?;
     shell.paste(&upgrade, "").await?.succeeded(&["its state is CREATE_COMPLETE", "Events and alerts arrive."])?;
-
-    // Each block but the last reverses the block before it.
+    // Each block reverses the block before it.
     let switching = documents::commands("docs/operations.md", "Switching off")?;
     shell
         .paste(&switching, "")
         .await?
         .succeeded(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
-    assert_eq!(testbed.webhooks(), [""; 0]);
+    assert_eq!(shell.testbed.webhooks().len(), 4);
+    let removal = documents::commands("docs/sites.md", "Removing a site")?;
+    shell.paste(&removal, "").await?.succeeded(&["1 site is without any webhook of ours."])?;
+    let erasure = documents::commands("docs/privacy.md", "Erasing a site")?;
+    shell.paste(&erasure, "").await?.succeeded(&["The stack is deployed."])?;
+    assert_eq!(shell.testbed.webhooks().len(), 2);
+    everything_is_removed_as_documented(&shell).await
+}
 
+/// Adds the site `marketing` by hand, renews its token, adds another site from a file, and asks for the plan.
+async fn sites_are_added_as_documented(shell: &Shell) -> anyhow::Result<()> {
+    let (testbed, folder) = (&shell.testbed, shell.folder.path());
+    fs::write(folder.join("site.json"), testbed.entry().to_string())?;
+    let by_hand = documents::commands("docs/sites.md", "By hand")?;
+    shell.paste(&by_hand, "").await?.succeeded(&["1 site is as declared."])?;
+    ensure!(!folder.join("site.json").exists(), "the token's secret is left in a file");
+    let renew = documents::commands("docs/sites.md", "Renewing a token")?;
+    let managed = "The schedule now manages the webhooks of";
+    shell.paste(&renew, &testbed.entry().to_string()).await?.succeeded(&[&format!("{managed} marketing")])?;
+    assert_eq!(testbed.webhooks().len(), 2);
+
+    testbed.tableau.simulator.world().add_site("fin", "fanout", SECRET);
+    let mut finance = testbed.entry();
+    finance["site"] = json!("fin");
+    fs::create_dir(folder.join("sites"))?;
+    fs::write(folder.join("sites/finance.json"), finance.to_string())?;
+    let many = documents::commands("docs/sites.md", "Many sites")?;
+    shell.paste(&many, "").await?.succeeded(&[&format!("{managed} finance")])?;
+    let asking = documents::commands("docs/sites.md", "Run the reconciler")?;
+    shell.paste(&asking, "").await?.succeeded(&["0 changes at 0 of 1 site. Nothing was done."])?;
+    Ok(())
+}
+
+/// Sets up the access to a private server, and removes the stack by hand, with all that it would keep.
+async fn everything_is_removed_as_documented(shell: &Shell) -> anyhow::Result<()> {
     fs::write(shell.folder.path().join("ca.pem"), "a certificate")?;
-    let last = [
-        documents::commands("README.md", "A Tableau Server behind a firewall")?,
-        documents::commands("docs/operations.md", "Deleting the stack")?,
+    let authority = documents::commands("docs/private-servers.md", "A private certificate authority")?;
+    shell.paste(&authority, "").await?.succeeded(&[])?;
+    let private = [
+        documents::commands("docs/private-servers.md", "Through a VPC")?,
+        documents::commands("docs/private-servers.md", "Through a proxy")?,
     ];
-    shell.paste(&last.concat(), "").await?.succeeded(&["PendingDeletion"])?;
-    let left = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
-    let left = testbed.aws(left).await?;
-    let kept = ["signing-keys", "tableau-ca"];
-    assert_eq!(left, json!(kept.map(|parameter| format!("/tableau-fanout/{parameter}"))));
+    shell.testbed.infra(&["reconcile", "destroy"]).await?.succeeded(&["1 site is without any webhook of ours."])?;
+    let parameters = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
+    let kept = ["signing-keys", "sites/finance", "tableau-ca"].map(|parameter| format!("/tableau-fanout/{parameter}"));
+    assert_eq!(shell.testbed.aws(parameters).await?, json!(kept));
+    let removal = documents::commands("docs/removing.md", "By hand")?;
+    shell.paste(&removal, "").await?.succeeded(&["1 site is without any webhook of ours.", "PendingDeletion"])?;
+    assert_eq!(shell.testbed.webhooks(), [""; 0]);
+    assert_eq!(shell.testbed.aws(parameters).await?, json!([]));
+    assert_eq!(
+        shell.testbed.aws("cloudformation list-stacks --query StackSummaries[?StackStatus!='DELETE_COMPLETE']").await?,
+        json!([])
+    );
+    // The simulated Tableau is behind neither, so another stack gets them.
+    shell.testbed.deploy(&[]).await?.succeeded(&[])?;
+    shell.paste(&private.concat(), "").await?.succeeded(&["the reconciler will be in a VPC"])?;
     Ok(())
 }
 
@@ -147,17 +178,16 @@ async fn every_command_deploys_a_template_that_exceeds_the_size_of_a_request() -
     ensure!(refused.contains("Member must have length less than or equal to 51200"), "{refused}");
 
     let shell = Shell::with_template(testbed, &path)?;
-    let deploy = Document::read("README.md")?;
-    let deploy = &deploy.section("Deploy")?.blocks;
-    let [with_cargo, by_hand] = ["cargo infra deploy", "cargo lambda build --release --arm64 --output-format zip"]
-        .map(|begin| deploy.iter().find(|block| block.text.starts_with(begin)).cloned());
-    let (with_cargo, mut by_hand) = (with_cargo.context("no command")?, by_hand.context("no commands by hand")?);
+    let with_cargo = documents::commands("docs/deploying.md", "With the tool")?;
+    // The walk takes it too, with a build.
+    let by_hand = Document::read("docs/deploying.md")?.section("By hand")?.blocks.first().cloned();
+    let mut by_hand = by_hand.context("no commands by hand")?;
     let endpoint = &shell.testbed.cloud.endpoint;
     let overrides = format!(" --parameter-overrides Architecture={} AwsEndpointUrl={endpoint}\n", architecture()?);
     by_hand.text = by_hand.text.trim_end().to_owned() + &overrides;
 
-    shell.paste(from_ref(&with_cargo), "").await?.succeeded(&["will be created", "The stack is deployed."])?;
-    shell.paste(from_ref(&with_cargo), "").await?.succeeded(&["will be updated", "The stack is deployed."])?;
+    shell.paste(&with_cargo, "").await?.succeeded(&["will be created", "The stack is deployed."])?;
+    shell.paste(&with_cargo, "").await?.succeeded(&["will be updated", "The stack is deployed."])?;
     shell.testbed.infra(&["status"]).await?.succeeded(&["state CREATE_COMPLETE"])?;
     shell.testbed.infra(&["destroy", "--yes"]).await?.succeeded(&["is deleted."])?;
     shell.paste(from_ref(&by_hand), "").await?.succeeded(&[])?;

@@ -1,7 +1,7 @@
 //! Commands of the documents that no test runs as they are printed, each with the reason.
 //!
 //! A new block of commands is run by a test that takes it with [`commands`](crate::commands), or by the walk through the
-//! README, or it is listed here.
+//! documents, or it is listed here.
 
 use crate::{Block, Document, Section};
 
@@ -33,14 +33,14 @@ impl Exemption {
 pub const EXEMPTIONS: [Exemption; 10] = [
     Exemption::new("README.md", "See it work", "cargo test --workspace", "it runs the test that reads this list"),
     Exemption::new(
-        "README.md",
-        "Work on it",
+        "docs/testing.md",
+        "Run the functions from source",
         "export PATH",
         "it runs until it is interrupted; tests/end-to-end/tests/deployed/inner_loop.rs runs it",
     ),
     Exemption::new(
-        "README.md",
-        "Work on it",
+        "docs/testing.md",
+        "Run the functions from source",
         "cargo lambda invoke",
         "tests/end-to-end/tests/deployed/inner_loop.rs runs it on another port",
     ),
@@ -57,7 +57,7 @@ pub const EXEMPTIONS: [Exemption; 10] = [
         "it takes minutes; tests/benchmark/tests/it/main.rs runs a round of it",
     ),
     Exemption::new("docs/testing.md", "Testing", "cargo quick", "it runs the test that reads this list"),
-    Exemption::new("docs/testing.md", "Walk through the README", "tests/walkthrough/walk.py", ".ci/run runs it"),
+    Exemption::new("docs/testing.md", "Walk through the documents", "tests/walkthrough/walk.py", ".ci/run runs it"),
     Exemption::new("docs/testing.md", "Histories", "HISTORIES=", "it takes minutes, or needs a failure"),
     Exemption::new("docs/testing.md", "When SNS or SSM fails", "cargo test", "it runs one test by its name"),
     Exemption::new(

@@ -169,7 +169,7 @@ pub fn commands(document: &str, heading: &str) -> anyhow::Result<Vec<Block>> {
     Ok(commands.cloned().collect())
 }
 
-/// The script that walks through the README. It takes commands from there by their heading and their first characters.
+/// The script that walks through the documents. It takes commands by document, heading and first characters.
 #[derive(Clone, Debug)]
 pub struct Walk {
     script: String,
@@ -189,11 +189,10 @@ impl Walk {
 
     /// Whether it runs a block of commands.
     pub fn takes(&self, document: &Document, section: &Section, block: &Block) -> bool {
-        let call = format!("command({:?}, \"", section.heading);
+        let call = format!("command({:?}, {:?}, \"", document.path, section.heading);
         let begins =
             self.script.split(&call).skip(1).filter_map(|rest| rest.split_once("\")").map(|(begins, _)| begins));
-        document.path == "README.md"
-            && begins.into_iter().any(|begins| block.text.starts_with(&begins.replace("\\n", "\n")))
+        begins.into_iter().any(|begins| block.text.starts_with(&begins.replace("\\n", "\n")))
     }
 }
 

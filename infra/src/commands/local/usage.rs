@@ -20,7 +20,7 @@ use crate::{
 /// Payload of another delivery. The receiver would recognize the first one as a duplicate.
 const OTHER_PAYLOAD: &str = "tests/payloads/workbook-created-2021.json";
 
-/// Name of the site beside an empty cloud, as in the README.
+/// Name of the site beside an empty cloud, as in the documents.
 const OTHER_SITE: &str = "marketing";
 
 /// URL of the receiver under `cargo lambda watch`.
@@ -50,7 +50,7 @@ To use this cloud in another terminal, run there in this folder
   export PATH=\"$PATH:$PWD/{tools}\"
   set -a; . {environment}; set +a; unset AWS_PROFILE
 
-The README's commands, from \"Deploy\" on, then do the same as on AWS, such as
+The commands of the README, from \"Deploy\" on, then do the same as on AWS, such as
 
   cargo infra deploy --bucket {BUCKET} --arch {processor}
   cargo infra add-site {OTHER_SITE} < {entry}
@@ -113,7 +113,7 @@ Delete the events topic, so that Tableau's four attempts fail. Create it again, 
   aws sns create-topic --name {STACK}-events
   cargo infra replay 1 --endpoint-url {endpoint}
 
-Break things on Tableau and let the reconciler repair them: README.md, \"Break it, and see it repaired\".
+Break things on Tableau and let the reconciler repair them: docs/tutorial.md.
 
 Messages in the queue (filtered by event_type {EVENT}):",
         endpoint = cloud.endpoint,

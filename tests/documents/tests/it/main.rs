@@ -161,7 +161,7 @@ fn one_document_states_the_limits_of_a_fifo_topic() -> anyhow::Result<()> {
 
 #[test]
 fn the_documented_filter_values_match_the_catalogue() -> anyhow::Result<()> {
-    let document = Document::read("README.md")?;
+    let document = Document::read("docs/events.md")?;
     let rows = document.section("Event format")?.rows();
     for (attribute, value) in
         [("`resource_type`", Event::resource_type as fn(&Event) -> Option<&'static str>), ("`action`", Event::action)]
@@ -175,8 +175,8 @@ fn the_documented_filter_values_match_the_catalogue() -> anyhow::Result<()> {
 
 #[test]
 fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
-    let readme = Document::read("README.md")?;
-    let block = readme.section("Event format")?.blocks.first().context("no event")?;
+    let events = Document::read("docs/events.md")?;
+    let block = events.section("Event format")?.blocks.first().context("no event")?;
     let mut shown: Value = serde_json::from_str(&block.text)?;
 
     let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
@@ -198,8 +198,8 @@ fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
 
 #[test]
 fn the_documented_site_entry_is_valid() -> anyhow::Result<()> {
-    let readme = Document::read("README.md")?;
-    let mut blocks = readme.section("Add a site")?.blocks.iter().filter(|block| block.language == "json");
+    let sites = Document::read("docs/sites.md")?;
+    let mut blocks = sites.section("By hand")?.blocks.iter().filter(|block| block.language == "json");
     let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", &blocks.next().context("no entry")?.text);
     assert!(entry.is_ok(), "{entry:?}");
     Ok(())
@@ -215,7 +215,7 @@ fn kinds_of_problem() -> anyhow::Result<Vec<ProblemKind>> {
 
 #[test]
 fn exactly_the_problems_that_cause_an_alert_are_documented() -> anyhow::Result<()> {
-    let document = Document::read("docs/operations.md")?;
+    let document = Document::read("docs/alerts.md")?;
     let rows = document.section("Alerts about sites")?.rows();
     let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
     let headlines: Vec<_> = kinds_of_problem()?.into_iter().map(ProblemKind::headline).collect();

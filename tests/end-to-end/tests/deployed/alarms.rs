@@ -473,8 +473,8 @@ async fn the_deployed_functions_raise_alarms_that_reach_subscribers() -> anyhow:
 async fn exactly_the_deployed_alarms_are_documented() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
     let names = alarms(&stack).await?.into_iter().map(|alarm| short_name(STACK, &alarm));
-    let operations = fs::read_to_string(Workspace::locate()?.file("docs/operations.md"))?;
-    let section = operations.split("\n## ").find(|section| section.starts_with("Alarms\n")).context("no section")?;
+    let alerts = fs::read_to_string(Workspace::locate()?.file("docs/alerts.md"))?;
+    let section = alerts.split("\n## ").find(|section| section.starts_with("Alarms\n")).context("no section")?;
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let explained: Vec<_> = rows.map(|(name, _)| name.to_owned()).collect();
     assert_eq!(explained.iter().cloned().collect::<BTreeSet<_>>(), names.collect());

@@ -111,7 +111,7 @@ struct Policy {
 
 /// JSON in the documents that is no filter policy.
 const OTHER_JSON: [(&str, &str); 3] =
-    [("README.md", "Event format"), ("README.md", "Add a site"), ("docs/operations.md", "Receiver log")];
+    [("docs/events.md", "Event format"), ("docs/sites.md", "By hand"), ("docs/operations.md", "Receiver log")];
 
 /// Reads the documents' filter policies. One that is missing in [`LET_THROUGH`] is an error.
 fn policies() -> anyhow::Result<Vec<Policy>> {
