@@ -7,6 +7,40 @@
 //! - [`problems`] and [`alerts`]: what is wrong with a site, and the messages about it.
 //! - [`state`]: the items that the reconciler stores between runs.
 //! - [`redaction`] and [`settings`]: hiding secrets, and reading configuration.
+//!
+//! The path of an event, from the signed URL of a webhook to the message on the events topic:
+//!
+//! ```
+//! use shared::{
+//!     events::delivery::Delivery,
+//!     registration::{
+//!         claim::{Claim, Registration},
+//!         keyring::Keyring,
+//!         signed_url::ReceiverUrl,
+//!     },
+//! };
+//!
+//! // The reconciler registers a webhook with a signed URL.
+//! let receiver = ReceiverUrl::parse("https://receiver.example").ok_or(ReceiverUrl::EXPECTED)?;
+//! let keyring = Keyring::of([7; 32]);
+//! let registration =
+//!     Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+//! let url = registration.signed_url(&receiver, &keyring);
+//!
+//! // Tableau posts to it. The receiver verifies the path before it reads the body.
+//! let path = url.expose().trim_start_matches("https://receiver.example");
+//! let claim = Claim::parse(path).ok_or("answered with 404")?;
+//! let verified = claim.verify(&keyring).ok_or("answered with 404")?;
+//! let body = br#"{"event_type":"WorkbookRefreshFailed","resource_name":"Regional Sales"}"#;
+//! let delivery = Delivery::read(&verified, body);
+//!
+//! // Subscriptions filter by the attributes of the message.
+//! let message = delivery.message(delivery.id("request-1"))?;
+//! assert_eq!(message.attributes["site"], "marketing");
+//! assert_eq!(message.attributes["action"], "refresh-failed");
+//! assert_eq!(message.attributes["resource_name"], "Regional Sales");
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod alerts;
 pub mod events;

@@ -162,6 +162,15 @@ impl fmt::Display for ProblemKind {
 
 /// A problem of a site: its kind and, if it concerns one webhook, the event. Written `token-refused` or
 /// `webhook-refused/ViewDeleted`.
+///
+/// ```
+/// use shared::problems::{ProblemKey, ProblemKind};
+///
+/// let key: ProblemKey = "webhook-refused/ViewDeleted".parse()?;
+/// assert_eq!((key.kind, key.event), (ProblemKind::WebhookRefused, Some("ViewDeleted".parse()?)));
+/// assert_eq!(key.kind.headline(), "webhook refused");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ProblemKey {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// All problems of some settings, such as a function's environment or a site entry.
+/// All problems of some settings, such as a function's environment or a site entry. [`SettingsReader`] has an example.
 ///
 /// Names each setting and the expected value. Never repeats a value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -24,6 +24,35 @@ impl fmt::Display for SettingsError {
 }
 
 /// Reads settings by name, such as variables or members of an object, and collects all problems.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use shared::{
+///     alerts::selection::AlertEvents, registration::signed_url::ReceiverUrl, settings::SettingsReader,
+/// };
+///
+/// let environment =
+///     BTreeMap::from([("RECEIVER_URL", "http://receiver.example"), ("ALERT_EVENTS", "")]);
+/// let lookup = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+/// let mut reader = SettingsReader::new(lookup);
+/// let receiver = reader.required("RECEIVER_URL", "an https address", ReceiverUrl::parse);
+/// let table = reader.required("STATE_TABLE", "the name of a table", |text| Some(text.to_owned()));
+/// let alerts =
+///     reader.optional("ALERT_EVENTS", "event names", |text| AlertEvents::parse(text).ok());
+/// assert_eq!(alerts, None);
+///
+/// let (subject, remedy) = ("the environment cannot be used", "Set these variables.");
+/// let settings = reader.finish(receiver.zip(table), subject, remedy);
+/// assert_eq!(
+///     settings.map_err(|error| error.to_string()),
+///     Err("the environment cannot be used: \
+///          RECEIVER_URL is not valid: expected an https address; \
+///          STATE_TABLE is missing: expected the name of a table. \
+///          Set these variables."
+///         .to_owned())
+/// );
+/// ```
 #[derive(Debug)]
 pub struct SettingsReader<L> {
     lookup: L,

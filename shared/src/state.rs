@@ -29,6 +29,22 @@ pub const SITE_PREFIX: &str = "site#";
 pub const TOKEN_PREFIX: &str = "token#";
 
 /// State of one site.
+///
+/// ```
+/// use serde_json::json;
+/// use shared::{
+///     state::{SiteState, read_item, to_item},
+///     timestamp::Timestamp,
+/// };
+/// use time::macros::datetime;
+///
+/// let mut state = SiteState::default();
+/// state.problems.insert("token-refused".parse()?, Timestamp(datetime!(2026-05-21 08:00 UTC)));
+/// let item = to_item(&state);
+/// assert_eq!(item, json!({ "format": 1, "problems": { "token-refused": "2026-05-21T08:00:00Z" } }));
+/// assert_eq!(read_item::<SiteState>(&item)?, state);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteState {

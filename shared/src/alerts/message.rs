@@ -22,6 +22,33 @@ const MAX_TITLE_CHARACTERS: usize = 250;
 const MAX_THREAD_CHARACTERS: usize = 150;
 
 /// A message for the alerts topic, with `MessageStructure` `json`.
+///
+/// ```
+/// # use shared::registration::{claim::{Claim, Registration}, keyring::Keyring, signed_url::ReceiverUrl};
+/// # let (keyring, receiver) = (Keyring::of([7; 32]), ReceiverUrl::parse("https://receiver.example").ok_or("")?);
+/// # let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+/// # let url = registration.signed_url(&receiver, &keyring);
+/// # let claim = Claim::parse(url.expose().trim_start_matches("https://receiver.example")).ok_or("")?;
+/// # let verified = claim.verify(&keyring).ok_or("")?;
+/// use shared::{
+///     alerts::{message::AlertMessage, selection::AlertEvents},
+///     events::delivery::Delivery,
+/// };
+///
+/// let body = br#"{"resource_name":"Regional Sales","created_at":"2026-05-21T08:00:00Z"}"#;
+/// let delivery = Delivery::read(&verified, body);
+/// let selected = AlertEvents::default();
+/// let alert = AlertMessage::of_delivery(&delivery, delivery.id("request-1"), &selected);
+///
+/// let AlertMessage { subject, body } = alert.ok_or("not selected")?;
+/// assert_eq!(subject, "Tableau marketing: workbook refresh failed: Regional Sales");
+/// let texts: serde_json::Value = serde_json::from_str(&body)?;
+/// assert_eq!(
+///     texts["sms"],
+///     "Tableau marketing: workbook refresh failed: Regional Sales on 2026-05-21 at 08:00 UTC"
+/// );
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertMessage {
     /// Subject of the e-mail: printable ASCII of fewer than 100 characters.

@@ -8,6 +8,18 @@ use crate::events::catalogue::{Event, InvalidEvent};
 const DEFAULT: [&str; 2] = ["DatasourceRefreshFailed", "WorkbookRefreshFailed"];
 
 /// Events that are alerts as well.
+///
+/// ```
+/// use shared::{alerts::selection::AlertEvents, events::catalogue::Event};
+///
+/// let selected = AlertEvents::default();
+/// assert!(selected.contains(&"WorkbookRefreshFailed".parse()?));
+/// assert!(!selected.contains(&"WorkbookCreated".parse()?));
+///
+/// let selected = AlertEvents::parse("WorkbookRefreshFailed,ViewDeletd")?;
+/// assert_eq!(selected.unknown().map(Event::as_str).collect::<Vec<_>>(), ["ViewDeletd"]);
+/// # Ok::<_, shared::events::catalogue::InvalidEvent>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AlertEvents {
     /// Every event, also an unknown one.

@@ -33,7 +33,7 @@ pub struct Findings<'a> {
     pub found: Vec<(&'a str, &'a Problem)>,
 }
 
-/// Alerts to send, and the alert state before they are sent.
+/// Alerts to send, and the alert state before they are sent. The [module](crate::alerts) has an example.
 ///
 /// The state is stored before the alerts are sent. A run that is cut off could otherwise leave subscribers with a problem that
 /// no later run knows of, or with a solved one that later runs take for known.

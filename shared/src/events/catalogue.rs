@@ -46,6 +46,18 @@ const IRREGULAR_SOURCES: [(&str, &str); 3] = [
 const REGULAR_SOURCE_PREFIX: &str = "webhook-source-event-";
 
 /// Name of a Tableau webhook event, such as `DatasourceRefreshFailed`: one or more ASCII letters.
+///
+/// ```
+/// use shared::events::catalogue::Event;
+///
+/// let event: Event = "WorkbookRefreshFailed".parse()?;
+/// assert_eq!((event.resource_type(), event.action()), (Some("workbook"), Some("refresh-failed")));
+///
+/// // An event that the catalogue lacks is published as well.
+/// let unknown: Event = "FlowRunFailed".parse()?;
+/// assert_eq!((unknown.is_known(), unknown.resource_type()), (false, None));
+/// # Ok::<_, shared::events::catalogue::InvalidEvent>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Event(String);

@@ -19,6 +19,34 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 pub(crate) const MAX_GROUP_CHARACTERS: usize = 128;
 
 /// A message for the events topic.
+///
+/// ```
+/// # use shared::registration::{claim::{Claim, Registration}, keyring::Keyring, signed_url::ReceiverUrl};
+/// # let (keyring, receiver) = (Keyring::of([7; 32]), ReceiverUrl::parse("https://receiver.example").ok_or("")?);
+/// # let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+/// # let url = registration.signed_url(&receiver, &keyring);
+/// # let claim = Claim::parse(url.expose().trim_start_matches("https://receiver.example")).ok_or("")?;
+/// # let verified = claim.verify(&keyring).ok_or("")?;
+/// use shared::events::delivery::Delivery;
+///
+/// let body = br#"{
+///     "resource_name": "Regional Sales",
+///     "resource_luid": "5998aaaf",
+///     "created_at": "2026-05-21T08:00:00Z"
+/// }"#;
+/// let delivery = Delivery::read(&verified, body);
+/// let message = delivery.message(delivery.id("request-1"))?;
+///
+/// let event: serde_json::Value = serde_json::from_str(&message.body)?;
+/// assert_eq!(event["type"], "com.tableau.WorkbookRefreshFailed");
+/// assert_eq!(event["source"], "/tableau/marketing");
+/// assert_eq!(event["subject"], "5998aaaf");
+/// assert_eq!(event["time"], "2026-05-21T08:00:00Z");
+/// assert_eq!(event["data"]["resource_name"], "Regional Sales");
+/// assert_eq!(event["id"], message.id.to_string());
+/// assert_eq!(message.group, "5998aaaf");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventMessage {
     /// The event's identifier, and on a FIFO topic the deduplication id.

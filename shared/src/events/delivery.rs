@@ -20,6 +20,26 @@ pub const TEST: &str = "Test";
 pub const UNRECOGNIZED: &str = "Unrecognized";
 
 /// A delivery to a verified registration.
+///
+/// ```
+/// # use shared::registration::{claim::{Claim, Registration}, keyring::Keyring, signed_url::ReceiverUrl};
+/// # let (keyring, receiver) = (Keyring::of([7; 32]), ReceiverUrl::parse("https://receiver.example").ok_or("")?);
+/// # let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+/// # let url = registration.signed_url(&receiver, &keyring);
+/// # let claim = Claim::parse(url.expose().trim_start_matches("https://receiver.example")).ok_or("")?;
+/// # let verified = claim.verify(&keyring).ok_or("")?;
+/// use shared::events::delivery::Delivery;
+///
+/// // Tableau posts to the signed URL for WorkbookRefreshFailed of the site marketing.
+/// let delivery = Delivery::read(&verified, br#"{"resource_name":"Regional Sales"}"#);
+/// assert_eq!(delivery.event_type(), "WorkbookRefreshFailed");
+/// assert_eq!(Delivery::read(&verified, b"").event_type(), "Test");
+/// assert_eq!(Delivery::read(&verified, b"no JSON").event_type(), "Unrecognized");
+///
+/// // Tableau's next attempt has the same body, and subscribers recognize the repetition.
+/// assert_eq!(delivery.id("request-1"), delivery.id("request-2"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Delivery<'a> {
     registration: &'a Registration,

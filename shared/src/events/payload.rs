@@ -8,6 +8,18 @@ use serde_json::value::RawValue;
 /// A webhook payload: the JSON object as Tableau wrote it, and the fields that subscribers filter by.
 ///
 /// A field that is missing, empty or not a text is `None`. The JSON keeps it unchanged.
+///
+/// ```
+/// use shared::events::payload::Payload;
+///
+/// let body =
+///     br#"{"event_type":"WorkbookCreated","resource_name":"Regional Sales","resource_luid":""}"#;
+/// let payload = Payload::parse(body).ok_or("not an object")?;
+/// assert_eq!(payload.resource_name.as_deref(), Some("Regional Sales"));
+/// assert_eq!(payload.resource_luid, None);
+/// assert_eq!(payload.json.get().as_bytes(), body);
+/// # Ok::<_, &str>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Payload<'a> {
     /// The object, byte for byte.

@@ -17,6 +17,15 @@ const MAX_LEARNED_BYTES: usize = 16 * 1024;
 /// A set of secrets, as all their pieces of 8 bytes.
 ///
 /// A piece is found in any case, in any escape ([`readings`]), and across line ends.
+///
+/// ```
+/// use shared::redaction::known_secrets::KnownSecrets;
+///
+/// let mut secrets = KnownSecrets::default();
+/// secrets.add("example/of+a/secret");
+/// let answer = "The token example%2Fof%2Ba%2Fsecret is invalid";
+/// assert_eq!(secrets.redacted(answer), "The token [redacted] is invalid");
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KnownSecrets {
     pieces: HashSet<u64>,

@@ -39,6 +39,36 @@ pub struct EndedJob {
 }
 
 /// An ended extract refresh in full.
+///
+/// ```
+/// use shared::refreshes::{
+///     job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+///     notes::Notes,
+/// };
+/// use time::macros::datetime;
+///
+/// let resource = RefreshedResource {
+///     kind: RefreshedKind::Workbook,
+///     luid: "5998aaaf".to_owned(),
+///     name: Some("Regional Sales".to_owned()),
+/// };
+/// let refresh = Refresh {
+///     job_id: "a1b2".to_owned(),
+///     resource,
+///     started_at: Some(datetime!(2026-05-21 08:00 UTC)),
+///     ended_at: datetime!(2026-05-21 08:03 UTC),
+///     outcome: RefreshOutcome::Failed,
+///     notes: Notes::redacted("The database is not reachable."),
+/// };
+/// let explained = refresh.explained_event(&"marketing".parse()?, "11ff7a7e");
+///
+/// let message = explained.ok_or("the refresh did not fail")?;
+/// assert_eq!(message.attributes["event_type"], "RefreshFailureExplained");
+/// let event: serde_json::Value = serde_json::from_str(&message.body)?;
+/// assert_eq!(event["data"]["notes"], "The database is not reachable.");
+/// assert_eq!(event["data"]["duration_seconds"], 180);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refresh {
     /// Tableau's identifier of the job.

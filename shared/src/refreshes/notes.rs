@@ -19,6 +19,15 @@ static PARTICULARS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The notes of a job without secrets. [`Notes::redacted`] is the only constructor.
+///
+/// ```
+/// use shared::refreshes::notes::Notes;
+///
+/// let notes =
+///     Notes::redacted("Login failed. Connection: SERVER=db.example;UID=etl;PWD=the-password;");
+/// let shown = "Login failed. Connection: SERVER=db.example;UID=[redacted];PWD=[redacted];";
+/// assert_eq!(notes.as_ref().map(Notes::as_str), Some(shown));
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Notes(String);
 

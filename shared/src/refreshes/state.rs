@@ -41,6 +41,41 @@ const MAX_HANDLED: usize = 2000;
 pub const MAX_ID_BYTES: usize = 64;
 
 /// Progress at one site.
+///
+/// ```
+/// use std::collections::BTreeSet;
+///
+/// use shared::{
+///     events::catalogue::Event,
+///     refreshes::{
+///         job::{EndedJob, RefreshOutcome},
+///         state::RefreshState,
+///         window::Clock,
+///     },
+/// };
+/// use time::{Duration, macros::datetime};
+///
+/// let clock = |now| Clock { now, skew: None };
+/// let wanted = Event::parse_list("WorkbookRefreshSucceeded")?;
+///
+/// // The run at 8:00 finds the webhook healthy. The run at 9:00 finds it disabled, and enables it.
+/// let (at_8, at_9) = (datetime!(2026-05-21 08:00 UTC), datetime!(2026-05-21 09:00 UTC));
+/// let mut state = RefreshState::new(clock(at_8), &wanted);
+/// state.note_outages(Some(at_8), clock(at_9), &wanted, &BTreeSet::new(), &wanted);
+/// state.note_repaired(clock(at_9), &wanted, &wanted);
+///
+/// // The next run recovers the events of the outage.
+/// let (window, _) = state.window(clock(datetime!(2026-05-21 09:15 UTC)), Duration::DAY);
+/// let is_due = |ended_at| {
+///     let (id, outcome) = ("a1b2".to_owned(), RefreshOutcome::Succeeded);
+///     let job = EndedJob { id, outcome, started_at: None, ended_at, is_via_bridge: false };
+///     state.may_be_due(&job, window, &wanted)
+/// };
+/// assert!(is_due(datetime!(2026-05-21 08:30 UTC)));
+/// // The enabled webhook delivered the event of this one.
+/// assert!(!is_due(datetime!(2026-05-21 09:05 UTC)));
+/// # Ok::<_, shared::events::catalogue::InvalidEvent>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshState {

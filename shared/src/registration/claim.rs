@@ -17,6 +17,19 @@ use crate::{
 pub(crate) const PATH_ROOT: &str = "hooks";
 
 /// One event of one site, for which a webhook is registered on Tableau.
+///
+/// ```
+/// use shared::registration::{claim::Registration, keyring::Keyring, signed_url::ReceiverUrl};
+///
+/// let registration =
+///     Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+/// let receiver = ReceiverUrl::parse("https://receiver.example").ok_or(ReceiverUrl::EXPECTED)?;
+/// let url = registration.signed_url(&receiver, &Keyring::of([7; 32]));
+/// assert!(
+///     url.expose().starts_with("https://receiver.example/hooks/marketing/WorkbookRefreshFailed/")
+/// );
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Registration {
     /// Name of the site.
@@ -48,6 +61,30 @@ fn encode(signature: [u8; SIGNATURE_BYTES]) -> String {
 }
 
 /// A request's claim to a registration, not verified yet.
+///
+/// ```
+/// use shared::registration::{
+///     claim::{Claim, Registration},
+///     keyring::Keyring,
+///     signed_url::ReceiverUrl,
+/// };
+///
+/// let registration =
+///     Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
+/// # let receiver = ReceiverUrl::parse("https://receiver.example").ok_or(ReceiverUrl::EXPECTED)?;
+/// let url = registration.signed_url(&receiver, &Keyring::of([7; 32]));
+/// let path = url.expose().trim_start_matches("https://receiver.example");
+///
+/// let claim = Claim::parse(path).ok_or("not the path of a registration")?;
+/// let verified = claim.verify(&Keyring::of([7; 32])).ok_or("no key made the signature")?;
+/// assert_eq!(*verified.registration(), registration);
+/// assert_eq!(claim.verify(&Keyring::of([8; 32])), None);
+///
+/// // The signature is valid for this site and event only.
+/// let of_finance = Claim::parse(&path.replace("marketing", "finance"));
+/// assert!(of_finance.is_some_and(|claim| claim.verify(&Keyring::of([7; 32])).is_none()));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Claim {
     registration: Registration,

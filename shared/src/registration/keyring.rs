@@ -15,6 +15,18 @@ pub const SIGNATURE_BYTES: usize = 32;
 type Key = SecretBox<[u8; KEY_BYTES]>;
 
 /// The signing keys, at least one: the newest signs, all verify.
+///
+/// ```
+/// use shared::registration::keyring::Keyring;
+///
+/// // A rotation: webhooks on Tableau still have URLs that the previous key signed.
+/// let rotated = Keyring::of([7; 32]).with_newest([8; 32]);
+/// assert_eq!(rotated.keys_count(), 2);
+///
+/// // The next rotation retires the oldest key.
+/// let rotated = rotated.with_newest([9; 32]).without_retired();
+/// assert_eq!(rotated, Keyring::of([8; 32]).with_newest([9; 32]));
+/// ```
 #[derive(Debug)]
 pub struct Keyring {
     newest: Key,

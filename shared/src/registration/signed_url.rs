@@ -22,6 +22,16 @@ impl Registration {
 }
 
 /// Address of the receiver, ending in a slash.
+///
+/// ```
+/// use shared::registration::signed_url::ReceiverUrl;
+///
+/// let receiver = ReceiverUrl::parse("https://receiver.example/stage");
+/// assert_eq!(receiver, ReceiverUrl::parse("https://receiver.example/stage/"));
+/// // A signed URL is a credential, so only a loopback host may have plain http.
+/// assert_eq!(ReceiverUrl::parse("http://receiver.example"), None);
+/// assert!(ReceiverUrl::parse("http://localhost:8000").is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverUrl(String);
 
@@ -46,6 +56,16 @@ impl ReceiverUrl {
 /// A webhook's destination. It authenticates deliveries, so only Tableau sees it.
 ///
 /// Held in normal form, so that all texts for one address are equal.
+///
+/// ```
+/// use shared::registration::signed_url::RegistrationUrl;
+///
+/// let url = RegistrationUrl::observed(
+///     "https://RECEIVER.example:443/hooks/marketing/ViewDeleted/x".to_owned(),
+/// );
+/// assert_eq!(url.expose(), "https://receiver.example/hooks/marketing/ViewDeleted/x");
+/// assert_eq!(format!("{url:?}"), "RegistrationUrl([redacted])");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistrationUrl(String);
 

@@ -9,6 +9,15 @@ use thiserror::Error;
 pub(crate) const MAX_SITE_NAME_CHARACTERS: usize = 40;
 
 /// Name that an administrator gives a Tableau site: 1 to 40 lower-case letters, digits and hyphens.
+///
+/// ```
+/// use shared::registration::site_name::SiteName;
+///
+/// let site: SiteName = "marketing".parse()?;
+/// assert_eq!(site.as_str(), "marketing");
+/// assert!("Marketing EU".parse::<SiteName>().is_err());
+/// # Ok::<_, shared::registration::site_name::InvalidSiteName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SiteName(String);

@@ -13,6 +13,23 @@ use crate::{
 };
 
 /// A Tableau site as its SSM parameter declares it.
+///
+/// ```
+/// use shared::sites::entry::SiteEntry;
+///
+/// let stored = r#"{
+///     "server": "https://10ax.online.tableau.com",
+///     "site": "mkt",
+///     "token_name": "fanout",
+///     "token_secret": "the-secret",
+///     "events": ["WorkbookRefreshFailed"]
+/// }"#;
+/// let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", stored)?;
+/// assert_eq!((entry.name.as_str(), &*entry.content_url), ("marketing", "mkt"));
+/// assert_eq!(entry.events, Some(["WorkbookRefreshFailed".parse()?].into()));
+/// assert!(!format!("{entry:?}").contains("the-secret"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SiteEntry {
     /// Name of the site: the last segment of the parameter's name.

@@ -6,6 +6,44 @@ use crate::sites::webhook::{DesiredWebhook, NamePrefix, ObservedWebhook};
 
 /// Changes of one site's webhooks, in the order of execution: update, enable, create, delete. This order leaves no gap in
 /// which an event is lost.
+///
+/// ```
+/// # use shared::registration::{keyring::Keyring, signed_url::ReceiverUrl};
+/// use shared::{
+///     events::catalogue::Event,
+///     sites::{
+///         plan::{Change, Plan},
+///         webhook::{DesiredWebhook, NamePrefix, ObservedWebhook},
+///     },
+/// };
+///
+/// # let (keyring, receiver) = (Keyring::of([7; 32]), ReceiverUrl::parse("https://receiver.example").ok_or("")?);
+/// let prefix: NamePrefix = "tableau-fanout".parse()?;
+/// let events = Event::parse_list("ViewDeleted,WorkbookRefreshFailed")?;
+/// let desired = DesiredWebhook::all(&"marketing".parse()?, &events, &prefix, &receiver, &keyring);
+///
+/// // Tableau has one of the two, which it disabled, and a webhook of another program.
+/// let disabled = ObservedWebhook {
+///     id: "1".to_owned(),
+///     name: "tableau-fanout-ViewDeleted".to_owned(),
+///     event: Some(desired[0].event.clone()),
+///     url: Some(desired[0].url.clone()),
+///     is_enabled: false,
+///     status_change_reason: None,
+///     updated_at: None,
+/// };
+/// let foreign = ObservedWebhook {
+///     id: "2".to_owned(),
+///     name: "Slack".to_owned(),
+///     url: None,
+///     ..disabled.clone()
+/// };
+///
+/// let plan = Plan::new(&prefix, desired, vec![foreign, disabled]);
+/// assert!(matches!(&plan.changes[..], [Change::Enable { .. }, Change::Create { .. }]));
+/// assert_eq!(plan.foreign, ["Slack"]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The changes, in order.

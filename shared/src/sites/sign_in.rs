@@ -17,6 +17,21 @@ pub struct RedirectRefused(String);
 /// Returns the target of a sign-in's redirect to `location`, which the address `from` answered, if it may receive a token of
 /// `server`. It must be a sign-in address on the same host and port or, on Tableau Cloud, on any of its hosts.
 ///
+/// ```
+/// use shared::sites::sign_in::redirected;
+/// use url::Url;
+///
+/// let server: Url = "https://10ax.online.tableau.com".parse()?;
+/// let sign_in = server.join("/api/3.27/auth/signin")?;
+///
+/// let pod = "https://dub01.online.tableau.com/api/3.27/auth/signin";
+/// assert_eq!(redirected(&server, &sign_in, pod)?.as_str(), pod);
+///
+/// let other = "https://tableau.example/api/3.27/auth/signin";
+/// assert!(redirected(&server, &sign_in, other).is_err());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// The target must not receive the token.

@@ -15,6 +15,17 @@ use crate::{
 };
 
 /// Prefix of the names of owned webhooks: the stack's name.
+///
+/// ```
+/// use shared::sites::webhook::NamePrefix;
+///
+/// let prefix: NamePrefix = "tableau-fanout".parse()?;
+/// assert_eq!(prefix.event_of("tableau-fanout-ViewDeleted"), Some("ViewDeleted".parse()?));
+/// // These are foreign: a webhook of the stack `tableau-fanout-test`, and one with a name of its own.
+/// assert_eq!(prefix.event_of("tableau-fanout-test-ViewDeleted"), None);
+/// assert_eq!(prefix.event_of("Slack"), None);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePrefix(String);
 
