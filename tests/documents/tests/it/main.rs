@@ -1,5 +1,6 @@
 //! Checks of the documents against the code and against each other, and of their words.
 
+mod picture;
 mod words;
 
 mod structure;
