@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Walks the README from a fresh clone to the first alert, with its commands as they are printed, and times each step.
+"""Walks the README and the page on deploying, from a fresh clone to the first alert and to the removal of everything, with
+the commands as they are printed, and times each step.
 
 What AWS and Tableau would be is `cargo infra local --empty`. Run it from the project's folder; `--here` walks in that
 folder itself instead of in a clone of it, so that what is built there is used.
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,24 +34,30 @@ END_TIMEOUT_SECONDS = 60
 FAILED_REFRESH = "tests/payloads/datasource-refresh-failed.json"
 
 
-class Readme:
-    """The code blocks of the README, by heading."""
+class Documents:
+    """The code blocks of the documents, by document and heading."""
 
-    def __init__(self, path):
-        self.sections, heading = {}, ""
+    def __init__(self, folder):
+        self.folder, self.sections = folder, {}
+
+    def command(self, document, heading, start):
+        """Returns the block of a section that begins with a text."""
+        if document not in self.sections:
+            self.sections[document] = self.read(document)
+        blocks = [text for language, text in self.sections[document][heading] if language == "sh" and text.startswith(start)]
+        if len(blocks) != 1:
+            raise SystemExit(f'{document}, "{heading}": {len(blocks)} blocks of commands start with {start!r}, not one')
+        return blocks[0]
+
+    def read(self, document):
+        sections, heading = {}, ""
         fence = re.compile(r"^#+ ([^\n]+)$|^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-        for match in fence.finditer(path.read_text(encoding="utf-8")):
+        for match in fence.finditer((self.folder / document).read_text(encoding="utf-8")):
             if match[1]:
                 heading = match[1]
             else:
-                self.sections.setdefault(heading, []).append((match[2], match[3]))
-
-    def command(self, heading, start):
-        """Returns the block of a section that begins with a text."""
-        blocks = [text for language, text in self.sections[heading] if language == "sh" and text.startswith(start)]
-        if len(blocks) != 1:
-            raise SystemExit(f'README.md, "{heading}": {len(blocks)} blocks of commands start with {start!r}, not one')
-        return blocks[0]
+                sections.setdefault(heading, []).append((match[2], match[3]))
+        return sections
 
 
 class Walk:
@@ -57,19 +65,20 @@ class Walk:
 
     def __init__(self, folder):
         self.folder, self.environment, self.times = folder, dict(os.environ), []
+        self.documents = Documents(folder)
         # The commands do not get the environment of this script.
         for name in [name for name in self.environment if name.startswith(("AWS_", "CARGO_"))]:
             if name != "CARGO_HOME":
                 del self.environment[name]
 
-    def step(self, title, command, read=None):
+    def step(self, title, command, read=None, folder=None):
         """Runs a command, prints its output, and returns it. `read` is a file for its standard input."""
         print(f"\n### {title}\n{command.rstrip()}", flush=True)
         source = open(read, encoding="utf-8") if read else subprocess.DEVNULL
         begin, said = time.monotonic(), []
-        with subprocess.Popen(["bash", "-e", "-u", "-o", "pipefail", "-c", command], cwd=self.folder, env=self.environment,
-                              stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              start_new_session=True) as process:
+        with subprocess.Popen(["bash", "-e", "-u", "-o", "pipefail", "-c", command], cwd=folder or self.folder,
+                              env=self.environment, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, start_new_session=True) as process:
             limit = threading.Timer(STEP_TIMEOUT_SECONDS, os.killpg, [process.pid, signal.SIGKILL])
             limit.start()
             for line in process.stdout:
@@ -124,8 +133,8 @@ class EmptyCloud:
 
     def __init__(self, walk):
         begin = time.monotonic()
-        title = "README, Try it without AWS"
-        command = walk.readme.command("Try it without AWS", "cargo infra local --empty").strip()
+        title = "Try a deployment: an empty cloud"
+        command = walk.documents.command("docs/tutorial.md", "Try a deployment", "cargo infra local --empty").strip()
         print(f"\n### {title}\n{command}", flush=True)
         self.process = subprocess.Popen(shlex.split(command), cwd=walk.folder, env=walk.environment, text=True,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -163,13 +172,13 @@ def post(url, body):
 
 
 def install_tools(walk):
-    """Installs the README's tools, cargo-lambda and the SAM CLI, at the tested versions."""
+    """Installs the documents' tools, cargo-lambda and the SAM CLI, at the tested versions."""
     tools = walk.folder / "target/walkthrough/tools"
     venv.create(tools, with_pip=True, clear=True)
     walk.environment["PATH"] = f"{tools / 'bin'}:{walk.environment['PATH']}"
     walk.environment["SAM_CLI_TELEMETRY"] = "0"
     requirements = Path("tests/walkthrough/requirements.txt")
-    walk.step("README, Deploy: pip install cargo-lambda",
+    walk.step("Deploy: pip install cargo-lambda",
               f"pip install --quiet --disable-pip-version-check --no-deps --requirement {requirements}")
 
 
@@ -178,8 +187,9 @@ def adapted(command, cloud):
     bucket, processor = re.search(r"--bucket (\S+) --arch (\S+)", cloud.command("cargo infra deploy")).groups()
     command = command.replace("YOUR-BUCKET", bucket)
     endpoint = "AwsEndpointUrl=$AWS_ENDPOINT_URL"
-    if command.startswith("cargo infra deploy"):
-        return f"{command.rstrip()} --arch {processor}\n"
+    if "cargo infra deploy" in command:
+        # The zips of a release show their processor.
+        return command if "--zips" in command else f"{command.rstrip()} --arch {processor}\n"
     if "cargo lambda build" in command and processor == "x86_64":
         command = command.replace("--arm64", "--x86-64")
     if "--capabilities" in command:
@@ -201,20 +211,30 @@ def fail_a_refresh(walk, failures, alerts):
 
 
 def with_cargo_infra(walk, cloud):
-    readme = walk.readme
-    walk.step("README, Deploy", adapted(readme.command("Deploy", "cargo infra deploy"), cloud))
-    add, test = readme.command("Add a site", "cargo infra add-site").splitlines()
-    walk.step("README, Add a site: add-site", add, read=walk.folder / "target/local/site.json")
-    walk.step("README, Add a site: test", test)
-    walk.step("README, Subscribe: a queue", readme.command("Subscribe", "aws cloudformation deploy"))
-    walk.step("README, Subscribe: an e-mail address", readme.command("Subscribe", "aws sns subscribe"))
-    # A queue takes the place of the e-mail address.
-    alerts = walk.aws(["sqs", "create-queue", "--queue-name", "alerts"])["QueueUrl"]
+    command = walk.documents.command
+    walk.step("Deploy", adapted(command("README.md", "Deploy", "cargo infra deploy"), cloud))
+    add, test = command("README.md", "Add a site", "cargo infra add-site").splitlines()
+    walk.step("Add a site: add-site", add, read=walk.folder / "target/local/site.json")
+    walk.step("Add a site: test", test)
+    walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))
+    walk.step("Subscribe: an e-mail address", command("README.md", "Subscribe", "aws sns subscribe"))
+    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
+
+
+def alerts_queue(walk):
+    """Subscribes a queue to the alerts. It takes the place of an e-mail address."""
+    queue = walk.aws(["sqs", "create-queue", "--queue-name", "alerts"])["QueueUrl"]
     attributes = ["--attribute-names", "QueueArn"]
-    arn = walk.aws(["sqs", "get-queue-attributes", "--queue-url", alerts, *attributes])["Attributes"]["QueueArn"]
+    arn = walk.aws(["sqs", "get-queue-attributes", "--queue-url", queue, *attributes])["Attributes"]["QueueArn"]
     topic = walk.outputs("tableau-fanout")["AlertsTopicArn"]
     walk.aws(["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", arn])
-    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts)
+    return queue
+
+
+def remove(walk):
+    """Removes everything. The command asks in a terminal, and this is none."""
+    removal = walk.documents.command("docs/removing.md", "Removing everything", "cargo infra replay")
+    walk.step("Remove everything", removal.replace("cargo infra destroy", "cargo infra destroy --yes"))
 
 
 def code_alone(walk, cloud):
@@ -230,8 +250,8 @@ def code_alone(walk, cloud):
         return {key: value for key, value in described.items() if not key.startswith(changing)}
 
     before = [describe(name) for name in functions]
-    build, *pushes = walk.readme.command("Deploy", "cargo lambda build --release --arm64\n").splitlines()
-    walk.step("README, Deploy: code alone", "\n".join([adapted(build, cloud), *pushes]))
+    build, *pushes = walk.documents.command("docs/deploying.md", "Code alone", "cargo lambda build").splitlines()
+    walk.step("Deploy code alone", "\n".join([adapted(build, cloud), *pushes]))
     for name, old, new in zip(functions, before, map(describe, functions)):
         if lasting(old) != lasting(new) or old["LastModified"] == new["LastModified"]:
             raise SystemExit(f"{name} before: {json.dumps(old)}\nand after: {json.dumps(new)}")
@@ -248,33 +268,50 @@ def padded(walk, command):
 
 
 def by_hand(walk, cloud):
-    readme = walk.readme
-    walk.step("README, Deploy by hand", adapted(readme.command("Deploy", "cargo lambda build --release --arm64 --output"), cloud))
-    walk.step("README, Deploy by hand: SAM CLI", padded(walk, adapted(readme.command("Deploy", "sam deploy"), cloud)))
+    command = walk.documents.command
+    walk.step("Deploy by hand", adapted(command("docs/deploying.md", "By hand", "cargo lambda build"), cloud))
+    walk.step("Deploy by hand: SAM CLI", padded(walk, adapted(command("docs/deploying.md", "By hand", "sam deploy"), cloud)))
+
+
+def from_a_release(walk, cloud):
+    """Makes a release, deploys its archive with and without `cargo infra`, adds a site by hand, and waits for an alert."""
+    command = walk.documents.command
+    archives, processor = walk.folder / "target/archives", re.search(r"--arch (\S+)", cloud.command("cargo infra deploy"))[1]
+    shutil.rmtree(archives, ignore_errors=True)
+    walk.step("Make the archive of a release", f"infra/release.py target/archives --arch {processor}")
+
+    def of_this_machine(block):
+        return adapted(block.replace("-arm64", f"-{processor}"), cloud)
+
+    with_tool = of_this_machine(command("docs/deploying.md", "From a release", "sha256sum"))
+    walk.step("Deploy from a release", with_tool, folder=archives)
+    by_hand = of_this_machine(command("docs/deploying.md", "From a release, without Rust", "cd "))
+    walk.step("Deploy from a release, without Rust", by_hand, folder=archives)
     site = (walk.folder / "target/local/site.json").read_text(encoding="utf-8")
-    (walk.folder / "site.json").write_text(site, encoding="utf-8")
-    report = walk.step("README, Add a site by hand", readme.command("Add a site", "aws ssm put-parameter"))
-    if "is as declared" not in report:
+    (archives / "site.json").write_text(site, encoding="utf-8")
+    add = command("docs/sites.md", "By hand", "aws ssm put-parameter")
+    if "is as declared" not in walk.step("Add a site by hand", add, folder=archives):
         raise SystemExit("the site is not as declared")
-    walk.step("README, Add a site by hand: plan", readme.command("Add a site", "echo"))
+    walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))
+    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
 
 
 def walk_in(folder):
     walk = Walk(folder)
-    walk.readme = Readme(folder / "README.md")
     begin = time.monotonic()
-    walk.step("README, See it work", walk.readme.command("See it work", "cargo infra local --once"))
+    walk.step("See it work", walk.documents.command("README.md", "See it work", "cargo infra local --once"))
     install_tools(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
         with_cargo_infra(walk, cloud)
         walk.done("**From here to the first alert**", begin)
-        walk.step("README, Operate: status", "cargo infra status")
+        walk.step("Status", "cargo infra status")
         code_alone(walk, cloud)
-        walk.step("README, Operate: destroy", "cargo infra destroy --yes --delete-parameters")
+        remove(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
         by_hand(walk, cloud)
+        from_a_release(walk, cloud)
     walk.summary()
 
 

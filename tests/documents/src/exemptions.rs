@@ -30,8 +30,14 @@ impl Exemption {
 }
 
 /// All exemptions.
-pub const EXEMPTIONS: [Exemption; 10] = [
+pub const EXEMPTIONS: [Exemption; 11] = [
     Exemption::new("README.md", "See it work", "cargo test --workspace", "it runs the test that reads this list"),
+    Exemption::new(
+        "docs/tutorial.md",
+        "Start",
+        "cargo infra local",
+        "it runs until it is interrupted; infra/tests/deployed/local_command.rs runs it",
+    ),
     Exemption::new(
         "docs/testing.md",
         "Run the functions from source",
