@@ -10,6 +10,9 @@ use anyhow::{Context, bail};
 
 use crate::{steps::tail, workspace::Workspace};
 
+/// Fails on a Python for which the lists of packages were not made. Some could be installed, but would not work.
+const EXPECT_VERSION: &str = "import sys; sys.version_info >= (3, 11) or sys.exit('python3 is Python ' + sys.version)";
+
 /// A virtual environment with the packages of a requirements file.
 #[derive(Clone, Debug)]
 pub struct PythonTools {
@@ -30,7 +33,7 @@ impl PythonTools {
     ///
     /// # Errors
     ///
-    /// Python 3 is missing, or a package cannot be downloaded. The error names the installer's log.
+    /// Python is missing or too old, or a package cannot be downloaded. The error names the installer's log.
     pub fn install(workspace: &Workspace, name: &str, requirements: &Path) -> anyhow::Result<Self> {
         let _lock = workspace.lock(name)?;
         let folder = workspace.local("")?.join(name);
@@ -45,17 +48,19 @@ impl PythonTools {
         }
         let log = workspace.local("logs")?.join(format!("{name}.log"));
         eprintln!("    first use: installing Python packages takes about half a minute");
-        let mut venv = Command::new("python3");
-        run(venv.args(["-m", "venv", "--clear"]).arg(&tools.folder), &log, "python3 -m venv").context(
-            "a virtual environment cannot be created. Fix: install Python 3.10 or newer with its venv module",
+        let mut version = Command::new("python3");
+        run(version.args(["-c", EXPECT_VERSION]), &log, "python3").context(
+            "python3 is missing or older than 3.11, so the tools cannot be installed. Fix: install Python 3.11 or newer, \
+             with its venv module, as python3",
         )?;
+        let mut venv = Command::new("python3");
+        run(venv.args(["-m", "venv", "--clear"]).arg(&tools.folder), &log, "python3 -m venv")
+            .context("a virtual environment cannot be created. Fix: install the venv module of Python")?;
         // The file lists every dependency.
         let mut pip = Command::new(tools.program("python3"));
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "--requirement"]);
-        run(pip.arg(requirements), &log, "pip install").context(
-            "Python packages cannot be installed. Fix: use Python 3.10 or newer, and check that a package index can be \
-                 reached",
-        )?;
+        run(pip.arg(requirements), &log, "pip install")
+            .context("Python packages cannot be installed. Fix: check that a package index can be reached")?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
         Ok(tools)
     }
