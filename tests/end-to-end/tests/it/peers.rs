@@ -1,5 +1,5 @@
 //! Independent programs: Tableau's Python client with the simulator, the CloudEvents SDK with the published messages, the
-//! linter and the scanner with the templates.
+//! linter and the scanner with the templates, and two checkers with the files for GitHub.
 
 use std::{
     fs,
@@ -87,6 +87,31 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
     let templates = templates.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>();
     let templates: Vec<_> = templates.iter().map(AsRef::as_ref).collect();
     assert_eq!(printed(&linter, &templates).await?, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_files_for_github_are_valid_and_the_workflows_secure() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = tools(&workspace)?;
+    let folder = |name: &str| {
+        let files = fs::read_dir(workspace.file(".github").join(name))?;
+        files.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let dependabot = workspace.file(".github/dependabot.yml");
+    let (config, forms) = folder("ISSUE_TEMPLATE")?.into_iter().partition(|path| path.ends_with("config.yml"));
+    for (schema, files) in [
+        ("vendor.github-workflows", folder("workflows")?),
+        ("vendor.github-issue-forms", forms),
+        ("vendor.github-issue-config", config),
+        ("vendor.dependabot", vec![dependabot]),
+    ] {
+        let files: Vec<_> = files.iter().map(|path| path.to_string_lossy()).collect();
+        let mut arguments = vec!["--builtin-schema", schema];
+        arguments.extend(files.iter().map(AsRef::as_ref));
+        printed(&tools.program("check-jsonschema"), &arguments).await?;
+    }
+    printed(&tools.program("zizmor"), &["--offline", &workspace.file(".github").to_string_lossy()]).await?;
     Ok(())
 }
 
