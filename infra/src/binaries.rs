@@ -13,7 +13,11 @@ use clap::ValueEnum;
 use memchr::memmem;
 use zip::ZipArchive;
 
-use crate::functions::FUNCTIONS;
+/// Names of the functions' binaries.
+pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
+
+/// Start of an executable that names its processor.
+const ELF_HEADER_BYTES: u64 = 20;
 
 /// File of the zip that Lambda starts.
 const BOOTSTRAP: &str = "bootstrap";
@@ -82,54 +86,72 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// Returns the folder of the zips, which the template has relative to itself.
+/// Effect and fix if the zips in a folder cannot be used.
+const NOTHING_DEPLOYED: &str =
+    "Nothing was deployed. Fix: unzip the archive of the release again, or build the functions again";
+
+/// Path of a function's zip in a release folder.
+pub fn zip_of(folder: &Path, function: &str) -> PathBuf {
+    folder.join(format!("{function}.zip"))
+}
+
+/// Reads the architecture of the functions in a release folder.
 ///
 /// # Errors
 ///
-/// The template has no folder above its own.
-pub fn folder_of(template: &Path) -> anyhow::Result<PathBuf> {
-    let folder = template.parent().and_then(Path::parent);
-    Ok(folder.context("the template must be in a folder next to target/lambda")?.join("target/lambda"))
-}
-
-/// Checks that Lambda can run the zips in `folder`. Returns a line about each.
-///
-/// # Errors
-///
-/// One is missing, or Lambda cannot run it. The error names the fix.
-pub fn check(folder: &Path, architecture: Architecture) -> anyhow::Result<Vec<String>> {
-    FUNCTIONS.iter().map(|function| check_one(function, &folder.join(function), architecture)).collect()
-}
-
-fn check_one(function: &str, folder: &Path, wanted: Architecture) -> anyhow::Result<String> {
-    let path = folder.join("bootstrap.zip");
-    let file = File::open(&path)
-        .with_context(|| format!("{} is missing. Fix: leave out --no-build to build it", path.display()))?;
-    let size = file.metadata()?.len();
-    let bytes = bootstrap(file).with_context(|| format!("{} is not a zipped function", path.display()))?;
-    let Some(built) = Architecture::of_executable(&bytes) else {
-        bail!("{} does not contain an executable for a processor of Lambda. Fix: leave out --no-build", path.display())
-    };
+/// A zip is missing or does not contain a function, or the two were built for different architectures.
+pub fn architecture(folder: &Path) -> anyhow::Result<Architecture> {
+    let [receiver, reconciler] = FUNCTIONS.map(|function| architecture_of(&zip_of(folder, function)));
+    let (receiver, reconciler) = (receiver?, reconciler?);
     ensure!(
-        built == wanted,
-        "{function} was built for {built} and not for {wanted}. Fix: build it for {wanted}, or choose --arch {built}"
+        receiver == reconciler,
+        "the receiver in {} was built for {receiver}, but the reconciler for {reconciler}. A stack has one architecture. \
+         {NOTHING_DEPLOYED}",
+        folder.display()
     );
-    let needed = newest_glibc(&bytes).unwrap_or_default();
+    Ok(receiver)
+}
+
+fn architecture_of(zip: &Path) -> anyhow::Result<Architecture> {
+    let header = bootstrap(zip, ELF_HEADER_BYTES)?;
+    Architecture::of_executable(&header).with_context(|| {
+        format!("{} does not contain an executable for a processor of Lambda. {NOTHING_DEPLOYED}", zip.display())
+    })
+}
+
+/// Checks that Lambda can run the functions in a release folder. Returns a line about each.
+///
+/// # Errors
+///
+/// Lambda cannot run one of them. The error names the fix.
+pub fn check(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let architecture = architecture(folder)?;
+    FUNCTIONS.iter().map(|function| check_one(function, &zip_of(folder, function), architecture)).collect()
+}
+
+fn check_one(function: &str, zip: &Path, architecture: Architecture) -> anyhow::Result<String> {
+    let needed = newest_glibc(&bootstrap(zip, u64::MAX)?).unwrap_or_default();
     ensure!(
         needed <= LAMBDA_GLIBC,
         "{function} needs GLIBC 2.{needed}, but Lambda has GLIBC 2.{LAMBDA_GLIBC}. Fix: run `pip install ziglang` and build \
          with cargo-lambda, or build on an older system"
     );
+    let size = zip.metadata()?.len();
     let megabytes = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / 1_048_576.0;
-    Ok(format!("{function}: {megabytes:.1} MB zipped, {wanted}, needs GLIBC 2.{needed}"))
+    Ok(format!("{function}: {megabytes:.1} MB zipped, {architecture}, needs GLIBC 2.{needed}"))
 }
 
-/// Reads the executable from a zip.
-fn bootstrap(zip: File) -> anyhow::Result<Vec<u8>> {
-    let mut zip = ZipArchive::new(BufReader::new(zip))?;
-    let mut bytes = Vec::new();
-    zip.by_name(BOOTSTRAP).with_context(|| format!("it has no file {BOOTSTRAP}"))?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Reads the first bytes of the executable in a zip.
+fn bootstrap(zip: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let file = File::open(zip).with_context(|| format!("cannot open {}. {NOTHING_DEPLOYED}", zip.display()))?;
+    let read = || {
+        let mut zip = ZipArchive::new(BufReader::new(file))?;
+        let mut bytes = Vec::new();
+        let bootstrap = zip.by_name(BOOTSTRAP).with_context(|| format!("it has no file {BOOTSTRAP}"))?;
+        bootstrap.take(limit).read_to_end(&mut bytes)?;
+        anyhow::Ok(bytes)
+    };
+    read().with_context(|| format!("{} is not a zipped function. {NOTHING_DEPLOYED}", zip.display()))
 }
 
 /// Finds the newest GLIBC 2 that an executable needs. Returns its minor version.
@@ -154,8 +176,7 @@ mod tests {
     fn zipped(name: &str, bytes: &[u8]) -> anyhow::Result<TempDir> {
         let folder = TempDir::new()?;
         for function in FUNCTIONS {
-            fs::create_dir(folder.path().join(function))?;
-            let mut zip = ZipWriter::new(File::create(folder.path().join(function).join("bootstrap.zip"))?);
+            let mut zip = ZipWriter::new(File::create(zip_of(folder.path(), function))?);
             zip.start_file(name, SimpleFileOptions::default().compression_level(Some(1)))?;
             zip.write_all(bytes)?;
             zip.finish()?;
@@ -163,15 +184,11 @@ mod tests {
         Ok(folder)
     }
 
-    fn rejection(folder: &TempDir, architecture: Architecture) -> String {
-        format!("{:#}", check(folder.path(), architecture).expect_err("not to be uploaded"))
-    }
-
     #[test]
     fn an_executable_of_this_machine_is_accepted() -> anyhow::Result<()> {
         let here = Architecture::of_this_machine()?;
         let folder = zipped(BOOTSTRAP, &fs::read(env::current_exe()?)?)?;
-        match check(folder.path(), here) {
+        match check(folder.path()) {
             Ok(lines) => assert!(lines[0].contains(&format!("{here}, needs GLIBC 2.")), "{lines:?}"),
             // This machine's system is newer than Lambda's.
             Err(error) => assert!(error.to_string().contains("needs GLIBC 2."), "{error:#}"),
@@ -191,17 +208,20 @@ mod tests {
         let x86 = [b"\x7fELF".as_slice(), &[0; 14], &[62, 0], b"GLIBC_2.17\0"].concat();
         let too_new = [&x86[..], b"GLIBC_2.39\0"].concat();
         let riscv = [b"\x7fELF".as_slice(), &[0; 14], &[243, 0]].concat();
-        for (name, bytes, wanted, expected) in [
-            (BOOTSTRAP, x86.as_slice(), Architecture::Arm64, "receiver was built for x86_64 and not for arm64"),
-            (BOOTSTRAP, &too_new, Architecture::X86_64, "but Lambda has GLIBC 2.34. Fix: run `pip install ziglang`"),
-            (BOOTSTRAP, &riscv, Architecture::X86_64, "does not contain an executable for a processor of Lambda"),
-            (BOOTSTRAP, b"#!/bin/sh", Architecture::X86_64, "does not contain an executable"),
-            ("receiver", &x86, Architecture::X86_64, "it has no file bootstrap"),
+        for (name, bytes, expected) in [
+            (BOOTSTRAP, too_new.as_slice(), "but Lambda has GLIBC 2.34. Fix: run `pip install ziglang`"),
+            (
+                BOOTSTRAP,
+                &riscv,
+                "does not contain an executable for a processor of Lambda. Nothing was deployed. Fix: ",
+            ),
+            (BOOTSTRAP, b"#!/bin/sh", "does not contain an executable"),
+            ("receiver", &x86, "it has no file bootstrap"),
         ] {
-            let error = rejection(&zipped(name, bytes)?, wanted);
-            assert!(error.contains(expected), "{error}");
+            let error = check(zipped(name, bytes)?.path()).expect_err("not to be uploaded");
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
-        assert!(rejection(&TempDir::new()?, Architecture::Arm64).contains("is missing. Fix: leave out --no-build"));
+        assert_eq!(architecture(zipped(BOOTSTRAP, &too_new)?.path())?, Architecture::X86_64);
         Ok(())
     }
 }

@@ -10,13 +10,11 @@ use tempfile::TempDir;
 
 use crate::{
     aws::Aws,
-    binaries::Architecture,
-    environment,
-    functions::Packages,
-    parameters,
+    environment, parameters,
     python::PythonTools,
     queue,
     reconciler::{self, Answer},
+    release::ReleaseFolder,
     service::{Program, Service, free_port},
     stack::Stack,
 };
@@ -89,12 +87,12 @@ impl Cloud {
     /// # Errors
     ///
     /// A command fails.
-    pub async fn deploy(&self, name: &str, packages: &Packages) -> anyhow::Result<Stack> {
-        let architecture = format!("Architecture={}", Architecture::of_this_machine()?);
+    pub async fn deploy(&self, name: &str, release: &ReleaseFolder) -> anyhow::Result<Stack> {
+        let architecture = format!("Architecture={}", release.architecture());
         let parameters = [architecture, format!("AwsEndpointUrl={}", self.endpoint)];
         let bucket = self.bucket();
         self.aws.run(&["s3", "mb", &format!("s3://{bucket}")]).await?;
-        Stack::deploy(&self.aws, name, &packages.template, &bucket, &parameters).await
+        Stack::deploy(&self.aws, name, &release.template(), &bucket, &parameters).await
     }
 
     /// Name of the bucket that [`Cloud::deploy`] creates. Two accounts cannot have buckets of one name.

@@ -1,4 +1,4 @@
-//! The functions, built for this machine and zipped for upload.
+//! The functions, built for this machine, in a release folder.
 
 use std::{
     env,
@@ -9,22 +9,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tempfile::NamedTempFile;
 use tokio::process::Command;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-use crate::{environment::isolate, workspace::Workspace};
-
-/// Names of the functions' binaries.
-pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
-
-/// A copy of the template beside functions built for this machine, in the project's layout. It leaves `target/lambda`, the
-/// build for AWS, unchanged.
-#[derive(Clone, Debug)]
-pub struct Packages {
-    /// Path of the template.
-    pub template: PathBuf,
-}
+use crate::{
+    binaries::Architecture,
+    environment::isolate,
+    release::{ReleaseFolder, new_file_for},
+    workspace::Workspace,
+};
 
 /// Builds the functions in the development profile.
 ///
@@ -36,25 +29,18 @@ pub async fn build(workspace: &Workspace) -> anyhow::Result<()> {
     cargo_build(workspace, &["--bins"]).await
 }
 
-/// Builds the functions in the development profile and zips those that changed.
+/// Builds the functions in the development profile and writes them to a release folder. Zips only those that changed.
 ///
 /// # Errors
 ///
 /// They do not build, or a file cannot be written.
-pub async fn package(workspace: &Workspace) -> anyhow::Result<Packages> {
+pub async fn package(workspace: &Workspace) -> anyhow::Result<ReleaseFolder> {
     build(workspace).await?;
-    let _lock = workspace.lock("packages")?;
-    for function in FUNCTIONS {
-        // The template has this path relative to itself.
-        let zip = workspace.local(&format!("target/lambda/{function}"))?.join("bootstrap.zip");
-        let binary = workspace.built(&format!("debug/{function}"));
-        zip_bootstrap(&binary, &zip)
-            .with_context(|| format!("cannot zip {} to {}", binary.display(), zip.display()))?;
-    }
-    let template = workspace.local("infra")?.join("template.yaml");
-    fs::copy(workspace.file("infra/template.yaml"), &template)
-        .with_context(|| format!("cannot copy the template to {}", template.display()))?;
-    Ok(Packages { template })
+    let _lock = workspace.lock("development")?;
+    let (folder, architecture) = (workspace.local("development")?, Architecture::of_this_machine()?);
+    ReleaseFolder::write(workspace, &folder, architecture, |function, zip| {
+        zip_bootstrap(&workspace.built(&format!("debug/{function}")), zip)
+    })
 }
 
 /// Builds the Tableau simulator and returns its path.
@@ -84,9 +70,7 @@ fn zip_bootstrap(binary: &Path, zip: &Path) -> anyhow::Result<()> {
     if fs::metadata(zip).and_then(|zip| zip.modified()).is_ok_and(|zipped| zipped > built) {
         return Ok(());
     }
-    // Renamed when complete, so that no other process sees a part of it.
-    let file = NamedTempFile::new_in(zip.parent().context("a path without a folder")?)?;
-    let mut writer = ZipWriter::new(BufWriter::new(file));
+    let mut writer = ZipWriter::new(BufWriter::new(new_file_for(zip)?));
     // Fast rather than small, since it stays on this machine.
     let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(1));
     writer.start_file("bootstrap", options)?;

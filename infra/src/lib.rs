@@ -6,6 +6,7 @@
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
 //!   [`reconciler`] (invocations), [`state_table`], [`log`], [`queue`] and [`concurrency`].
+//! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
 //!   [`environment`] (isolation from the user's AWS settings), [`sample`] (signed requests) and [`workspace`] (folders).
@@ -24,6 +25,7 @@ pub mod python;
 pub mod queue;
 pub mod reconciler;
 pub mod regions;
+pub mod release;
 pub mod remedies;
 pub mod sample;
 pub mod service;
@@ -35,3 +37,4 @@ pub mod target;
 pub mod workspace;
 
 mod aws_worker;
+mod cargo_lambda;

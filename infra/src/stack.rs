@@ -265,7 +265,7 @@ impl Stack {
 }
 
 /// Returns whether a template, in YAML or JSON, is ours. Its description does not count.
-fn is_our_template(template: &str) -> bool {
+pub(crate) fn is_our_template(template: &str) -> bool {
     template.contains(TEMPLATE_ID) || PARTS_BEFORE_TEMPLATE_ID.iter().all(|part| template.contains(part))
 }
 

@@ -1,20 +1,16 @@
-//! `cargo infra deploy`: builds the functions and creates or updates the stack.
+//! `cargo infra deploy`: builds the functions, or takes built ones, and creates or updates the stack.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
 use serde_json::Value;
-use tokio::process::Command;
 
 use crate::{
     binaries::{self, Architecture},
+    cargo_lambda,
     cloud::STACK,
-    environment::forget_our_package,
+    release::ReleaseFolder,
     stack::{Condition, Stack},
     steps::{show, step},
     target::{Connection, Target},
@@ -30,24 +26,21 @@ pub struct Deploy {
     #[arg(long)]
     bucket: String,
     /// Processor to build for.
-    #[arg(long, value_enum, default_value = "arm64")]
+    #[arg(long, value_enum, default_value = "arm64", conflicts_with = "zips")]
     arch: Architecture,
     /// A parameter of the template, such as ExclusiveRuns=false. Repeat the option for more. Parameters of an existing
     /// stack keep their values.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<String>,
-    /// Deploy the functions as they were built before.
-    #[arg(long)]
-    no_build: bool,
-    /// The template, by default infra/template.yaml. The functions are in target/lambda next to its folder.
-    #[arg(long, value_name = "FILE")]
-    template: Option<PathBuf>,
+    /// Build nothing: deploy this folder, an unzipped archive of a release.
+    #[arg(long, value_name = "FOLDER")]
+    zips: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
 
 /// Parameters that follow from other options.
-const DERIVED: [(&str, &str); 2] = [("Architecture", "--arch"), ("AwsEndpointUrl", "--endpoint-url")];
+const DERIVED: [(&str, &str); 2] = [("Architecture", "--arch or --zips"), ("AwsEndpointUrl", "--endpoint-url")];
 
 fn parameter(text: &str) -> Result<String, String> {
     let Some((name, _)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -66,7 +59,7 @@ fn parameter(text: &str) -> Result<String, String> {
 /// A requirement is missing, the functions do not build or cannot run on Lambda, or CloudFormation failed. The error says
 /// which, and names the state of the stack.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
-    let Deploy { bucket, arch, mut parameters, no_build, template, target } = arguments;
+    let Deploy { bucket, arch, mut parameters, zips, target } = arguments;
     // Not in the option's parser, whose error would repeat the password.
     ensure!(
         !parameters.iter().any(|parameter| parameter.starts_with("HttpsProxy=") && parameter.contains('@')),
@@ -75,30 +68,33 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
          reconciler by its network (SubnetIds and SecurityGroupIds)"
     );
     let workspace = Workspace::locate()?;
-    let template = template.unwrap_or_else(|| workspace.file("infra/template.yaml"));
-    let template = template.canonicalize().with_context(|| format!("cannot find {}", template.display()))?;
-    let binaries = binaries::folder_of(&template)?;
+    let zips = zips.as_deref().map(ReleaseFolder::open).transpose()?;
     let connection = target.connect().await?;
-    if !no_build {
-        check_cargo_lambda().await?;
-    }
+    let template = if let Some(release) = &zips {
+        release.template()
+    } else {
+        cargo_lambda::check().await?;
+        workspace.file("infra/template.yaml")
+    };
     // Before the build, which takes minutes.
     let preflight = preflight::run(&connection, &bucket, &template, &parameters);
     let title = format!("Check the account, the bucket {bucket} and the stack {}", connection.name);
     let chosen = step(&title, preflight).await?;
-    if !no_build {
-        let build = build(&workspace, &binaries, arch);
-        step(&format!("Build the functions for {arch}"), build).await?;
-    }
-    let check = async { binaries::check(&binaries, arch).map(|lines| lines.iter().for_each(|line| show(line))) };
+    let release = if let Some(release) = zips {
+        release
+    } else {
+        let folder = workspace.local("package")?;
+        step(&format!("Build the functions for {arch}"), cargo_lambda::build(&workspace, &folder, arch)).await?
+    };
+    let check = async { binaries::check(release.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
     step("Check that Lambda can run the functions", check).await?;
     // The last parameter of a name counts.
     parameters.extend(chosen);
-    parameters.push(format!("Architecture={arch}"));
+    parameters.push(format!("Architecture={}", release.architecture()));
     parameters.extend(connection.aws.endpoint().map(|endpoint| format!("AwsEndpointUrl={endpoint}")));
     let title = format!("Deploy the stack {}", connection.name);
     let stack = step(&title, async {
-        match Stack::deploy(&connection.aws, &connection.name, &template, &bucket, &parameters).await {
+        match Stack::deploy(&connection.aws, &connection.name, &release.template(), &bucket, &parameters).await {
             Ok(stack) => {
                 stack.outputs().for_each(|(name, value)| show(&format!("{name:15} {value}")));
                 Ok(stack)
@@ -109,32 +105,6 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let stack = stack.await?;
     let name = if stack.name() == STACK { String::new() } else { format!(" --stack {}", stack.name()) };
     println!("\nThe stack is deployed. Next, add a Tableau site:\n\n  cargo infra add-site marketing{name}");
-    Ok(())
-}
-
-/// The installed `cargo lambda`.
-fn cargo_lambda() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    forget_our_package(&mut cargo);
-    cargo.arg("lambda").stdin(Stdio::null()).kill_on_drop(true);
-    cargo
-}
-
-async fn check_cargo_lambda() -> anyhow::Result<()> {
-    let version = cargo_lambda().arg("--version").output().await.context("cannot start cargo")?;
-    ensure!(
-        version.status.success(),
-        "cargo-lambda is not installed. Fix: run `pip install cargo-lambda`, or see https://www.cargo-lambda.info"
-    );
-    Ok(())
-}
-
-async fn build(workspace: &Workspace, folder: &Path, arch: Architecture) -> anyhow::Result<()> {
-    let mut build = cargo_lambda();
-    build.args(["build", "--release", arch.build_option(), "--output-format", "zip", "--lambda-dir"]).arg(folder);
-    build.arg("--manifest-path").arg(workspace.file("Cargo.toml"));
-    let status = build.status().await.context("cannot start cargo")?;
-    ensure!(status.success(), "the functions do not build. Fix: see the compiler's messages above");
     Ok(())
 }
 

@@ -63,8 +63,8 @@ async fn run_servers(arguments: Local, builds: &Builds, folder: &Path) -> anyhow
 
 async fn work(arguments: Local, servers: &Servers<'_>) -> anyhow::Result<()> {
     let files = arguments.files.map_or_else(|| servers.builds.workspace.local(""), Ok)?;
-    let Some(packages) = &servers.builds.packages else { return usage::empty_cloud(servers, &files).await };
-    let (stack, queue) = tour::run(servers, packages).await?;
+    let Some(release) = &servers.builds.release else { return usage::empty_cloud(servers, &files).await };
+    let (stack, queue) = tour::run(servers, release).await?;
     if arguments.once {
         return Ok(());
     }

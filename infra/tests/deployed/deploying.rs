@@ -1,19 +1,26 @@
 //! `cargo infra deploy`: its checks and its errors.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, path::Path};
 
 use anyhow::{Context, ensure};
-use infra::{binaries, cloud::BUCKET, stack::Stack};
+use documents::Document;
+use infra::{
+    binaries::Architecture, cloud::BUCKET, python::PythonTools, release::ReleaseFolder, stack::Stack,
+    workspace::Workspace,
+};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::process::Command;
 
-use crate::testbed::{Testbed, architecture};
+use crate::{
+    command::{Output, isolate, run, zip_stand_in},
+    testbed::Testbed,
+};
 
 #[tokio::test]
 async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow::Result<()> {
     let testbed = Testbed::start().await?;
-    let template = testbed.packages.template.to_str().context("a path")?;
-    let deploy = ["deploy", "--no-build", "--template", template, "--arch", architecture()?];
+    let deploy = ["deploy", "--zips", testbed.release.path().to_str().context("a path")?];
     let missing = ["--bucket", "not-there"];
     testbed
         .infra(&[&deploy[..], &missing].concat())
@@ -26,15 +33,11 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
         .infra(&[&deploy[..], &["--bucket", "far-away"]].concat())
         .await?
         .failed(&["the bucket far-away is in eu-west-1, but the stack would be in us-east-1"])?;
-    let other = if architecture()? == "arm64" { "x86_64" } else { "arm64" };
     testbed.deploy(&["--parameter", "Event=ViewDeleted"]).await?.failed(&["the template has no parameter Event."])?;
-    testbed.deploy(&["--parameter", "Architecture=arm64"]).await?.failed(&["Architecture follows from --arch"])?;
-    let other = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", other];
-    testbed.infra(&other).await?.failed(&["tableau-webhook-receiver was built for"])?;
     testbed
-        .infra(&["deploy", "--bucket", "b", "--template", "/nowhere.yaml"])
+        .deploy(&["--parameter", "Architecture=arm64"])
         .await?
-        .failed(&["cannot find /nowhere.yaml"])?;
+        .failed(&["Architecture follows from --arch or --zips"])?;
     assert_eq!(testbed.aws("cloudformation list-stacks --query StackSummaries").await?, json!([]));
     Ok(())
 }
@@ -108,22 +111,13 @@ async fn a_stack_of_another_template_is_not_changed() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_failed_deployment_reports_why_and_how_to_start_again() -> anyhow::Result<()> {
     let testbed = Testbed::start().await?;
-    let folder = TempDir::new()?;
-    let template = folder.path().join("infra/template.yaml");
-    fs::create_dir_all(folder.path().join("infra"))?;
-    fs::create_dir_all(folder.path().join("target"))?;
-    let built = binaries::folder_of(&testbed.packages.template)?;
-    symlink(built, folder.path().join("target/lambda"))?;
-    fs::write(
-        &template,
+    let folder = testbed.folder_with(
         "Description: Ours, with a resource that cannot be created\n\
          Metadata:\n  TableauFanout:\n    TemplateId: 6f0d2a94-58c1-4b7e-9d36-e1a7c40b83f5\n\
          Parameters:\n  Architecture:\n    Type: String\n  AwsEndpointUrl:\n    Type: String\n\
          Resources:\n  Point:\n    Type: AWS::S3::AccessPoint\n    Properties:\n      Bucket: not-there\n",
     )?;
-    let template = template.to_str().context("a path")?;
-    let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()?];
-    testbed.infra(&deploy).await?.failed(&[
+    testbed.deploy_folder(folder.path(), &[]).await?.failed(&[
         "The stack's state is ROLLBACK_COMPLETE",
         "Fix: correct the cause, run `cargo infra destroy`, then deploy again",
         "Resources that failed: Point: ",
@@ -134,5 +128,46 @@ async fn a_failed_deployment_reports_why_and_how_to_start_again() -> anyhow::Res
     let nothing = "nothing on Tableau, since the stack has no working reconciler (ROLLBACK_COMPLETE)";
     testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[nothing, "is deleted."])?;
     testbed.deploy(&[]).await?.succeeded(&["the stack tableau-fanout will be created"])?;
+    Ok(())
+}
+
+/// Deploys a release folder with the documented commands of the AWS CLI, and more options at the end.
+async fn deploy_by_hand(testbed: &Testbed, folder: &Path, options: &str) -> anyhow::Result<Output> {
+    // The walk takes it too, with a build.
+    let commands =
+        Document::read("docs/deploying.md")?.section("From a release, without Rust")?.blocks.first().cloned();
+    let commands = commands.context("no commands")?.text;
+    let (enter, deploy) = commands.split_once('\n').context("one command")?;
+    ensure!(enter.starts_with("cd tableau-fanout-"), "it does not begin in the folder of a release: {enter}");
+    let deploy = deploy.replace("YOUR-BUCKET", BUCKET);
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-c", &format!("{}{options}", deploy.trim_end())]).current_dir(folder).kill_on_drop(true);
+    let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
+    isolate(&mut bash, &[&tools, Path::new("/usr/bin"), Path::new("/bin")], &testbed.settings())?;
+    run(bash, "").await
+}
+
+#[tokio::test]
+async fn functions_for_another_architecture_are_deployed_only_together_with_it() -> anyhow::Result<()> {
+    let (testbed, folder) = (Testbed::start().await?, TempDir::new()?);
+    let here = testbed.release.architecture();
+    let other = if here == Architecture::Arm64 { Architecture::X86_64 } else { Architecture::Arm64 };
+    ReleaseFolder::write(&Workspace::locate()?, folder.path(), other, |_, zip| zip_stand_in(zip, other))?;
+    let architecture =
+        "lambda get-function-configuration --function-name tableau-fanout-receiver --query Architectures";
+    testbed.deploy(&[]).await?.succeeded(&[&format!("zipped, {here}, needs GLIBC")])?;
+    assert_eq!(testbed.aws(architecture).await?, json!([here.as_str()]));
+
+    // The AWS CLI keeps the stack's value.
+    deploy_by_hand(&testbed, folder.path(), "").await?.failed(&["'Architecture'", "AllowedValues"])?;
+    assert_eq!(testbed.aws(architecture).await?, json!([here.as_str()]));
+    let stack = Stack::read(&testbed.cloud.aws, "tableau-fanout").await?;
+    assert_eq!((stack.state(), stack.setting("Architecture")), ("CREATE_COMPLETE", Some(here.as_str())));
+
+    let given = format!(" --parameter-overrides Architecture={other}");
+    deploy_by_hand(&testbed, folder.path(), &given).await?.succeeded(&[])?;
+    assert_eq!(testbed.aws(architecture).await?, json!([other.as_str()]));
+    testbed.deploy(&[]).await?.succeeded(&["will be updated"])?;
+    assert_eq!(testbed.aws(architecture).await?, json!([here.as_str()]));
     Ok(())
 }

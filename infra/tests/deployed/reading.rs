@@ -9,14 +9,20 @@ use std::{
 
 use anyhow::{Context, ensure};
 use documents::{Block, Document};
-use infra::{binaries, cloud::BUCKET, python::PythonTools, stack::Stack, workspace::Workspace};
+use infra::{
+    binaries::{FUNCTIONS, zip_of},
+    cloud::BUCKET,
+    python::PythonTools,
+    stack::Stack,
+    workspace::Workspace,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
     command::{Output, SECRET, isolate, run},
-    testbed::{Testbed, architecture},
+    testbed::Testbed,
 };
 
 /// A shell in a folder like the project's. Its `cargo` skips the release build, which takes minutes and a cross compiler.
@@ -28,30 +34,33 @@ struct Shell {
 impl Shell {
     async fn start() -> anyhow::Result<Self> {
         let testbed = Testbed::start().await?;
-        let template = testbed.packages.template.clone();
-        Self::with_template(testbed, &template)
+        let workspace = Workspace::locate()?;
+        let release = testbed.release.path().to_owned();
+        Self::with_templates(testbed, &workspace.file("infra/template.yaml"), &release)
     }
 
-    /// Starts a shell with another template, alone in its folder beside the build.
-    fn with_template(testbed: Testbed, template: &Path) -> anyhow::Result<Self> {
+    /// Starts a shell with other templates: the source, and the one in a release folder.
+    fn with_templates(testbed: Testbed, source: &Path, release: &Path) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        for (name, leads_to) in [
-            ("infra", template.parent().context("a template without a folder")?),
-            ("target/lambda", &binaries::folder_of(template)?),
-            ("tests", &Workspace::locate()?.file("tests")),
-        ] {
+        let zips = FUNCTIONS.map(|function| {
+            (format!("target/lambda/{function}/bootstrap.zip"), zip_of(testbed.release.path(), function))
+        });
+        let others = [
+            ("infra/template.yaml".to_owned(), source.to_owned()),
+            ("tests".to_owned(), Workspace::locate()?.file("tests")),
+        ];
+        for (name, leads_to) in zips.into_iter().chain(others) {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().context("a path without a folder")?)?;
             symlink(leads_to, path)?;
         }
         let cargo = format!(
             "#!/bin/sh\ncase \"$1 $2\" in\n\
-             'infra deploy') set -- \"$@\" --no-build --template '{}' --arch {} ;;\n\
+             'infra deploy') set -- \"$@\" --zips '{}' ;;\n\
              'lambda build') exit ;;\n\
              esac\n\
              [ \"$1\" = infra ] && shift && exec '{}' \"$@\"\n",
-            folder.path().join("infra/template.yaml").display(),
-            architecture()?,
+            release.display(),
             env!("CARGO_BIN_EXE_infra")
         );
         let path = folder.path().join("bin/cargo");
@@ -154,32 +163,36 @@ async fn everything_is_removed_as_documented(shell: &Shell) -> anyhow::Result<()
 /// Size of a template beyond CloudFormation's limit for a request, which is 51,200 bytes.
 const PADDED_BYTES: usize = 60_000;
 
-#[tokio::test]
-async fn every_command_deploys_a_template_that_exceeds_the_size_of_a_request() -> anyhow::Result<()> {
-    let (testbed, folder) = (Testbed::start().await?, TempDir::new()?);
-    let template = fs::read_to_string(&testbed.packages.template)?;
-    // Metadata, since packaging removes comments.
+/// Returns a template with metadata that fill it up to [`PADDED_BYTES`].
+fn padded(template: &Path) -> anyhow::Result<String> {
+    let template = fs::read_to_string(template)?;
+    // Packaging removes comments.
     let padding = "x".repeat(PADDED_BYTES.saturating_sub(template.len()));
     let template = template.replacen("\nMetadata:\n", &format!("\nMetadata:\n  Padding: {padding}\n"), 1);
     ensure!(template.len() > PADDED_BYTES, "{} bytes", template.len());
-    let [infra, built] = ["infra", "target"].map(|name| folder.path().join(name));
-    [&infra, &built].into_iter().try_for_each(fs::create_dir)?;
-    symlink(binaries::folder_of(&testbed.packages.template)?, built.join("lambda"))?;
-    let path = infra.join("template.yaml");
-    fs::write(&path, &template)?;
+    Ok(template)
+}
+
+#[tokio::test]
+async fn every_command_deploys_a_template_that_exceeds_the_size_of_a_request() -> anyhow::Result<()> {
+    let (testbed, folder) = (Testbed::start().await?, TempDir::new()?);
+    let source = folder.path().join("template.yaml");
+    fs::write(&source, padded(&Workspace::locate()?.file("infra/template.yaml"))?)?;
+    let release = testbed.folder_with(&padded(&testbed.release.template())?)?;
     // The local cloud has AWS's limit.
-    let body = format!("file://{}", path.display());
+    let body = format!("file://{}", source.display());
     let refused = testbed.cloud.aws.run(&["cloudformation", "validate-template", "--template-body", &body]).await;
     let refused = format!("{:#}", refused.err().context("the cloud accepts it in a request")?);
     ensure!(refused.contains("Member must have length less than or equal to 51200"), "{refused}");
 
-    let shell = Shell::with_template(testbed, &path)?;
+    let shell = Shell::with_templates(testbed, &source, release.path())?;
     let with_cargo = documents::commands("docs/deploying.md", "With the tool")?;
     // The walk takes it too, with a build.
     let by_hand = Document::read("docs/deploying.md")?.section("By hand")?.blocks.first().cloned();
     let mut by_hand = by_hand.context("no commands by hand")?;
     let endpoint = &shell.testbed.cloud.endpoint;
-    let overrides = format!(" --parameter-overrides Architecture={} AwsEndpointUrl={endpoint}\n", architecture()?);
+    let architecture = shell.testbed.release.architecture();
+    let overrides = format!(" --parameter-overrides Architecture={architecture} AwsEndpointUrl={endpoint}\n");
     by_hand.text = by_hand.text.trim_end().to_owned() + &overrides;
 
     shell.paste(&with_cargo, "").await?.succeeded(&["will be created", "The stack is deployed."])?;

@@ -1,12 +1,15 @@
 //! An empty cloud, a Tableau server, and the command line.
 
+use std::{fs, os::unix::fs::symlink, path::Path};
+
 use anyhow::Context;
 use axum::http::HeaderMap;
 use infra::{
-    binaries::Architecture,
+    binaries::{FUNCTIONS, zip_of},
     cloud::{BUCKET, Cloud},
-    functions::{self, Packages},
+    functions,
     python::PythonTools,
+    release::ReleaseFolder,
     service::{Service, http_client},
     workspace::Workspace,
 };
@@ -28,7 +31,7 @@ pub(crate) const CONTENT_URL: &str = "mkt";
 pub(crate) struct Testbed {
     pub(crate) cloud: Cloud,
     pub(crate) tableau: Running,
-    pub(crate) packages: Packages,
+    pub(crate) release: ReleaseFolder,
     // In the order in which they stop.
     _gateway: Gateway,
     _ministack: Cloud,
@@ -46,7 +49,7 @@ impl Testbed {
     pub(crate) async fn with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
-        let packages = functions::package(&workspace).await?;
+        let release = functions::package(&workspace).await?;
         let (folder, http) = (TempDir::new()?, http_client()?);
         let (server, ministack) = Cloud::start(&tools, &http, folder.path(), settings).await?;
         let gateway = Gateway::before(&ministack.endpoint, http, HeaderMap::new()).await?;
@@ -54,15 +57,7 @@ impl Testbed {
         cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
         let tableau = Simulator::start(Some(ministack.endpoint.parse()?)).await?;
         tableau.simulator.world().add_site(CONTENT_URL, "fanout", SECRET);
-        Ok(Self {
-            cloud,
-            tableau,
-            packages,
-            _gateway: gateway,
-            _ministack: ministack,
-            _server: server,
-            _folder: folder,
-        })
+        Ok(Self { cloud, tableau, release, _gateway: gateway, _ministack: ministack, _server: server, _folder: folder })
     }
 
     /// Entry of the Tableau site.
@@ -107,9 +102,23 @@ impl Testbed {
 
     /// Deploys the functions.
     pub(crate) async fn deploy(&self, options: &[&str]) -> anyhow::Result<Output> {
-        let template = self.packages.template.to_str().context("a path")?;
-        let deploy = ["deploy", "--no-build", "--template", template, "--bucket", BUCKET, "--arch", architecture()?];
+        self.deploy_folder(self.release.path(), options).await
+    }
+
+    /// Deploys a release folder.
+    pub(crate) async fn deploy_folder(&self, folder: &Path, options: &[&str]) -> anyhow::Result<Output> {
+        let deploy = ["deploy", "--bucket", BUCKET, "--zips", folder.to_str().context("a path")?];
         self.infra(&[&deploy[..], options].concat()).await
+    }
+
+    /// Creates a release folder with the functions and another template.
+    pub(crate) fn folder_with(&self, template: &str) -> anyhow::Result<TempDir> {
+        let folder = TempDir::new()?;
+        fs::write(folder.path().join("template.yaml"), template)?;
+        for function in FUNCTIONS {
+            symlink(zip_of(self.release.path(), function), zip_of(folder.path(), function))?;
+        }
+        Ok(folder)
     }
 
     /// Adds the site as `marketing`.
@@ -127,9 +136,4 @@ impl Testbed {
     pub(crate) async fn aws(&self, command: &str) -> anyhow::Result<Value> {
         self.cloud.aws.json(&command.split(' ').collect::<Vec<_>>()).await
     }
-}
-
-/// Processor of the development builds.
-pub(crate) fn architecture() -> anyhow::Result<&'static str> {
-    Ok(Architecture::of_this_machine()?.as_str())
 }

@@ -13,10 +13,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use documents::Document;
-use infra::{python::PythonTools, workspace::Workspace};
+use infra::{binaries::Architecture, python::PythonTools, release::ReleaseFolder, workspace::Workspace};
 use tempfile::TempDir;
 
-use crate::command::{infra, isolate, run};
+use crate::command::{infra, isolate, run, zip_stand_in};
 
 #[tokio::test]
 async fn a_missing_requirement_is_reported_with_its_fix() -> anyhow::Result<()> {
@@ -85,8 +85,10 @@ esac
 
 #[tokio::test]
 async fn a_region_without_function_urls_is_rejected_before_the_build() -> anyhow::Result<()> {
-    let template = Workspace::locate()?.file("infra/template.yaml");
-    let deploy = ["deploy", "--bucket", "b", "--no-build", "--template", template.to_str().context("a path")?];
+    let zips = TempDir::new()?;
+    let write = |_: &str, zip: &Path| zip_stand_in(zip, Architecture::Arm64);
+    ReleaseFolder::write(&Workspace::locate()?, zips.path(), Architecture::Arm64, write)?;
+    let deploy = ["deploy", "--bucket", "b", "--zips", zips.path().to_str().context("a path")?];
     let (no_urls, no_chat) = ("has no Lambda Function URLs", "no Amazon Q Developer in chat applications");
     let no_bucket = "the bucket b does not exist or is not yours";
     for (region, expected, continues) in [

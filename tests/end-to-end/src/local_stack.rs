@@ -12,8 +12,9 @@ use std::{
 use axum::http::HeaderMap;
 use infra::{
     cloud::{Cloud, STACK},
-    functions::{self, Packages},
+    functions,
     python::PythonTools,
+    release::ReleaseFolder,
     service::{Service, http_client},
     stack::Stack,
     workspace::Workspace,
@@ -29,7 +30,7 @@ use tokio::sync::Mutex;
 /// A cloud that the stacks of a test binary share. It ends with the last of them.
 #[derive(Debug)]
 struct SharedCloud {
-    packages: Packages,
+    release: ReleaseFolder,
     // In the order in which they end.
     _server: Service,
     cloud: Cloud,
@@ -48,10 +49,10 @@ static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
 impl SharedCloud {
     /// Builds the functions and starts a cloud.
     async fn start(workspace: &Workspace, tools: &PythonTools) -> anyhow::Result<Self> {
-        let packages = functions::package(workspace).await?;
+        let release = functions::package(workspace).await?;
         let folder = test_folder(workspace)?;
         let (server, cloud) = Cloud::start(tools, &http_client()?, folder.path(), &[]).await?;
-        Ok(Self { packages, _server: server, cloud, _folder: folder })
+        Ok(Self { release, _server: server, cloud, _folder: folder })
     }
 
     /// Returns the cloud that runs, or starts one.
@@ -136,7 +137,7 @@ impl LocalStack {
         let http = http_client()?;
         let gateway = Gateway::before(&shared.cloud.endpoint, http.clone(), HeaderMap::new()).await?;
         let cloud = Cloud::in_account(&tools, gateway.address.clone(), folder.path(), &account);
-        let stack = cloud.deploy(name, &shared.packages).await?;
+        let stack = cloud.deploy(name, &shared.release).await?;
         let tableau = Simulator::start(Some(shared.cloud.endpoint.parse()?)).await?;
         Ok(Self { cloud, stack, tableau, http, tools, _gateway: gateway, folder, shared })
     }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::{
     cloud::{Cloud, STACK},
-    functions::{self, Packages},
+    functions,
     python::PythonTools,
+    release::ReleaseFolder,
     service::{Program, Service, free_port},
     steps::step,
     workspace::Workspace,
@@ -22,7 +23,7 @@ pub(super) struct Builds {
     pub(super) workspace: Workspace,
     pub(super) tools: PythonTools,
     /// The functions. `None` for an empty cloud.
-    pub(super) packages: Option<Packages>,
+    pub(super) release: Option<ReleaseFolder>,
     /// Path of the Tableau simulator.
     pub(super) simulator: PathBuf,
 }
@@ -49,13 +50,13 @@ impl Builds {
         let tools = async { PythonTools::for_local_stack(&workspace) };
         let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
         let build = async {
-            let packages = if is_empty { None } else { Some(functions::package(&workspace).await?) };
-            Ok((packages, functions::simulator(&workspace).await?))
+            let release = if is_empty { None } else { Some(functions::package(&workspace).await?) };
+            Ok((release, functions::simulator(&workspace).await?))
         };
         let title =
             if is_empty { "Build the Tableau simulator" } else { "Build the functions and the Tableau simulator" };
-        let (packages, simulator) = step(title, build).await?;
-        Ok(Self { workspace, tools, packages, simulator })
+        let (release, simulator) = step(title, build).await?;
+        Ok(Self { workspace, tools, release, simulator })
     }
 }
 

@@ -9,7 +9,7 @@ use shared::alerts::message::AlertMessage;
 use super::servers::{Servers, Simulator};
 use crate::{
     cloud::{Cloud, STACK},
-    functions::Packages,
+    release::ReleaseFolder,
     sample::{self, EVENT, SITE},
     stack::Stack,
     steps::{show, step},
@@ -26,10 +26,10 @@ const FAILED_PAYLOAD: &str = "tests/payloads/datasource-refresh-failed.json";
 const FAILED_EVENT: &str = "DatasourceRefreshFailed";
 
 /// Shows the path from an empty cloud to an event in a queue and an alert. Returns the stack and the queue.
-pub(super) async fn run(servers: &Servers<'_>, packages: &Packages) -> anyhow::Result<(Stack, String)> {
+pub(super) async fn run(servers: &Servers<'_>, release: &ReleaseFolder) -> anyhow::Result<(Stack, String)> {
     let Servers { builds, cloud, simulator } = servers;
     let stack = step("Deploy infra/template.yaml with aws cloudformation package and deploy", async {
-        let stack = cloud.deploy(STACK, packages).await?;
+        let stack = cloud.deploy(STACK, release).await?;
         show(&format!("receiver      {}", stack.output("ReceiverUrl")?));
         show(&format!("events topic  {}", stack.output("EventsTopicArn")?));
         Ok(stack)

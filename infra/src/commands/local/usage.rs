@@ -8,10 +8,9 @@ use shared::registration::keyring::Keyring;
 
 use super::servers::Servers;
 use crate::{
-    binaries::Architecture,
+    binaries::{Architecture, FUNCTIONS},
     cloud::{BUCKET, STACK},
     environment,
-    functions::FUNCTIONS,
     sample::{self, EVENT, SITE},
     stack::Stack,
     workspace::Workspace,

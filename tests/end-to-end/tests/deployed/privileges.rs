@@ -44,10 +44,10 @@ impl Guarded {
     async fn start() -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
-        let packages = functions::package(&workspace).await?;
+        let release = functions::package(&workspace).await?;
         let (folder, http) = (test_folder(&workspace)?, http_client()?);
         let (server, cloud) = Cloud::start(&tools, &http, folder.path(), &[("AUTH", "true")]).await?;
-        let stack = cloud.deploy(STACK, &packages).await?;
+        let stack = cloud.deploy(STACK, &release).await?;
         // Ministack takes a call with this header, as a load balancer sets it, for one over TLS.
         let over_tls =
             HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"))]);
