@@ -4,6 +4,7 @@ pub mod add_site;
 pub mod deploy;
 pub mod destroy;
 pub mod local;
+pub mod package;
 pub mod reconcile;
 pub mod replay;
 pub mod status;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::{
@@ -112,6 +112,37 @@ impl ReleaseFolder {
         self.architecture
     }
 }
+
+/// Checks that [`ReleaseFolder::write`] would replace only files of an earlier release folder.
+///
+/// # Errors
+///
+/// The path is a file, or the folder has other content.
+pub(crate) fn expect_replaceable(path: &Path) -> anyhow::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => {
+            entries.with_context(|| format!("{} is not a readable folder. {NOTHING_WRITTEN}", path.display()))?
+        }
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name());
+    }
+    // The error names the same file each time.
+    names.sort();
+    let is_ours = fs::read_to_string(path.join(TEMPLATE)).is_ok_and(|template| is_our_template(&template));
+    let zips = FUNCTIONS.map(|function| binaries::zip_of(path, function));
+    let zips = zips.iter().filter_map(|zip| zip.file_name());
+    let known: Vec<_> = [TEMPLATE, EXAMPLES].into_iter().chain(LICENCES).map(AsRef::as_ref).chain(zips).collect();
+    if let Some(foreign) = names.iter().find(|name| !is_ours || !known.contains(&name.as_os_str())) {
+        bail!("{} has other content, such as {}. {NOTHING_WRITTEN}", path.display(), foreign.display());
+    }
+    Ok(())
+}
+
+/// Effect and fix of each error of [`expect_replaceable`].
+const NOTHING_WRITTEN: &str = "Nothing was written. Fix: name a new folder";
 
 /// Adapts the source of the template to a release folder.
 ///

@@ -32,7 +32,7 @@ pub struct Deploy {
     /// stack keep their values.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<String>,
-    /// Build nothing: deploy this folder, an unzipped archive of a release.
+    /// Build nothing: deploy this folder, an unzipped archive of a release or a folder that `cargo infra package` wrote.
     #[arg(long, value_name = "FOLDER")]
     zips: Option<PathBuf>,
     #[command(flatten)]

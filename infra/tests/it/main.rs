@@ -2,6 +2,7 @@
 
 #[path = "../command/mod.rs"]
 mod command;
+mod packaging;
 mod worker;
 
 use std::{
