@@ -33,9 +33,11 @@ pub fn init(lookup: impl Fn(&str) -> Option<String>) {
     panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }
 
-/// Logs that the environment is ready: Lambda's own report of a successful start is below the level of the stack's logs.
+/// Logs that the environment is ready, and the version that it runs. Lambda's own report of a successful start is below the
+/// level of the stack's logs.
 pub fn log_start(duration: Duration) {
-    tracing::info!(init_ms = duration.as_millis(), "The environment is ready");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(init_ms = duration.as_millis(), version, "The environment is ready");
 }
 
 /// Returns the exit code of a function that ended, and logs its error with the causes.

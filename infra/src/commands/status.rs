@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod recovery;
+mod version;
 
 /// How far back to look for the last run. Schedules mostly run at least once a day.
 const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
@@ -56,6 +57,7 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
         show(&aws.location().await?.to_string());
         let stack = connection.stack().await?;
         show(&format!("state {}", stack.state()));
+        version::lines(&stack).iter().for_each(|line| show(line));
         show(&format!("receiver {}", stack.output("ReceiverUrl")?));
         Ok(stack)
     });

@@ -15,3 +15,4 @@ mod reading;
 mod replay;
 mod stopping;
 mod testbed;
+mod version;

@@ -213,6 +213,13 @@ async fn in_a_vpc_the_role_manages_network_interfaces_for_lambda_only() -> anyho
 }
 
 #[tokio::test]
+async fn the_version_of_a_stack_is_the_version_of_the_workspace() -> anyhow::Result<()> {
+    let template = Template::read().await?.with(&[])?;
+    assert_eq!(template.at("/Outputs/Version/Value")?, env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_dashboard_url_has_the_console_of_the_partition() -> anyhow::Result<()> {
     let template = Template::read().await?;
     for (partition, region, console) in [
