@@ -223,3 +223,12 @@ fn exactly_the_problems_that_cause_an_alert_are_documented() -> anyhow::Result<(
     assert_eq!(explained, headlines, "the first column, in the order in which a site run finds them");
     Ok(())
 }
+
+#[test]
+fn the_newest_version_in_the_changelog_is_the_version_of_the_workspace() -> anyhow::Result<()> {
+    let changelog = Document::read("docs/changelog.md")?;
+    let mut headings = changelog.sections.iter().map(|section| section.heading.as_str());
+    let newest = headings.find(|heading| heading.starts_with(|first: char| first.is_ascii_digit()));
+    assert_eq!(newest, Some(env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
