@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     aws::Aws,
+    binaries::Architecture,
     environment, parameters,
     python::PythonTools,
     queue,
@@ -88,11 +89,28 @@ impl Cloud {
     ///
     /// A command fails.
     pub async fn deploy(&self, name: &str, release: &ReleaseFolder) -> anyhow::Result<Stack> {
-        let architecture = format!("Architecture={}", release.architecture());
+        self.deploy_template(name, &release.template()).await
+    }
+
+    /// The same with a template beside its functions, which were built for this machine.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn deploy_template(&self, name: &str, template: &Path) -> anyhow::Result<Stack> {
+        self.aws.run(&["s3", "mb", &format!("s3://{}", self.bucket())]).await?;
+        self.update(name, template).await
+    }
+
+    /// Uploads a template's functions, and updates the stack that [`Cloud::deploy`] created.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn update(&self, name: &str, template: &Path) -> anyhow::Result<Stack> {
+        let architecture = format!("Architecture={}", Architecture::of_this_machine()?);
         let parameters = [architecture, format!("AwsEndpointUrl={}", self.endpoint)];
-        let bucket = self.bucket();
-        self.aws.run(&["s3", "mb", &format!("s3://{bucket}")]).await?;
-        Stack::deploy(&self.aws, name, &release.template(), &bucket, &parameters).await
+        Stack::deploy(&self.aws, name, template, &self.bucket(), &parameters).await
     }
 
     /// Name of the bucket that [`Cloud::deploy`] creates. Two accounts cannot have buckets of one name.

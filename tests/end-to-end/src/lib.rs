@@ -1,5 +1,5 @@
 //! The parts that end-to-end tests run on: the deployed stack, a function's own binary, a declaration without AWS, a webhook
-//! destination, and the evaluation of alarms.
+//! destination, the evaluation of alarms, and an earlier state of the project.
 
 pub mod aging;
 pub mod cloudwatch;
@@ -7,3 +7,4 @@ pub mod declared;
 pub mod destination;
 pub mod lambda;
 pub mod local_stack;
+pub mod previous;

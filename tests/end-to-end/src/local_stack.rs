@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -67,6 +67,11 @@ impl SharedCloud {
     }
 }
 
+/// Makes a name for a stack. Ministack ends the functions of a name in every account when one of that name is made in any.
+fn new_name() -> String {
+    format!("fanout-{}", STARTED.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Makes a folder for a test's files, which ends with the test.
 ///
 /// # Errors
@@ -102,9 +107,16 @@ impl LocalStack {
     ///
     /// The functions do not build, no cloud can be started, or the deployment fails.
     pub async fn start() -> anyhow::Result<Self> {
-        // Ministack ends the functions of a name in every account when one of that name is made in any.
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        Self::deploy(SharedCloud::get, &format!("fanout-{number}")).await
+        Self::deploy(SharedCloud::get, &new_name(), None).await
+    }
+
+    /// The same with another template, beside its functions.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStack::start`].
+    pub async fn of_template(template: &Path) -> anyhow::Result<Self> {
+        Self::deploy(SharedCloud::get, &new_name(), Some(template)).await
     }
 
     /// Deploys it under the name that the documents have, for tests that do not call its functions.
@@ -113,7 +125,7 @@ impl LocalStack {
     ///
     /// As [`LocalStack::start`].
     pub async fn with_default_name() -> anyhow::Result<Self> {
-        Self::deploy(SharedCloud::get, STACK).await
+        Self::deploy(SharedCloud::get, STACK, None).await
     }
 
     /// Deploys the template under the name that the documents have, in a cloud of its own.
@@ -122,12 +134,14 @@ impl LocalStack {
     ///
     /// As [`LocalStack::start`].
     pub async fn alone() -> anyhow::Result<Self> {
-        Self::deploy(async |workspace, tools| Ok(Arc::new(SharedCloud::start(workspace, tools).await?)), STACK).await
+        let start = async |workspace: &_, tools: &_| Ok(Arc::new(SharedCloud::start(workspace, tools).await?));
+        Self::deploy(start, STACK, None).await
     }
 
     async fn deploy(
         cloud: impl AsyncFnOnce(&Workspace, &PythonTools) -> anyhow::Result<Arc<SharedCloud>>,
         name: &str,
+        template: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let workspace = Workspace::locate()?;
         let tools = PythonTools::for_local_stack(&workspace)?;
@@ -137,9 +151,17 @@ impl LocalStack {
         let http = http_client()?;
         let gateway = Gateway::before(&shared.cloud.endpoint, http.clone(), HeaderMap::new()).await?;
         let cloud = Cloud::in_account(&tools, gateway.address.clone(), folder.path(), &account);
-        let stack = cloud.deploy(name, &shared.release).await?;
+        let stack = match template {
+            Some(template) => cloud.deploy_template(name, template).await?,
+            None => cloud.deploy(name, &shared.release).await?,
+        };
         let tableau = Simulator::start(Some(shared.cloud.endpoint.parse()?)).await?;
         Ok(Self { cloud, stack, tableau, http, tools, _gateway: gateway, folder, shared })
+    }
+
+    /// The template of this state of the project, beside its functions.
+    pub fn present_template(&self) -> PathBuf {
+        self.shared.release.template()
     }
 
     /// Whether another stack is in the same cloud.

@@ -8,3 +8,4 @@ mod inner_loop;
 mod privileges;
 mod strictness;
 mod subscribing;
+mod upgrading;

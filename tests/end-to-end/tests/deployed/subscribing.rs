@@ -215,7 +215,7 @@ async fn confirm(stack: &LocalStack, endpoint: &Destination, topic: &str) -> any
 }
 
 /// Returns the messages in all queues, by the queues' names.
-async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
+pub(crate) async fn in_queues(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
     let url = format!("{}/_ministack/sqs/messages", cloud.endpoint);
     let all: Value = http_client()?.get(url).send().await?.json().await?;
     let account = all["messages"][&cloud.account].as_object().context("no queues in the account")?;
