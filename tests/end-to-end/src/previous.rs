@@ -49,13 +49,17 @@ pub async fn template(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(template)
 }
 
-/// Returns the commit of the newest release in the history of this state, without this state itself.
+/// Returns the commit of the newest release in the history of this state, without this state itself. Completes the history of
+/// a shallow clone.
 async fn commit(repository: &Path) -> anyhow::Result<String> {
     const FIX: &str =
         "The upgrade cannot be tested. Fix: run `git fetch --unshallow --tags` in a clone of the repository";
     let is_shallow = git(repository, &["rev-parse", "--is-shallow-repository"]).await;
     let is_shallow = is_shallow.with_context(|| format!("git cannot read the repository's history. {FIX}"))?;
-    ensure!(is_shallow == "false", "the clone has only a part of the repository's history. {FIX}");
+    if is_shallow == "true" {
+        let fetched = git(repository, &["fetch", "--quiet", "--unshallow", "--tags"]).await;
+        fetched.with_context(|| format!("the clone has only a part of the repository's history. {FIX}"))?;
+    }
     let newest = ["-c", "versionsort.suffix=-", "for-each-ref", "--sort=-version:refname", "--count=1"];
     let before = ["--merged=HEAD", "--no-contains=HEAD", "--format=%(refname)", "refs/tags/v*"];
     let release = git(repository, &[&newest[..], &before].concat()).await?;
@@ -162,12 +166,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_history_is_an_error_with_its_fix() -> anyhow::Result<()> {
-        let (full, _) = repository(&[&["v0.9.0"], &[]]).await?;
-        let (shallow, (unrelated, _), none) = (TempDir::new()?, repository(&[&[]]).await?, TempDir::new()?);
+        let (full, commits) = repository(&[&["v0.9.0"], &[]]).await?;
+        let (shallow, cut_off, (unrelated, _), none) =
+            (TempDir::new()?, TempDir::new()?, repository(&[&[]]).await?, TempDir::new()?);
         let url = format!("file://{}", full.path().display());
-        git(shallow.path(), &["clone", "--quiet", "--depth=1", &url, "."]).await?;
+        for clone in [&shallow, &cut_off] {
+            git(clone.path(), &["clone", "--quiet", "--depth=1", &url, "."]).await?;
+        }
+        assert_eq!(commit(shallow.path()).await?, commits[0]);
+        git(cut_off.path(), &["remote", "set-url", "origin", "file:///nowhere"]).await?;
         for (folder, expected) in [
-            (&shallow, "the clone has only a part of the repository's history"),
+            (&cut_off, "the clone has only a part of the repository's history"),
             (&unrelated, "the clone does not have 4ae90a9"),
             (&none, "git cannot read the repository's history"),
         ] {
