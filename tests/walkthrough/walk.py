@@ -269,8 +269,8 @@ def padded(walk, command):
 
 def by_hand(walk, cloud):
     command = walk.documents.command
-    walk.step("Deploy by hand", adapted(command("docs/deploying.md", "By hand", "cargo lambda build"), cloud))
-    walk.step("Deploy by hand: SAM CLI", padded(walk, adapted(command("docs/deploying.md", "By hand", "sam deploy"), cloud)))
+    walk.step("Deploy by hand", adapted(command("docs/deploying.md", "The source by hand", "cargo lambda build"), cloud))
+    walk.step("Deploy by hand: SAM CLI", padded(walk, adapted(command("docs/deploying.md", "The source by hand", "sam deploy"), cloud)))
 
 
 def from_a_release(walk, cloud):
@@ -289,7 +289,7 @@ def from_a_release(walk, cloud):
     walk.step("Deploy from a release, without Rust", by_hand, folder=archives)
     site = (walk.folder / "target/local/site.json").read_text(encoding="utf-8")
     (archives / "site.json").write_text(site, encoding="utf-8")
-    add = command("docs/sites.md", "By hand", "aws ssm put-parameter")
+    add = command("docs/sites.md", "Add a site by hand", "aws ssm put-parameter")
     if "is as declared" not in walk.step("Add a site by hand", add, folder=archives):
         raise SystemExit("the site is not as declared")
     walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))

@@ -13,7 +13,6 @@ use infra::{
     binaries::{FUNCTIONS, zip_of},
     cloud::BUCKET,
     python::PythonTools,
-    stack::Stack,
     workspace::Workspace,
 };
 use serde_json::json;
@@ -72,12 +71,8 @@ impl Shell {
 
     /// Runs blocks of commands, with a text on standard input for the first command that reads it.
     async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Output> {
-        let key = match Stack::read(&self.testbed.cloud.aws, "tableau-fanout").await {
-            Ok(stack) => stack.output("KeyId")?.to_owned(),
-            Err(_) => String::new(),
-        };
         let commands: String = blocks.iter().map(|block| block.text.as_str()).collect();
-        let commands = commands.replace("YOUR-BUCKET", BUCKET).replace("KEY-ID", &key);
+        let commands = commands.replace("YOUR-BUCKET", BUCKET);
         let mut bash = Command::new("bash");
         bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
         let settings = self.testbed.settings();
@@ -146,7 +141,7 @@ async fn everything_is_removed_as_documented(shell: &Shell) -> anyhow::Result<()
     let parameters = "ssm get-parameters-by-path --path /tableau-fanout --recursive --query Parameters[].Name";
     let kept = ["signing-keys", "sites/finance", "tableau-ca"].map(|parameter| format!("/tableau-fanout/{parameter}"));
     assert_eq!(shell.testbed.aws(parameters).await?, json!(kept));
-    let removal = documents::commands("docs/removing.md", "By hand")?;
+    let removal = documents::commands("docs/removing.md", "Remove by hand")?;
     shell.paste(&removal, "").await?.succeeded(&["1 site is without any webhook of ours.", "PendingDeletion"])?;
     assert_eq!(shell.testbed.webhooks(), [""; 0]);
     assert_eq!(shell.testbed.aws(parameters).await?, json!([]));
@@ -188,7 +183,7 @@ async fn every_command_deploys_a_template_that_exceeds_the_size_of_a_request() -
     let shell = Shell::with_templates(testbed, &source, release.path())?;
     let with_cargo = documents::commands("docs/deploying.md", "With the tool")?;
     // The walk takes it too, with a build.
-    let by_hand = Document::read("docs/deploying.md")?.section("By hand")?.blocks.first().cloned();
+    let by_hand = Document::read("docs/deploying.md")?.section("The source by hand")?.blocks.first().cloned();
     let mut by_hand = by_hand.context("no commands by hand")?;
     let endpoint = &shell.testbed.cloud.endpoint;
     let architecture = shell.testbed.release.architecture();

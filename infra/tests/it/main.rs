@@ -155,14 +155,16 @@ async fn every_mentioned_command_of_cargo_infra_exists() -> anyhow::Result<()> {
     let mut commands = BTreeSet::new();
     for document in Document::all()? {
         let blocks = document.sections.iter().flat_map(|section| &section.blocks);
-        let lines = blocks.filter(|block| block.is_commands()).flat_map(|block| block.text.lines().map(str::to_owned));
+        let texts = blocks.filter(|block| block.is_commands()).map(|block| block.text.replace("\\\n", " "));
+        let lines: Vec<_> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
         let mentioned = document.code_spans().into_iter().chain(lines);
         commands.extend(mentioned.filter_map(|command| command.strip_prefix("cargo infra ").map(str::to_owned)));
     }
     ensure!(commands.len() > 10, "too few commands: {commands:?}");
     for command in commands {
         // An unknown argument before `--help` is an error.
-        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let arguments = command.split(" < ").next().unwrap_or_default();
+        let arguments: Vec<_> = arguments.split_whitespace().chain(["--help"]).collect();
         run(infra(&arguments), "").await?.succeeded(&[]).with_context(|| format!("cargo infra {command}"))?;
     }
     Ok(())

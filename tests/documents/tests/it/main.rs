@@ -200,7 +200,7 @@ fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
 #[test]
 fn the_documented_site_entry_is_valid() -> anyhow::Result<()> {
     let sites = Document::read("docs/sites.md")?;
-    let mut blocks = sites.section("By hand")?.blocks.iter().filter(|block| block.language == "json");
+    let mut blocks = sites.section("Add a site by hand")?.blocks.iter().filter(|block| block.language == "json");
     let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", &blocks.next().context("no entry")?.text);
     assert!(entry.is_ok(), "{entry:?}");
     Ok(())
