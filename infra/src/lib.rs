@@ -1,7 +1,7 @@
 //! The library behind `cargo infra`. Tests use it to run the same stack with the same steps.
 //!
 //! A command goes from its options to a [`target::Connection`], reads the [`stack::Stack`] with its outputs, and calls AWS in
-//! [`steps`]. It prints each step, and on failure an error with its fix.
+//! [`steps`]. It prints each step to the [`terminal`], and on failure an error with its fix.
 //!
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
@@ -34,6 +34,7 @@ pub mod stack_name;
 pub mod state_table;
 pub mod steps;
 pub mod target;
+pub mod terminal;
 pub mod workspace;
 
 mod aws_worker;

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use infra::commands::{
     add_site::{self, AddSite},
     deploy::{self, Deploy},
@@ -15,6 +16,7 @@ use infra::commands::{
     test::{self, Test},
     url::{self, Url},
 };
+use infra::terminal::{BAD, styled};
 
 /// Deploys and operates Tableau Fanout.
 #[derive(Debug, Parser)]
@@ -27,6 +29,12 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     AddSite(AddSite),
+    /// Prints the completions of a shell for the name `infra`. In bash: alias infra='cargo infra' and
+    /// source <(cargo infra completions bash).
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     Deploy(Deploy),
     Destroy(Destroy),
     Local(Local),
@@ -43,6 +51,11 @@ async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let result = match command {
         Command::AddSite(arguments) => add_site::run(arguments).await,
+        Command::Completions { shell } => {
+            let mut command = Arguments::command().bin_name("infra");
+            clap_complete::generate(shell, &mut command, "infra", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::Destroy(arguments) => destroy::run(arguments).await,
         Command::Local(arguments) => local::run(arguments).await,
@@ -54,10 +67,10 @@ async fn main() -> ExitCode {
         Command::Url(arguments) => url::run(arguments).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("\nerror: {error}");
+    anstream::eprintln!("\n{} {error}", styled(BAD, "error:"));
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     if !causes.is_empty() {
-        eprintln!("Details: {}", causes.join(": "));
+        anstream::eprintln!("Details: {}", causes.join(": "));
     }
     ExitCode::FAILURE
 }

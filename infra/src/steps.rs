@@ -1,27 +1,94 @@
 //! Progress of a command on the terminal.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::timeout;
+
+use crate::terminal::{BAD, BOLD, DIM, print, styled};
 
 /// Lines of a log that an error quotes. A Python traceback names its cause in the last few.
 const TAIL_LINES: usize = 12;
 
-/// Runs a step. Prints its title first, then how long it took and whether it failed.
+/// How long a step runs before a terminal shows that it is still running.
+const SPINNER_DELAY: Duration = Duration::from_secs(2);
+
+/// Time between two pictures of the spinner.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
+
+/// The spinner of the step that runs now.
+static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Runs a step. Prints its title first, then how long it took and whether it failed. In a terminal a spinner shows that a long
+/// step is still running.
 ///
 /// # Errors
 ///
 /// As the step.
 pub async fn step<T>(title: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    println!("==> {title}");
+    let mut work = pin!(work);
+    step_of_program(title, async {
+        match timeout(SPINNER_DELAY, &mut work).await {
+            Ok(result) => result,
+            Err(_) => {
+                let _spinner = Spinner::start();
+                work.await
+            }
+        }
+    })
+    .await
+}
+
+/// As [`step`], for the step of a program that prints its own progress.
+///
+/// # Errors
+///
+/// As the step.
+pub async fn step_of_program<T>(title: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    print(styled(BOLD, format!("==> {title}")));
     let start = Instant::now();
     let result = work.await;
-    let outcome = if result.is_ok() { "done in" } else { "failed after" };
-    println!("    {outcome} {:.1} s", start.elapsed().as_secs_f64());
+    let (style, outcome) = if result.is_ok() { (DIM, "done in") } else { (BAD, "failed after") };
+    show(&styled(style, format!("{outcome} {:.1} s", start.elapsed().as_secs_f64())));
     result
 }
 
 /// Prints the output of a step.
 pub fn show(text: &str) {
-    text.lines().for_each(|line| println!("    {line}"));
+    let print = || text.lines().for_each(|line| print(format!("    {line}")));
+    match &*SPINNER.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(spinner) => spinner.suspend(print),
+        None => print(),
+    }
+}
+
+/// Shows that a step is running, until it is dropped. Draws nothing where standard error is no terminal.
+struct Spinner;
+
+impl Spinner {
+    fn start() -> Self {
+        let bar = ProgressBar::new_spinner().with_elapsed(SPINNER_DELAY);
+        if let Ok(style) = ProgressStyle::with_template("    {spinner} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(SPINNER_INTERVAL);
+        *SPINNER.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+        Self
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = SPINNER.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Reads the last lines of a log.

@@ -12,7 +12,7 @@ use crate::{
     cloud::STACK,
     release::ReleaseFolder,
     stack::{Condition, Stack},
-    steps::{show, step},
+    steps::{show, step, step_of_program},
     target::{Connection, Target},
     workspace::Workspace,
 };
@@ -84,7 +84,8 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
         release
     } else {
         let folder = workspace.local("package")?;
-        step(&format!("Build the functions for {arch}"), cargo_lambda::build(&workspace, &folder, arch)).await?
+        step_of_program(&format!("Build the functions for {arch}"), cargo_lambda::build(&workspace, &folder, arch))
+            .await?
     };
     let check = async { binaries::check(release.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
     step("Check that Lambda can run the functions", check).await?;

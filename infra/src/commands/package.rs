@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     binaries::{self, Architecture},
     cargo_lambda, release,
-    steps::{show, step},
+    steps::{show, step, step_of_program},
     workspace::Workspace,
 };
 
@@ -33,7 +33,7 @@ pub async fn run(arguments: Package) -> anyhow::Result<()> {
     cargo_lambda::check().await?;
     let workspace = Workspace::locate()?;
     let build = cargo_lambda::build(&workspace, &folder, arch);
-    let written = step(&format!("Build the functions for {arch}"), build).await?;
+    let written = step_of_program(&format!("Build the functions for {arch}"), build).await?;
     let check = async { binaries::check(written.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
     step("Check that Lambda can run the functions", check).await?;
     let folder = folder.display();

@@ -13,7 +13,7 @@ use crate::{
     python::PythonTools,
     release::ReleaseFolder,
     service::{Program, Service, free_port},
-    steps::step,
+    steps::{step, step_of_program},
     workspace::Workspace,
 };
 
@@ -55,7 +55,7 @@ impl Builds {
         };
         let title =
             if is_empty { "Build the Tableau simulator" } else { "Build the functions and the Tableau simulator" };
-        let (release, simulator) = step(title, build).await?;
+        let (release, simulator) = step_of_program(title, build).await?;
         Ok(Self { workspace, tools, release, simulator })
     }
 }
