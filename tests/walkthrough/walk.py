@@ -283,10 +283,11 @@ def from_a_release(walk, cloud):
     def of_this_machine(block):
         return adapted(block.replace("-arm64", f"-{processor}"), cloud)
 
-    with_tool = of_this_machine(command("docs/deploying.md", "From a release", "sha256sum"))
-    walk.step("Deploy from a release", with_tool, folder=archives)
+    check, unzip, deploy = of_this_machine(command("docs/deploying.md", "From a release", "sha256sum")).splitlines()
+    walk.step("Unpack a release", f"{check}\n{unzip}", folder=archives)
     by_hand = of_this_machine(command("docs/deploying.md", "From a release, without Rust", "cd "))
     walk.step("Deploy from a release, without Rust", by_hand, folder=archives)
+    walk.step("Deploy from a release", deploy, folder=archives)
     site = (walk.folder / "target/local/site.json").read_text(encoding="utf-8")
     (archives / "site.json").write_text(site, encoding="utf-8")
     add = command("docs/sites.md", "Add a site by hand", "aws ssm put-parameter")
