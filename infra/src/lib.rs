@@ -5,7 +5,8 @@
 //!
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
-//!   [`reconciler`] (invocations), [`state_table`], [`log`], [`queue`] and [`concurrency`].
+//!   [`reconciler`] (invocations) with [`run_report`], [`state_table`], [`log`], [`queue`] and
+//!   [`concurrency`].
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
@@ -27,6 +28,7 @@ pub mod reconciler;
 pub mod regions;
 pub mod release;
 pub mod remedies;
+pub mod run_report;
 pub mod sample;
 pub mod service;
 pub mod stack;

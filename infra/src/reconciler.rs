@@ -8,6 +8,7 @@ use tokio::fs;
 
 use crate::{
     aws::{Aws, Input, has_code},
+    run_report::SitePart,
     stack::Stack,
     steps::show,
 };
@@ -68,21 +69,48 @@ pub async fn invoke(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteName]) 
 ///
 /// The invocation did not start, or the run failed.
 pub async fn run(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteName]) -> anyhow::Result<Value> {
-    match invoke(aws, stack, action, sites).await? {
-        Answer::Report(report) => {
-            show(report["text"].as_str().context("a report without a text")?);
-            Ok(report)
+    let answer = invoke(aws, stack, action, sites).await?;
+    show(answer.text());
+    answer.check(stack)?;
+    Ok(answer.json(action))
+}
+
+impl Answer {
+    /// The text of the report, or of the error.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Report(report) => report["text"].as_str().unwrap_or("a report without a text"),
+            Self::Failure { text, .. } => text,
         }
-        Answer::Failure { kind, text } => {
-            show(&text);
-            match RunFailed::of(&kind) {
-                Some(failed) => Err(failed.into()),
-                None => bail!(
-                    "the reconciler failed ({kind}) before it reached a site. Fix: see the message above and the log \
-                     /aws/lambda/{}",
-                    stack.output("ReconcilerName")?
-                ),
+    }
+
+    /// Returns the report for a program. That of a run that failed has less, since Lambda returns a failure as a text.
+    pub fn json(self, action: &str) -> Value {
+        match self {
+            Self::Report(mut report) => {
+                report["failure"] = Value::Null;
+                report
             }
+            Self::Failure { kind, text } => {
+                json!({ "action": action, "failure": kind, "sites": SitePart::parse_all(&text), "text": text })
+            }
+        }
+    }
+
+    /// Checks that the run succeeded.
+    ///
+    /// # Errors
+    ///
+    /// It failed. The text has the reason.
+    pub fn check(&self, stack: &Stack) -> anyhow::Result<()> {
+        let Self::Failure { kind, .. } = self else { return Ok(()) };
+        match RunFailed::of(kind) {
+            Some(failed) => Err(failed.into()),
+            None => bail!(
+                "the reconciler failed ({kind}) before it reached a site. Fix: see the message above and the log \
+                 /aws/lambda/{}",
+                stack.output("ReconcilerName")?
+            ),
         }
     }
 }

@@ -1,19 +1,38 @@
 //! `cargo infra reconcile`: runs the reconciler now.
 
+use std::ffi::OsStr;
+
 use anyhow::ensure;
-use clap::{Args, ValueEnum};
+use clap::{
+    Arg, Args, Command, ValueEnum,
+    builder::{EnumValueParser, PossibleValue, StyledStr, TypedValueParser},
+    error::{ContextKind, ContextValue},
+};
 use shared::registration::site_name::SiteName;
 
-use crate::{reconciler, steps::step, target::Target};
+use crate::{
+    reconciler,
+    steps::{show, step},
+    target::Target,
+    terminal::reserve_stdout,
+};
 
-/// Runs the reconciler and prints its report. The exit status is 0 if every site succeeded.
+/// Runs the reconciler and prints its report.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 every site succeeded, 1 something failed, 2 usage.
+
+Example: cargo infra reconcile plan --site marketing")]
 pub struct Reconcile {
     /// The action.
+    #[arg(value_parser = ActionParser)]
     action: Action,
     /// The sites, by your names for them; by default all.
     #[arg(long = "site", value_name = "NAME", num_args = 1..)]
     sites: Vec<SiteName>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -31,13 +50,39 @@ enum Action {
     Destroy,
 }
 
+/// Parses an action. Never suggests another action for a wrong one, since that could be `destroy`.
+#[derive(Clone, Debug)]
+struct ActionParser;
+
+impl TypedValueParser for ActionParser {
+    type Value = Action;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Action, clap::Error> {
+        EnumValueParser::<Action>::new().parse_ref(command, argument, value).map_err(|mut error| {
+            error.remove(ContextKind::SuggestedValue);
+            if value == "test" {
+                let tip = StyledStr::from("to test every webhook: cargo infra test");
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
+            error
+        })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Action::value_variants().iter().filter_map(Action::to_possible_value)))
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 ///
 /// The run did not start, or some of its work failed. The rest of its work stays.
 pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
-    let Reconcile { action, sites, target } = arguments;
+    let Reconcile { action, sites, json, target } = arguments;
+    if json {
+        reserve_stdout();
+    }
     ensure!(
         action != Action::Rotate || sites.is_empty(),
         "rotate applies to all sites, since they share the signing keys. Fix: leave out --site"
@@ -54,6 +99,14 @@ pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
     };
     let connection = target.connect().await?;
     let stack = connection.stack().await?;
-    let run = reconciler::run(&connection.aws, &stack, action, &sites);
-    step(&format!("Run the reconciler: {action}"), run).await.map(drop)
+    step(&format!("Run the reconciler: {action}"), async {
+        let answer = reconciler::invoke(&connection.aws, &stack, action, &sites).await?;
+        show(answer.text());
+        let result = answer.check(&stack);
+        if json {
+            println!("{:#}", answer.json(action));
+        }
+        result
+    })
+    .await
 }
