@@ -5,13 +5,13 @@
 //!
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
-//!   [`reconciler`] (invocations) with [`run_report`], [`state_table`], [`log`], [`queue`] and
+//!   [`reconciler`] (invocations) with [`run_report`], [`subscriptions`] (SNS), [`state_table`], [`log`], [`queue`] and
 //!   [`concurrency`].
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
 //!   [`environment`] (isolation from the user's AWS settings), [`sample`] (signed requests) and [`workspace`] (folders).
-//! - [`remedies`]: the fixes that error messages name.
+//! - [`remedies`]: the fixes that error messages name. [`findings`]: what is wrong with a stack, with its fix.
 
 pub mod aws;
 pub mod binaries;
@@ -19,6 +19,7 @@ pub mod cloud;
 pub mod commands;
 pub mod concurrency;
 pub mod environment;
+pub mod findings;
 pub mod functions;
 pub mod log;
 pub mod parameters;
@@ -35,6 +36,7 @@ pub mod stack;
 pub mod stack_name;
 pub mod state_table;
 pub mod steps;
+pub mod subscriptions;
 pub mod target;
 pub mod terminal;
 pub mod workspace;

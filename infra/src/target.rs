@@ -25,9 +25,14 @@ pub struct Target {
     /// profile, credentials, AWS_ENDPOINT_URL).
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
-    /// Print each AWS command before it runs, without secrets.
+    /// Show details, and print each AWS command before it runs, without secrets.
     #[arg(long)]
     verbose: bool,
+}
+
+/// Returns the option for a stack, with a space before it; nothing for the default stack.
+pub fn stack_option(stack: &str) -> String {
+    if stack == STACK { String::new() } else { format!(" --stack {stack}") }
 }
 
 /// The AWS CLI, and the name of the stack.
@@ -42,6 +47,11 @@ pub struct Connection {
 }
 
 impl Target {
+    /// Whether the command shows details too.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Prepares the AWS CLI.
     ///
     /// # Errors

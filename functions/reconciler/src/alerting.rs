@@ -2,10 +2,10 @@
 
 use futures_util::future::join_all;
 use lambda_support::topic::{Topic, TopicError};
-use shared::alerts::{message::AlertMessage, notification::Notification, state::AlertPlan};
+use shared::alerts::{message::AlertMessage, notification::Notification, state::AlertPlan, text::plain};
 use time::OffsetDateTime;
 
-use crate::report::Report;
+use crate::report::{Report, SiteReport};
 
 /// Sends the alerts of a plan, and notes which were sent. The next run sends the others, unless SNS refuses them for good.
 ///
@@ -37,6 +37,20 @@ pub(crate) async fn send(topic: &impl Topic<AlertMessage>, plan: &mut AlertPlan)
 /// SNS failed.
 pub(crate) async fn send_test(topic: &impl Topic<AlertMessage>, report: &Report) -> Result<(), TopicError> {
     let outcome = report.text.lines().last().unwrap_or_default();
-    let notification = Notification::test(outcome.trim_end_matches('.'), &report.text, OffsetDateTime::now_utc());
+    let notification =
+        Notification::test(outcome.trim_end_matches('.'), &sites_in_short(report), OffsetDateTime::now_utc());
     topic.publish(notification.into()).await
+}
+
+/// Formats each site in a line: the first problem with its fix, or the number of tests.
+fn sites_in_short(report: &Report) -> String {
+    let line = |SiteReport { site, tests, errors, .. }: &SiteReport| match errors.first() {
+        Some(problem) => {
+            format!("{}: {}. {} {}", plain(site), problem.kind.headline(), plain(&problem.what), plain(&problem.remedy))
+        }
+        None => {
+            format!("{}: {} {} tested", plain(site), tests.len(), if tests.len() == 1 { "webhook" } else { "webhooks" })
+        }
+    };
+    report.sites.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -1,44 +1,48 @@
-//! `cargo infra test`: has Tableau test every webhook, and shows an event and an alert that arrive.
+//! `cargo infra test`: has Tableau test the webhooks of every site, and receives an event and an alert.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, ensure};
 use clap::Args;
-use serde_json::{Value, json};
-use shared::events::delivery::TEST;
+use shared::registration::site_name::SiteName;
 use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
 use crate::{
-    aws::{Aws, has_code},
-    queue, reconciler,
+    aws::Aws,
+    reconciler::{self, Answer},
+    run_report::SitePart,
     stack::Stack,
     steps::{show, step},
-    target::Target,
+    subscriptions::Subscribers,
+    target::{Target, stack_option},
+    terminal::{bad, good, print, warning},
 };
 
-/// Prefix of the subject of a test's alert.
-const ALERT_SUBJECT: &str = "Tableau Fanout: test:";
+mod queues;
 
-/// SQS's error codes for a queue that does not exist, in newer and in older AWS CLIs.
-const NO_SUCH_QUEUE: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
+use queues::{Queues, Resources};
 
-/// How long a message may take. It takes milliseconds, with a new subscription longer.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Has Tableau test every webhook. Shows one of the Test events and the alert as they arrive in two temporary queues. All
-/// subscribers of the alerts topic get that alert.
+/// Has Tableau test every webhook, receives one of the Test events and the alert in two temporary queues, and names the
+/// subscribers of both topics. All subscribers of the alerts topic get that alert.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Marks: ✓ works, ✗ does not work, ! was not tried.
+Exit status: 0 every test succeeded, 1 a site, the event or the alert failed, 2 usage.
+
+Example: cargo infra test --site marketing --verbose")]
 pub struct Test {
+    /// A site, by your name for it. Repeat it for several; by default all.
+    #[arg(long = "site", value_name = "NAME")]
+    sites: Vec<SiteName>,
     #[command(flatten)]
     target: Target,
 }
 
-/// Resources of the test, for their removal.
-#[derive(Debug, Default)]
-struct Resources {
-    /// Names of queues with their topics. Added before the queue is created, so that an interruption leaves no queue.
-    queues: Vec<(String, String)>,
+/// A test in progress.
+#[derive(Debug)]
+struct Run<'a> {
+    aws: &'a Aws,
+    stack: &'a Stack,
+    sites: &'a [SiteName],
+    is_verbose: bool,
 }
 
 /// Runs the command.
@@ -47,131 +51,150 @@ struct Resources {
 ///
 /// A test failed, the event or the alert did not arrive, or a queue could not be removed.
 pub async fn run(arguments: Test) -> anyhow::Result<()> {
-    let connection = arguments.target.connect().await?;
+    let Test { sites, target } = arguments;
+    let is_verbose = target.is_verbose();
+    let connection = target.connect().await?;
     let aws = &connection.aws;
     let stack = connection.stack().await?;
     let mut resources = Resources::default();
     // Before any queue is created.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let test = Run { aws, stack: &stack, sites: &sites, is_verbose };
     let result = tokio::select! {
-        result = test(aws, &stack, &mut resources) => result,
+        result = test.carry_out(&mut resources) => result,
         _ = interrupt.recv() => Err(anyhow!("interrupted before the end of the test")),
         _ = terminate.recv() => Err(anyhow!("interrupted before the end of the test")),
     };
     let removed = step("Remove the queues and their subscriptions", resources.remove(aws)).await;
     match (result, removed) {
-        (Ok(()), removed) => removed.map(|()| println!("\nEvents and alerts arrive.")),
+        (Ok(failed), Ok(())) => {
+            ensure!(failed.is_empty(), failure(&failed, &stack, is_verbose));
+            print(format!("\n{}", good("Every test succeeded: events and alerts arrive.")));
+            Ok(())
+        }
+        (Ok(failed), Err(left)) if failed.is_empty() => Err(left),
+        (Ok(failed), Err(left)) => Err(left.context(failure(&failed, &stack, is_verbose))),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(left)) => Err(left.context(format!("{error:#}"))),
     }
 }
 
-async fn test(aws: &Aws, stack: &Stack, resources: &mut Resources) -> anyhow::Result<()> {
-    let queues = step("Subscribe a queue to each topic, for this test only", async {
-        // Short, since SQS allows 80 characters and the stack's name may have 53.
-        let unique = Uuid::new_v4().simple().to_string();
-        let name = format!("{}-test-{}", stack.name(), &unique[..8]);
-        let topic = stack.output("EventsTopicArn")?;
-        // A FIFO topic allows only FIFO queues.
-        let fifo = if topic.ends_with(".fifo") { ".fifo" } else { "" };
-        let filter = json!({ "event_type": [TEST] });
-        show(&format!("{name}-events{fifo}, filtered by {filter}"));
-        show(&format!("{name}-alerts"));
-        let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() });
-        let events = resources.subscribe(aws, &format!("{name}-events{fifo}"), topic, &options).await?;
-        let alerts = stack.output("AlertsTopicArn")?;
-        Ok((events, resources.subscribe(aws, &format!("{name}-alerts"), alerts, &json!({})).await?))
-    });
-    let (events, alerts) = queues.await?;
-    let report = step("Have Tableau test every webhook", reconciler::run(aws, stack, "test", &[])).await?;
-    ensure!(
-        report["sites"].as_array().is_some_and(|sites| !sites.is_empty()),
-        "there is no site to test. Fix: add one with `cargo infra add-site`"
-    );
-    step("Receive a Test event from the events topic", async {
-        let message = wait_for(aws, &events, |message| attribute(message, "event_type") == TEST).await?;
-        show(message["Body"].as_str().unwrap_or_default());
-        for name in message["MessageAttributes"].as_object().into_iter().flat_map(|attributes| attributes.keys()) {
-            show(&format!("{name:13} {}", attribute(&message, name)));
-        }
-        Ok(())
-    })
-    .await?;
-    step("Receive the alert from the alerts topic", async {
-        let subject = |message: &Value| alert(message)["Subject"].as_str().unwrap_or_default().to_owned();
-        let message = wait_for(aws, &alerts, |message| subject(message).starts_with(ALERT_SUBJECT)).await?;
-        show(&format!("{}\n\n{}", subject(&message), alert(&message)["Message"].as_str().unwrap_or_default()));
-        Ok(())
-    })
-    .await
-}
-
-/// Returns an attribute of an event's message.
-fn attribute<'a>(message: &'a Value, name: &str) -> &'a str {
-    message["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default()
-}
-
-/// Parses an alert, which SNS delivers with its subject.
-fn alert(message: &Value) -> Value {
-    serde_json::from_str(message["Body"].as_str().unwrap_or_default()).unwrap_or_default()
-}
-
-/// Waits for the first message in a queue that `is_wanted`. Deletes the messages before it.
-async fn wait_for(aws: &Aws, queue: &str, is_wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-    let start = Instant::now();
-    while start.elapsed() < ARRIVAL_TIMEOUT {
-        if let Some(message) = queue::receive(aws, queue).await?.into_iter().find(&is_wanted) {
-            return Ok(message);
-        }
-    }
-    bail!(
-        "no message arrived within {} s. A new subscription can take longer. Fix: run `cargo infra test` again; if it fails \
-         again, see the functions' logs for publishes that failed",
-        ARRIVAL_TIMEOUT.as_secs()
-    )
-}
-
-impl Resources {
-    /// Creates a queue that subscribes to a topic.
-    async fn subscribe(&mut self, aws: &Aws, name: &str, topic: &str, options: &Value) -> anyhow::Result<String> {
-        self.queues.push((name.to_owned(), topic.to_owned()));
-        let queue = queue::create(aws, name).await?;
-        queue::subscribe(aws, &queue, topic, options).await?;
-        Ok(queue)
-    }
-
-    /// Removes all resources, also after one failed.
-    async fn remove(&self, aws: &Aws) -> anyhow::Result<()> {
-        let mut left = Vec::new();
-        for (name, topic) in &self.queues {
-            if let Err(error) = remove_subscription(aws, name, topic).await {
-                left.push(format!("the subscription of {name} to {topic} ({error:#})"));
-            }
-            if let Err(error) = remove_queue(aws, name).await {
-                left.push(format!("the queue {name} ({error:#})"));
-            }
-        }
-        ensure!(left.is_empty(), "some test resources were not removed. Fix: delete {}", left.join(", "));
-        Ok(())
-    }
-}
-
-/// Removes a queue's subscription to a topic, if it exists.
-async fn remove_subscription(aws: &Aws, name: &str, topic: &str) -> anyhow::Result<()> {
-    let query = format!("Subscriptions[?ends_with(Endpoint, ':{name}')].SubscriptionArn");
-    let found = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", &query]).await?;
-    for subscription in found.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        aws.run(&["sns", "unsubscribe", "--subscription-arn", subscription]).await?;
-    }
-    Ok(())
-}
-
-/// Deletes a queue, if it exists.
-async fn remove_queue(aws: &Aws, name: &str) -> anyhow::Result<()> {
-    let queue = match aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await {
-        Err(error) if NO_SUCH_QUEUE.iter().any(|code| has_code(&error, code)) => return Ok(()),
-        queue => queue?,
+/// Formats the failures of a test.
+fn failure(failed: &[String], stack: &Stack, is_verbose: bool) -> String {
+    let details = if is_verbose {
+        "see the report above".to_owned()
+    } else {
+        format!("see above; for the whole report: cargo infra test --verbose{}", stack_option(stack.name()))
     };
-    let queue = queue["QueueUrl"].as_str().context("a queue without a URL")?;
-    aws.run(&["sqs", "delete-queue", "--queue-url", queue]).await.map(drop)
+    format!("the test failed: {}. Fix: {details}", failed.join(", "))
+}
+
+impl Run<'_> {
+    /// Runs all parts of the test, also after one failed. Returns the failures.
+    async fn carry_out(&self, resources: &mut Resources) -> anyhow::Result<Vec<String>> {
+        let Self { aws, stack, sites, .. } = self;
+        let subscribe = resources.create(aws, stack);
+        let queues = step("Subscribe a queue to each topic, for this test only", subscribe).await?;
+        let mut failed = Vec::new();
+        let answer = step("Have Tableau test every webhook", async {
+            let answer = reconciler::invoke(aws, stack, "test", sites).await?;
+            if self.is_verbose {
+                show(answer.text());
+            }
+            let parts = SitePart::parse_all(answer.text());
+            self.show_sites(&answer, &parts)?;
+            let count = parts.iter().filter(|part| !part.errors.is_empty()).count();
+            if count > 0 {
+                failed.push(format!("{count} of {} sites failed", parts.len()));
+            }
+            Ok((answer, parts.iter().map(|part| part.accepted).sum::<usize>()))
+        });
+        let (answer, accepted) = answer.await?;
+        let arrival = step("Receive a Test event and the alert", self.receive(&queues, &answer, accepted > 0));
+        failed.extend(arrival.await?);
+        step("Subscribers of the stack", self.show_subscribers()).await?;
+        Ok(failed)
+    }
+
+    /// Shows each site in a line, and the fix of each that failed.
+    fn show_sites(&self, answer: &Answer, parts: &[SitePart]) -> anyhow::Result<()> {
+        if let ([], Answer::Failure { text, .. }) = (parts, answer) {
+            show(text);
+            answer.check(self.stack)?;
+        }
+        ensure!(
+            !parts.is_empty(),
+            "there is no site to test. Fix: add one with `cargo infra add-site{}`",
+            stack_option(self.stack.name())
+        );
+        let width = parts.iter().map(|part| part.site.len()).max().unwrap_or_default();
+        for part in parts {
+            let Some((first, others)) = part.errors.split_first() else {
+                show(&good(format!("{:width$}  {}", part.site, part.tests_in_words())));
+                continue;
+            };
+            let (what, fix) = first.in_short();
+            show(&bad(format!("{:width$}  {what}", part.site)));
+            if !self.is_verbose {
+                // The report has them too.
+                [fix]
+                    .into_iter()
+                    .chain(others.iter().map(|error| &*error.what))
+                    .for_each(|line| show(&format!("  {line}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives the event and the alert, shows both, and returns the failures.
+    async fn receive(&self, queues: &Queues, answer: &Answer, is_event_sent: bool) -> anyhow::Result<Vec<String>> {
+        // The reconciler could not send the alert, and its report has the reason.
+        let is_alert_sent = !matches!(answer, Answer::Failure { kind, .. } if kind == "AlertsFailed");
+        let (event, alert) =
+            tokio::join!(async { if is_event_sent { Some(queues.event(self.aws).await) } else { None } }, async {
+                if is_alert_sent { Some(queues.alert(self.aws).await) } else { None }
+            });
+        let mut failed = Vec::new();
+        match event {
+            None => show(&warning("event  none can arrive, since the receiver accepted no test")),
+            Some(Ok(event)) => {
+                show(&good(format!("event  {} of {}", event.attribute("event_type"), event.attribute("site"))));
+                self.show_details(&event.details());
+            }
+            Some(Err(error)) => {
+                show(&bad(format!("event  {error:#}")));
+                failed.push("no event arrived".to_owned());
+            }
+        }
+        match alert {
+            None => {
+                show(&bad("alert  the reconciler could not send it"));
+                show(answer.text());
+                failed.push("the alert was not sent".to_owned());
+            }
+            Some(Ok(alert)) => {
+                show(&good(format!("alert  {}", alert.subject)));
+                self.show_details(&alert.text);
+            }
+            Some(Err(error)) => {
+                show(&bad(format!("alert  {error:#}")));
+                failed.push("no alert arrived".to_owned());
+            }
+        }
+        Ok(failed)
+    }
+
+    fn show_details(&self, text: &str) {
+        if self.is_verbose {
+            text.lines().for_each(|line| show(&format!("  {line}")));
+        }
+    }
+
+    /// Names the subscribers, since a test receives with its own queues.
+    async fn show_subscribers(&self) -> anyhow::Result<()> {
+        let subscribers = Subscribers::read(self.aws, self.stack).await?;
+        subscribers.lines().iter().for_each(|line| show(line));
+        subscribers.finding().iter().flat_map(|finding| finding.lines()).for_each(|line| show(&line));
+        Ok(())
+    }
 }

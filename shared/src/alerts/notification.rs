@@ -120,7 +120,7 @@ impl Notification {
         }
     }
 
-    /// The outcome of a requested test. `text` is the report.
+    /// The outcome of a requested test. `text` has a line for each site.
     pub fn test(outcome: &str, text: &str, now: OffsetDateTime) -> Self {
         let id = thread_id("test", now);
         Self {
