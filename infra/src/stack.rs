@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use shared::registration::keyring::Keyring;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     aws::{Aws, has_code},
@@ -33,6 +34,7 @@ const PARTS_BEFORE_TEMPLATE_ID: [&str; 6] = [
 pub struct Stack {
     name: String,
     state: String,
+    created_at: Option<OffsetDateTime>,
     outputs: BTreeMap<String, String>,
     /// The values of the template's parameters.
     settings: BTreeMap<String, String>,
@@ -90,7 +92,8 @@ impl Stack {
         };
         let state = stack["StackStatus"].as_str().unwrap_or_default().to_owned();
         let (settings, outputs) = (pairs("Parameters", "Parameter"), pairs("Outputs", "Output"));
-        Ok(Some(Self { name: name.to_owned(), state, settings, outputs }))
+        let created_at = stack["CreationTime"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+        Ok(Some(Self { name: name.to_owned(), state, created_at, settings, outputs }))
     }
 
     /// Reads the stack called `name`.
@@ -163,6 +166,11 @@ impl Stack {
     /// State of the stack as CloudFormation names it.
     pub fn state(&self) -> &str {
         &self.state
+    }
+
+    /// Time of the stack's creation, if CloudFormation names it.
+    pub fn created_at(&self) -> Option<OffsetDateTime> {
+        self.created_at
     }
 
     /// Condition of the stack, by its state.

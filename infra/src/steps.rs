@@ -32,17 +32,19 @@ static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
 ///
 /// As the step.
 pub async fn step<T>(title: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    step_of_program(title, with_spinner(work)).await
+}
+
+/// Runs work without a title. In a terminal a spinner shows that long work is still running.
+pub async fn with_spinner<T>(work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    step_of_program(title, async {
-        match timeout(SPINNER_DELAY, &mut work).await {
-            Ok(result) => result,
-            Err(_) => {
-                let _spinner = Spinner::start();
-                work.await
-            }
+    match timeout(SPINNER_DELAY, &mut work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let _spinner = Spinner::start();
+            work.await
         }
-    })
-    .await
+    }
 }
 
 /// As [`step`], for the step of a program that prints its own progress.

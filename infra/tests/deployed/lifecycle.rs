@@ -68,7 +68,7 @@ impl Session {
 
     async fn add_site(&mut self) -> anyhow::Result<()> {
         self.fail(&["test"], &["there is no site to test"]).await?;
-        self.fail(&["url", "marketing", "ViewDeleted"], &["has no signing keys yet"]).await?;
+        self.fail(&["url", "marketing", "ViewDeleted", "--force"], &["has no signing keys yet"]).await?;
         let output = self.testbed.add_site(&["--verbose"]).await?;
         self.succeeded(
             output,
@@ -87,14 +87,16 @@ impl Session {
 
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let status = [
-            "state UPDATE_COMPLETE",
+            "✗ nobody is subscribed to events or alerts.",
+            "UPDATE_COMPLETE, account 000000000000, region us-east-1",
+            "✓ last run     apply, ",
             "apply: every site is as declared (1 sites, 2 created, ",
             "on: looks back 24 h (RecoverHours)",
             "not recovered in the last 24 h: none",
-            "declared under /tableau-fanout/sites: marketing",
+            "✓ sites        1: marketing",
             "0 changes at 0 of 1 site. Nothing was done.",
         ];
-        self.run(&["status"], &status).await?;
+        self.fail(&["status", "--verbose"], &status).await?;
         let site = ["--site", "marketing"];
         let reconcile = |action| [&["reconcile", action][..], &site].concat();
         self.run(&reconcile("destroy"), &["1 site is without any webhook of ours."]).await?;
@@ -106,12 +108,16 @@ impl Session {
     async fn test(&mut self) -> anyhow::Result<()> {
         let expected = [
             "2 tests were accepted by the receiver.",
+            "✓ marketing  2 webhooks tested",
+            "✓ event  Test of marketing",
             r#""type":"com.tableau.Test""#,
             "event_type    Test",
-            "Tableau Fanout: test: 2 tests were accepted by the receiver",
-            "Events and alerts arrive.",
+            "✓ alert  Tableau Fanout: test: 2 tests were accepted by the receiver",
+            "marketing: 2 webhooks tested",
+            "✗ nobody is subscribed to events or alerts.",
+            "✓ Every test succeeded: events and alerts arrive.",
         ];
-        self.run(&["test"], &expected).await?;
+        self.run(&["test", "--verbose"], &expected).await?;
         let queues = self.testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         assert_eq!(self.testbed.aws("sns list-subscriptions --query Subscriptions").await?, json!([]));
@@ -250,8 +256,10 @@ async fn only_force_destroys_a_stack_whose_webhooks_are_still_on_tableau() -> an
     assert_eq!(before.len(), Event::default_selection().len());
     testbed.tableau.simulator.world().sites.values_mut().for_each(|site| site.tokens.clear());
     testbed.infra(&["reconcile", "apply"]).await?.failed(&["refused the token", "some sites failed"])?;
-    testbed.infra(&["status"]).await?.failed(&["apply: not every site is as declared (1 sites, 1 sites failed"])?;
-    testbed.infra(&["test"]).await?.failed(&["refused the token", "Remove the queues and their subscriptions"])?;
+    testbed
+        .infra(&["status", "--verbose"])
+        .await?
+        .failed(&["not every site is as declared (1 sites, 1 sites failed"])?;
     testbed.infra(&["destroy", "--yes"]).await?.failed(&[
         "refused the token",
         "the stack was not deleted, since some of its webhooks may be left on Tableau. The next scheduled run",

@@ -16,3 +16,4 @@ mod replay;
 mod stopping;
 mod testbed;
 mod version;
+mod working;

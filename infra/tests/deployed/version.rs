@@ -22,14 +22,15 @@ async fn deploy(testbed: &Testbed, [old, new]: [&str; 2], parameter: &str) -> an
 async fn status_shows_the_version_of_the_stack_and_how_to_update_it() -> anyhow::Result<()> {
     let testbed = Testbed::start().await?;
     testbed.deploy(&[]).await?.succeeded(&[&format!("Version         {OWN}\n")])?;
-    let status = testbed.infra(&["status"]).await?.succeeded(&[&format!("    version {OWN}\n")])?;
+    // Nobody is subscribed, so the status is that something is wrong.
+    let status = testbed.infra(&["status"]).await?.failed(&[&format!("version {OWN}, ")])?;
     ensure!(!status.all().contains("this cargo infra"), "{}", status.all());
 
     deploy(&testbed, [OWN, "0.0.9"], "LogRetentionDays=1").await?;
-    let update = format!("this cargo infra has the newer version {OWN}. To update the stack: cargo infra deploy\n");
-    testbed.infra(&["status"]).await?.succeeded(&["    version 0.0.9\n", &update])?;
+    let newer = format!("and this cargo infra the newer version {OWN}.\n  Fix: cargo infra deploy updates the stack\n");
+    testbed.infra(&["status"]).await?.failed(&["! the stack has version 0.0.9, ", &newer, "version 0.0.9, "])?;
 
     deploy(&testbed, ["\n  Version:\n", "\n  Other:\n"], "LogRetentionDays=3").await?;
-    testbed.infra(&["status"]).await?.succeeded(&["    version before 0.1.0\n", &update])?;
+    testbed.infra(&["status"]).await?.failed(&["! the stack has a version before 0.1.0, ", &newer])?;
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use shared::{refreshes::state::RefreshState, state::SiteState, timestamp::Timestamp};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
-use crate::{aws::Aws, log, stack::Stack, state_table};
+use super::readings::{StoredSites, format_time};
+use crate::{aws::Aws, log, stack::Stack};
 
 /// Parameter of the template with the lookback of the recovery.
 const SETTING: &str = "RecoverHours";
@@ -14,7 +15,7 @@ const SETTING: &str = "RecoverHours";
 /// The most lines about refreshes that were not recovered.
 const MAX_LINES: usize = 5;
 
-/// Reads the setting, the stored state, and the log of the last `lookback`. None of them has a secret.
+/// Formats the stored state, with the setting and the log of the last `lookback`. None of them has a secret.
 ///
 /// # Errors
 ///
@@ -22,6 +23,7 @@ const MAX_LINES: usize = 5;
 pub(super) async fn lines(
     aws: &Aws,
     stack: &Stack,
+    stored: &StoredSites,
     sites: &[String],
     lookback: Duration,
 ) -> anyhow::Result<Vec<String>> {
@@ -33,8 +35,7 @@ pub(super) async fn lines(
     }
     let mut lines = Vec::new();
     lines.extend(hours.map(|hours| format!("on: looks back {hours} h ({SETTING})")));
-    let stored = state_table::sites(aws, stack.output("StateTableName")?).await?;
-    lines.extend(state_lines(&stored, sites));
+    lines.extend(state_lines(stored, sites));
     let since = OffsetDateTime::now_utc() - lookback;
     let dropped = log::lines(aws, stack.output("ReconcilerName")?, since, "{ $.not_recovered[0].reason = * }").await?;
     lines.extend(not_recovered_lines(&dropped, lookback));
@@ -42,7 +43,7 @@ pub(super) async fn lines(
 }
 
 /// Formats the progress of each site and its outages.
-fn state_lines(stored: &BTreeMap<String, Option<SiteState>>, sites: &[String]) -> Vec<String> {
+fn state_lines(stored: &StoredSites, sites: &[String]) -> Vec<String> {
     let (mut watermarks, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
     for name in sites {
         let state = match stored.get(name) {
@@ -111,10 +112,6 @@ fn not_recovered_lines(lines: &Value, lookback: Duration) -> Vec<String> {
         named.push(format!("not recovered {within}: {more} more lines in the log"));
     }
     named
-}
-
-fn format_time(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

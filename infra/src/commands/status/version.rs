@@ -1,29 +1,26 @@
 //! Version of the stack, compared with the version of this `cargo infra`.
 
-use crate::{cloud::STACK, stack::Stack};
+use crate::findings::Finding;
 
 /// Version of this `cargo infra`, and of what it deploys.
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
-/// Formats the stack's version, and how to update the stack if this `cargo infra` has another version.
-pub(super) fn lines(stack: &Stack) -> Vec<String> {
-    let option = if stack.name() == STACK { String::new() } else { format!(" --stack {}", stack.name()) };
-    format_version(stack.output("Version").ok(), &option)
-}
-
-/// Formats the version, which stacks before 0.1.0 do not have.
-fn format_version(version: Option<&str>, option: &str) -> Vec<String> {
-    let mut lines = vec![format!("version {}", version.unwrap_or("before 0.1.0"))];
+/// Compares the stack's version, which stacks before 0.1.0 do not have. Returns how to update the older of the two.
+pub(super) fn finding(version: Option<&str>, option: &str) -> Option<Finding> {
     match version {
-        Some(OWN) => {}
-        Some(version) if parts(version) > parts(OWN) => lines.push(format!(
-            "this cargo infra has the older version {OWN}. Fix: check out the release v{version} and use its cargo infra"
+        Some(OWN) => None,
+        Some(version) if parts(version) > parts(OWN) => Some(Finding::notable(
+            format!("the stack has version {version}, and this cargo infra the older version {OWN}."),
+            format!("check out the release v{version} and use its cargo infra"),
         )),
-        _ => lines.push(format!(
-            "this cargo infra has the newer version {OWN}. To update the stack: cargo infra deploy{option}"
+        _ => Some(Finding::notable(
+            format!(
+                "the stack has {}, and this cargo infra the newer version {OWN}.",
+                version.map_or("a version before 0.1.0".to_owned(), |version| format!("version {version}"))
+            ),
+            format!("cargo infra deploy{option} updates the stack"),
         )),
     }
-    lines
 }
 
 /// Splits a version at its dots into numbers, since 0.10.0 is newer than 0.9.0.
@@ -37,13 +34,16 @@ mod tests {
 
     #[test]
     fn another_version_is_reported_with_its_fix() {
-        assert_eq!(format_version(Some(OWN), ""), [format!("version {OWN}")]);
-        let update = format!("this cargo infra has the newer version {OWN}. To update the stack: cargo infra deploy");
-        assert_eq!(format_version(None, ""), ["version before 0.1.0", &update]);
-        let expected = ["version 0.0.99".to_owned(), format!("{update} --stack test")];
-        assert_eq!(format_version(Some("0.0.99"), " --stack test"), expected);
-        let newer = format_version(Some("999.0.0"), "");
-        assert!(newer[1].ends_with("Fix: check out the release v999.0.0 and use its cargo infra"), "{newer:?}");
+        assert_eq!(finding(Some(OWN), ""), None);
+        let older = finding(None, "").expect("a finding");
+        assert!(
+            !older.is_wrong && older.what.starts_with("the stack has a version before 0.1.0, and this"),
+            "{older:?}"
+        );
+        let older = finding(Some("0.0.99"), " --stack test").expect("a finding");
+        assert_eq!(older.fix, "cargo infra deploy --stack test updates the stack");
+        let newer = finding(Some("999.0.0"), "").expect("a finding");
+        assert_eq!(newer.fix, "check out the release v999.0.0 and use its cargo infra");
         assert!(parts("0.10.0") > parts("0.9.0"));
     }
 }

@@ -1,0 +1,248 @@
+//! The parts of a stack, as read from AWS. None of them is a secret.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::Value;
+use shared::{problems::Problems, state::SiteState};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, serde::rfc3339};
+
+use crate::{
+    aws::{Aws, Location},
+    log,
+    stack::{Condition, Stack},
+    state_table,
+    subscriptions::Subscribers,
+};
+
+/// Parameter of the template with the hours after which an alarm reports that no run succeeded.
+const MAX_HOURS_SETTING: &str = "AlarmAfterHoursWithoutSuccess";
+
+/// Default of that parameter.
+const DEFAULT_MAX_HOURS: u64 = 3;
+
+/// How far back to look for the last run and the last event.
+pub(super) const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
+
+/// How far back to look for an event at first. A busy receiver has many lines in its log, and the newest is enough.
+const FIRST_LOOKBACK: Duration = Duration::from_secs(10 * 60);
+
+/// Everything that an overview needs.
+#[derive(Debug)]
+pub(super) struct Readings {
+    pub(super) stack: StackReading,
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) sites: Vec<SiteReading>,
+    pub(super) last_event: Option<LastEvent>,
+    pub(super) last_run: Option<LastRun>,
+    pub(super) subscribers: Subscribers,
+}
+
+/// The stack itself.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StackReading {
+    pub(super) name: String,
+    pub(super) state: String,
+    /// `None` before 0.1.0.
+    pub(super) version: Option<String>,
+    pub(super) account: String,
+    pub(super) region: String,
+    #[serde(skip)]
+    pub(super) condition: Condition,
+    /// The time without a run that is too long.
+    #[serde(skip)]
+    pub(super) max_time_without_run: Duration,
+    #[serde(skip)]
+    pub(super) created_at: Option<OffsetDateTime>,
+}
+
+/// An alarm of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Alarm {
+    pub(super) name: String,
+    /// `OK`, `ALARM` or `INSUFFICIENT_DATA`.
+    pub(super) state: String,
+    /// CloudWatch's reason for the state.
+    pub(super) reason: String,
+    /// The problem, the effect and the fix.
+    #[serde(skip)]
+    pub(super) description: String,
+}
+
+/// A declared site.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SiteReading {
+    pub(super) name: String,
+    /// Open problems, and since when, as of the last run.
+    pub(super) problems: Problems,
+}
+
+/// The newest delivery that the receiver published.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct LastEvent {
+    #[serde(with = "rfc3339")]
+    pub(super) at: OffsetDateTime,
+    pub(super) site: String,
+    pub(super) event: String,
+}
+
+/// The newest run that may have changed something.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct LastRun {
+    #[serde(with = "rfc3339")]
+    pub(super) at: OffsetDateTime,
+    pub(super) action: String,
+    pub(super) succeeded: bool,
+    pub(super) message: String,
+    /// All members of its line in the log.
+    #[serde(skip)]
+    pub(super) line: Value,
+}
+
+/// The state of every site, `None` if an item cannot be parsed.
+pub(super) type StoredSites = BTreeMap<String, Option<SiteState>>;
+
+impl Readings {
+    /// Reads everything, side by side. Returns the sites' state besides.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub(super) async fn read(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<(Self, StoredSites)> {
+        let (location, alarms, names, stored, last_event, last_run, subscribers) = tokio::try_join!(
+            aws.location(),
+            alarms(aws, stack),
+            declared(aws, stack),
+            async { state_table::sites(aws, stack.output("StateTableName")?).await },
+            last_event(aws, stack, now),
+            last_run(aws, stack, now),
+            Subscribers::read(aws, stack),
+        )?;
+        let sites = names.into_iter().map(|name| {
+            let state = stored.get(&name).and_then(Option::as_ref);
+            let problems = state.map(|SiteState { problems, alerting, .. }| {
+                problems.iter().chain(alerting).map(|(key, since)| (key.clone(), *since)).collect()
+            });
+            SiteReading { name, problems: problems.unwrap_or_default() }
+        });
+        let sites = sites.collect();
+        let stack = StackReading::of(stack, location);
+        Ok((Self { stack, alarms, sites, last_event, last_run, subscribers }, stored))
+    }
+}
+
+impl StackReading {
+    fn of(stack: &Stack, Location { account, region }: Location) -> Self {
+        let hours = stack.setting(MAX_HOURS_SETTING).and_then(|hours| hours.parse().ok()).unwrap_or(DEFAULT_MAX_HOURS);
+        Self {
+            name: stack.name().to_owned(),
+            state: stack.state().to_owned(),
+            version: stack.output("Version").ok().map(str::to_owned),
+            account,
+            region,
+            condition: stack.condition(),
+            max_time_without_run: Duration::from_secs(hours.saturating_mul(3600)),
+            created_at: stack.created_at(),
+        }
+    }
+}
+
+/// Reads the stack's alarms, raised ones first.
+async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<Vec<Alarm>> {
+    let prefix = format!("{}-", stack.name());
+    let query = "MetricAlarms[].[StateValue, AlarmName, StateReason, AlarmDescription]";
+    let alarms = aws.json(&["cloudwatch", "describe-alarms", "--alarm-name-prefix", &prefix, "--query", query]).await?;
+    let alarms = alarms.as_array().into_iter().flatten().map(|alarm| {
+        let text = |index: usize| alarm[index].as_str().unwrap_or_default().to_owned();
+        Alarm { state: text(0), name: text(1), reason: text(2), description: text(3) }
+    });
+    let mut alarms: Vec<_> = alarms.collect();
+    alarms.sort_by(|a, b| (!a.is_raised(), &a.name).cmp(&(!b.is_raised(), &b.name)));
+    Ok(alarms)
+}
+
+impl Alarm {
+    pub(super) fn is_raised(&self) -> bool {
+        self.state == "ALARM"
+    }
+}
+
+/// Lists the names of the declared sites, without their entries.
+async fn declared(aws: &Aws, stack: &Stack) -> anyhow::Result<Vec<String>> {
+    let path = stack.output("SitesPath")?;
+    let list = ["ssm", "get-parameters-by-path", "--path", path, "--query", "Parameters[].Name"];
+    let names = aws.json(&list).await?;
+    let names = names.as_array().context("no list of parameters")?.iter().filter_map(Value::as_str);
+    let mut names: Vec<_> = names.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Reads the newest delivery from the receiver's log. The metric would have no name of a site, and minutes of delay.
+async fn last_event(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<Option<LastEvent>> {
+    let receiver = stack.output("ReceiverName")?;
+    for lookback in [FIRST_LOOKBACK, LOOKBACK] {
+        let lines = log::lines(aws, receiver, now - lookback, r#"{ $.outcome = "published" }"#).await?;
+        if let Some(event) = newest_event(&lines) {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
+}
+
+/// Finds the newest published delivery.
+fn newest_event(lines: &Value) -> Option<LastEvent> {
+    let published = log::in_json(lines).filter(|(_, line)| line["outcome"] == "published");
+    let (at, line) = published.max_by_key(|(at, _)| *at)?;
+    let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    Some(LastEvent { at, site: text("site"), event: text("event") })
+}
+
+/// Reads the newest run from the reconciler's log.
+async fn last_run(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<Option<LastRun>> {
+    let lines = log::lines(aws, stack.output("ReconcilerName")?, now - LOOKBACK, "{ $.Succeeded = * }").await?;
+    Ok(newest_run(&lines))
+}
+
+/// Finds the newest line with the metrics of a run. A local cloud returns other lines too.
+fn newest_run(lines: &Value) -> Option<LastRun> {
+    let runs = log::in_json(lines).filter(|(_, run)| run["Succeeded"].is_number());
+    let (at, line) = runs.max_by_key(|(at, _)| *at)?;
+    let text = |name: &str, default: &str| line[name].as_str().unwrap_or(default).to_owned();
+    let (action, message) = (text("action", "run"), text("message", ""));
+    Some(LastRun { at, action, message, succeeded: line["Succeeded"].as_f64() == Some(1.0), line })
+}
+
+pub(super) fn format_time(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_run_and_the_newest_published_delivery_are_found() {
+        let event = |event: &str, outcome: &str| json!({ "outcome": outcome, "site": "a", "event": event }).to_string();
+        let lines = json!([
+            [1000, json!({ "message": "it failed", "action": "apply", "Succeeded": 0.0 }).to_string()],
+            [500, json!({ "Succeeded": 1.0 }).to_string()],
+            [2000, "START"],
+            [3000, json!({ "message": "another" }).to_string()],
+            [4000, event("ViewDeleted", "published")],
+            [3500, event("WorkbookCreated", "published")],
+            [5000, event("UserDeleted", "undelivered")],
+        ]);
+        let run = newest_run(&lines).expect("a run");
+        assert_eq!(
+            (run.at.unix_timestamp(), &*run.action, run.succeeded, &*run.message),
+            (1, "apply", false, "it failed")
+        );
+        let event = newest_event(&lines).expect("an event");
+        assert_eq!((event.at.unix_timestamp(), &*event.site, &*event.event), (4, "a", "ViewDeleted"));
+        assert!(newest_run(&json!([])).is_none() && newest_event(&json!([])).is_none());
+    }
+}
