@@ -39,3 +39,4 @@ pub mod workspace;
 
 mod aws_worker;
 mod cargo_lambda;
+mod local_files;
