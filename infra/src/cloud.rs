@@ -60,6 +60,7 @@ impl Cloud {
             ("GATEWAY_PORT", port.as_str()),
             ("BIND_HOST", "127.0.0.1"),
             ("TMPDIR", scratch_text),
+            ("MINISTACK_REGION", environment::REGION),
             // AWS's default quota. Ministack's depends on the machine's memory.
             ("LAMBDA_ACCOUNT_CONCURRENCY", "1000"),
         ];

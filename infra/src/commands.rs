@@ -7,6 +7,7 @@ pub mod local;
 pub mod package;
 pub mod reconcile;
 pub mod replay;
+pub mod simulate;
 pub mod status;
 pub mod test;
 pub mod url;

@@ -7,13 +7,17 @@ use tokio::process::Command;
 /// Ministack's first account. Its number is also an access key for it.
 pub(crate) const ACCOUNT: &str = "000000000000";
 
+/// Region of the local cloud. AWS has none of this name, so that no call can reach AWS. For the regions that it knows, version 1
+/// of the AWS CLI sends commands about queues to AWS, whatever `AWS_ENDPOINT_URL` says.
+pub const REGION: &str = "eu-local-1";
+
 /// Settings of the local cloud and of everything that calls it. They replace the user's own profile, so that no call can
 /// reach a real account.
 pub const AWS: [(&str, &str); 8] = [
     ("AWS_ACCESS_KEY_ID", ACCOUNT),
     ("AWS_SECRET_ACCESS_KEY", "local"),
-    ("AWS_REGION", "us-east-1"),
-    ("AWS_DEFAULT_REGION", "us-east-1"),
+    ("AWS_REGION", REGION),
+    ("AWS_DEFAULT_REGION", REGION),
     ("AWS_CONFIG_FILE", "/dev/null"),
     ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
     ("AWS_EC2_METADATA_DISABLED", "true"),

@@ -43,3 +43,4 @@ pub mod workspace;
 
 mod aws_worker;
 mod cargo_lambda;
+mod local_files;

@@ -1,5 +1,7 @@
 //! Regions in which a stack cannot work, as AWS documents them.
 
+use crate::environment::REGION as LOCAL;
+
 /// Regions without Lambda Function URLs. Source: AWS Lambda developer guide, "Creating and managing Lambda function
 /// URLs", as of February 2026.
 const WITHOUT_FUNCTION_URLS: [&str; 11] = [
@@ -74,7 +76,7 @@ impl Support {
                  another region with AWS_DEFAULT_REGION. Any will do, since Tableau calls over the internet"
             ));
         }
-        if WITH_FUNCTION_URLS.contains(&region) {
+        if region == LOCAL || WITH_FUNCTION_URLS.contains(&region) {
             return Self::Supported;
         }
         Self::Unknown(format!(
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_region_is_supported_unsupported_or_unknown() {
-        for region in WITH_FUNCTION_URLS {
+        for region in WITH_FUNCTION_URLS.into_iter().chain([LOCAL]) {
             assert_eq!(Support::of(region), Support::Supported, "{region}");
         }
         for region in WITHOUT_FUNCTION_URLS {

@@ -50,3 +50,4 @@ pub mod refresh_alert;
 pub mod selection;
 pub mod state;
 pub mod text;
+mod transliteration;

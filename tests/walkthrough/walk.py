@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import venv
 from pathlib import Path
 
@@ -30,8 +29,6 @@ ARRIVAL_TIMEOUT_SECONDS = 60
 
 # The longest time in which the local cloud ends.
 END_TIMEOUT_SECONDS = 60
-
-FAILED_REFRESH = "tests/payloads/datasource-refresh-failed.json"
 
 
 class Documents:
@@ -151,7 +148,7 @@ class EmptyCloud:
 
     def settings(self):
         """Returns the settings for another terminal."""
-        return "\n".join(line for line in self.commands if line.startswith(("export PATH=", "set -a;")))
+        return "\n".join(line for line in self.commands if line.startswith("source "))
 
     def command(self, start):
         """Returns a command that it prints."""
@@ -163,12 +160,6 @@ class EmptyCloud:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.communicate(timeout=END_TIMEOUT_SECONDS)
-
-
-def post(url, body):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=ARRIVAL_TIMEOUT_SECONDS) as answer:
-        return json.load(answer)
 
 
 def install_tools(walk):
@@ -197,14 +188,12 @@ def adapted(command, cloud):
     return command
 
 
-def fail_a_refresh(walk, failures, alerts):
+def fail_a_refresh(walk, cloud, failures, alerts):
     """Lets an extract refresh fail on Tableau, and waits for the event and the alert."""
-    print("\n### A refresh fails on Tableau; one queue gets the event, another the alert", flush=True)
     begin = time.monotonic()
-    event = {"site": "marketing", "event": "DatasourceRefreshFailed",
-             "body": (walk.folder / FAILED_REFRESH).read_text(encoding="utf-8")}
-    post(f"{walk.environment['TABLEAU_SIMULATOR']}/_simulator/events", event)
-    print(f"    {walk.arrived(failures, 'com.tableau.DatasourceRefreshFailed')}")
+    fail = cloud.command("cargo infra simulate fail-refresh")
+    walk.step("A refresh fails on Tableau; one queue gets the event, another the alert", fail)
+    print(f"    {walk.arrived(failures, 'com.tableau.WorkbookRefreshFailed')}")
     alert = json.loads(walk.arrived(alerts, "refresh failed"))
     print(f"    {alert['Subject']}\n    {alert['Message']}", flush=True)
     walk.done("A refresh fails: the event in a queue and the first alert", begin)
@@ -218,7 +207,7 @@ def with_cargo_infra(walk, cloud):
     walk.step("Add a site: test", test)
     walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))
     walk.step("Subscribe: an e-mail address", command("README.md", "Subscribe", "aws sns subscribe"))
-    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
+    fail_a_refresh(walk, cloud, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
 
 
 def alerts_queue(walk):
@@ -294,7 +283,7 @@ def from_a_release(walk, cloud):
     if "is as declared" not in walk.step("Add a site by hand", add, folder=archives):
         raise SystemExit("the site is not as declared")
     walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))
-    fail_a_refresh(walk, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
+    fail_a_refresh(walk, cloud, walk.outputs("tableau-failures")["QueueUrl"], alerts_queue(walk))
 
 
 def walk_in(folder):

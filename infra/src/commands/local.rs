@@ -2,19 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::servers::{Builds, Servers, Simulator};
-use crate::{cloud::Cloud, service::http_client, steps::step};
+use crate::{
+    cloud::Cloud,
+    local_files::LocalFiles,
+    service::http_client,
+    steps::step,
+    terminal::{BOLD, good, print, styled},
+    workspace::Workspace,
+};
 
 mod servers;
 mod tour;
 mod usage;
+mod window;
 
 /// Shows a Tableau event from the webhook to its subscribers. Ministack simulates AWS, another simulator Tableau.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: `cargo infra local`, and in another terminal `cargo infra simulate fail-refresh`.")]
 pub struct Local {
     /// Stop after the event has arrived. The exit status is 0 only if it has.
     #[arg(long)]
@@ -23,8 +32,18 @@ pub struct Local {
     #[arg(long, conflicts_with = "once")]
     empty: bool,
     /// Folder for the files of the printed commands, by default target/local. Each running stack needs its own.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "once")]
     files: Option<PathBuf>,
+}
+
+/// What the command does with the servers.
+enum Work {
+    /// Show the path of an event and of an alert.
+    Once,
+    /// The same, and keep the stack up.
+    Stack(LocalFiles),
+    /// Keep an empty cloud up.
+    Empty(LocalFiles),
 }
 
 /// Runs the command.
@@ -33,48 +52,63 @@ pub struct Local {
 ///
 /// A step failed, or a server ended. The error says why and names the log.
 pub async fn run(arguments: Local) -> anyhow::Result<()> {
-    let builds = Builds::new(arguments.empty).await?;
+    let Local { once, empty, files } = arguments;
+    let workspace = Workspace::locate()?;
+    // Before the build, which may take minutes.
+    let work = match (once, empty) {
+        (true, _) => Work::Once,
+        (false, false) => Work::Stack(LocalFiles::claim(&workspace, files)?),
+        (false, true) => Work::Empty(LocalFiles::claim(&workspace, files)?),
+    };
+    let builds = Builds::new(workspace, empty).await?;
     let folder = tempfile::Builder::new().prefix("run.").tempdir_in(builds.workspace.local("")?)?;
-    let result = run_servers(arguments, &builds, folder.path()).await;
+    let result = run_servers(&work, &builds, folder.path()).await;
     if result.is_err() {
-        eprintln!("The logs are kept in {}", folder.keep().display());
+        anstream::eprintln!("The logs are kept in {}", folder.keep().display());
     }
     result
 }
 
 /// Starts the servers, runs the command's work while both run, and stops them.
-async fn run_servers(arguments: Local, builds: &Builds, folder: &Path) -> anyhow::Result<()> {
+async fn run_servers(work: &Work, builds: &Builds, folder: &Path) -> anyhow::Result<()> {
     let http = http_client()?;
     let cloud = Cloud::start(&builds.tools, &http, folder, &[]);
     let (mut ministack, cloud) = step("Start ministack, which simulates AWS", cloud).await?;
     let simulator = Simulator::start(builds, &cloud, &http, folder);
     let (mut tableau, simulator) = step("Start the Tableau simulator", simulator).await?;
-    let once = arguments.once;
     let servers = Servers { builds, cloud, simulator };
     tokio::select! {
         // A server that ended is the cause of other errors.
         biased;
         error = ministack.ended() => Err(error),
         error = tableau.ended() => Err(error),
-        result = interruption(once) => result,
-        result = work(arguments, &servers) => result,
+        result = interruption(matches!(work, Work::Once)) => result,
+        result = run_work(work, &servers) => result,
     }
 }
 
-async fn work(arguments: Local, servers: &Servers<'_>) -> anyhow::Result<()> {
-    let files = arguments.files.map_or_else(|| servers.builds.workspace.local(""), Ok)?;
-    let Some(release) = &servers.builds.release else { return usage::empty_cloud(servers, &files).await };
-    let (stack, queue) = tour::run(servers, release).await?;
-    if arguments.once {
+async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
+    let files = match work {
+        Work::Empty(files) => return usage::empty_cloud(servers, files).await,
+        Work::Stack(files) => Some(files),
+        Work::Once => None,
+    };
+    let release = servers.builds.release.as_ref().context("the functions are not built")?;
+    let (stack, entry) = tour::run(servers, release).await?;
+    print(format!(
+        "\n{}",
+        good(styled(BOLD, "It works: an event and an alert went from Tableau to their subscribers."))
+    ));
+    let Some(files) = files else {
+        print(
+            "\nNext: `cargo infra local` keeps the stack up, to play with it by docs/tutorial.md. README.md shows how to deploy \
+             to AWS.",
+        );
         return Ok(());
-    }
-    usage::stack(servers, &files, &stack, &queue).await?;
-    loop {
-        for message in servers.cloud.receive(&queue).await? {
-            println!();
-            tour::show_message(&message);
-        }
-    }
+    };
+    let window = window::Window::open(servers, &stack).await?;
+    usage::stack(servers, files, &stack, &entry).await?;
+    window.show().await
 }
 
 /// Waits for SIGINT or SIGTERM, which a user sends to stop a running stack.
@@ -84,7 +118,7 @@ async fn interruption(is_failure: bool) -> anyhow::Result<()> {
         result = tokio::signal::ctrl_c() => result?,
         _ = terminate.recv() => {}
     }
-    println!("\nStopping.");
+    print("\nStopping.");
     ensure!(!is_failure, "interrupted before the event arrived");
     Ok(())
 }

@@ -1,14 +1,17 @@
-//! The documents' commands for the Tableau simulator, as printed.
+//! Commands at a running `cargo infra local`: those of the tutorial, and those that it prints itself.
 
 use std::{fs, os::unix::fs::symlink, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use documents::{Block, Document};
-use infra::{python::PythonTools, service::http_client, workspace::Workspace};
+use infra::{service::http_client, workspace::Workspace};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
-use crate::local_command::LocalCommand;
+use crate::{
+    command::{infra, run},
+    local_command::LocalCommand,
+};
 
 /// How long the commands may take. They take seconds.
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -28,87 +31,175 @@ async fn webhooks(local: &LocalCommand) -> anyhow::Result<Vec<(String, bool)>> {
     Ok(webhooks)
 }
 
-/// Runs blocks of commands in a shell and returns the output of each.
-async fn paste(local: &LocalCommand, commands: &[Block]) -> anyhow::Result<Vec<String>> {
-    // The part of the workspace that the commands use, with the files of this stack.
-    let tools = local.folder.path().join("target/local/tools");
-    fs::create_dir(&tools)?;
-    symlink(PythonTools::for_local_stack(&Workspace::locate()?)?.programs(), tools.join("bin"))?;
-    let script: String = commands.iter().map(|block| format!("{}echo '{}'\n", block.text, MARK.trim())).collect();
+fn texts(blocks: Vec<Block>) -> Vec<String> {
+    blocks.into_iter().map(|block| block.text).collect()
+}
+
+/// Runs blocks of commands in a terminal that is connected to the stack, and returns the output of each.
+async fn paste(local: &LocalCommand, commands: &[String]) -> anyhow::Result<Vec<String>> {
+    // The part of the workspace that the commands use.
+    let tests = local.folder.path().join("tests");
+    if !tests.exists() {
+        symlink(Workspace::locate()?.file("tests"), tests)?;
+    }
+    let connect = texts(documents::commands("docs/tutorial.md", "Start")?).concat();
+    let blocks: String = commands.iter().map(|block| format!("{block}\necho '{}'\n", MARK.trim())).collect();
+    let cargo = format!("cargo() {{ shift; '{}' \"$@\"; }}", env!("CARGO_BIN_EXE_infra"));
+    let script = format!("exec 2>&1\n{cargo}\n{connect}\n{blocks}");
     let mut bash = Command::new("bash");
-    bash.args(["-e", "-u", "-c", &script]).current_dir(&local.folder).stdin(Stdio::null()).kill_on_drop(true);
-    // The local stack's tools must ignore the user's profile.
+    bash.args(["-u", "-c", &script]).current_dir(&local.folder).stdin(Stdio::null()).kill_on_drop(true);
+    // The local stack's settings replace the user's profile.
     bash.env("AWS_PROFILE", "a-profile-of-the-user");
     let output = timeout(COMMANDS_TIMEOUT, bash.output()).await??;
-    let (printed, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-    ensure!(output.status.success() && errors.is_empty(), "{printed}\n{errors}");
+    let printed = String::from_utf8(output.stdout)?;
     Ok(printed.split_terminator(MARK).map(str::to_owned).collect())
+}
+
+/// Checks that a text has all of these.
+fn has_all(text: &str, expected: &[&str]) -> anyhow::Result<()> {
+    for expected in expected {
+        ensure!(text.contains(expected), "{expected:?} is missing: {text}");
+    }
+    Ok(())
 }
 
 #[tokio::test]
 async fn the_problems_that_the_tutorial_causes_are_explained_and_repaired() -> anyhow::Result<()> {
-    let commands = documents::commands("docs/tutorial.md", "Break it, and see it repaired")?;
-    let tutorial = Document::read("docs/tutorial.md")?;
-    let shown = tutorial.section("Break it, and see it repaired")?.blocks.iter().filter(|block| !block.is_commands());
+    let document = Document::read("docs/tutorial.md")?;
+    let section = document.section("Break it, and see it repaired")?;
+    let shown = section.blocks.iter().find(|block| !block.is_commands()).context("no output")?;
 
-    let local = LocalCommand::start().await?;
+    let mut local = LocalCommand::start().await?;
     let before = webhooks(&local).await?;
-    let printed = paste(&local, &commands).await?;
-    let [loaded, planned, applied, refused, repaired] = &printed[..] else {
-        anyhow::bail!("other blocks: {printed:?}")
-    };
-    assert_eq!(loaded, "");
-    assert_eq!(shown.map(|block| &block.text).collect::<Vec<_>>(), [planned]);
-    for (printed, expected) in [
-        (applied, "disabled by Tableau"),
-        (applied, "not ours, not changed"),
-        (applied, "1 site is as declared."),
-        (refused, "refused the token"),
-        (repaired, "1 site is as declared."),
-    ] {
-        assert!(printed.contains(expected), "{expected:?} is missing: {printed}");
-    }
+    let printed =
+        paste(&local, &texts(documents::commands("docs/tutorial.md", "Break it, and see it repaired")?)).await?;
+    let [planned, applied, refused, repaired] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    has_all(planned, &[&shown.text, "An administrator renamed the webhook tableau-fanout-LabelUpdated to Labels"])?;
+    has_all(applied, &["disabled by Tableau", "not ours, not changed", "1 site is as declared."])?;
+    has_all(refused, &["The token tableau-fanout of the site local expired.", "refused the token"])?;
+    has_all(repaired, &["An administrator created the token renewed-", "1 site is as declared."])?;
     let mut after = before;
     after.extend(["Labels", "Theirs"].map(|foreign| (foreign.to_owned(), true)));
     after.sort();
     assert_eq!(webhooks(&local).await?, after);
+    local.shows("alert Tableau local: solved: token refused").await?;
     Ok(())
-}
-
-/// Puts the tutorial's shell functions before commands that use them.
-fn with_functions(commands: Vec<Block>) -> anyhow::Result<Vec<Block>> {
-    let functions = documents::commands("docs/tutorial.md", "Break it, and see it repaired")?;
-    Ok(functions.into_iter().take(1).chain(commands).collect())
 }
 
 #[tokio::test]
 async fn the_refreshes_that_the_tutorial_misses_are_recovered_once() -> anyhow::Result<()> {
-    let local = LocalCommand::start().await?;
-    let commands = with_functions(documents::commands("docs/tutorial.md", "Miss refreshes, and see them recovered")?)?;
+    let mut local = LocalCommand::start().await?;
+    let mut commands = texts(documents::commands("docs/tutorial.md", "Miss refreshes, and see them recovered")?);
+    commands.push("cargo infra reconcile apply".to_owned());
     let printed = paste(&local, &commands).await?;
-    let [_, reported, received] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
-    assert!(reported.contains("1 enabled") && reported.contains("3 recovered, 3 explained"), "{reported}");
-    for name in ["Sales", "Staff", "Stock"] {
-        assert_eq!(received.matches(&format!("WorkbookRefreshFailed\t{name}\ttrue")).count(), 1, "{received}");
-        let subject = format!("why the workbook refresh failed: {name}");
-        assert_eq!(received.matches(&subject).count(), 1, "{received}");
+    let [reported, received, again] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    let called = "no enabled webhook is registered for WorkbookRefreshFailed";
+    has_all(reported, &[called, "1 enabled", "3 recovered, 3 explained"])?;
+    has_all(again, &["1 site is as declared."])?;
+    ensure!(!again.contains("recovered"), "{again}");
+    let received: Vec<String> = serde_json::from_str(received)?;
+    assert_eq!(received.len(), 3, "{received:?}");
+    let name = |number: u8| format!("Sales {number}");
+    for name in (1..=3).map(name) {
+        local.shows(&format!("event local WorkbookRefreshFailed {name} (recovered from Tableau's jobs)")).await?;
+        local.shows(&format!("RefreshFailureExplained {name}: Login failed for user 'etl'.")).await?;
+        local.shows(&format!("alert Tableau local: why the workbook refresh failed: {name}")).await?;
     }
-    assert!(received.trim_end().ends_with("1 site is as declared.\nNone"), "{received}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_that_sns_rejected_is_replayed_and_arrives() -> anyhow::Result<()> {
+    let mut local = LocalCommand::start().await?;
+    let printed = paste(&local, &texts(documents::commands("docs/tutorial.md", "Lose no event while SNS is down")?))
+        .await?
+        .concat();
+    let failed = "tableau-fanout-WorkbookCreated: the receiver answered 503, 503, 503, 503";
+    has_all(&printed, &[failed, "1 event published.", "1 enabled", "1 site is as declared."])?;
+    local.shows("event local WorkbookCreated Lost").await?;
+    // The topic has its subscriptions again.
+    let published = paste(&local, &["cargo infra simulate publish --name Later".to_owned()]).await?.concat();
+    has_all(&published, &["the receiver answered 200"])?;
+    local.shows("event local WorkbookCreated Later").await
+}
+
+#[tokio::test]
+async fn each_command_that_the_local_stack_prints_does_what_it_says() -> anyhow::Result<()> {
+    let mut local = LocalCommand::start().await?;
+    // `cargo lambda` needs a free port 9000, and runs until it is stopped: inner_loop.rs has it.
+    let is_ours = |line: &&String| !line.contains("cargo lambda") && !line.contains(":9000/");
+    let printed: Vec<_> = local.commands.iter().filter(is_ours).cloned().collect();
+    let outputs = paste(&local, &printed).await?;
+    let all =
+        printed.iter().zip(&outputs).map(|(command, output)| format!("$ {command}\n{output}")).collect::<String>();
+    assert_eq!(printed.len(), outputs.len(), "{all}");
+    for (begins, expected) in [
+        ("source ", ""),
+        ("cargo infra status", "tableau-fanout"),
+        ("cargo infra simulate publish", "tableau-fanout-WorkbookCreated: the receiver answered 200"),
+        ("cargo infra simulate fail-refresh", "tableau-fanout-WorkbookRefreshFailed: the receiver answered 200"),
+        ("cargo infra reconcile apply", "1 explained"),
+        ("cargo infra simulate break-topic", "The events topic is deleted"),
+        ("cargo infra simulate publish --name Lost", "the receiver answered 503, 503, 503, 503"),
+        ("cargo infra simulate restore-topic", "The events topic is back, with its 3 subscriptions."),
+        ("cargo infra replay 1", "1 event published."),
+        ("curl -i", r#"{"status":"published""#),
+    ] {
+        let is_run = |(command, output): (&String, &String)| command.starts_with(begins) && output.contains(expected);
+        ensure!(printed.iter().zip(&outputs).any(is_run), "{begins}: {expected:?} is missing: {all}");
+    }
+    assert_eq!(printed.len(), 10, "another command is printed: {all}");
+    for shown in ["Regional Sales", "RefreshFailureExplained Sales: ", "Lost", "New Workbook!"] {
+        local.shows(shown).await?;
+    }
     Ok(())
 }
 
 #[tokio::test]
 async fn the_simulator_runs_the_commands_of_the_docs() -> anyhow::Result<()> {
-    let local = LocalCommand::start().await?;
-    let commands = with_functions(documents::commands("docs/testing.md", "The simulated Tableau")?)?;
+    let mut local = LocalCommand::start().await?;
+    let commands = texts(documents::commands("docs/testing.md", "The simulated Tableau")?);
     let printed = paste(&local, &commands).await?;
+    let [refreshed, odd] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
+    has_all(
+        refreshed,
+        &[
+            "The refresh of the datasource \"Superstore\" failed: Login failed for user.",
+            "tableau-fanout-DatasourceRefreshFailed: the receiver answered 200",
+            "The refresh of the datasource \"Superstore\" succeeded",
+        ],
+    )?;
     // The simulator answers an unknown request with an error.
-    let [_, refreshed, odd] = &printed[..] else { anyhow::bail!("other blocks: {printed:?}") };
-    let refreshed: Value = serde_json::from_str(refreshed)?;
-    let delivered: Vec<_> = refreshed["deliveries"].as_array().into_iter().flatten().collect();
-    let webhooks: Vec<_> = delivered.iter().map(|delivery| &delivery["webhook"]).collect();
-    assert_eq!(webhooks, ["tableau-fanout-WorkbookRefreshStarted", "tableau-fanout-WorkbookRefreshFailed"]);
-    assert!(delivered.iter().all(|delivery| delivery["attempts"][0]["status"] == 200), "{refreshed}");
     assert_eq!(odd, "");
+    local.shows("event local DatasourceRefreshSucceeded Superstore").await
+}
+
+#[tokio::test]
+async fn a_second_local_stack_does_not_touch_the_files_of_the_first() -> anyhow::Result<()> {
+    let local = LocalCommand::start().await?;
+    let files = local.folder.path().join("target/local");
+    let folder = files.to_str().context("a path that is not UTF-8")?;
+    let before = fs::read_to_string(files.join("env"))?;
+    for arguments in [&["local"][..], &["local", "--empty"]] {
+        let second = run(infra(&[arguments, &["--files", folder]].concat()), "").await?;
+        second.failed(&["a local stack is running already", "cargo infra local --files target/second"])?;
+    }
+    assert_eq!(fs::read_to_string(files.join("env"))?, before);
+    run(infra(&["simulate", "publish", "--files", folder]), "").await?.succeeded(&["the receiver answered 200"])?;
+
+    let nowhere = local.folder.path().to_str().context("a path that is not UTF-8")?;
+    let missing = run(infra(&["simulate", "publish", "--files", nowhere]), "").await?;
+    missing.failed(&["no local stack is running with its files in", "Fix: start one with `cargo infra local`"])?;
+    for (arguments, expected) in [
+        (
+            &["delete", "--event", "Unknown"][..],
+            "the site local has no webhook tableau-fanout-Unknown. Nothing was changed.",
+        ),
+        (&["publish", "--site", "other"], "the simulated Tableau has no site other. Nothing was done."),
+        (&["restore-topic"], "the events topic is not deleted. Nothing was done."),
+    ] {
+        let simulated = run(infra(&[&["simulate"], arguments, &["--files", folder]].concat()), "").await?;
+        simulated.failed(&[expected, "Fix: "])?;
+    }
     Ok(())
 }

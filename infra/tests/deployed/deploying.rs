@@ -32,7 +32,7 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
     testbed
         .infra(&[&deploy[..], &["--bucket", "far-away"]].concat())
         .await?
-        .failed(&["the bucket far-away is in eu-west-1, but the stack would be in us-east-1"])?;
+        .failed(&["the bucket far-away is in eu-west-1, but the stack would be in eu-local-1"])?;
     testbed.deploy(&["--parameter", "Event=ViewDeleted"]).await?.failed(&["the template has no parameter Event."])?;
     testbed
         .deploy(&["--parameter", "Architecture=arm64"])
@@ -74,7 +74,7 @@ async fn an_account_with_a_quota_of_ten_gets_a_stack_without_reservations() -> a
 
 #[tokio::test]
 async fn a_vpc_needs_subnets_security_groups_and_endpoints() -> anyhow::Result<()> {
-    const ENDPOINTS: &str = "com.amazonaws.us-east-1.ssm and com.amazonaws.us-east-1.sns";
+    const ENDPOINTS: &str = "com.amazonaws.eu-local-1.ssm and com.amazonaws.eu-local-1.sns";
     let testbed = Testbed::start().await?;
     let (subnets, groups) = ("SubnetIds=subnet-0a1b2c3d,subnet-4e5f6a7b", "SecurityGroupIds=sg-0a1b2c3d");
     for (parameter, missing) in [(subnets, "SecurityGroupIds is missing"), (groups, "SubnetIds is missing")] {

@@ -54,7 +54,7 @@ impl Session {
         self.succeeded(
             output,
             &[
-                "account 000000000000, region us-east-1",
+                "account 000000000000, region eu-local-1",
                 "the stack tableau-fanout will be created",
                 "tableau-webhook-receiver: ",
                 "needs GLIBC 2.",
@@ -171,7 +171,7 @@ async fn a_stack_is_deployed_used_and_destroyed_and_leaves_only_what_was_announc
         ensure!(!output.contains(secret), "{secret} is shown: {output}");
     }
     let status = testbed.infra(&["status"]).await?;
-    status.failed(&["there is no stack tableau-fanout in account 000000000000, region us-east-1."])?;
+    status.failed(&["there is no stack tableau-fanout in account 000000000000, region eu-local-1."])?;
     a_new_stack_uses_the_kept_parameters(&testbed).await
 }
 

@@ -17,6 +17,9 @@ use tokio::{
 /// How long the start may take. It may include a build of the functions.
 const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// How long a message may take to the window.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long the end may take.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,8 +29,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// A running `cargo infra local`.
 pub(crate) struct LocalCommand {
     pub(crate) process: Child,
-    // Kept open, so that the command can print.
-    _lines: Lines<BufReader<ChildStdout>>,
+    /// Kept open, so that the command can print.
+    lines: Lines<BufReader<ChildStdout>>,
+    /// The window's lines that were read, with single spaces.
+    window: Vec<String>,
+    /// The commands that it prints.
+    pub(crate) commands: Vec<String>,
     pub(crate) endpoint: String,
     pub(crate) tableau: String,
     /// Folder with `target/local`, the files of this stack.
@@ -45,22 +52,40 @@ impl LocalCommand {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
-        let (mut endpoint, mut tableau) = (None, None);
+        let (mut endpoint, mut tableau, mut commands) = (None, None, Vec::new());
         let started = async {
+            let mut is_running = false;
             while let Some(line) = lines.next_line().await? {
+                is_running |= line.starts_with("The stack is running.");
                 for (name, address) in [("AWS endpoint ", &mut endpoint), ("Tableau simulator ", &mut tableau)] {
                     if let Some(printed) = line.trim().strip_prefix(name) {
                         *address = Some(printed.trim().to_owned());
                     }
                 }
-                if line.starts_with("Messages in the queue") {
+                if is_running && line.starts_with("  ") && !line.trim().contains("  ") {
+                    commands.push(line.trim().to_owned());
+                }
+                if line.starts_with("Events and alerts.") {
                     return Ok((endpoint.context("no endpoint")?, tableau.context("no simulator")?));
                 }
             }
             anyhow::bail!("the stack did not start")
         };
         let (endpoint, tableau) = timeout(START_TIMEOUT, started).await??;
-        Ok(Self { process, _lines: lines, endpoint, tableau, folder })
+        Ok(Self { process, lines, window: Vec::new(), commands, endpoint, tableau, folder })
+    }
+
+    /// Waits until a line of the window has a text, whatever the width of its columns.
+    pub(crate) async fn shows(&mut self, text: &str) -> anyhow::Result<()> {
+        let found = async {
+            while !self.window.iter().any(|line| line.contains(text)) {
+                let line = self.lines.next_line().await?.context("the command has ended")?;
+                self.window.push(line.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+            anyhow::Ok(())
+        };
+        let found = timeout(ARRIVAL_TIMEOUT, found).await;
+        found.with_context(|| format!("{text:?} is missing in the window: {:#?}", self.window))?
     }
 
     /// Processes of the stack with their command lines. Their arguments or environment have the cloud's port.

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use infra::{
     binaries::{FUNCTIONS, zip_of},
     cloud::{BUCKET, Cloud},
+    environment::REGION,
     functions,
     python::PythonTools,
     release::ReleaseFolder,
@@ -95,7 +96,7 @@ impl Testbed {
         [
             ("AWS_ACCESS_KEY_ID", "local"),
             ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_DEFAULT_REGION", REGION),
             ("AWS_ENDPOINT_URL", &self.cloud.endpoint),
         ]
     }

@@ -4,6 +4,8 @@
 //! apart from literals. Only its renderings reach a subject, an e-mail, a text message or a card, so a foreign text cannot
 //! become a mention, a link or other markup, or change the direction of the text around it.
 
+use crate::alerts::transliteration::{ascii_length, to_ascii};
+
 /// The most characters of a name in a sentence. A user typed it, and it may be very long.
 pub(crate) const MAX_NAME_CHARACTERS: usize = 80;
 
@@ -96,10 +98,9 @@ impl Text {
         self.rendered(Place::Line, characters, "…", |_| 1)
     }
 
-    /// Renders an e-mail's subject: printable ASCII, with a question mark for every other character.
+    /// Renders an e-mail's subject in printable ASCII.
     pub(crate) fn subject(&self, characters: usize) -> String {
-        let ascii = |character: char| if (' '..='~').contains(&character) { character } else { '?' };
-        self.rendered(Place::Line, characters, "...", |_| 1).chars().map(ascii).collect()
+        to_ascii(&self.rendered(Place::Line, characters, "...", ascii_length)).trim().to_owned()
     }
 
     /// Renders a card's title or another single line of it.
@@ -261,7 +262,8 @@ mod tests {
         assert_eq!(text.line(100), "Own *words* <!here> a_b _c_ \"x `<y>` _z_\": R&D [1]");
         assert_eq!(text.title(100), "Own *words* ‹!here› a_b ＿c＿ \"x '‹y›' ＿z＿\": R＆D ［1］");
         assert_eq!(text.markdown(100), "Own *words*\n‹!here› a_b ＿c＿ `x '‹y›' _z_`: `R＆D [1]`");
-        assert_eq!(text!["Umsätze\t📈".to_owned()].subject(100), "Ums?tze ?");
+        assert_eq!(text!["Umsätze\t📈".to_owned()].subject(100), "Umsaetze");
+        assert_eq!(text!["Größen".to_owned()].subject(7), "Groe...");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub const EXEMPTIONS: [Exemption; 11] = [
     Exemption::new(
         "docs/testing.md",
         "Run the functions from source",
-        "export PATH",
+        "cargo lambda watch",
         "it runs until it is interrupted; tests/end-to-end/tests/deployed/inner_loop.rs runs it",
     ),
     Exemption::new(

@@ -10,8 +10,9 @@ use axum::{
     routing::{get, post, put},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::events::catalogue::Event;
-use time::{OffsetDateTime, serde::rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, serde::rfc3339};
 use uuid::Uuid;
 
 use crate::{
@@ -41,8 +42,12 @@ pub struct NewEvent {
     pub site: String,
     /// The event.
     pub event: Event,
-    /// The body to deliver, byte for byte.
-    pub body: String,
+    /// The body to deliver, byte for byte. If not set, a new one as Tableau writes it.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Name of the resource in a new body.
+    #[serde(default)]
+    pub name: String,
     /// Number of deliveries, since Tableau repeats some. Once if not set.
     #[serde(default = "once")]
     pub times: usize,
@@ -203,8 +208,22 @@ async fn add_site(State(simulator): State<Simulator>, Json(new): Json<NewToken>)
 }
 
 async fn fire(State(simulator): State<Simulator>, Json(new): Json<NewEvent>) -> Result<Json<Vec<Delivery>>, Refused> {
-    site(&mut simulator.world(), &new.site)?;
-    Ok(Json(simulator.fire(&new.site, &new.event, &new.body, new.times).await))
+    let site_luid = site(&mut simulator.world(), &new.site)?.id.clone();
+    let body = new.body.unwrap_or_else(|| payload(&new.event, &new.name, &site_luid));
+    Ok(Json(simulator.fire(&new.site, &new.event, &body, new.times).await))
+}
+
+/// Writes the payload of an event of a new resource, as Tableau does.
+fn payload(event: &Event, name: &str, site_luid: &str) -> String {
+    let payload = json!({
+        "resource": event.resource_type().unwrap_or_default().to_uppercase(),
+        "event_type": event,
+        "resource_name": name,
+        "site_luid": site_luid,
+        "resource_luid": Uuid::new_v4().to_string(),
+        "created_at": OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+    });
+    payload.to_string()
 }
 
 async fn refresh(State(simulator): State<Simulator>, Json(new): Json<NewRefresh>) -> Result<Json<Refreshed>, Refused> {

@@ -45,8 +45,7 @@ pub(super) struct Simulator {
 
 impl Builds {
     /// Installs the tools and builds the programs.
-    pub(super) async fn new(is_empty: bool) -> anyhow::Result<Self> {
-        let workspace = Workspace::locate()?;
+    pub(super) async fn new(workspace: Workspace, is_empty: bool) -> anyhow::Result<Self> {
         let tools = async { PythonTools::for_local_stack(&workspace) };
         let tools = step("Python tools: ministack, the AWS CLI, cargo-lambda", tools).await?;
         let build = async {

@@ -25,8 +25,8 @@ const FAILED_PAYLOAD: &str = "tests/payloads/datasource-refresh-failed.json";
 /// Event of [`FAILED_PAYLOAD`].
 const FAILED_EVENT: &str = "DatasourceRefreshFailed";
 
-/// Shows the path from an empty cloud to an event in a queue and an alert. Returns the stack and the queue.
-pub(super) async fn run(servers: &Servers<'_>, release: &ReleaseFolder) -> anyhow::Result<(Stack, String)> {
+/// Shows the path from an empty cloud to an event in a queue and an alert. Returns the stack and the site's entry.
+pub(super) async fn run(servers: &Servers<'_>, release: &ReleaseFolder) -> anyhow::Result<(Stack, Value)> {
     let Servers { builds, cloud, simulator } = servers;
     let stack = step("Deploy infra/template.yaml with aws cloudformation package and deploy", async {
         let stack = cloud.deploy(STACK, release).await?;
@@ -35,13 +35,13 @@ pub(super) async fn run(servers: &Servers<'_>, release: &ReleaseFolder) -> anyho
         Ok(stack)
     });
     let stack = stack.await?;
-    step("Declare a Tableau site: one SecureString parameter", async {
+    let entry = step("Declare a Tableau site: one SecureString parameter", async {
         let entry = simulator.add_site(SITE).await?;
         cloud.put_site(&stack, SITE, &entry).await?;
         show(&format!("{}/{SITE}", stack.output("SitesPath")?));
-        Ok(())
-    })
-    .await?;
+        Ok(entry)
+    });
+    let entry = entry.await?;
     let queue = step("Subscribe an SQS queue to the events topic, with a filter policy", async {
         let filter = json!({ "event_type": [EVENT] });
         show(&filter.to_string());
@@ -59,7 +59,7 @@ pub(super) async fn run(servers: &Servers<'_>, release: &ReleaseFolder) -> anyho
     let id = step("A user publishes a workbook on Tableau, which calls the receiver", publish).await?;
     step("The filtered queue holds the message", find(cloud, &queue, &id)).await?;
     show_alert(servers, &stack).await?;
-    Ok((stack, queue))
+    Ok((stack, entry))
 }
 
 /// Shows a failed refresh: an event on the events topic and an alert on the alerts topic.
@@ -130,7 +130,7 @@ fn published_id(deliveries: &Value) -> anyhow::Result<String> {
 }
 
 /// Shows a message with its attributes.
-pub(super) fn show_message(message: &Value) {
+fn show_message(message: &Value) {
     show(message["Body"].as_str().unwrap_or_default());
     for (name, value) in message["MessageAttributes"].as_object().into_iter().flatten() {
         show(&format!("{name:13} {}", value["StringValue"].as_str().unwrap_or_default()));

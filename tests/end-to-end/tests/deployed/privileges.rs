@@ -9,6 +9,7 @@ use end_to_end::{declared::secret_of, destination::Destination, lambda::Environm
 use infra::{
     aws::Aws,
     cloud::{Cloud, STACK},
+    environment::REGION,
     functions,
     python::PythonTools,
     sample,
@@ -177,7 +178,7 @@ fn list_any_path(statements: &mut [Value]) -> anyhow::Result<()> {
     let statement = by_path.next().context("no statement for the path")?;
     let resources = statement["Resource"].as_array().context("no list")?;
     let [sites, below] =
-        ["/sites", "/sites/*"].map(|path| json!(format!("arn:aws:ssm:us-east-1:000000000000:parameter/{STACK}{path}")));
+        ["/sites", "/sites/*"].map(|path| json!(format!("arn:aws:ssm:{REGION}:000000000000:parameter/{STACK}{path}")));
     ensure!(*resources == [sites, below], "another path: {statement}");
     statement["Resource"] = json!("*");
     ensure!(by_path.next().is_none(), "two statements for a path");
@@ -218,7 +219,7 @@ fn row(role: &'static str, allowed: bool, command: &str, resource: &str, more: &
 fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<Row>> {
     let publish = "sns publish --message hello --topic-arn";
     let (events, alerts) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
-    let other_topic = "arn:aws:sns:us-east-1:000000000000:theirs";
+    let other_topic = &*format!("arn:aws:sns:{REGION}:000000000000:theirs");
     let get = "ssm get-parameter --name";
     let put = "ssm put-parameter --overwrite --type String --value x --name";
     let [keys, tableau_ca, site] = ["signing-keys", "tableau-ca", "sites/marketing"].map(|name| stack.parameter(name));
@@ -316,7 +317,7 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
             refused("cloudformation delete-stack --stack-name", STACK, &[]),
             refused("iam list-roles --path-prefix", "/", &[]),
             refused("s3api list-objects-v2 --bucket", "artifacts", &[]),
-            refused("dynamodb list-tables --region", "us-east-1", &[]),
+            refused("dynamodb list-tables --region", REGION, &[]),
             refused("secretsmanager get-secret-value --secret-id", "theirs", &[]),
             refused("scheduler delete-schedule --name", "theirs", &[]),
         ]);
@@ -335,7 +336,7 @@ fn network_rows(role: &'static str, is_in_vpc: bool, interface: &str) -> Vec<Row
         lambdas("ec2 describe-network-interfaces --network-interface-ids", interface),
         lambdas("ec2 describe-subnets --subnet-ids", SUBNET),
         lambdas("ec2 delete-network-interface --network-interface-id", interface),
-        refused("ec2 describe-instances --region", "us-east-1"),
+        refused("ec2 describe-instances --region", REGION),
         refused("ec2 describe-security-groups --group-ids", SECURITY_GROUP),
         refused("ec2 create-security-group --description x --group-name", "theirs"),
         refused("ec2 delete-subnet --subnet-id", SUBNET),

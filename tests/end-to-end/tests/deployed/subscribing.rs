@@ -12,7 +12,14 @@ use anyhow::{Context, ensure};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use documents::{Block, Document};
 use end_to_end::{destination::Destination, local_stack::LocalStack};
-use infra::{aws::Aws, cloud::Cloud, environment, python::PythonTools, service::http_client, workspace::Workspace};
+use infra::{
+    aws::Aws,
+    cloud::Cloud,
+    environment::{self, REGION},
+    python::PythonTools,
+    service::http_client,
+    workspace::Workspace,
+};
 use serde_json::{Map, Value, json};
 use strict_sns::gateway::Gateway;
 use tempfile::TempDir;
@@ -449,7 +456,7 @@ async fn the_example_queue_accepts_messages_of_its_topic_only() -> anyhow::Resul
     aws.run(&[&deploy[..], &["--parameter-overrides", &parameter]].concat()).await?;
     let url = output(aws, "queue", "QueueUrl").await?;
     let name = url.rsplit('/').next().context("a name")?;
-    let endpoint = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
+    let endpoint = format!("arn:aws:sqs:{REGION}:000000000000:{name}");
     let subscribe = ["sns", "subscribe", "--protocol", "sqs", "--notification-endpoint", &endpoint, "--topic-arn"];
     aws.run(&[&subscribe[..], &[&topics[1]]].concat()).await?;
     for topic in topics.iter().rev() {

@@ -1,0 +1,127 @@
+//! The simulated Tableau of a running stack.
+
+use anyhow::{Context, ensure};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use shared::events::catalogue::Event;
+
+use super::next;
+use crate::{
+    service::http_client,
+    terminal::{good, print},
+};
+
+/// Destination of a webhook that is not the stack's.
+const FOREIGN_URL: &str = "https://their.example/hook";
+
+/// A site of the simulated Tableau.
+pub(super) struct Tableau {
+    http: Client,
+    address: String,
+    pub(super) site: String,
+}
+
+impl Tableau {
+    pub(super) fn new(address: &str, site: String) -> anyhow::Result<Self> {
+        Ok(Self { http: http_client()?, address: address.to_owned(), site })
+    }
+
+    /// Fires an event. Returns its deliveries.
+    pub(super) async fn fire(&self, event: &Event, name: &str) -> anyhow::Result<Vec<Value>> {
+        let event = json!({ "site": self.site, "event": event, "name": name });
+        let deliveries = self.call_site("events", &event).await?;
+        deliveries.as_array().cloned().context("the simulator answered without deliveries")
+    }
+
+    /// Runs an extract refresh. Returns the deliveries of its events.
+    pub(super) async fn refresh(&self, refresh: &Value) -> anyhow::Result<Vec<Value>> {
+        let refreshed = self.call_site("refreshes", refresh).await?;
+        refreshed["deliveries"].as_array().cloned().context("the simulator answered without deliveries")
+    }
+
+    pub(super) async fn disable(&self, name: &str, reason: Option<&str>) -> anyhow::Result<()> {
+        let change = json!({ "site": self.site, "name": name, "is_enabled": false, "status_change_reason": reason });
+        self.change_webhook(Method::PATCH, &change).await?;
+        self.report(&format!("Tableau disabled the webhook {name}"));
+        Ok(())
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.change_webhook(Method::DELETE, &json!({ "site": self.site, "name": name })).await?;
+        self.report(&format!("An administrator deleted the webhook {name}"));
+        Ok(())
+    }
+
+    pub(super) async fn rename(&self, name: &str, new_name: &str) -> anyhow::Result<()> {
+        let change = json!({ "site": self.site, "name": name, "new_name": new_name });
+        self.change_webhook(Method::PATCH, &change).await?;
+        self.report(&format!("An administrator renamed the webhook {name} to {new_name}"));
+        Ok(())
+    }
+
+    pub(super) async fn add_foreign(&self, name: &str, event: &Event) -> anyhow::Result<()> {
+        let webhook = json!({ "site": self.site, "name": name, "event": event, "url": FOREIGN_URL });
+        self.call_site("webhooks", &webhook).await?;
+        self.report(&format!("An administrator added the webhook {name} for {event}"));
+        Ok(())
+    }
+
+    pub(super) async fn expire_token(&self, name: &str) -> anyhow::Result<()> {
+        let token = json!({ "site": self.site, "token_name": name });
+        self.call(Method::DELETE, "tokens", &token).await?.with_context(|| {
+            format!(
+                "the site {} has no token {name}. Nothing was changed. Fix: run `cargo infra simulate new-token`",
+                self.site
+            )
+        })?;
+        print(good(format!("The token {name} of the site {} expired.", self.site)));
+        next("cargo infra reconcile apply", "reports it");
+        Ok(())
+    }
+
+    pub(super) async fn add_token(&self, name: &str, secret: &str) -> anyhow::Result<()> {
+        let token = json!({ "site": self.site, "token_name": name, "token_secret": secret });
+        self.call_site("tokens", &token).await.map(drop)
+    }
+
+    /// Makes a call that needs the site alone.
+    async fn call_site(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call(Method::POST, path, body).await?.with_context(|| {
+            format!("the simulated Tableau has no site {}. Nothing was done. Fix: leave out --site", self.site)
+        })
+    }
+
+    /// Changes a webhook, which must exist.
+    async fn change_webhook(&self, method: Method, change: &Value) -> anyhow::Result<()> {
+        self.call(method, "webhooks", change).await?.map(drop).with_context(|| {
+            let name = change["name"].as_str().unwrap_or_default();
+            format!(
+                "the site {} has no webhook {name}. Nothing was changed. Fix: correct the event, or register the stack's webhooks \
+                 with `cargo infra reconcile apply`",
+                self.site
+            )
+        })
+    }
+
+    fn report(&self, change: &str) {
+        print(good(format!("{change} on the site {}.", self.site)));
+        next("cargo infra reconcile plan", "shows what the reconciler will do");
+    }
+
+    /// Makes a call of the simulator's own. Returns the answer, null if it is empty, and `None` if there is nothing to act on.
+    async fn call(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Option<Value>> {
+        let url = format!("{}/_simulator/{path}", self.address);
+        let response = self.http.request(method, &url).json(body).send().await;
+        let response =
+            response.context("the Tableau simulator does not answer. Fix: start `cargo infra local` again")?;
+        let (status, text) = (response.status(), response.text().await?);
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        ensure!(status.is_success(), "the Tableau simulator answered {status}. Nothing was changed. Details: {text}");
+        if text.is_empty() {
+            return Ok(Some(Value::Null));
+        }
+        serde_json::from_str(&text).map(Some).context("the Tableau simulator's answer is no JSON")
+    }
+}
