@@ -4,6 +4,7 @@
 mod command;
 mod interrupting;
 mod packaging;
+mod policy;
 mod worker;
 
 use std::{
