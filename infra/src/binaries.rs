@@ -1,9 +1,9 @@
 //! Checks that Lambda can run the zipped functions. Without the check, a wrong binary would fail at the first event.
 
 use std::{
-    env::consts::ARCH,
+    env::{self, consts::ARCH},
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -23,7 +23,7 @@ const ELF_HEADER_BYTES: u64 = 20;
 const BOOTSTRAP: &str = "bootstrap";
 
 /// Minor version of the GLIBC 2 of `provided.al2023` (Amazon Linux 2023).
-const LAMBDA_GLIBC: u32 = 34;
+pub(crate) const LAMBDA_GLIBC: u32 = 34;
 
 /// Prefix of the symbol versions of GLIBC 2.
 const GLIBC: &[u8] = b"GLIBC_2.";
@@ -130,15 +130,38 @@ pub fn check(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn check_one(function: &str, zip: &Path, architecture: Architecture) -> anyhow::Result<String> {
-    let needed = newest_glibc(&bootstrap(zip, u64::MAX)?).unwrap_or_default();
+    let needed = glibc_of(zip)?;
     ensure!(
         needed <= LAMBDA_GLIBC,
-        "{function} needs GLIBC 2.{needed}, but Lambda has GLIBC 2.{LAMBDA_GLIBC}. Fix: run `pip install ziglang` and build \
-         with cargo-lambda, or build on an older system"
+        "{function} needs GLIBC 2.{needed}, but Lambda has GLIBC 2.{LAMBDA_GLIBC}. Nothing was deployed. Fix: leave out --zips, \
+         or build the folder again with `cargo infra package`"
     );
     let size = zip.metadata()?.len();
     let megabytes = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / 1_048_576.0;
     Ok(format!("{function}: {megabytes:.1} MB zipped, {architecture}, needs GLIBC 2.{needed}"))
+}
+
+/// Returns the minor version of the newest GLIBC 2 that a function in a release folder needs, 0 for none.
+///
+/// # Errors
+///
+/// A zip cannot be read.
+pub(crate) fn glibc_of_functions(folder: &Path) -> anyhow::Result<u32> {
+    let [receiver, reconciler] = FUNCTIONS.map(|function| glibc_of(&zip_of(folder, function)));
+    Ok(receiver?.max(reconciler?))
+}
+
+/// Returns the minor version of the newest GLIBC 2 that this program needs, 0 for none.
+///
+/// # Errors
+///
+/// The program cannot be read.
+pub(crate) fn glibc_of_this_program() -> anyhow::Result<u32> {
+    Ok(newest_glibc(&fs::read(env::current_exe()?)?).unwrap_or_default())
+}
+
+fn glibc_of(zip: &Path) -> anyhow::Result<u32> {
+    Ok(newest_glibc(&bootstrap(zip, u64::MAX)?).unwrap_or_default())
 }
 
 /// Reads the first bytes of the executable in a zip.
@@ -157,15 +180,18 @@ fn bootstrap(zip: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
 /// Finds the newest GLIBC 2 that an executable needs. Returns its minor version.
 fn newest_glibc(bytes: &[u8]) -> Option<u32> {
     let minors = memmem::find_iter(bytes, GLIBC).filter_map(|position| {
-        let digits = bytes[position + GLIBC.len()..].iter().take_while(|byte| byte.is_ascii_digit()).copied();
-        String::from_utf8(digits.collect()).ok()?.parse().ok()
+        let rest = &bytes[position + GLIBC.len()..];
+        let digits: Vec<_> = rest.iter().take_while(|byte| byte.is_ascii_digit()).copied().collect();
+        // The name of a symbol's version ends with a zero byte. Other texts may have the same start.
+        rest.get(digits.len()).filter(|byte| [0, b'.'].contains(byte))?;
+        String::from_utf8(digits).ok()?.parse().ok()
     });
     minors.max()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, io::Write};
+    use std::io::Write;
 
     use tempfile::TempDir;
     use zip::{ZipWriter, write::SimpleFileOptions};
@@ -209,7 +235,7 @@ mod tests {
         let too_new = [&x86[..], b"GLIBC_2.39\0"].concat();
         let riscv = [b"\x7fELF".as_slice(), &[0; 14], &[243, 0]].concat();
         for (name, bytes, expected) in [
-            (BOOTSTRAP, too_new.as_slice(), "but Lambda has GLIBC 2.34. Fix: run `pip install ziglang`"),
+            (BOOTSTRAP, too_new.as_slice(), "but Lambda has GLIBC 2.34. Nothing was deployed. Fix: leave out --zips"),
             (
                 BOOTSTRAP,
                 &riscv,

@@ -5,22 +5,25 @@
 //!
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
-//!   [`reconciler`] (invocations) with [`run_report`], [`subscriptions`] (SNS), [`state_table`], [`log`], [`queue`] and
-//!   [`concurrency`].
+//!   [`reconciler`] (invocations) with [`run_report`], [`subscriptions`] (SNS), [`state_table`], [`log`], [`queue`],
+//!   [`bucket`], [`concurrency`] and [`stack_events`].
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
 //!   [`environment`] (isolation from the user's AWS settings), [`sample`] (signed requests) and [`workspace`] (folders).
 //! - [`remedies`]: the fixes that error messages name. [`findings`]: what is wrong with a stack, with its fix.
+//!   [`interruption`]: Ctrl-C.
 
 pub mod aws;
 pub mod binaries;
+pub mod bucket;
 pub mod cloud;
 pub mod commands;
 pub mod concurrency;
 pub mod environment;
 pub mod findings;
 pub mod functions;
+pub mod interruption;
 pub mod log;
 pub mod parameters;
 pub mod python;
@@ -33,6 +36,7 @@ pub mod run_report;
 pub mod sample;
 pub mod service;
 pub mod stack;
+pub mod stack_events;
 pub mod stack_name;
 pub mod state_table;
 pub mod steps;

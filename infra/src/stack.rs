@@ -1,6 +1,6 @@
 //! A deployed stack, on AWS or in a local cloud.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
@@ -158,6 +158,16 @@ impl Stack {
         Self::read(aws, name).await
     }
 
+    /// Reads the template that [`Stack::deploy`] packaged last. It names the objects with the code.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn packaged_template(aws: &Aws) -> anyhow::Result<String> {
+        let path = aws.folder().join(PACKAGED_TEMPLATE);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Name of the stack.
     pub fn name(&self) -> &str {
         &self.name
@@ -279,8 +289,6 @@ pub(crate) fn is_our_template(template: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::workspace::Workspace;
 

@@ -30,6 +30,9 @@ ARRIVAL_TIMEOUT_SECONDS = 60
 # The longest time in which the local cloud ends.
 END_TIMEOUT_SECONDS = 60
 
+# The bucket for deploying by hand.
+BUCKET = "artifacts-by-hand"
+
 
 class Documents:
     """The code blocks of the documents, by document and heading."""
@@ -163,20 +166,25 @@ class EmptyCloud:
 
 
 def install_tools(walk):
-    """Installs the documents' tools, cargo-lambda and the SAM CLI, at the tested versions."""
+    """Installs the tools for deploying by hand, cargo-lambda with Zig and the SAM CLI, at the tested versions."""
     tools = walk.folder / "target/walkthrough/tools"
     venv.create(tools, with_pip=True, clear=True)
     walk.environment["PATH"] = f"{tools / 'bin'}:{walk.environment['PATH']}"
     walk.environment["SAM_CLI_TELEMETRY"] = "0"
     requirements = Path("tests/walkthrough/requirements.txt")
-    walk.step("Deploy: pip install cargo-lambda",
+    walk.step("Deploy by hand: pip install cargo-lambda",
               f"pip install --quiet --disable-pip-version-check --no-deps --requirement {requirements}")
+
+
+def processor_for(cloud):
+    """Returns the processor of this machine, as the empty cloud prints it."""
+    return re.search(r"--arch (\S+)", cloud.command("cargo infra deploy"))[1]
 
 
 def adapted(command, cloud):
     """Adapts a command to this machine: the bucket's name, the processor and the endpoint."""
-    bucket, processor = re.search(r"--bucket (\S+) --arch (\S+)", cloud.command("cargo infra deploy")).groups()
-    command = command.replace("YOUR-BUCKET", bucket)
+    processor = processor_for(cloud)
+    command = command.replace("YOUR-BUCKET", BUCKET)
     endpoint = "AwsEndpointUrl=$AWS_ENDPOINT_URL"
     if "cargo infra deploy" in command:
         # The zips of a release show their processor.
@@ -265,7 +273,7 @@ def by_hand(walk, cloud):
 def from_a_release(walk, cloud):
     """Makes a release, deploys its archive with and without `cargo infra`, adds a site by hand, and waits for an alert."""
     command = walk.documents.command
-    archives, processor = walk.folder / "target/archives", re.search(r"--arch (\S+)", cloud.command("cargo infra deploy"))[1]
+    archives, processor = walk.folder / "target/archives", processor_for(cloud)
     shutil.rmtree(archives, ignore_errors=True)
     walk.step("Make the archive of a release", f"infra/release.py target/archives --arch {processor}")
 
@@ -290,16 +298,17 @@ def walk_in(folder):
     walk = Walk(folder)
     begin = time.monotonic()
     walk.step("See it work", walk.documents.command("README.md", "See it work", "cargo infra local --once"))
-    install_tools(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
         with_cargo_infra(walk, cloud)
         walk.done("**From here to the first alert**", begin)
         walk.step("Status", "cargo infra status")
+        install_tools(walk)
         code_alone(walk, cloud)
         remove(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
+        walk.aws(["s3api", "create-bucket", "--bucket", BUCKET])
         by_hand(walk, cloud)
         from_a_release(walk, cloud)
     walk.summary()

@@ -1,19 +1,25 @@
 //! `cargo infra deploy`: builds the functions, or takes built ones, and creates or updates the stack.
 
-use std::path::PathBuf;
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use self::preflight::{Checked, Wanted};
 use crate::{
     binaries::{self, Architecture},
     cargo_lambda,
-    cloud::STACK,
+    interruption::unless_interrupted,
     release::ReleaseFolder,
     stack::{Condition, Stack},
+    stack_events, stack_name,
     steps::{show, step, step_of_program},
     target::{Connection, Target},
+    terminal::{good, print, warning},
     workspace::Workspace,
 };
 
@@ -21,13 +27,15 @@ mod preflight;
 
 /// Builds the functions, checks that Lambda can run them, uploads them, and creates or updates the stack.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: cargo infra deploy --parameter AlertEmail=you@example.com")]
 pub struct Deploy {
-    /// S3 bucket for the code and the template, in the stack's region.
+    /// S3 bucket for the code and the template, in the stack's region. By default the command uses a bucket called
+    /// tableau-fanout-artifacts-ACCOUNT-REGION, and creates it, private and encrypted, if it does not exist.
     #[arg(long)]
-    bucket: String,
-    /// Processor to build for.
-    #[arg(long, value_enum, default_value = "arm64", conflicts_with = "zips")]
-    arch: Architecture,
+    bucket: Option<String>,
+    /// Processor to build for. By default that of the existing stack, and arm64 for a new one.
+    #[arg(long, value_enum, conflicts_with = "zips")]
+    arch: Option<Architecture>,
     /// A parameter of the template, such as ExclusiveRuns=false. Repeat the option for more. Parameters of an existing
     /// stack keep their values.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
@@ -56,10 +64,10 @@ fn parameter(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 ///
-/// A requirement is missing, the functions do not build or cannot run on Lambda, or CloudFormation failed. The error says
-/// which, and names the state of the stack.
+/// A requirement is missing, the functions do not build or cannot run on Lambda, CloudFormation failed, or the command was
+/// interrupted. The error says which, and names the state of the stack.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
-    let Deploy { bucket, arch, mut parameters, zips, target } = arguments;
+    let Deploy { bucket, arch, parameters, zips, target } = arguments;
     // Not in the option's parser, whose error would repeat the password.
     ensure!(
         !parameters.iter().any(|parameter| parameter.starts_with("HttpsProxy=") && parameter.contains('@')),
@@ -70,43 +78,112 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     let zips = zips.as_deref().map(ReleaseFolder::open).transpose()?;
     let connection = target.connect().await?;
-    let template = if let Some(release) = &zips {
-        release.template()
-    } else {
-        cargo_lambda::check().await?;
-        workspace.file("infra/template.yaml")
-    };
+    let template = zips.as_ref().map_or_else(|| workspace.file("infra/template.yaml"), ReleaseFolder::template);
+    let wanted = Wanted { bucket: bucket.as_deref(), arch, template: &template, parameters: &parameters };
+    let has_begun = Cell::new(false);
+    let deployment = deploy(&workspace, &connection, &wanted, zips, &has_begun);
+    match unless_interrupted(deployment).await? {
+        Some(result) => result,
+        None if has_begun.get() => bail!(explain_interruption(&connection).await?),
+        None => bail!(
+            "interrupted before the deployment began. The stack is unchanged. Fix: run this command again, which continues \
+             with what is built"
+        ),
+    }
+}
+
+async fn deploy(
+    workspace: &Workspace,
+    connection: &Connection,
+    wanted: &Wanted<'_>,
+    zips: Option<ReleaseFolder>,
+    has_begun: &Cell<bool>,
+) -> anyhow::Result<()> {
+    let name = &connection.name;
     // Before the build, which takes minutes.
-    let preflight = preflight::run(&connection, &bucket, &template, &parameters);
-    let title = format!("Check the account, the bucket {bucket} and the stack {}", connection.name);
-    let chosen = step(&title, preflight).await?;
-    let release = if let Some(release) = zips {
-        release
-    } else {
-        let folder = workspace.local("package")?;
-        step_of_program(&format!("Build the functions for {arch}"), cargo_lambda::build(&workspace, &folder, arch))
-            .await?
+    let title = format!("Check the account, the bucket and the stack {name}");
+    let checked = step(&title, preflight::run(connection, wanted)).await?;
+    let release = match zips {
+        Some(release) => release,
+        None => build(workspace, &workspace.local("package")?, checked.architecture).await?,
     };
-    let check = async { binaries::check(release.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
-    step("Check that Lambda can run the functions", check).await?;
-    // The last parameter of a name counts.
-    parameters.extend(chosen);
-    parameters.push(format!("Architecture={}", release.architecture()));
-    parameters.extend(connection.aws.endpoint().map(|endpoint| format!("AwsEndpointUrl={endpoint}")));
-    let title = format!("Deploy the stack {}", connection.name);
-    let stack = step(&title, async {
-        match Stack::deploy(&connection.aws, &connection.name, &release.template(), &bucket, &parameters).await {
-            Ok(stack) => {
-                stack.outputs().for_each(|(name, value)| show(&format!("{name:15} {value}")));
-                Ok(stack)
-            }
-            Err(error) => Err(error.context(explain_failure(&connection).await)),
-        }
+    check(&release).await?;
+    has_begun.set(true);
+    let title = format!("Deploy the stack {name}");
+    let stack = step(&title, deploy_stack(connection, &release, wanted.parameters, &checked)).await?;
+    print(format!("\n{}", good("The stack is deployed.")));
+    let option = stack_name::option(stack.name());
+    print(if checked.has_sites {
+        format!("Next, see that events and alerts arrive:\n\n  cargo infra test{option}")
+    } else {
+        format!("Next, add a Tableau site:\n\n  cargo infra add-site marketing{option}")
     });
-    let stack = stack.await?;
-    let name = if stack.name() == STACK { String::new() } else { format!(" --stack {}", stack.name()) };
-    println!("\nThe stack is deployed. Next, add a Tableau site:\n\n  cargo infra add-site marketing{name}");
     Ok(())
+}
+
+/// Builds the functions and writes them to a release folder.
+pub(super) async fn build(workspace: &Workspace, folder: &Path, arch: Architecture) -> anyhow::Result<ReleaseFolder> {
+    step_of_program(&format!("Build the functions for {arch}"), cargo_lambda::build(workspace, folder, arch)).await
+}
+
+/// Checks that Lambda can run the functions in a release folder.
+pub(super) async fn check(release: &ReleaseFolder) -> anyhow::Result<()> {
+    let check = async { binaries::check(release.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
+    step("Check that Lambda can run the functions", check).await
+}
+
+/// Uploads the functions, creates or updates the stack, and shows its outputs.
+async fn deploy_stack(
+    connection: &Connection,
+    release: &ReleaseFolder,
+    given: &[String],
+    checked: &Checked,
+) -> anyhow::Result<Stack> {
+    let Connection { aws, name, .. } = connection;
+    let Checked { bucket, objects, parameters, .. } = checked;
+    // The last parameter of a name counts.
+    let mut parameters = [given, parameters].concat();
+    parameters.push(format!("Architecture={}", release.architecture()));
+    parameters.extend(aws.endpoint().map(|endpoint| format!("AwsEndpointUrl={endpoint}")));
+    if aws.endpoint().is_none() {
+        show("CloudFormation usually takes two to five minutes");
+    }
+    let template = release.template();
+    let deployment = Stack::deploy(aws, name, &template, bucket.name(), &parameters);
+    let stack = match stack_events::shown_during(aws, name, deployment).await {
+        Ok(stack) => stack,
+        Err(error) => return Err(error.context(explain_failure(connection).await)),
+    };
+    stack.outputs().for_each(|(name, value)| show(&format!("{name:15} {value}")));
+    let packaged = Stack::packaged_template(aws)?;
+    let superseded: Vec<_> = objects.iter().filter(|key| !packaged.contains(key.as_str())).cloned().collect();
+    if let Err(error) = bucket.delete(aws, &superseded).await {
+        show(&warning(format!("earlier code could not be deleted from the bucket. Details: {error:#}")));
+    }
+    Ok(stack)
+}
+
+/// Explains the consequence of an interruption after the deployment began.
+async fn explain_interruption(connection: &Connection) -> anyhow::Result<String> {
+    let Connection { aws, name, .. } = connection;
+    let stack = Stack::find(aws, name).await?;
+    let state = stack.as_ref().map_or("", Stack::state);
+    Ok(match stack.as_ref().map(Stack::condition) {
+        Some(Condition::Busy | Condition::Updating) => format!(
+            "interrupted. CloudFormation continues with the stack {name}, whose state is {state}. Fix: watch it with `aws \
+             cloudformation describe-stack-events --stack-name {name} --max-items 10`. When it has ended, run this command \
+             again; it changes only the rest"
+        ),
+        None | Some(Condition::Planned) => {
+            "interrupted before CloudFormation created anything. Only the bucket's content has changed. Fix: run this command \
+             again"
+                .to_owned()
+        }
+        Some(_) => format!(
+            "interrupted. CloudFormation is not at work on the stack {name}, whose state is {state}. Fix: run this command \
+             again; it changes only the rest"
+        ),
+    })
 }
 
 /// Explains a deployment that failed, by the stack's state and events.
@@ -123,14 +200,20 @@ async fn explain_failure(connection: &Connection) -> String {
     let reasons = events.as_array().into_iter().flatten();
     let reasons =
         reasons.map(|event| format!("{}: {}", text(&event[0]), text(&event[1]))).collect::<Vec<_>>().join("; ");
+    let option = stack_name::option(name);
     let fix = match stack.condition() {
-        _ if reasons.contains("ReservedConcurrentExecution") => {
+        _ if reasons.contains("ReservedConcurrentExecution") => format!(
             "The account's quota for concurrent executions allows no reservation. Fix: add --parameter ExclusiveRuns=false, \
-             after `cargo infra destroy` if the stack is new"
+             after `cargo infra destroy{option}` if the stack is new"
+        ),
+        Condition::Broken => {
+            format!("Fix: correct the cause, run `cargo infra destroy{option}`, then deploy again")
         }
-        Condition::Broken => "Fix: correct the cause, run `cargo infra destroy`, then deploy again",
-        Condition::RollbackFailed => "Fix: run `aws cloudformation continue-update-rollback`, then deploy again",
-        _ => "The stack is unchanged. Fix: correct the cause, then deploy again",
+        Condition::RollbackFailed => {
+            format!("Fix: run `aws cloudformation continue-update-rollback --stack-name {name}`, then deploy again")
+        }
+        _ => "The stack is unchanged. Fix: correct the cause, then deploy again".to_owned(),
     };
-    format!("the deployment failed. The stack's state is {}. {fix}. Resources that failed: {reasons}", stack.state())
+    let resources = if reasons.is_empty() { String::new() } else { format!(". Resources that failed: {reasons}") };
+    format!("the deployment failed. The stack's state is {}. {fix}{resources}", stack.state())
 }

@@ -5,14 +5,17 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    aws::Aws,
+    aws::{Aws, Location},
+    bucket::Bucket,
+    interruption::unless_interrupted,
     parameters, reconciler,
     stack::{Condition, Stack},
+    stack_events,
     steps::{show, step},
     target::{Connection, Target},
+    terminal::{BOLD, good, print, styled, warning},
 };
 
 /// Parameters of the reconciler, including those of earlier releases. They are useless without the stack, since its signed
@@ -26,6 +29,7 @@ fn key_description(stack: &str) -> String {
 
 /// Deletes the stack's webhooks on Tableau, then the stack. Asks for confirmation.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: cargo infra destroy --delete-parameters")]
 pub struct Destroy {
     /// Delete the site entries too, and the keys that encrypt them: the stack's, and those of earlier stacks of its name.
     #[arg(long)]
@@ -59,23 +63,13 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     if has_reconciler(&plan.stack) {
         delete_webhooks(aws, &plan.stack, force).await?;
     }
-    step(&format!("Delete the stack {name}, and wait until it is deleted"), delete_stack(aws, name)).await?;
-    if !plan.deleted_parameters.is_empty() {
-        let delete = async {
-            parameters::delete(aws, &plan.deleted_parameters).await?;
-            plan.deleted_parameters.iter().for_each(|name| show(name));
-            Ok(())
-        };
-        step("Delete the parameters", delete).await.context("the stack is deleted, but its parameters are not")?;
+    match unless_interrupted(plan.delete(aws)).await? {
+        Some(deleted) => deleted?,
+        None => bail!(plan.explain_interruption(aws).await?),
     }
-    for key in &plan.deleted_keys {
-        let delete = ["kms", "schedule-key-deletion", "--key-id", key];
-        let delete = step(&format!("Schedule the deletion of the key {key}"), aws.run(&delete)).await;
-        delete.with_context(|| format!("the stack is deleted, but the key {key} is not"))?;
-    }
-    println!("\nThe stack {name} is deleted.");
+    print(format!("\n{}", good(format!("The stack {name} is deleted."))));
     if !plan.kept_parameters.is_empty() {
-        println!("Kept: {}.", plan.kept_parameters.join(", "));
+        print(format!("Kept: {}.", plan.kept_parameters.join(", ")));
     }
     Ok(())
 }
@@ -93,19 +87,22 @@ struct Found {
     parameters: Vec<String>,
     /// Keys of earlier stacks of the name.
     earlier_keys: Vec<String>,
+    /// The tool's own bucket, with the keys of the stack's objects.
+    code: Option<(Bucket, Vec<String>)>,
 }
 
 /// Finds the stack, the names of its parameters, and the keys of earlier stacks of its name.
 async fn find(connection: &Connection) -> anyhow::Result<Found> {
     let Connection { aws, name, .. } = connection;
-    show(&aws.location().await?.to_string());
+    let location = aws.location().await?;
+    show(&location.to_string());
     let stack = Stack::find(aws, name).await?;
     if let Some(stack) = &stack {
         stack.expect_ours(aws).await?;
     }
     let key = stack.as_ref().and_then(|stack| stack.output("KeyId").ok());
     let earlier_keys = earlier_keys(aws, name, key).await.unwrap_or_else(|error| {
-        show(&format!("warning: keys of earlier stacks called {name} could not be listed. Details: {error:#}"));
+        show(&warning(format!("keys of earlier stacks called {name} could not be listed. Details: {error:#}")));
         Vec::new()
     });
     for key in &earlier_keys {
@@ -114,15 +111,27 @@ async fn find(connection: &Connection) -> anyhow::Result<Found> {
              needs it: aws kms schedule-key-deletion --key-id {key}"
         ));
     }
-    let Some(stack) = stack else { return Ok(Found { stack, parameters: Vec::new(), earlier_keys }) };
+    let Some(stack) = stack else { return Ok(Found { stack, parameters: Vec::new(), earlier_keys, code: None }) };
     ensure!(
         !matches!(stack.condition(), Condition::Busy | Condition::Updating),
-        "another change of the stack {name} is in progress. Its state is {}. Fix: wait until it ends",
+        "another change of the stack {name} is in progress. Its state is {}. Nothing was done. Fix: run this command again when it \
+         has ended",
         stack.state()
     );
     let parameters = parameters::list(aws, name).await?;
     show(&format!("state {}, {} parameters under /{name}", stack.state(), parameters.len()));
-    Ok(Found { stack: Some(stack), parameters, earlier_keys })
+    let code = find_code(aws, &location, name).await.unwrap_or_else(|error| {
+        show(&warning(format!("the tool's bucket could not be read, and is kept as it is. Details: {error:#}")));
+        None
+    });
+    Ok(Found { stack: Some(stack), parameters, earlier_keys, code })
+}
+
+/// Finds the tool's own bucket and the stack's objects in it.
+async fn find_code(aws: &Aws, location: &Location, name: &str) -> anyhow::Result<Option<(Bucket, Vec<String>)>> {
+    let Some(bucket) = Bucket::find_own(aws, location).await? else { return Ok(None) };
+    let objects = bucket.objects_of(aws, name).await?;
+    Ok(Some((bucket, objects)))
 }
 
 /// Lists the keys of earlier stacks called `name`, without those whose deletion is scheduled. `key` is the present stack's.
@@ -155,11 +164,13 @@ struct Plan {
     deleted_keys: Vec<String>,
     /// The stack's key, if it is kept.
     kept_key: Option<String>,
+    /// The tool's own bucket, with the keys of the stack's objects.
+    code: Option<(Bucket, Vec<String>)>,
 }
 
 impl Plan {
     fn new(found: Found, name: &str, delete_parameters: bool) -> anyhow::Result<Self> {
-        let Found { stack, parameters, earlier_keys } = found;
+        let Found { stack, parameters, earlier_keys, code } = found;
         let stack = stack.with_context(|| {
             let left = if earlier_keys.is_empty() { "" } else { ". The keys above are of earlier stacks" };
             format!(
@@ -174,37 +185,104 @@ impl Plan {
         let key = stack.output("KeyId").ok().map(str::to_owned);
         let (deleted_keys, kept_key) =
             if delete_parameters { (key.into_iter().chain(earlier_keys).collect(), None) } else { (Vec::new(), key) };
-        Ok(Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key })
+        Ok(Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key, code })
     }
 
     fn print(&self) {
-        let Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key } = self;
+        let Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key, code } = self;
         let name = stack.name();
-        println!("\nThis deletes permanently:");
+        let item = |text: String| print(format!("  - {text}"));
+        print(format!("\n{}", styled(BOLD, "This deletes permanently:")));
         if has_reconciler(stack) {
-            println!("  - the stack's webhooks on every declared Tableau site, and no other webhooks");
+            item("the stack's webhooks on every declared Tableau site, and no other webhooks".to_owned());
         } else {
-            println!("  - nothing on Tableau, since the stack has no working reconciler ({})", stack.state());
+            item(format!("nothing on Tableau, since the stack has no working reconciler ({})", stack.state()));
         }
-        println!("  - the stack {name} with its functions, topics, subscriptions and the functions' logs");
-        deleted_parameters.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+        item(format!("the stack {name} with its functions, topics, subscriptions and the functions' logs"));
+        deleted_parameters.iter().for_each(|parameter| item(format!("the parameter {parameter}")));
         for key in deleted_keys {
-            let of = if stack.output("KeyId").is_ok_and(|own| own == key) {
-                ""
-            } else {
-                " of an earlier stack of this name"
-            };
-            println!("  - the encryption key {key}{of}: unusable at once, deleted by AWS after 30 days");
+            let is_own = stack.output("KeyId").is_ok_and(|own| own == key);
+            let of = if is_own { "" } else { " of an earlier stack of this name" };
+            item(format!("the encryption key {key}{of}: unusable at once, deleted by AWS after 30 days"));
         }
-        println!("It keeps:");
-        println!("  - the code in the S3 bucket, and the subscribers' queues and functions");
-        kept_parameters.iter().for_each(|parameter| println!("  - the parameter {parameter}"));
+        if let Some((bucket, objects)) = code {
+            item(format!("the stack's code in the bucket {}: {} objects", bucket.name(), objects.len()));
+        }
+        print(styled(BOLD, "It keeps:"));
+        item("the subscribers' queues and functions".to_owned());
+        match code {
+            Some((bucket, _)) => {
+                let name = bucket.name();
+                item(format!(
+                    "the bucket {name}, which other stacks may use. To delete it: aws s3 rb s3://{name} --force"
+                ));
+            }
+            None => item("the code in the S3 bucket".to_owned()),
+        }
+        kept_parameters.iter().for_each(|parameter| item(format!("the parameter {parameter}")));
         if let Some(key) = kept_key {
-            println!(
-                "  - the encryption key {key}, which the parameters need. A later stack called {name} uses both; \
+            item(format!(
+                "the encryption key {key}, which the parameters need. A later stack called {name} uses both; \
                  --delete-parameters deletes them"
-            );
+            ));
         }
+    }
+
+    /// Deletes the stack, then the rest.
+    async fn delete(&self, aws: &Aws) -> anyhow::Result<()> {
+        let Self { stack, deleted_parameters, deleted_keys, code, .. } = self;
+        let name = stack.name();
+        step(&format!("Delete the stack {name}, and wait until it is deleted"), delete_stack(aws, name)).await?;
+        if !deleted_parameters.is_empty() {
+            let delete = async {
+                parameters::delete(aws, deleted_parameters).await?;
+                deleted_parameters.iter().for_each(|name| show(name));
+                Ok(())
+            };
+            step("Delete the parameters", delete).await.context("the stack is deleted, but its parameters are not")?;
+        }
+        for key in deleted_keys {
+            let delete = ["kms", "schedule-key-deletion", "--key-id", key];
+            let delete = step(&format!("Schedule the deletion of the key {key}"), aws.run(&delete)).await;
+            delete.with_context(|| format!("the stack is deleted, but the key {key} is not"))?;
+        }
+        if let Some((bucket, objects)) = code {
+            let title = format!("Delete the stack's code in the bucket {}", bucket.name());
+            let deleted = step(&title, bucket.delete(aws, objects)).await;
+            deleted
+                .with_context(|| format!("the stack is deleted, but its code below {name}/ in the bucket is not"))?;
+        }
+        Ok(())
+    }
+
+    /// Explains the consequence of an interruption after the webhooks were deleted.
+    async fn explain_interruption(&self, aws: &Aws) -> anyhow::Result<String> {
+        let name = self.stack.name();
+        let (stack, mut rest) = (Stack::find(aws, name).await?, String::new());
+        let done = match &stack {
+            Some(stack) if stack.condition() == Condition::Busy => {
+                rest.push_str(&format!("\n  aws cloudformation wait stack-delete-complete --stack-name {name}"));
+                format!("CloudFormation continues to delete the stack {name}")
+            }
+            Some(_) => bail!(
+                "interrupted. The stack {name} is not deleted, but its webhooks on Tableau are, and its schedule is stopped. \
+                 Fix: run this command again"
+            ),
+            None => format!("the stack {name} is deleted"),
+        };
+        for parameter in &self.deleted_parameters {
+            rest.push_str(&format!("\n  aws ssm delete-parameter --name {parameter}"));
+        }
+        for key in &self.deleted_keys {
+            rest.push_str(&format!("\n  aws kms schedule-key-deletion --key-id {key}"));
+        }
+        if let Some((bucket, _)) = &self.code {
+            rest.push_str(&format!("\n  aws s3 rm --recursive s3://{}/{name}/", bucket.name()));
+        }
+        Ok(format!(
+            "interrupted: {done}, but these may be left: its parameters, keys and code. Fix: run these commands. One whose \
+             work is done already changes nothing:{rest}"
+        ))
     }
 }
 
@@ -223,18 +301,12 @@ fn confirm(name: &str) -> anyhow::Result<()> {
 
 /// Deletes the stack's webhooks with the reconciler. Starts the schedule again if that fails or is interrupted.
 async fn delete_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let deleted = tokio::select! {
-        // An interrupt ends the AWS CLI too. --force must not ignore the error that follows.
-        biased;
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        deleted = stop_schedule_and_delete_webhooks(aws, stack, force) => Some(deleted),
-    };
+    // --force must not ignore the error that follows an interruption.
+    let deleted = unless_interrupted(stop_schedule_and_delete_webhooks(aws, stack, force)).await?;
     let error = match deleted {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) if force => {
-            println!("    warning: continues because of --force. Details: {error:#}");
+            show(&warning(format!("continues because of --force. Details: {error:#}")));
             return Ok(());
         }
         Some(Err(error)) => error,
@@ -296,8 +368,14 @@ async fn delete_stack(aws: &Aws, name: &str) -> anyhow::Result<()> {
     let find = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].StackId"];
     let id = aws.json(&find).await?;
     let id = id.as_str().context("a stack without an identifier")?;
-    aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
-    let deleted = aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await;
+    if aws.endpoint().is_none() {
+        show("CloudFormation usually takes one to three minutes");
+    }
+    let deletion = async {
+        aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
+        aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await
+    };
+    let deleted = stack_events::shown_during(aws, id, deletion).await;
     let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, PhysicalResourceId, \
                  ResourceStatusReason]";
     let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];

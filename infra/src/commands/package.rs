@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 
+use super::deploy;
 use crate::{
-    binaries::{self, Architecture},
-    cargo_lambda, release,
-    steps::{show, step, step_of_program},
+    binaries::Architecture,
+    interruption::unless_interrupted,
+    release,
+    terminal::{good, print},
     workspace::Workspace,
 };
 
 /// Builds the functions, checks that Lambda can run them, and writes them to a folder with the template, as in a release.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: cargo infra package target/package")]
 pub struct Package {
     /// Folder to write: new, empty, or written by this command before.
     folder: PathBuf,
@@ -25,18 +29,21 @@ pub struct Package {
 ///
 /// # Errors
 ///
-/// The folder has other content, cargo-lambda is missing, or the functions do not build or cannot run on Lambda.
+/// The folder has other content, cargo-lambda cannot be installed, the functions do not build or cannot run on Lambda, or the
+/// command was interrupted.
 pub async fn run(arguments: Package) -> anyhow::Result<()> {
     let Package { folder, arch } = arguments;
     // Before the build, which takes minutes.
     release::expect_replaceable(&folder)?;
-    cargo_lambda::check().await?;
     let workspace = Workspace::locate()?;
-    let build = cargo_lambda::build(&workspace, &folder, arch);
-    let written = step_of_program(&format!("Build the functions for {arch}"), build).await?;
-    let check = async { binaries::check(written.path()).map(|lines| lines.iter().for_each(|line| show(line))) };
-    step("Check that Lambda can run the functions", check).await?;
-    let folder = folder.display();
-    println!("\nThe folder is complete. To deploy it:\n\n  cargo infra deploy --bucket YOUR-BUCKET --zips {folder}");
+    let Some(built) = unless_interrupted(deploy::build(&workspace, &folder, arch)).await? else {
+        bail!(
+            "interrupted before the functions were built. Nothing was written. Fix: run this command again, which continues \
+             with what is built"
+        )
+    };
+    deploy::check(&built?).await?;
+    print(format!("\n{}", good("The folder is complete.")));
+    print(format!("To deploy it:\n\n  cargo infra deploy --zips {}", folder.display()));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo infra replay`: publishes deliveries that were not published when they arrived.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -15,10 +15,12 @@ use time::OffsetDateTime;
 use self::delivery_log::{DeliveryLog, Unpublished};
 use crate::{
     aws::Aws,
+    interruption::unless_interrupted,
     log,
     stack::Stack,
     steps::{show, step},
-    target::Target,
+    target::{Connection, Target},
+    terminal::{bad, good, print},
 };
 
 mod delivery_log;
@@ -33,6 +35,7 @@ const MAX_HOURS: u64 = 366 * 24;
 /// receiver's log, verifies unverified deliveries, leaves out those that a later attempt of Tableau published, and sends
 /// the rest to the receiver. It is safe to run twice.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: cargo infra replay 24 --dry-run")]
 pub struct Replay {
     /// The lookback in hours.
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MAX_HOURS))]
@@ -48,28 +51,35 @@ pub struct Replay {
 ///
 /// # Errors
 ///
-/// The log cannot be read, or some deliveries could not be published. The others stay published.
+/// The log cannot be read, some deliveries could not be published, or the command was interrupted. The others stay published.
 pub async fn run(arguments: Replay) -> anyhow::Result<()> {
     let Replay { hours, dry_run, target } = arguments;
     let connection = target.connect().await?;
+    let sent = Cell::new(0);
+    match unless_interrupted(replay(&connection, hours, dry_run, &sent)).await? {
+        Some(result) => result,
+        None => bail!(
+            "interrupted. {} published before; the others are still in the log. Fix: run this command again, which publishes \
+             only the others",
+            pluralize(sent.get())
+        ),
+    }
+}
+
+async fn replay(connection: &Connection, hours: u64, dry_run: bool, sent: &Cell<usize>) -> anyhow::Result<()> {
     let (stack, http, aws) = (connection.stack().await?, connection.http()?, &connection.aws);
     let title = format!("Search the receiver's log for events of the last {hours} h that were not published");
     let Found { missing, unreadable } = step(&title, find(aws, &stack, hours)).await?;
-    let failed = match (missing.is_empty(), dry_run) {
-        (true, _) => {
-            println!("\nNothing to publish.");
-            0
-        }
-        (false, true) => {
-            println!("\n{} to publish. Nothing was done.", pluralize(missing.len()));
-            0
-        }
-        (false, false) => {
-            let failed = step("Send them to the receiver", send_all(aws, &http, &stack, &missing)).await?;
-            println!("\n{} published.", pluralize(missing.len() - failed));
-            failed
-        }
-    };
+    let mut failed = 0;
+    if missing.is_empty() {
+        print(format!("\n{}", good("Nothing to publish.")));
+    } else if dry_run {
+        print(format!("\n{} to publish. Nothing was done.", pluralize(missing.len())));
+    } else {
+        step("Send them to the receiver", send_all(aws, &http, &stack, &missing, sent)).await?;
+        failed = missing.len() - sent.get();
+        print(format!("\n{} published.", pluralize(sent.get())));
+    }
     ensure!(
         failed == 0,
         "{} not published. Fix: run this command again when SNS and SSM are available",
@@ -124,23 +134,28 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     Ok(Found { missing, unreadable })
 }
 
-/// Sends deliveries to the receiver. Returns how many were not published.
-async fn send_all(aws: &Aws, http: &Client, stack: &Stack, missing: &[Unpublished]) -> anyhow::Result<usize> {
+/// Sends deliveries to the receiver. Counts those that are published in `sent`.
+async fn send_all(
+    aws: &Aws,
+    http: &Client,
+    stack: &Stack,
+    missing: &[Unpublished],
+    sent: &Cell<usize>,
+) -> anyhow::Result<()> {
     let keyring = stack.keyring(aws).await?;
     let receiver = stack.reachable_receiver_url(aws)?;
     let receiver = ReceiverUrl::parse(&receiver).with_context(|| format!("{receiver} is no URL"))?;
-    let mut failed = 0;
     for delivery in missing {
         let url = delivery.registration.signed_url(&receiver, &keyring);
         match send(http, &url, delivery).await {
-            Ok(status) => show(&format!("{status}: {delivery}")),
-            Err(error) => {
-                failed += 1;
-                show(&format!("NOT published, {error}: {delivery}"));
+            Ok(status) => {
+                sent.set(sent.get() + 1);
+                show(&good(format!("{status}: {delivery}")));
             }
+            Err(error) => show(&bad(format!("NOT published, {error}: {delivery}"))),
         }
     }
-    Ok(failed)
+    Ok(())
 }
 
 /// Sends a delivery to the receiver as Tableau did. Returns the status in the receiver's answer.

@@ -4,7 +4,14 @@ use std::{fs::File, io::Write, path::Path, process::Stdio};
 
 use anyhow::{Context, ensure};
 use infra::binaries::Architecture;
-use tokio::{io::AsyncWriteExt, process::Command};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 /// Secret of the Tableau site's token. No output may have it.
@@ -80,13 +87,34 @@ pub(crate) fn isolate(command: &mut Command, path: &[&Path], settings: &[(&str, 
 
 /// Writes a zipped function that no machine can run: it has only the parts of an executable that a deployment checks.
 pub(crate) fn zip_stand_in(path: &Path, architecture: Architecture) -> anyhow::Result<()> {
+    zip_stand_in_for(path, architecture, "GLIBC_2.17")
+}
+
+/// As [`zip_stand_in`], for a version of GLIBC.
+pub(crate) fn zip_stand_in_for(path: &Path, architecture: Architecture, glibc: &str) -> anyhow::Result<()> {
     let machine = match architecture {
         Architecture::Arm64 => 183,
         Architecture::X86_64 => 62,
     };
     let mut zip = ZipWriter::new(File::create(path)?);
     zip.start_file("bootstrap", SimpleFileOptions::default())?;
-    zip.write_all(&[b"\x7fELF".as_slice(), &[0; 14], &[machine, 0], b"GLIBC_2.17\0"].concat())?;
+    zip.write_all(&[b"\x7fELF".as_slice(), &[0; 14], &[machine, 0], glibc.as_bytes(), b"\0"].concat())?;
     zip.finish()?;
     Ok(())
+}
+
+/// Interrupts a command, as Ctrl-C does, when it prints a line that has this text. Returns its standard error.
+pub(crate) async fn interrupt(mut command: Command, text: &str) -> anyhow::Result<String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command.spawn()?;
+    let mut lines = BufReader::new(command.stdout.take().context("no output")?).lines();
+    while !lines.next_line().await?.with_context(|| format!("no line has {text:?}"))?.contains(text) {}
+    let id = command.id().and_then(|id| i32::try_from(id).ok()).context("it has ended")?;
+    kill(Pid::from_raw(id), Signal::SIGINT)?;
+    // Reads the rest, so that the command can print.
+    while lines.next_line().await?.is_some() {}
+    let output = command.wait_with_output().await?;
+    let errors = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(1), "{}: {errors}", output.status);
+    Ok(errors)
 }

@@ -1,11 +1,15 @@
 //! `cargo infra deploy`: its checks and its errors.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, ensure};
 use documents::Document;
 use infra::{
-    binaries::Architecture, cloud::BUCKET, python::PythonTools, release::ReleaseFolder, stack::Stack,
+    binaries::Architecture,
+    cloud::{BUCKET, Cloud},
+    python::PythonTools,
+    release::ReleaseFolder,
+    stack::Stack,
     workspace::Workspace,
 };
 use serde_json::json;
@@ -13,7 +17,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    command::{Output, isolate, run, zip_stand_in},
+    command::{Output, infra, isolate, run, zip_stand_in},
     testbed::Testbed,
 };
 
@@ -26,7 +30,6 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
         .infra(&[&deploy[..], &missing].concat())
         .await?
         .failed(&["the bucket not-there does not exist or is not yours", "aws s3 mb s3://not-there"])?;
-    testbed.infra(&deploy).await?.failed(&["--bucket"])?;
     let create = "s3api create-bucket --bucket far-away --create-bucket-configuration LocationConstraint=eu-west-1";
     testbed.aws(create).await?;
     testbed
@@ -39,6 +42,61 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
         .await?
         .failed(&["Architecture follows from --arch or --zips"])?;
     assert_eq!(testbed.aws("cloudformation list-stacks --query StackSummaries").await?, json!([]));
+    Ok(())
+}
+
+/// The tool's own bucket in the local cloud.
+const OWN_BUCKET: &str = "tableau-fanout-artifacts-000000000000-us-east-1";
+
+#[tokio::test]
+async fn a_deployment_without_a_bucket_keeps_its_code_in_a_bucket_of_its_own() -> anyhow::Result<()> {
+    let testbed = Testbed::start().await?;
+    let deploy = ["deploy", "--zips", testbed.release.path().to_str().context("a path")?];
+    // Somebody else took the name.
+    let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
+    let theirs = Cloud::in_account(&tools, testbed.cloud.endpoint.clone(), testbed.cloud.aws.folder(), "111111111111");
+    theirs.aws.run(&["s3api", "create-bucket", "--bucket", OWN_BUCKET]).await?;
+    let expected =
+        [OWN_BUCKET, "it is another account's", "Nothing was deployed", "name a bucket of yours with --bucket"];
+    testbed.infra(&deploy).await?.failed(&expected)?;
+    theirs.aws.run(&["s3api", "delete-bucket", "--bucket", OWN_BUCKET]).await?;
+
+    let created = format!("created the bucket {OWN_BUCKET} for the code: private and encrypted");
+    let expected = [
+        &created,
+        "\u{2713} Receiver created",
+        "\u{2713} ReconcilerSchedule created",
+        "cargo infra add-site marketing",
+    ];
+    testbed.infra(&deploy).await?.succeeded(&expected)?;
+    let setting = async |command: &str, query: &str| {
+        testbed.aws(&format!("s3api {command} --bucket {OWN_BUCKET} --query {query}")).await
+    };
+    let closed = json!({ "BlockPublicAcls": true, "IgnorePublicAcls": true, "BlockPublicPolicy": true,
+        "RestrictPublicBuckets": true });
+    assert_eq!(setting("get-public-access-block", "PublicAccessBlockConfiguration").await?, closed);
+    let algorithm = "ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm";
+    assert_eq!(setting("get-bucket-encryption", algorithm).await?, "AES256");
+    let tags = json!([{ "Key": "created-by", "Value": "tableau-fanout" }]);
+    assert_eq!(setting("get-bucket-tagging", "TagSet").await?, tags);
+
+    // The code of an earlier version goes, another stack's stays. The settings of an interrupted creation are completed.
+    for key in ["tableau-fanout/earlier", "tableau-fanout-2/theirs"] {
+        testbed.aws(&format!("s3api put-object --bucket {OWN_BUCKET} --key {key}")).await?;
+    }
+    testbed.aws(&format!("s3api delete-bucket-tagging --bucket {OWN_BUCKET}")).await?;
+    testbed.aws("ssm put-parameter --name /tableau-fanout/sites/marketing --type String --value x").await?;
+    let used = format!("the code goes to the bucket {OWN_BUCKET}");
+    testbed.infra(&deploy).await?.succeeded(&[&used, "cargo infra test"])?;
+    assert_eq!(setting("get-bucket-tagging", "TagSet").await?, tags);
+    let keys = setting("list-objects-v2", "Contents[].Key").await?.to_string();
+    ensure!(!keys.contains("earlier") && keys.contains("tableau-fanout-2/theirs"), "{keys}");
+    let kept = format!(
+        "the bucket {OWN_BUCKET}, which other stacks may use. To delete it: aws s3 rb s3://{OWN_BUCKET} --force"
+    );
+    testbed.aws("ssm delete-parameter --name /tableau-fanout/sites/marketing").await?;
+    testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[&kept, "\u{2713} Receiver deleted"])?;
+    assert_eq!(setting("list-objects-v2", "Contents[].Key").await?, json!(["tableau-fanout-2/theirs"]));
     Ok(())
 }
 
@@ -121,10 +179,12 @@ async fn a_failed_deployment_reports_why_and_how_to_start_again() -> anyhow::Res
         "The stack's state is ROLLBACK_COMPLETE",
         "Fix: correct the cause, run `cargo infra destroy`, then deploy again",
         "Resources that failed: Point: ",
+        "\u{2717} Point CREATE_FAILED: ",
+        "CloudFormation takes the changes back",
     ])?;
-    let message = "Its state is ROLLBACK_COMPLETE. Fix: delete the rest with `cargo infra destroy`";
-    testbed.deploy(&[]).await?.failed(&["the stack tableau-fanout cannot be updated", message])?;
-    testbed.infra(&["status"]).await?.failed(&["the stack tableau-fanout does not work", message])?;
+    let fix = "Fix: delete the rest with `cargo infra destroy`";
+    testbed.deploy(&[]).await?.failed(&["the stack tableau-fanout cannot be updated", "Nothing was deployed", fix])?;
+    testbed.infra(&["status"]).await?.failed(&["the stack tableau-fanout does not work", fix])?;
     let nothing = "nothing on Tableau, since the stack has no working reconciler (ROLLBACK_COMPLETE)";
     testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[nothing, "is deleted."])?;
     testbed.deploy(&[]).await?.succeeded(&["the stack tableau-fanout will be created"])?;
@@ -169,5 +229,13 @@ async fn functions_for_another_architecture_are_deployed_only_together_with_it()
     assert_eq!(testbed.aws(architecture).await?, json!([other.as_str()]));
     testbed.deploy(&[]).await?.succeeded(&["will be updated"])?;
     assert_eq!(testbed.aws(architecture).await?, json!([here.as_str()]));
+
+    // An update from the source keeps the architecture too.
+    let cargo = folder.path().join("cargo");
+    fs::write(&cargo, "#!/bin/sh\ncase \"$*\" in *--version) ;; *) exit 1 ;; esac\n")?;
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755))?;
+    let mut deploy = infra(&["deploy", "--bucket", BUCKET, "--endpoint-url", &testbed.cloud.endpoint]);
+    deploy.env("CARGO", cargo);
+    run(deploy, "").await?.failed(&[&format!("==> Build the functions for {here}"), "the functions do not build"])?;
     Ok(())
 }

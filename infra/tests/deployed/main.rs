@@ -7,6 +7,7 @@ mod adding_a_site;
 mod breaking;
 #[path = "../command/mod.rs"]
 mod command;
+mod deployer;
 mod deploying;
 mod interrupting;
 mod lifecycle;

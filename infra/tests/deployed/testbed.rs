@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::Context;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use infra::{
     binaries::{FUNCTIONS, zip_of},
     cloud::{BUCKET, Cloud},
@@ -53,7 +53,10 @@ impl Testbed {
         let release = functions::package(&workspace).await?;
         let (folder, http) = (TempDir::new()?, http_client()?);
         let (server, ministack) = Cloud::start(&tools, &http, folder.path(), settings).await?;
-        let gateway = Gateway::before(&ministack.endpoint, http, HeaderMap::new()).await?;
+        // Ministack takes a call with this header, as a load balancer sets it, for one over TLS.
+        let over_tls = HeaderName::from_static("x-forwarded-proto");
+        let over_tls = HeaderMap::from_iter([(over_tls, HeaderValue::from_static("https"))]);
+        let gateway = Gateway::before(&ministack.endpoint, http, over_tls).await?;
         let cloud = Cloud::at(&tools, gateway.address.clone(), folder.path());
         cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
         let tableau = Simulator::start(Some(ministack.endpoint.parse()?)).await?;

@@ -2,7 +2,9 @@
 
 #[path = "../command/mod.rs"]
 mod command;
+mod interrupting;
 mod packaging;
+mod policy;
 mod worker;
 
 use std::{
@@ -48,12 +50,6 @@ async fn a_missing_requirement_is_reported_with_its_fix() -> anyhow::Result<()> 
         (&only_aws, &credentials, status, "the AWS CLI has no region. Fix: run `aws configure set region"),
         (&only_aws, &no_profile, status, "the AWS CLI does not know this profile. Fix: correct AWS_PROFILE"),
         (&only_aws, &no_endpoint, status, "AWS cannot be reached"),
-        (
-            &only_aws,
-            &no_endpoint,
-            &["deploy", "--bucket", "b"],
-            "cargo-lambda is not installed. Fix: run `pip install cargo-lambda`",
-        ),
     ] {
         let mut infra = infra(arguments);
         isolate(&mut infra, &[path], settings)?;
@@ -79,6 +75,7 @@ case "$*" in
   *--version*) echo aws-cli/2.15.0 ;;
   *"configure list"*) echo "region : $AWS_DEFAULT_REGION : env : AWS_DEFAULT_REGION" ;;
   *get-caller-identity*) echo '{"Account":"123456789012"}' ;;
+  *get-parameters-by-path*) echo '[]' ;;
   *describe-stacks*) echo "An error occurred (ValidationError) when calling: Stack does not exist" >&2; exit 254 ;;
   *) echo "An error occurred (404) when calling the HeadBucket operation: Not Found" >&2; exit 254 ;;
 esac
@@ -97,7 +94,7 @@ async fn a_region_without_function_urls_is_rejected_before_the_build() -> anyhow
         ("ca-west-1", vec!["ca-west-1", no_urls], false),
         ("us-gov-west-1", vec!["AWS GovCloud (US)", no_chat], false),
         ("cn-north-1", vec!["China", no_chat], false),
-        ("mx-central-1", vec!["warning: this release does not know whether mx-central-1", no_bucket], true),
+        ("mx-central-1", vec!["! this release does not know whether mx-central-1", no_bucket], true),
         ("eu-central-1", vec![no_bucket], true),
     ] {
         let folder = TempDir::new()?;

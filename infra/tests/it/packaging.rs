@@ -15,11 +15,12 @@ use infra::{
 };
 use tempfile::TempDir;
 
-use crate::command::{Output, infra, run, zip_stand_in};
+use crate::command::{Output, infra, run, zip_stand_in, zip_stand_in_for};
 
 const ARCHITECTURES: [Architecture; 2] = [Architecture::Arm64, Architecture::X86_64];
 
-/// A cargo whose `lambda build` copies stand-ins. `$BUILT_FOR` replaces the wanted architecture.
+/// A cargo whose `lambda build` copies stand-ins. `$BUILT_FOR` replaces the wanted architecture, `$LINKED` what the system's
+/// linker makes. It writes each command to a file, and whether cargo-lambda and Zig are there.
 const CARGO: &str = r#"#!/bin/sh
 case "$*" in
   *--version) exit ;;
@@ -27,6 +28,8 @@ case "$*" in
   *'lambda build --release --x86-64 --output-format zip'*) arch=x86_64 ;;
   *) exit 1 ;;
 esac
+echo "$* | $(command -v cargo-lambda) | $(python3 -m ziglang version 2>&1)" >> "$0.log"
+case "$*" in *'--compiler cargo'*) arch=${LINKED:-$arch} ;; esac
 while [ "$1" != --lambda-dir ]; do shift; done
 for function in tableau-webhook-receiver tableau-webhook-reconciler; do
   mkdir "$2/$function"
@@ -48,6 +51,12 @@ impl Packaging {
         for architecture in ARCHITECTURES {
             zip_stand_in(&folder.path().join(format!("{architecture}.zip")), architecture)?;
         }
+        zip_stand_in_for(&folder.path().join("too-new.zip"), Architecture::of_this_machine()?, "GLIBC_2.39")?;
+        // An installed Zig.
+        let programs = folder.path().join("programs");
+        fs::create_dir(&programs)?;
+        fs::write(programs.join("zig"), "#!/bin/sh\n")?;
+        fs::set_permissions(programs.join("zig"), fs::Permissions::from_mode(0o755))?;
         Ok(Self { folder })
     }
 
@@ -57,7 +66,8 @@ impl Packaging {
 
     async fn package(&self, folder: &Path, arch: &str, built_for: Option<&str>) -> anyhow::Result<Output> {
         let mut package = infra(&["package", folder.to_str().context("a path")?, "--arch", arch]);
-        package.env("CARGO", self.path("cargo")).envs(built_for.map(|arch| ("BUILT_FOR", arch)));
+        let path = std::env::join_paths([self.path("programs"), "/usr/bin".into(), "/bin".into()])?;
+        package.env("CARGO", self.path("cargo")).env("PATH", path).envs(built_for.map(|arch| ("BUILT_FOR", arch)));
         run(package, "").await
     }
 
@@ -110,7 +120,7 @@ async fn a_release_folder_differs_from_the_sources_only_in_the_code_and_the_arch
     for architecture in ["arm64", "x86_64"] {
         let printed = [
             &format!("tableau-webhook-reconciler: 0.0 MB zipped, {architecture}, needs GLIBC 2.17"),
-            "cargo infra deploy --bucket YOUR-BUCKET --zips ",
+            "cargo infra deploy --zips ",
         ];
         packaging.package(&folder, architecture, None).await?.succeeded(&printed)?;
         let mut written = files(&folder)?;
@@ -134,6 +144,39 @@ async fn a_release_folder_differs_from_the_sources_only_in_the_code_and_the_arch
         ensure!(added.starts_with(&allowed) && added.ends_with(code), "{added}");
         ensure!(added.contains(&format!("--parameter-overrides Architecture={architecture}.")), "{added}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_build_takes_the_linker_of_this_machine_if_it_serves_and_otherwise_zig() -> anyhow::Result<()> {
+    let packaging = Packaging::new()?;
+    let here = Architecture::of_this_machine()?;
+    let [other] = ARCHITECTURES.into_iter().filter(|arch| *arch != here).collect::<Vec<_>>()[..] else {
+        anyhow::bail!("one other architecture")
+    };
+    let package = |arch: Architecture| {
+        let mut package = infra(&["package", packaging.path("release").to_str().unwrap_or_default()]);
+        package.args(["--arch", arch.as_str()]).env("CARGO", packaging.path("cargo"));
+        package
+    };
+    let log = || fs::read_to_string(packaging.path("cargo.log"));
+    run(package(here), "").await?.succeeded(&["needs GLIBC 2.17"])?;
+    let first = log()?;
+    ensure!(first.contains(" --compiler cargo ") && first.lines().count() == 1, "{first}");
+
+    // The pinned cargo-lambda and Zig, since no Zig is installed.
+    let no_zig = std::env::join_paths(["/usr/bin", "/bin"])?;
+    let mut with_zig = package(other);
+    with_zig.env("PATH", &no_zig);
+    run(with_zig, "").await?.succeeded(&["cargo-lambda or Zig is not installed. This uses its own"])?;
+    let second = log()?.lines().last().unwrap_or_default().to_owned();
+    ensure!(!second.contains("--compiler") && second.contains("/build-tools/bin/cargo-lambda | 0."), "{second}");
+
+    let mut too_new = package(here);
+    too_new.env("PATH", &no_zig).env("LINKED", "too-new");
+    let again = "the functions need GLIBC 2.39, but Lambda has GLIBC 2.34. They are built again with Zig";
+    run(too_new, "").await?.succeeded(&[again, "needs GLIBC 2.17"])?;
+    assert_eq!(log()?.lines().count(), 4);
     Ok(())
 }
 

@@ -6,20 +6,40 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{
     aws::{Aws, Location},
+    binaries::Architecture,
+    bucket::Bucket,
     concurrency, parameters,
     regions::Support,
     stack::{Condition, Stack},
+    stack_name,
     steps::show,
     target::Connection,
+    terminal::warning,
 };
 
-/// Checks that a deployment can start, and shows its location. Returns parameters that follow from the account.
-pub(super) async fn run(
-    connection: &Connection,
-    bucket: &str,
-    template: &Path,
-    parameters: &[String],
-) -> anyhow::Result<Vec<String>> {
+/// Requests of the user.
+pub(super) struct Wanted<'a> {
+    pub(super) bucket: Option<&'a str>,
+    pub(super) arch: Option<Architecture>,
+    /// The template to check.
+    pub(super) template: &'a Path,
+    pub(super) parameters: &'a [String],
+}
+
+/// Results of the checks.
+pub(super) struct Checked {
+    pub(super) bucket: Bucket,
+    /// Objects of the stack in the tool's own bucket, before the deployment.
+    pub(super) objects: Vec<String>,
+    pub(super) architecture: Architecture,
+    /// Parameters that follow from the account.
+    pub(super) parameters: Vec<String>,
+    /// Whether a site is declared already.
+    pub(super) has_sites: bool,
+}
+
+/// Checks that a deployment can start, and shows its location.
+pub(super) async fn run(connection: &Connection, wanted: &Wanted<'_>) -> anyhow::Result<Checked> {
     let Connection { aws, name, .. } = connection;
     let location = aws.location().await?;
     show(&location.to_string());
@@ -27,71 +47,67 @@ pub(super) async fn run(
     match Support::of(&location.region) {
         // A local cloud supports every region. So does a region that has the stack already.
         Support::Unsupported(why) if aws.endpoint().is_none() && stack.is_none() => bail!(why),
-        Support::Unsupported(why) | Support::Unknown(why) => show(&format!("warning: {why}")),
+        Support::Unsupported(why) | Support::Unknown(why) => show(&warning(why)),
         Support::Supported => {}
     }
-    check_bucket(aws, &location, bucket).await?;
     check_stack(aws, name, stack.as_ref()).await?;
-    let url = upload(connection, &location, bucket, template).await?;
-    check_parameters(aws, &url, parameters).await?;
-    let settings = Settings { given: parameters, stack: stack.as_ref() };
+    let has_sites = check_stored(aws, name, stack.is_none()).await?;
+    let bucket = Bucket::prepare(aws, &location, wanted.bucket).await?;
+    let objects = bucket.objects_of(aws, name).await?;
+    let url = upload(connection, &location, bucket.name(), wanted.template).await?;
+    check_parameters(aws, &url, wanted.parameters).await?;
+    let settings = Settings { given: wanted.parameters, stack: stack.as_ref() };
     if settings.has_vpc()? {
         show(&endpoints(&location.region));
     }
-    settings.reservations(aws).await
-}
-
-/// Checks that the bucket exists, in the stack's region.
-async fn check_bucket(aws: &Aws, location: &Location, bucket: &str) -> anyhow::Result<()> {
-    let head = aws.json(&["s3api", "head-bucket", "--bucket", bucket]).await.with_context(|| {
-        format!(
-            "the bucket {bucket} does not exist or is not yours. Nothing was deployed. Fix: create it with `aws s3 mb \
-             s3://{bucket}`, or name another one with --bucket"
-        )
-    })?;
-    // Some AWS CLIs do not return the region.
-    let region = head["BucketRegion"].as_str().unwrap_or(&location.region);
-    ensure!(
-        region == location.region,
-        "the bucket {bucket} is in {region}, but the stack would be in {}. Lambda reads code only from its own region. Nothing \
-         was deployed. Fix: name another bucket with --bucket, or choose the region with AWS_DEFAULT_REGION",
-        location.region
-    );
-    Ok(())
+    let parameters = settings.reservations(aws).await?;
+    let architecture = wanted.arch.unwrap_or_else(|| settings.architecture());
+    Ok(Checked { bucket, objects, architecture, parameters, has_sites })
 }
 
 /// Checks that the stack can be created or updated, and shows which.
 async fn check_stack(aws: &Aws, name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
     let Some(stack) = stack else {
         show(&format!("the stack {name} will be created"));
-        for parameter in parameters::list(aws, name).await? {
-            show(&format!(
-                "{parameter} exists from an earlier stack and will be used. If its encryption key no longer exists, delete \
-                 it: aws ssm delete-parameter --name {parameter}"
-            ));
-        }
         return Ok(());
     };
-    let state = stack.state();
+    let (state, option) = (stack.state(), stack_name::option(name));
     match stack.condition() {
         Condition::Planned => show(&format!("the stack {name} will be created")),
         Condition::Ready => {
             stack.expect_ours(aws).await?;
             show(&format!("the stack {name} will be updated; its state is {state}"));
         }
-        Condition::Updating | Condition::Busy => {
-            bail!("another change of the stack {name} is in progress. Its state is {state}. Fix: wait until it ends")
-        }
+        Condition::Updating | Condition::Busy => bail!(
+            "another change of the stack {name} is in progress. Its state is {state}. Nothing was deployed. Fix: run this \
+             command again when it has ended; `cargo infra status{option}` shows the state"
+        ),
         Condition::RollbackFailed => bail!(
-            "the stack {name} cannot be updated. Its state is {state}. Fix: run `aws cloudformation \
+            "the stack {name} cannot be updated. Its state is {state}. Nothing was deployed. Fix: run `aws cloudformation \
              continue-update-rollback --stack-name {name}`"
         ),
         Condition::Broken => bail!(
-            "the stack {name} cannot be updated. Its state is {state}. Fix: delete the rest with `cargo infra destroy`, then \
-             deploy again"
+            "the stack {name} cannot be updated. Its state is {state}. Nothing was deployed. Fix: delete the rest with `cargo \
+             infra destroy{option}`, then deploy again"
         ),
     }
     Ok(())
+}
+
+/// Reads the names of the stack's parameters in SSM. Shows those that a new stack takes over. Returns whether a site is
+/// among them.
+async fn check_stored(aws: &Aws, name: &str, is_new: bool) -> anyhow::Result<bool> {
+    let stored = parameters::list(aws, name).await?;
+    if is_new {
+        for parameter in &stored {
+            show(&format!(
+                "{parameter} exists from an earlier stack and will be used. If its encryption key no longer exists, delete \
+                 it: aws ssm delete-parameter --name {parameter}"
+            ));
+        }
+    }
+    let sites = format!("/{name}/sites/");
+    Ok(stored.iter().any(|parameter| parameter.starts_with(&sites)))
 }
 
 /// Uploads the template and returns its URL.
@@ -132,6 +148,12 @@ impl Settings<'_> {
         given.or_else(|| self.stack?.setting(name)).unwrap_or_default()
     }
 
+    /// Architecture of the existing stack, so that an update keeps it. A new stack gets the template's default.
+    fn architecture(&self) -> Architecture {
+        let existing = self.stack.and_then(|stack| stack.setting("Architecture"));
+        if existing == Some(Architecture::X86_64.as_str()) { Architecture::X86_64 } else { Architecture::Arm64 }
+    }
+
     /// Returns whether the reconciler will be in a VPC. CloudFormation has the same rule but checks it after the upload.
     fn has_vpc(&self) -> anyhow::Result<bool> {
         let [subnets, groups] = ["SubnetIds", "SecurityGroupIds"].map(|name| !self.value(name).is_empty());
@@ -150,10 +172,9 @@ impl Settings<'_> {
         let account = match concurrency::Account::read(aws, &functions).await {
             Ok(account) => account,
             Err(error) => {
-                show(&format!(
-                    "warning: the account's Lambda concurrency could not be read, so the reservations may not fit. \
-                     Details: {error:#}"
-                ));
+                show(&warning(format!(
+                    "the account's Lambda concurrency could not be read, so the reservations may not fit. Details: {error:#}"
+                )));
                 return Ok(Vec::new());
             }
         };

@@ -1,0 +1,211 @@
+//! The policy for deployers, in a cloud that checks identities. Ministack does if its `AUTH` is set.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use anyhow::{Context, ensure};
+use infra::{aws::Aws, python::PythonTools, workspace::Workspace};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    command::{Output, infra, isolate, run},
+    testbed::Testbed,
+};
+
+/// Actions for which ministack checks no resource, or knows no condition. The test allows them for every resource, as far as
+/// the policy allows them at all.
+const WITHOUT_RESOURCE_HERE: [&str; 4] =
+    ["kms:ScheduleKeyDeletion", "ssm:DeleteParameters", "ssm:GetParametersByPath", "cloudwatch:DeleteDashboards"];
+
+/// Statements about calls that ministack does not check: those of CloudFormation, of SSM to KMS, and the passing of roles.
+const UNCHECKED_HERE: [&str; 4] = ["EncryptedParameters", "KeyAlias", "NewKey", "RolesOfServices"];
+
+/// Commands by statement: a command, a resource of the stack, and one of others. Without a resource there are no others.
+const COMMANDS: [(&str, &str, &str, &str); 17] = [
+    ("Stack", "cloudformation delete-stack --stack-name", "tableau-fanout", "theirs"),
+    ("Stack", "cloudformation describe-stack-events --stack-name", "tableau-fanout", "tableau-fanout-2"),
+    ("Bucket", "s3api create-bucket --bucket", "tableau-fanout-artifacts-000000000000-us-east-1", "theirs"),
+    (
+        "Code",
+        "s3api delete-object --bucket tableau-fanout-artifacts-000000000000-us-east-1 --key",
+        "tableau-fanout/code",
+        "tableau-fanout-2/code",
+    ),
+    ("Functions", "lambda delete-function --function-name", "tableau-fanout-receiver", "theirs"),
+    ("Functions", "lambda get-function-concurrency --function-name", "tableau-fanout-reconciler", "tableau-fanout"),
+    ("Roles", "iam delete-role --role-name", "tableau-fanout-ReceiverRole-1", "theirs"),
+    (
+        "Topics",
+        "sns delete-topic --topic-arn",
+        "arn:aws:sns:us-east-1:000000000000:tableau-fanout-events.fifo",
+        "arn:aws:sns:us-east-1:000000000000:theirs",
+    ),
+    ("Queues", "sqs create-queue --queue-name", "tableau-fanout-test-1", "tableau-failures"),
+    ("State", "dynamodb delete-table --table-name", "tableau-fanout-state", "theirs"),
+    ("Key", "kms schedule-key-deletion --key-id", "00000000-0000-0000-0000-000000000000", ""),
+    ("Parameters", "ssm get-parameter --name", "/tableau-fanout/signing-keys", "/theirs/signing-keys"),
+    ("Logs", "logs filter-log-events --log-group-name", "/aws/lambda/tableau-fanout-receiver", "/aws/lambda/theirs"),
+    (
+        "Alarms",
+        "cloudwatch put-metric-alarm --evaluation-periods 1 --comparison-operator LessThanThreshold --alarm-name",
+        "tableau-fanout-receiver-slow",
+        "theirs",
+    ),
+    ("Dashboard", "cloudwatch delete-dashboards --dashboard-names", "tableau-fanout", ""),
+    ("Schedule", "scheduler get-schedule --name", "tableau-fanout-ReconcilerSchedule-1", "theirs"),
+    ("ActionsWithoutResource", "kms list-keys --region", "us-east-1", ""),
+];
+
+/// Runs the documented commands as an administrator. Returns the statements of the policy that they create.
+async fn policy(testbed: &Testbed) -> anyhow::Result<Vec<Value>> {
+    let (workspace, folder) = (Workspace::locate()?, TempDir::new()?);
+    symlink(workspace.file("infra"), folder.path().join("infra"))?;
+    let commands = documents::commands("docs/deploying.md", "Rights of the deployer")?;
+    let commands: String = commands.iter().map(|block| block.text.replace("eu-central-1", "us-east-1")).collect();
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-u", "-c", &commands]).current_dir(&folder).kill_on_drop(true);
+    let tools = PythonTools::for_local_stack(&workspace)?.programs();
+    let settings = [&testbed.settings()[..], &[("AWS_ACCESS_KEY_ID", testbed.cloud.account.as_str())]].concat();
+    isolate(&mut bash, &[&tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
+    run(bash, "").await?.succeeded(&["arn:aws:iam::000000000000:policy/tableau-fanout-deployer"])?;
+    let text = fs::read_to_string(folder.path().join("deployer-policy.json"))?;
+    for placeholder in ["STACK", "REGION", "ACCOUNT", "BUCKET"] {
+        ensure!(!text.contains(placeholder), "{placeholder} has no value");
+    }
+    let policy: Value = serde_json::from_str(&text)?;
+    Ok(policy["Statement"].as_array().context("no statements")?.clone())
+}
+
+/// A user with the policy, or a part of it.
+struct Deployer<'a> {
+    testbed: &'a Testbed,
+    credentials: [(&'static str, String); 2],
+}
+
+impl<'a> Deployer<'a> {
+    async fn create(testbed: &'a Testbed) -> anyhow::Result<Self> {
+        testbed.aws("iam create-user --user-name deployer").await?;
+        let key = testbed.aws("iam create-access-key --user-name deployer").await?;
+        let text = |name: &str| key["AccessKey"][name].as_str().context("no access key").map(str::to_owned);
+        let credentials =
+            [("AWS_ACCESS_KEY_ID", text("AccessKeyId")?), ("AWS_SECRET_ACCESS_KEY", text("SecretAccessKey")?)];
+        Ok(Self { testbed, credentials })
+    }
+
+    /// Replaces the user's statements.
+    async fn allow(&self, statements: &[Value]) -> anyhow::Result<()> {
+        let allows = |statement: &Value, action: &str| match &statement["Action"] {
+            Value::Array(actions) => actions.iter().any(|allowed| allowed == action),
+            allowed => allowed == action,
+        };
+        let without_resource = WITHOUT_RESOURCE_HERE.iter();
+        let without_resource =
+            without_resource.filter(|action| statements.iter().any(|statement| allows(statement, action)));
+        let without_resource: Vec<_> = without_resource.collect();
+        let mut statements = statements.to_vec();
+        if !without_resource.is_empty() {
+            statements.push(json!({ "Effect": "Allow", "Action": without_resource, "Resource": "*" }));
+        }
+        let document = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+        let put = ["iam", "put-user-policy", "--user-name", "deployer", "--policy-name", "deployer"];
+        self.testbed.cloud.aws.run(&[&put[..], &["--policy-document", &document]].concat()).await.map(drop)
+    }
+
+    /// Runs a command of `cargo infra` as the user.
+    async fn infra(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        let mut infra = infra(arguments);
+        let mut settings = self.testbed.settings().to_vec();
+        settings.extend(self.credentials.iter().map(|(name, value)| (*name, value.as_str())));
+        let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
+        isolate(&mut infra, &[&tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
+        run(infra, input).await
+    }
+
+    /// The AWS CLI with the user's credentials.
+    fn aws(&self, tools: &PythonTools, folder: &Path) -> Aws {
+        let credentials = self.credentials.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Aws::local_as(tools, self.testbed.cloud.endpoint.clone(), folder, &credentials)
+    }
+}
+
+/// Whether a command is allowed. It may fail for another reason, since its resource does not exist.
+async fn may(aws: &Aws, command: &str, resource: &str) -> bool {
+    let command: Vec<_> = command.split(' ').chain([resource]).collect();
+    let Err(error) = aws.run(&command).await else { return true };
+    let error = format!("{error:#}");
+    !["AccessDenied", "AuthorizationError", "is not authorized"].iter().any(|refusal| error.contains(refusal))
+}
+
+/// Allows the reconciler to list the parameters of any path, because ministack checks no paths here.
+async fn let_the_reconciler_list_parameters(testbed: &Testbed) -> anyhow::Result<()> {
+    let find =
+        "cloudformation describe-stack-resource --stack-name tableau-fanout --logical-resource-id ReconcilerRole";
+    let role = testbed.aws(find).await?;
+    let role = role["StackResourceDetail"]["PhysicalResourceId"].as_str().context("no role")?;
+    let document = json!({ "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Allow", "Action": "ssm:GetParametersByPath", "Resource": "*" }] });
+    let put = ["iam", "put-role-policy", "--role-name", role, "--policy-name", "reconciler-here"];
+    testbed.cloud.aws.run(&[&put[..], &["--policy-document", &document.to_string()]].concat()).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_policy_for_deployers_allows_every_command_of_a_stacks_life() -> anyhow::Result<()> {
+    let testbed = Testbed::with(&[("AUTH", "true")]).await?;
+    let deployer = Deployer::create(&testbed).await?;
+    let zips = testbed.release.path().to_str().context("a path")?;
+    let deploy = ["deploy", "--parameter", "Events=WorkbookCreated,ViewDeleted", "--zips", zips];
+    deployer.infra(&deploy, "").await?.failed(&["these credentials lack a permission"])?;
+    deployer.allow(&policy(&testbed).await?).await?;
+    for (arguments, expected) in [
+        (&deploy[..], "the stack tableau-fanout will be created"),
+        (&deploy, "the stack tableau-fanout will be updated"),
+        (&["add-site", "marketing"], "  + tableau-fanout-WorkbookCreated"),
+        (&["test"], "Events and alerts arrive."),
+        (&["status"], "2 created"),
+        (&["reconcile", "plan"], "0 changes"),
+        (&["replay", "1"], "Nothing to publish."),
+        (&["url", "marketing", "WorkbookCreated"], "this URL is a credential"),
+        (&["destroy", "--delete-parameters", "--yes"], "The stack tableau-fanout is deleted."),
+    ] {
+        if arguments[0] == "add-site" {
+            let_the_reconciler_list_parameters(&testbed).await?;
+        }
+        let output = deployer.infra(arguments, &testbed.entry().to_string()).await?.succeeded(&[expected])?;
+        ensure!(!output.all().contains("lack a permission"), "{}", output.all());
+    }
+    assert_eq!(testbed.aws("ssm describe-parameters --query Parameters").await?, json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_statement_of_the_policy_for_deployers_is_needed_and_is_about_the_stack_alone() -> anyhow::Result<()> {
+    let testbed = Testbed::with(&[("AUTH", "true")]).await?;
+    let (tools, folder) = (PythonTools::for_local_stack(&Workspace::locate()?)?, TempDir::new()?);
+    let deployer = Deployer::create(&testbed).await?;
+    let (aws, policy) = (deployer.aws(&tools, folder.path()), policy(&testbed).await?);
+    let mut wrong = Vec::new();
+    deployer.allow(&policy).await?;
+    for (_, command, own, other) in COMMANDS {
+        if !may(&aws, command, own).await {
+            wrong.push(format!("refused: {command} {own}"));
+        }
+        if !other.is_empty() && may(&aws, command, other).await {
+            wrong.push(format!("allowed: {command} {other}"));
+        }
+    }
+    for statement in &policy {
+        let id = statement["Sid"].as_str().context("a statement without an identifier")?;
+        let commands = COMMANDS.iter().filter(|(of, ..)| *of == id);
+        ensure!(UNCHECKED_HERE.contains(&id) == (commands.clone().count() == 0), "{id} is checked or not");
+        let others: Vec<_> = policy.iter().filter(|other| *other != statement).cloned().collect();
+        deployer.allow(&others).await?;
+        for (_, command, own, _) in commands {
+            if may(&aws, command, own).await {
+                wrong.push(format!("allowed without {id}: {command} {own}"));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    Ok(())
+}
