@@ -6,6 +6,7 @@
 //! - [`commands`]: the subcommands, and [`target`]: the options that choose the stack.
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
 //!   [`reconciler`] (invocations), [`state_table`], [`log`], [`queue`] and [`concurrency`].
+//! - [`site_entries`]: the declared sites; [`site_file`]: a file of sites to add; [`site_sign_in`]: a sign-in that tries a token.
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
@@ -29,6 +30,9 @@ pub mod release;
 pub mod remedies;
 pub mod sample;
 pub mod service;
+pub mod site_entries;
+pub mod site_file;
+pub mod site_sign_in;
 pub mod stack;
 pub mod stack_name;
 pub mod state_table;
