@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Default name of a stack.
-pub const STACK: &str = "tableau-fanout";
+pub const STACK: &str = shared::sites::commands::DEFAULT_STACK;
 
 /// Bucket for the code in a local cloud.
 pub const BUCKET: &str = "artifacts";

@@ -1,13 +1,16 @@
 //! The subcommands of `cargo infra`, a file each.
 
 pub mod add_site;
+pub mod add_sites;
 pub mod deploy;
 pub mod destroy;
 pub mod local;
 pub mod package;
 pub mod reconcile;
+pub mod remove_site;
 pub mod replay;
 pub mod simulate;
+pub mod sites;
 pub mod status;
 pub mod test;
 pub mod url;

@@ -7,6 +7,7 @@
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
 //!   [`reconciler`] (invocations) with [`run_report`], [`subscriptions`] (SNS), [`state_table`], [`log`], [`queue`],
 //!   [`bucket`], [`concurrency`] and [`stack_events`].
+//! - [`site_entries`]: the declared sites; [`site_file`]: a file of sites to add; [`site_sign_in`]: a sign-in that tries a token.
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),
@@ -35,6 +36,9 @@ pub mod remedies;
 pub mod run_report;
 pub mod sample;
 pub mod service;
+pub mod site_entries;
+pub mod site_file;
+pub mod site_sign_in;
 pub mod stack;
 pub mod stack_events;
 pub mod stack_name;

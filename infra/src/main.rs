@@ -6,13 +6,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use infra::commands::{
     add_site::{self, AddSite},
+    add_sites::{self, AddSites},
     deploy::{self, Deploy},
     destroy::{self, Destroy},
     local::{self, Local},
     package::{self, Package},
     reconcile::{self, Reconcile},
+    remove_site::{self, RemoveSite},
     replay::{self, Replay},
     simulate::{self, Simulate},
+    sites::{self, Sites},
     status::{self, Status},
     test::{self, Test},
     url::{self, Url},
@@ -30,6 +33,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     AddSite(AddSite),
+    AddSites(AddSites),
     /// Prints the completions of a shell for the name `infra`. In bash: alias infra='cargo infra' and
     /// source <(cargo infra completions bash).
     Completions {
@@ -41,8 +45,10 @@ enum Command {
     Local(Local),
     Package(Package),
     Reconcile(Reconcile),
+    RemoveSite(RemoveSite),
     Replay(Replay),
     Simulate(Simulate),
+    Sites(Sites),
     Status(Status),
     Test(Test),
     Url(Url),
@@ -53,6 +59,7 @@ async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let result = match command {
         Command::AddSite(arguments) => add_site::run(arguments).await,
+        Command::AddSites(arguments) => add_sites::run(arguments).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command().bin_name("infra");
             clap_complete::generate(shell, &mut command, "infra", &mut std::io::stdout());
@@ -63,8 +70,10 @@ async fn main() -> ExitCode {
         Command::Local(arguments) => local::run(arguments).await,
         Command::Package(arguments) => package::run(arguments).await,
         Command::Reconcile(arguments) => reconcile::run(arguments).await,
+        Command::RemoveSite(arguments) => remove_site::run(arguments).await,
         Command::Replay(arguments) => replay::run(arguments).await,
         Command::Simulate(arguments) => simulate::run(arguments).await,
+        Command::Sites(arguments) => sites::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Url(arguments) => url::run(arguments).await,

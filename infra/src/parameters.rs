@@ -1,6 +1,9 @@
 //! Parameters in SSM Parameter Store, through the AWS CLI.
 
+use anyhow::Context;
 use secrecy::SecretString;
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::aws::{Aws, Input, has_code};
 
@@ -22,17 +25,44 @@ pub async fn list(aws: &Aws, name: &str) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Returns whether a parameter exists, without its value.
+/// A parameter with its value.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: SecretString,
+    /// The time of the last change, in RFC 3339; empty if it is unknown.
+    pub modified: String,
+}
+
+/// Reads and decrypts all parameters directly under a path, sorted by name.
 ///
 /// # Errors
 ///
 /// The command fails.
-pub async fn exists(aws: &Aws, name: &str) -> anyhow::Result<bool> {
-    match aws.run(&["ssm", "get-parameter", "--name", name, "--query", "Parameter.Version"]).await {
-        Ok(_) => Ok(true),
-        Err(error) if has_code(&error, "ParameterNotFound") => Ok(false),
-        Err(error) => Err(error),
+pub async fn read_all(aws: &Aws, path: &str) -> anyhow::Result<Vec<Parameter>> {
+    let read = ["ssm", "get-parameters-by-path", "--path", path, "--with-decryption", "--query", "Parameters"];
+    let found = aws.json(&read).await?;
+    let text = |parameter: &Value, member: &str| parameter[member].as_str().unwrap_or_default().to_owned();
+    let parameters = found.as_array().context("no list of parameters")?.iter().map(|parameter| Parameter {
+        name: text(parameter, "Name"),
+        value: SecretString::from(text(parameter, "Value")),
+        modified: time_of(&parameter["LastModifiedDate"]).unwrap_or_default(),
+    });
+    let mut parameters: Vec<_> = parameters.collect();
+    parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(parameters)
+}
+
+/// Formats a time of the AWS CLI: version 1 prints seconds, version 2 a text.
+fn time_of(value: &Value) -> Option<String> {
+    if let Some(text) = value.as_str() {
+        return Some(text.to_owned());
     }
+    let seconds = value.as_number()?.to_string();
+    let seconds = seconds.split('.').next()?.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 /// Reads and decrypts a parameter. `None` if it does not exist.
@@ -71,4 +101,23 @@ pub async fn delete(aws: &Aws, names: &[String]) -> anyhow::Result<()> {
         aws.run(&[&["ssm", "delete-parameters", "--names"][..], &names].concat()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_times_of_both_clis_are_formatted() {
+        for (value, expected) in [
+            (json!("2026-05-21T08:00:00.123000+00:00"), Some("2026-05-21T08:00:00.123000+00:00")),
+            (json!(1_779_350_400.123), Some("2026-05-21T08:00:00Z")),
+            (json!(1_779_350_400), Some("2026-05-21T08:00:00Z")),
+            (json!(null), None),
+        ] {
+            assert_eq!(time_of(&value).as_deref(), expected, "{value}");
+        }
+    }
 }

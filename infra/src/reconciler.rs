@@ -37,10 +37,28 @@ pub enum Answer {
 ///
 /// The invocation did not start.
 pub async fn invoke(aws: &Aws, stack: &Stack, action: &str, sites: &[SiteName]) -> anyhow::Result<Answer> {
-    let request = match sites {
-        [] => json!({ "action": action }),
-        sites => json!({ "action": action, "sites": sites }),
-    };
+    invoke_with(
+        aws,
+        stack,
+        &match sites {
+            [] => json!({ "action": action }),
+            sites => json!({ "action": action, "sites": sites }),
+        },
+    )
+    .await
+}
+
+/// Has the reconciler delete the state of sites that are no longer declared, after it ended the alerts of their problems. It
+/// reaches no site.
+///
+/// # Errors
+///
+/// The invocation did not start.
+pub async fn forget_removed_sites(aws: &Aws, stack: &Stack) -> anyhow::Result<Answer> {
+    invoke_with(aws, stack, &json!({ "action": "apply", "sites": [] })).await
+}
+
+async fn invoke_with(aws: &Aws, stack: &Stack, request: &Value) -> anyhow::Result<Answer> {
     let invoke = ["lambda", "invoke", "--cli-read-timeout", ANSWER_TIMEOUT];
     let options =
         ["--function-name", stack.output("ReconcilerName")?, "--payload", "fileb:///dev/stdin", "report.json"];

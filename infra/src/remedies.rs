@@ -47,14 +47,20 @@ pub(crate) fn no_aws_cli() -> String {
     format!("the AWS CLI cannot be started. Fix: install it, see {AWS_CLI_URL}")
 }
 
-/// Adds the fix to an error of a sign-in with an entry that is not stored yet. The SSM parameter `ca_parameter` holds the CA
-/// certificates of the stack.
-pub(crate) fn for_sign_in(entry: &SiteEntry, ca_parameter: &str, error: TableauError) -> anyhow::Error {
-    let (store, retry) = ("run this command again", "Run this command again");
-    let context = SiteContext { entry, ca_parameter: Some(ca_parameter), store, retry };
-    let Remedy { what, mut fix } = Remedy::of(&error, context);
+/// Returns what happened and the fix for an error of a sign-in with an entry that is not stored yet. The SSM parameter
+/// `ca_parameter` holds the CA certificates of the stack. `again` says how to try again, such as `answer again`.
+pub(crate) fn for_sign_in(
+    entry: &SiteEntry,
+    ca_parameter: &str,
+    error: &TableauError,
+    again: &str,
+) -> (String, String) {
+    let mut retry = again.to_owned();
+    retry[..1].make_ascii_uppercase();
+    let context = SiteContext { entry, ca_parameter: Some(ca_parameter), store: again, retry: &retry };
+    let Remedy { what, mut fix } = Remedy::of(error, context);
     if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::CertificateNotTrusted) {
         fix.push_str(" If only the reconciler reaches the server, add --no-sign-in.");
     }
-    anyhow::Error::new(error).context(format!("{what} Nothing was stored. Fix: {fix}"))
+    (what, fix)
 }

@@ -19,7 +19,8 @@ pub struct SettingsError {
 impl fmt::Display for SettingsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, problems, remedy } = self;
-        write!(formatter, "{subject}: {}. {remedy}", problems.join("; "))
+        write!(formatter, "{subject}: {}.", problems.join("; "))?;
+        if remedy.is_empty() { Ok(()) } else { write!(formatter, " {remedy}") }
     }
 }
 
@@ -99,7 +100,7 @@ impl<L: Fn(&str) -> Option<String>> SettingsReader<L> {
         parsed
     }
 
-    /// Returns the value, or an error with all problems: `subject` names the settings, `remedy` is the fix.
+    /// Returns the value, or an error with all problems: `subject` names the settings, `remedy` is the fix or empty.
     ///
     /// # Errors
     ///

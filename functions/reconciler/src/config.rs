@@ -8,7 +8,7 @@ use shared::{
     events::catalogue::Event,
     registration::signed_url::ReceiverUrl,
     settings::{SettingsError, SettingsReader},
-    sites::webhook::NamePrefix,
+    sites::{commands::SiteCommands, webhook::NamePrefix},
 };
 
 /// The longest wait for a connection to AWS. Within a region it takes milliseconds.
@@ -117,13 +117,9 @@ impl Config {
         )
     }
 
-    /// Returns the command that stores a site's entry again.
-    pub fn store_command(&self, site: &str) -> String {
-        let Self { sites_path, name_prefix, .. } = self;
-        format!(
-            "aws ssm put-parameter --name {sites_path}/{site} --type SecureString --key-id alias/{name_prefix} --overwrite \
-             --value file://site.json"
-        )
+    /// Returns the commands that add, change and remove a site.
+    pub fn site_commands(&self) -> SiteCommands<'_> {
+        SiteCommands { stack: self.name_prefix.as_str(), sites_path: &self.sites_path }
     }
 }
 

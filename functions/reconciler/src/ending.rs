@@ -22,7 +22,7 @@ use crate::{
     remedies::{alerts_lost, lost},
     request::Action,
     site_run::{RunContext, SiteOutcome},
-    state::Stored,
+    state::{State, Stored},
     state_table::{StateTable, WriteError},
 };
 
@@ -117,10 +117,12 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         published
     }
 
-    /// Returns the state of each declared site after the run, with the alert state from before it.
+    /// Returns the state of each site after the run, with the alert state from before it. A site that is no longer declared
+    /// has only the problems of which subscribers know.
     fn site_states(&self, outcomes: &mut [SiteOutcome]) -> BTreeMap<String, Stored<SiteState>> {
         let state = self.run.state;
-        let mut sites: BTreeMap<_, _> = self.declared.iter().map(|site| (site.clone(), state.site(site))).collect();
+        let names = self.declared.iter().map(String::as_str).chain(state.sites());
+        let mut sites: BTreeMap<_, _> = names.map(|site| (site.to_owned(), state.site(site))).collect();
         for SiteOutcome { report, refreshes, stored, .. } in outcomes {
             let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
             // The log has those that were found before the repair.
@@ -196,7 +198,8 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         run.content = std::mem::take(&mut run.content).with_alerts(plan.run);
     }
 
-    /// Collects the problems that the run found at declared sites.
+    /// Collects the problems that the run found at declared sites. A site that is no longer declared has none, so that the
+    /// alerts of its problems are ended.
     fn findings<'f>(
         &self,
         outcomes: &'f [SiteOutcome],
@@ -210,11 +213,15 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         let is_problem = |(site, problem): &(&str, &Problem)| {
             self.declared.contains(*site) && problem.kind != ProblemKind::TokenInUse
         };
-        let alerts_of = |site: &String| sites.get(site).map(|site| site.content.alerts()).unwrap_or_default();
+        let alerts_of = |site: &str| sites.get(site).map(|site| site.content.alerts()).unwrap_or_default();
+        let checked = outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str());
+        let state: &'a State<'a, T> = self.run.state;
+        let removed: Vec<_> = state.sites().filter(|site| !self.declared.contains(*site)).collect();
+        let names = self.declared.iter().map(String::as_str).chain(removed.iter().copied());
         Findings {
-            sites: self.declared.iter().map(|site| (site.as_str(), alerts_of(site))).collect(),
+            sites: names.map(|site| (site, alerts_of(site))).collect(),
             run: run.content.alerts(),
-            checked: outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str()).collect(),
+            checked: checked.chain(removed).collect(),
             found: outcomes.iter().flat_map(|outcome| outcome.report.problems()).filter(is_problem).collect(),
         }
     }
@@ -254,7 +261,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     }
 
     async fn store(&mut self, sites: BTreeMap<String, Stored<SiteState>>, run: Stored<RunState>) {
-        let (lost, error) = self.run.state.store(sites, run).await;
+        let (lost, error) = self.run.state.store(self.declared, sites, run).await;
         if !lost.is_empty() {
             self.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));
         }

@@ -42,13 +42,20 @@ impl Advice<'_> {
     /// Returns the problem of an error that concerns the whole site.
     pub(crate) fn on_site(&self, error: &TableauError) -> Problem {
         let Self { config, action, entry } = self;
+        let commands = config.site_commands();
         let context = SiteContext {
             entry,
             ca_parameter: config.tableau_ca_parameter.as_deref(),
-            store: &format!("run: {}", add_site_command(entry, config)),
+            store: &format!("run: {}", commands.replace_entry(entry.name.as_str())),
             retry: &action.or_again("The next run tries again"),
         };
-        let Remedy { what, fix } = Remedy::of(error, context);
+        let Remedy { what, mut fix } = Remedy::of(error, context);
+        let name = entry.name.as_str();
+        fix += &match error.kind() {
+            ErrorKind::Unreachable => format!(" If its address has changed: {}", commands.replace_entry(name)),
+            ErrorKind::SiteNotFound => format!(". If the site no longer exists: {}", commands.remove_site(name)),
+            _ => String::new(),
+        };
         let detail = Some(error_chain(error));
         match problem_kind(error.kind()) {
             ProblemKind::OutOfTime => Problem { detail, ..out_of_time(format!("{what} {fix}")) },
@@ -64,8 +71,9 @@ impl Advice<'_> {
                 Some(desired.event.clone()),
                 format!("Tableau refused {}.", desired.name),
                 format!(
-                    "If this server does not know the event {}, remove it from the site's `events`.",
-                    desired.event
+                    "If this server does not know the event {}, leave it out of the site's `events`: {}",
+                    desired.event,
+                    self.config.site_commands().replace_events(self.entry.name.as_str())
                 ),
             ),
             Change::Delete { observed, .. } => (
@@ -121,11 +129,6 @@ impl Advice<'_> {
     fn receiver_log_command(&self) -> String {
         format!("aws logs tail /aws/lambda/{}-receiver --since 1d", self.config.name_prefix)
     }
-}
-
-/// Returns the command that replaces a site's entry.
-fn add_site_command(entry: &SiteEntry, config: &Config) -> String {
-    format!("cargo infra add-site {} --overwrite --stack {}", entry.name, config.name_prefix)
 }
 
 /// The most lost refreshes that an alert describes one by one.

@@ -1,12 +1,13 @@
 //! State as a run reads it, and as it stores it at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use lambda_support::error_chain;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::{
+    alerts::state::AlertState,
     sites::entry::SiteEntry,
     state::{
         RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_PREFIX, TokenHold, read_item, site_key, to_item, token_key,
@@ -112,6 +113,11 @@ impl<'a, T: StateTable> State<'a, T> {
         state
     }
 
+    /// Returns the names of the sites that have an item.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &str> {
+        self.sites.keys().map(String::as_str)
+    }
+
     /// Returns the state of a site.
     pub(crate) fn site(&self, site: &str) -> Stored<SiteState> {
         self.sites.get(site).cloned().unwrap_or_default()
@@ -169,19 +175,23 @@ impl<'a, T: StateTable> State<'a, T> {
         Ok(())
     }
 
-    /// Stores the states that differ at the end, and deletes the items of sites that are no longer declared. Returns the
-    /// keys of items that another run stored meanwhile, and why an item could not be stored.
+    /// Stores the states that differ at the end. Deletes the item of a site that is no longer declared, unless alerts of its
+    /// problems are still to be ended. Returns the keys of items that another run stored meanwhile, and why an item could not
+    /// be stored.
     pub(crate) async fn store(
         &self,
+        declared: &BTreeSet<String>,
         sites: BTreeMap<String, Stored<SiteState>>,
         run: Stored<RunState>,
     ) -> (Vec<String>, Option<String>) {
         if self.error.is_some() {
             return (Vec::new(), self.error.clone());
         }
-        let gone = self.sites.iter().filter(|(site, _)| !sites.contains_key(*site));
-        let deletes: Vec<_> = gone.map(|(site, stored)| (site_key(site), stored.version, None)).collect();
-        let changed = sites.into_iter().filter(|(site, stored)| {
+        let (gone, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = sites
+            .into_iter()
+            .partition(|(site, stored)| !declared.contains(site) && stored.content.alerts() == AlertState::default());
+        let deletes: Vec<_> = gone.into_iter().map(|(site, stored)| (site_key(&site), stored.version, None)).collect();
+        let changed = kept.into_iter().filter(|(site, stored)| {
             let before = self.site(site);
             let is_same = before.is_known && before.version == stored.version;
             let is_empty = stored.version.is_none() && stored.content == SiteState::default();
@@ -227,7 +237,6 @@ mod tests {
     use std::sync::Mutex;
 
     use serde_json::json;
-    use shared::alerts::state::AlertState;
     use time::macros::datetime;
 
     use super::*;
@@ -283,20 +292,26 @@ mod tests {
         let first = State::read(&table).await;
         let changed = with_problem(first.site("a"), NOW);
         let sites = BTreeMap::from([("a".to_owned(), changed), ("b".to_owned(), first.site("b"))]);
-        assert_eq!(first.store(sites, first.run.clone()).await, (Vec::new(), None));
+        let declared = BTreeSet::from(["a", "b"].map(str::to_owned));
+        assert_eq!(first.store(&declared, sites, first.run.clone()).await, (Vec::new(), None));
         assert_eq!(table.writes(), 2, "the site with a problem, and the runs");
 
         let (second, third) = (State::read(&table).await, State::read(&table).await);
         let unchanged = BTreeMap::from([("a".to_owned(), second.site("a"))]);
-        assert_eq!(second.store(unchanged, second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(second.store(&declared, unchanged, second.run.clone()).await, (Vec::new(), None));
         assert_eq!(table.writes(), 2);
         let changed = BTreeMap::from([("a".to_owned(), with_problem(second.site("a"), NOW + time::Duration::HOUR))]);
-        assert_eq!(second.store(changed.clone(), second.run.clone()).await, (Vec::new(), None));
-        assert_eq!(third.store(changed, third.run.clone()).await, (vec!["site#a".to_owned()], None));
-        // A site that is no longer declared takes its item with it.
-        let last = State::read(&table).await;
-        assert_eq!(last.store(BTreeMap::new(), last.run.clone()).await, (Vec::new(), None));
-        assert!(State::read(&table).await.sites.is_empty());
+        assert_eq!(second.store(&declared, changed.clone(), second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(third.store(&declared, changed, third.run.clone()).await, (vec!["site#a".to_owned()], None));
+        // The item of a site that is no longer declared stays until the alerts of its problems are ended.
+        for (alerts, left) in [(second.site("a").content.alerts(), 1), (AlertState::default(), 0)] {
+            let last = State::read(&table).await;
+            let stored = last.site("a");
+            let ended = Stored { content: stored.content.clone().with_alerts(alerts), ..stored };
+            let sites = BTreeMap::from([("a".to_owned(), ended)]);
+            assert_eq!(last.store(&BTreeSet::new(), sites, last.run.clone()).await, (Vec::new(), None));
+            assert_eq!(State::read(&table).await.sites.len(), left);
+        }
     }
 
     #[tokio::test]

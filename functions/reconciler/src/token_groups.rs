@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    registration::site_name::SiteName,
     sites::entry::{BadEntry, SiteEntry},
     state::RunState,
 };
@@ -34,7 +35,16 @@ impl TokenGroups {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(BadEntry { site, error }) => {
-                    let problem = unusable(error.to_string(), String::new());
+                    let commands = config.site_commands();
+                    let remedy = if site.parse::<SiteName>().is_ok() {
+                        format!("Store it again: {}", commands.replace_entry(&site))
+                    } else {
+                        format!(
+                            "Add the site under another name, and delete this entry: {}",
+                            commands.delete_entry(&site)
+                        )
+                    };
+                    let problem = unusable(error.to_string(), remedy);
                     visits.unusable.push(SiteReport::of_failure(site, problem));
                     continue;
                 }
@@ -51,7 +61,8 @@ impl TokenGroups {
                         entry.name,
                         first.get()
                     );
-                    let problem = unusable(what, "Delete one of the two.".to_owned());
+                    let remove = config.site_commands().remove_site(entry.name.as_str());
+                    let problem = unusable(what, format!("Remove one of the two: {remove}"));
                     visits.unusable.push(SiteReport::of_failure(entry.name.as_str(), problem));
                 }
             }

@@ -54,7 +54,7 @@ pub(crate) async fn run_sites<T: StateTable>(
     for name in sites.iter().flatten() {
         if outcomes.iter().all(|outcome| outcome.report.site != *name) {
             let what = format!("There is no site entry {}/{name}.", run.config.sites_path);
-            let remedy = format!("To add one: {}", run.config.store_command(name));
+            let remedy = format!("To add it: {}", run.config.site_commands().add_site(name));
             outcomes.push(unchanged(SiteReport::of_failure(name, unusable(what, remedy))));
         }
     }

@@ -1,39 +1,44 @@
 //! `cargo infra add-site`: adds a Tableau site.
 
-use std::{
-    io::{self, IsTerminal, Read, Write},
-    time::Duration,
-};
+use std::io::{self, IsTerminal, Read};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
-use shared::{redaction::known_secrets::KnownSecrets, registration::site_name::SiteName, sites::entry::SiteEntry};
-use tableau::Tableau;
-use tokio::time::Instant;
+use serde_json::json;
+use shared::{
+    registration::site_name::SiteName,
+    sites::{address::in_browser, commands::infra, entry::SiteEntry},
+};
+use tableau::TableauError;
 
+use self::form::{Field, Form};
 use crate::{
-    aws::Aws,
-    parameters,
     reconciler::{self, RunFailed},
     remedies,
-    stack::Stack,
-    state_table,
+    site_entries::{DeclaredSite, DeclaredSites, NewEntry, members},
+    site_sign_in::SiteSignIn,
     steps::{show, step},
     target::Target,
+    terminal::{bad, good, print},
 };
 
-/// How long a sign-in to Tableau may take, with retries.
-const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(90);
+mod form;
 
-/// Adds a Tableau site: asks for server, site and token, signs in, stores the site entry encrypted, and registers the site's
-/// webhooks. If standard input is no terminal, reads the site entry from it as JSON.
+const EXAMPLES: &str = "Examples:
+  cargo infra add-site marketing
+  cargo infra add-site marketing --overwrite
+  echo '{\"events\":[\"WorkbookRefreshFailed\"]}' | cargo infra add-site marketing --overwrite";
+
+/// Adds a Tableau site: asks for its address and a token, signs in, stores the site entry encrypted, and registers the site's
+/// webhooks.
+///
+/// If standard input is no terminal, reads the site entry from it as JSON.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct AddSite {
     /// Your name for the site, as messages show it. Lower-case letters, digits and hyphens, at most 40.
     name: SiteName,
-    /// Replace an existing entry.
+    /// Change an existing entry. Values that you do not give stay.
     #[arg(long)]
     overwrite: bool,
     /// Do not sign in from here, if only the reconciler can reach the server.
@@ -54,25 +59,34 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
     let connection = target.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let parameter = stack.site_parameter(name.as_str())?;
+    let declared = DeclaredSites::read(aws, &stack).await?;
+    let stored = declared.find(&name);
     // Before the user types anything.
     ensure!(
-        overwrite || !parameters::exists(aws, &parameter).await?,
-        "the entry {parameter} exists already. Nothing was stored. Fix: add --overwrite to replace it"
+        overwrite || stored.is_none(),
+        "the entry {parameter} exists already. Nothing was stored. Fix: to change it, run `{}`",
+        infra(&format!("add-site {name} --overwrite"), stack.name())
     );
-    let text = if io::stdin().is_terminal() {
-        // What is not asked for stays, such as the site's own events.
-        let stored = if overwrite { parameters::read(aws, &parameter).await? } else { None };
-        ask_for_entry(stored.as_ref())?
+    let sign_in = SiteSignIn::new(aws, &stack, &declared).await?;
+    let sign_in = (!no_sign_in).then_some(&sign_in);
+    let new = if io::stdin().is_terminal() {
+        let form = Form::new(&parameter, &name, &declared, stack.name());
+        ask_for_entry(form, sign_in).await?
     } else {
-        read_entry()?
+        let new = read_entry(&parameter, stored)?;
+        new.expect_no_other(&declared, stack.name())?;
+        if let Some(sign_in) = sign_in {
+            try_token(sign_in, &new.entry).await.map_err(|error| {
+                let Some(refused) = error.downcast_ref() else { return error };
+                let (what, fix) =
+                    remedies::for_sign_in(&new.entry, &sign_in.ca_parameter, refused, "run this command again");
+                error.context(format!("{what} Nothing was stored. Fix: {fix}"))
+            })?;
+        }
+        new
     };
-    let entry = SiteEntry::parse(&parameter, text.expose_secret())
-        .context("the site entry is not valid. Nothing was stored. Fix: correct the values in the details")?;
-    if !no_sign_in {
-        let title = format!("Sign in to {} with the token {:?}", entry.server, entry.token_name);
-        step(&title, sign_in_while_unused(aws, &stack, &entry)).await?;
-    }
-    let store = stack.put_site(aws, name.as_str(), &text, overwrite);
+    show_kept_events(stored, &new.entry);
+    let store = stack.put_site(aws, name.as_str(), &new.text, overwrite);
     step(&format!("Store the entry {parameter}, encrypted"), store).await?;
     let apply = reconciler::run(aws, &stack, "apply", std::slice::from_ref(&name));
     if let Err(error) = step(&format!("Register the webhooks of {name}"), apply).await {
@@ -81,17 +95,30 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
         } else {
             format!(
                 "the entry is stored, but the webhooks of {name} are not as declared. The schedule tries again. Fix: follow \
-                 the report above, then run `cargo infra reconcile apply --site {name}`"
+                 the report above, then run `{}`",
+                infra(&format!("reconcile apply --site {name}"), stack.name())
             )
         };
         return Err(error.context(effect));
     }
-    println!("\nThe schedule now manages the webhooks of {name}. To receive a test event: cargo infra test");
+    print(format!("\n{}", good(format!("The schedule now manages the webhooks of {name}."))));
+    print(format!("To receive a test event: {}", infra("test", stack.name())));
     Ok(())
 }
 
+/// Shows which events a changed entry keeps. Without this line a user could expect the stack's events.
+fn show_kept_events(stored: Option<&DeclaredSite>, entry: &SiteEntry) {
+    let before = stored.and_then(|stored| stored.entry.as_ref().ok()).and_then(|entry| entry.events.as_ref());
+    if let (Some(before), Some(after)) = (before, &entry.events)
+        && before == after
+    {
+        let events: Vec<_> = after.iter().map(ToString::to_string).collect();
+        show(&format!("the site keeps its own events: {}", events.join(", ")));
+    }
+}
+
 /// Reads the site entry from standard input.
-fn read_entry() -> anyhow::Result<SecretString> {
+fn read_entry(parameter: &str, stored: Option<&DeclaredSite>) -> anyhow::Result<NewEntry> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
     ensure!(
@@ -100,64 +127,36 @@ fn read_entry() -> anyhow::Result<SecretString> {
          such as {}",
         json!({ "server": "https://10ax.online.tableau.com", "site": "marketing", "token_name": "…", "token_secret": "…" })
     );
-    Ok(SecretString::from(text.trim()))
+    let new = members(&text).and_then(|members| NewEntry::new(parameter, members, stored));
+    new.context("the site entry is not valid. Nothing was stored. Fix: correct the values in the details")
 }
 
-/// Asks the user for the site entry. Other members of the stored entry stay.
-fn ask_for_entry(stored: Option<&SecretString>) -> anyhow::Result<SecretString> {
-    let server = ask("Address of the server, such as https://10ax.online.tableau.com: ")?;
-    let site = ask("Site, the part after /site/ in a browser's address (empty for the Default site): ")?;
-    let token_name = ask("Name of the personal access token: ")?;
-    let token_secret = rpassword::prompt_password("Secret of the token (not shown): ")?;
-    let stored = stored.and_then(|stored| serde_json::from_str::<Map<_, _>>(stored.expose_secret()).ok());
-    let mut entry = stored.unwrap_or_default();
-    let answers =
-        [("server", &*server), ("site", &*site), ("token_name", &*token_name), ("token_secret", token_secret.trim())];
-    entry.extend(answers.map(|(member, answer)| (member.to_owned(), Value::from(answer))));
-    Ok(SecretString::from(Value::Object(entry).to_string()))
-}
-
-fn ask(question: &str) -> anyhow::Result<String> {
-    print!("{question}");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    let length = io::stdin().read_line(&mut answer)?;
-    ensure!(length > 0, "the input ended. Nothing was stored");
-    Ok(answer.trim().to_owned())
-}
-
-/// Signs in while no run of the reconciler uses the token, since a token has one session.
-async fn sign_in_while_unused(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<()> {
-    // A stack of an earlier release has no state table.
-    let Ok(table) = stack.output("StateTableName") else { return sign_in(aws, stack, entry).await };
-    let token = state_table::hold_token(aws, table, entry, 2 * SIGN_IN_TIMEOUT).await?;
-    let result = sign_in(aws, stack, entry).await;
-    let released = state_table::release_token(aws, token).await;
-    result.and(released)
-}
-
-/// Signs in to Tableau and lists the webhooks, which only an administrator may.
-async fn sign_in(aws: &Aws, stack: &Stack, entry: &SiteEntry) -> anyhow::Result<()> {
-    let tableau = Tableau::new()?;
-    // The reconciler trusts the same CA certificates.
-    let parameter = stack.parameter("tableau-ca");
-    let certificates = parameters::read(aws, &parameter).await?;
-    let certificates = certificates.as_ref().map(SecretString::expose_secret);
-    tableau.trust_ca_certificates(certificates).with_context(|| {
-        format!(
-            "the CA certificates in {parameter} are not valid. Nothing was stored. Fix: store a valid PEM file there"
-        )
-    })?;
-    let deadline = Instant::now() + SIGN_IN_TIMEOUT;
-    let session = tableau.sign_in(entry, KnownSecrets::default(), deadline).await;
-    let mut session = session.map_err(|error| remedies::for_sign_in(entry, &parameter, error))?;
-    let webhooks = session.list(|_| false).await;
-    let signed_out = session.sign_out().await;
-    let webhooks = webhooks.map_err(|error| remedies::for_sign_in(entry, &parameter, error))?;
-    let count = webhooks.readable.len() + webhooks.odd.len();
-    show(&format!("Tableau accepts the token; the site has {count} webhooks"));
-    if let Err(error) = signed_out {
-        show(&format!("The sign-out failed, which does no harm: {error}"));
+/// Asks the user for the site entry. After an error asks again, for the values that can be wrong.
+async fn ask_for_entry(mut form: Form<'_>, sign_in: Option<&SiteSignIn<'_>>) -> anyhow::Result<NewEntry> {
+    form.ask(&Field::ALL)?;
+    loop {
+        let new = form.entry()?;
+        let Some(sign_in) = sign_in else { return Ok(new) };
+        let Err(error) = try_token(sign_in, &new.entry).await else { return Ok(new) };
+        // Any other error has nothing to do with the values.
+        let Some(refused) = error.downcast_ref::<TableauError>() else { return Err(error) };
+        let fields = Field::suspects(refused.kind());
+        let again = if fields.is_empty() { "try again" } else { "answer again" };
+        let (what, fix) = remedies::for_sign_in(&new.entry, &sign_in.ca_parameter, refused, again);
+        print(bad(what));
+        print(format!("Nothing is stored yet. Fix: {fix}\nDetails: {error:#}"));
+        form.ask_again(fields)?;
     }
-    Ok(())
+}
+
+/// Tries the token of an entry in a step.
+async fn try_token(sign_in: &SiteSignIn<'_>, entry: &SiteEntry) -> anyhow::Result<()> {
+    let SiteEntry { server, content_url, token_name, .. } = entry;
+    let title = format!("Sign in to {} with the token {token_name:?}", in_browser(server, content_url));
+    step(&title, async {
+        let count = sign_in.try_token(entry).await?;
+        show(&format!("Tableau accepts the token; the site has {count} webhooks"));
+        Ok(())
+    })
+    .await
 }

@@ -45,7 +45,7 @@ pub async fn run(arguments: Url) -> anyhow::Result<()> {
     }
     let connection = target.connect().await?;
     let stack = connection.stack().await?;
-    if !parameters::exists(&connection.aws, &stack.site_parameter(site.as_str())?).await? {
+    if parameters::read(&connection.aws, &stack.site_parameter(site.as_str())?).await?.is_none() {
         let undeclared = format!(
             "the stack {} declares no site {site}. The receiver would publish what is sent to this URL as events of {site}.",
             stack.name()

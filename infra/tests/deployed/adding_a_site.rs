@@ -20,6 +20,7 @@ async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
         .await?
         .failed(&["there is no stack tableau-fanout", "create it with `cargo infra deploy`"])?;
     testbed.deploy(&[]).await?.succeeded(&[])?;
+    testbed.infra(&["sites"]).await?.succeeded(&["No site is declared. To add one: cargo infra add-site marketing"])?;
     let changed = |member: &str, value: &str| {
         let mut entry = testbed.entry();
         entry[member] = value.into();
@@ -30,7 +31,7 @@ async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
         (String::new(), vec!["standard input is empty", "pass the site entry as JSON"]),
         ("token".to_owned(), vec!["Nothing was stored", "its value is not a JSON object"]),
         (changed("events", "all"), vec!["Nothing was stored", "events is not valid"]),
-        (changed("server", "tableau.example"), vec!["Nothing was stored", "server is not valid"]),
+        (changed("server", "ftp://tableau.example"), vec!["Nothing was stored", "server is not valid"]),
         (changed("token_secret", &format!("{SECRET}-no-longer")), vec!["Nothing was stored", "refused the token"]),
         (changed("site", "another"), vec!["Nothing was stored", "for another site than \"another\""]),
         (changed("server", closed_port), vec!["Nothing was stored", "cannot be reached", "--no-sign-in"]),
@@ -53,34 +54,53 @@ async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_terminal_is_asked_for_everything_and_does_not_show_the_secret() -> anyhow::Result<()> {
+async fn a_terminal_is_asked_again_for_what_can_be_wrong_and_does_not_show_the_secret() -> anyhow::Result<()> {
     let testbed = Testbed::start().await?;
     testbed.deploy(&["--parameter", "Events=ViewDeleted"]).await?.succeeded(&[])?;
     let server = format!("http://{}", testbed.tableau.address);
-    let mut answers = [
-        ("online.tableau.com: ", server.as_str(), false),
-        ("for the Default site): ", CONTENT_URL, false),
-        ("personal access token: ", "fanout", false),
-        ("(not shown): ", SECRET, true),
+    let page = format!("{server}/#/site/{CONTENT_URL}/views/Sales/Overview?:iid=1");
+    let (address, name, secret) = ("/#/site/marketing: ", "personal access token: ", "(not shown): ");
+    // Every value is wrong once. What was typed stays.
+    let answers = [
+        (address, "the marketing site", false),
+        (address, "http://tableau.example", false),
+        (address, &page, false),
+        (name, "", false),
+        (name, "fanout", false),
+        (secret, "", true),
+        (secret, "mistyped", true),
+        ("]: ", "", false),
+        ("token [fanout]: ", "", false),
+        ("keeps the typed one): ", SECRET, true),
     ];
+    testbed.infra_in_terminal(&["add-site", "marketing"], &answers).await?.succeeded(&[
+        "this is not a web address",
+        "would send the token in plain text",
+        &format!("server {server}/, site {CONTENT_URL}"),
+        "the name is empty",
+        "the secret is empty",
+        "Tableau refused the token \"fanout\"",
+        "Nothing is stored yet. Fix: ",
+        "  + tableau-fanout-ViewDeleted",
+    ])?;
+
+    a_changed_entry_keeps_what_is_not_given(&testbed).await?;
+    // A second entry for the same site is found before the token is asked for. The test's user then ends the input.
+    let answers = [(address, page.as_str(), false), (address, "\u{4}", false)];
+    testbed.infra_in_terminal(&["add-site", "finance"], &answers).await?.failed(&[
+        "the entry marketing declares the site",
+        "`cargo infra remove-site marketing`",
+        "the input ended",
+    ])?;
+    let entry = testbed.entry().to_string();
     testbed
-        .infra_in_terminal(&["add-site", "marketing"], &answers)
+        .infra_with(&["add-site", "finance"], &entry)
         .await?
-        .succeeded(&["  + tableau-fanout-ViewDeleted"])?;
-    // The site's own events stay when its token is replaced.
-    let mut entry = testbed.entry();
-    entry["events"] = json!(["UserDeleted"]);
-    testbed.infra_with(&["add-site", "marketing", "--overwrite"], &entry.to_string()).await?.succeeded(&[])?;
+        .failed(&["the entry marketing declares the site", "/#/site/mkt already. Nothing was stored. Fix: "])?;
     testbed
-        .infra_in_terminal(&["add-site", "marketing", "--overwrite"], &answers)
+        .infra_with(&["add-site", "marketing"], &entry)
         .await?
-        .succeeded(&["marketing: 1 unchanged"])?;
-    assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);
-    answers[0].1 = "tableau.example";
-    testbed
-        .infra_in_terminal(&["add-site", "finance"], &answers)
-        .await?
-        .failed(&["Nothing was stored", "server is not valid"])?;
+        .failed(&["exists already. Nothing was stored", "`cargo infra add-site marketing --overwrite`"])?;
 
     let question = "to continue: ";
     testbed
@@ -93,6 +113,31 @@ async fn a_terminal_is_asked_for_everything_and_does_not_show_the_secret() -> an
         .await?
         .succeeded(&["is deleted."])?;
     assert_eq!(testbed.webhooks(), [""; 0]);
+    Ok(())
+}
+
+/// Changes parts of the entry of `marketing`, from standard input and in a terminal.
+async fn a_changed_entry_keeps_what_is_not_given(testbed: &Testbed) -> anyhow::Result<()> {
+    let change = ["add-site", "marketing", "--overwrite"];
+    testbed.infra_with(&change, r#"{"events":["UserDeleted"]}"#).await?.succeeded(&["+ tableau-fanout-UserDeleted"])?;
+    let kept = "the site keeps its own events: UserDeleted";
+    testbed.infra_with(&change, &testbed.entry().to_string()).await?.succeeded(&[kept])?;
+    let (server, secret) = ("/#/site/mkt]: ", "Enter keeps the stored one): ");
+    let unchanged = [(server, "", false), ("token [fanout]: ", "", false), (secret, "", true)];
+    testbed.infra_in_terminal(&change, &unchanged).await?.succeeded(&[
+        "Enter keeps the value in brackets",
+        kept,
+        "marketing: 1 unchanged",
+    ])?;
+    // The secret of another token is not offered.
+    for site in testbed.tableau.simulator.world().sites.values_mut() {
+        site.add_token("renewed", SECRET);
+    }
+    let renewed = [(server, "", false), ("token [fanout]: ", "renewed", false), ("(not shown): ", SECRET, true)];
+    testbed.infra_in_terminal(&change, &renewed).await?.succeeded(&[kept, "marketing: 1 unchanged"])?;
+    let other = r#"{"token_name":"another"}"#;
+    testbed.infra_with(&change, other).await?.failed(&["Nothing was stored", "token_secret is missing"])?;
+    assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);
     Ok(())
 }
 

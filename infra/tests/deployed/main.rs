@@ -12,6 +12,7 @@ mod deploying;
 mod interrupting;
 mod lifecycle;
 mod local_command;
+mod many_sites;
 mod reading;
 mod replay;
 mod stopping;

@@ -7,7 +7,7 @@ use std::{
     slice::from_ref,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use documents::{Block, Document};
 use infra::{
     binaries::{FUNCTIONS, zip_of},
@@ -100,15 +100,26 @@ async fn the_commands_of_the_documents_have_the_documented_effects() -> anyhow::
         .await?
         .succeeded(&["\"ReservedConcurrentExecutions\": 0", "\"ReservedConcurrentExecutions\": 1"])?;
     assert_eq!(shell.testbed.webhooks().len(), 4);
-    let removal = documents::commands("docs/sites.md", "Removing a site")?;
-    shell.paste(&removal, "").await?.succeeded(&["1 site is without any webhook of ours."])?;
+    a_site_is_removed_as_documented(&shell).await?;
     let erasure = documents::commands("docs/privacy.md", "Erasing a site")?;
     shell.paste(&erasure, "").await?.succeeded(&["The stack is deployed."])?;
     assert_eq!(shell.testbed.webhooks().len(), 2);
     everything_is_removed_as_documented(&shell).await
 }
 
-/// Renews the token of `marketing`, adds another site from a file, and asks for the plan.
+/// Removes `marketing` with the command, and by hand after it was added again.
+async fn a_site_is_removed_as_documented(shell: &Shell) -> anyhow::Result<()> {
+    let removal = documents::commands("docs/sites.md", "Removing a site")?;
+    let [with_command, by_hand] = removal.as_slice() else { bail!("{removal:?}") };
+    shell.paste(from_ref(with_command), "").await?.succeeded(&["marketing is removed."])?;
+    assert_eq!(shell.testbed.webhooks().len(), 2);
+    shell.testbed.add_site(&[]).await?.succeeded(&[])?;
+    assert_eq!(shell.testbed.webhooks().len(), 4);
+    shell.paste(from_ref(by_hand), "").await?.succeeded(&["1 site is without any webhook of ours."])?;
+    Ok(())
+}
+
+/// Renews the token of `marketing`, adds another site from a file, lists both, and asks for the plan.
 async fn sites_are_added_as_documented(shell: &Shell) -> anyhow::Result<()> {
     let (testbed, folder) = (&shell.testbed, shell.folder.path());
     // `--overwrite` needs no existing entry.
@@ -120,10 +131,16 @@ async fn sites_are_added_as_documented(shell: &Shell) -> anyhow::Result<()> {
     testbed.tableau.simulator.world().add_site("fin", "fanout", SECRET);
     let mut finance = testbed.entry();
     finance["site"] = json!("fin");
-    fs::create_dir(folder.join("sites"))?;
-    fs::write(folder.join("sites/finance.json"), finance.to_string())?;
+    finance["name"] = json!("finance");
+    fs::write(folder.join("sites.csv"), json!([finance]).to_string())?;
     let many = documents::commands("docs/sites.md", "Many sites")?;
-    shell.paste(&many, "").await?.succeeded(&[&format!("{managed} finance")])?;
+    shell.paste(&many, "").await?.succeeded(&[&format!("{managed} 1 site")])?;
+    let list = documents::commands("docs/sites.md", "List the sites")?;
+    shell.paste(&list, "").await?.succeeded(&["✓ finance ", "/tableau-fanout/sites/finance"])?;
+    let choice = documents::commands("docs/sites.md", "Choose the events of a site")?;
+    shell.paste(&choice, "").await?.succeeded(&["+ tableau-fanout-WorkbookRefreshFailed"])?;
+    let whole = r#"{"events":null}"#;
+    testbed.infra_with(&["add-site", "marketing", "--overwrite"], whole).await?.succeeded(&[])?;
     let asking = documents::commands("docs/sites.md", "Run the reconciler")?;
     shell.paste(&asking, "").await?.succeeded(&["0 changes at 0 of 1 site. Nothing was done."])?;
     Ok(())

@@ -115,10 +115,13 @@ async fn every_command_rejects_a_stack_name_that_aws_rejects() -> anyhow::Result
     let (long, no_endpoint) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
     for command in [
         &["add-site", "marketing"][..],
+        &["add-sites", "sites.csv"],
         &["deploy", "--bucket", "b"],
         &["destroy"],
         &["reconcile", "plan"],
+        &["remove-site", "marketing"],
         &["replay", "1"],
+        &["sites"],
         &["status"],
         &["test"],
         &["url", "marketing", "WorkbookCreated"],

@@ -84,7 +84,8 @@ impl SiteEntry {
             members.get(member).and_then(Value::as_str).map(str::to_owned)
         });
         let subject = format!("the site entry {parameter} cannot be used");
-        let remedy = "Store it again with `aws ssm put-parameter --type SecureString --overwrite`.";
+        // Those who report the error know the commands.
+        let remedy = "";
         let Ok(members) = &members else {
             reader.add("its value", "is not a JSON object");
             return reader.finish(None, subject, remedy);
@@ -173,7 +174,7 @@ mod tests {
     fn the_error_names_all_problems_and_no_value() {
         let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
             "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
-        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected the part after /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no member events. Store it again with `aws ssm put-parameter --type SecureString --overwrite`."#);
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected the part after /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no member events."#);
     }
 
     #[test]
@@ -181,8 +182,7 @@ mod tests {
         for text in ["", "s3cret", "[\"s3cret\"]", "{\"token_secret\":\"s3cret\"", "null"] {
             assert_eq!(
                 error(PARAMETER, text),
-                "the site entry /tableau-fanout/sites/marketing cannot be used: its value is not a JSON object. \
-                 Store it again with `aws ssm put-parameter --type SecureString --overwrite`."
+                "the site entry /tableau-fanout/sites/marketing cannot be used: its value is not a JSON object."
             );
         }
     }

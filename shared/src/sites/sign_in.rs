@@ -56,7 +56,7 @@ pub fn redirected(server: &Url, from: &Url, location: &str) -> Result<Url, Redir
 }
 
 /// Whether the address is on a host of Tableau Cloud, at the default port.
-fn is_cloud(url: &Url) -> bool {
+pub fn is_cloud(url: &Url) -> bool {
     let is_host = url.domain().and_then(|name| name.strip_suffix(CLOUD)).is_some_and(|pod| !pod.is_empty());
     is_host && url.scheme() == "https" && url.port().is_none()
 }

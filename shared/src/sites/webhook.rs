@@ -35,6 +35,11 @@ pub struct NamePrefix(String);
 pub struct InvalidNamePrefix;
 
 impl NamePrefix {
+    /// Returns the prefix: the stack's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the name of the webhook for an event.
     pub fn name_for(&self, event: &Event) -> String {
         format!("{}-{event}", self.0)

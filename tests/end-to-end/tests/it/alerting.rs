@@ -264,6 +264,25 @@ async fn a_run_of_one_site_sends_no_alerts_about_others() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn a_removed_site_leaves_no_open_alert_and_no_state() -> anyhow::Result<()> {
+    let mut sites = Sites::start(StatusCode::OK).await?;
+    sites.declared.set("marketing", "token_secret", json!("wrong"))?;
+    assert_eq!(sites.alerts_of(Action::Apply).await?, ["Tableau marketing: token refused"]);
+    sites.declared.entries.remove("marketing");
+    // A run that cannot send the alert keeps the state for the next one.
+    sites.declared.topics.alerts_fail = true;
+    assert!(matches!(sites.declared.apply().await?, Err(Failure::Alerts(_))));
+    assert_ne!(sites.declared.table.content("site#marketing"), Value::Null);
+    sites.declared.topics.alerts_fail = false;
+    // It needs to reach no site.
+    sites.declared.run(Action::Apply, Some(Vec::new())).await??;
+    assert_eq!(sites.declared.topics.take_subjects(), ["Tableau marketing: solved: token refused"]);
+    assert_eq!(sites.declared.table.content("site#marketing"), Value::Null);
+    assert_eq!(sites.alerts_of(Action::Apply).await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_test_always_sends_an_alert_with_its_result() -> anyhow::Result<()> {
     for (status, expected) in [
         (StatusCode::OK, "Tableau Fanout: test: 6 tests were accepted by the receiver"),

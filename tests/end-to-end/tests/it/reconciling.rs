@@ -656,13 +656,13 @@ async fn a_failing_site_disturbs_no_other_and_no_error_has_a_secret() -> anyhow:
       + fan-WorkbookRefreshFailed
       ? fan-ViewDeleted: Tableau's test was answered 200
     no-administrator: 1 error
-      error: The owner of the token "fanout" is not an administrator of the site. Create a token as an administrator of the site and run: cargo infra add-site no-administrator --overwrite --stack fan (GET http://127.0.0.1:<port>/api/3.27/sites/<site>/webhooks answered 403 Forbidden (403004): Forbidden: Only administrators may do this.)
+      error: The owner of the token "fanout" is not an administrator of the site. Create a token as an administrator of the site and run: cargo infra add-site no-administrator --overwrite --stack fan (or: aws ssm put-parameter --name /tableau-fanout/sites/no-administrator --type SecureString --key-id alias/fan --overwrite --value file://site.json) (GET http://127.0.0.1:<port>/api/3.27/sites/<site>/webhooks answered 403 Forbidden (403004): Forbidden: Only administrators may do this.)
     refused: 1 error
-      error: Tableau refused the token "fanout". It is wrong, revoked, expired (after 15 days without use, or at its set lifetime), or for another site than "refused": Tableau does not say which. Create a new token as an administrator of the site and run: cargo infra add-site refused --overwrite --stack fan (POST http://127.0.0.1:<port>/api/3.27/auth/signin answered 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.)
+      error: Tableau refused the token "fanout". It is wrong, revoked, expired (after 15 days without use, or at its set lifetime), or for another site than "refused": Tableau does not say which. Create a new token as an administrator of the site and run: cargo infra add-site refused --overwrite --stack fan (or: aws ssm put-parameter --name /tableau-fanout/sites/refused --type SecureString --key-id alias/fan --overwrite --value file://site.json) (POST http://127.0.0.1:<port>/api/3.27/auth/signin answered 401 Unauthorized (401001): Signin Error: Error signing in to Tableau Server or Tableau Cloud.)
     unreachable: 1 error
-      error: http://127.0.0.1:1/ cannot be reached. Check `server` in the site entry unreachable, that the server runs, and that the network allows the connection, directly or through the proxy in HTTPS_PROXY. (GET http://127.0.0.1:1/api/2.4/serverinfo got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111))
+      error: http://127.0.0.1:1/ cannot be reached. Check `server` in the site entry unreachable, that the server runs, and that the network allows the connection, directly or through the proxy in HTTPS_PROXY. If its address has changed: cargo infra add-site unreachable --overwrite --stack fan (or: aws ssm put-parameter --name /tableau-fanout/sites/unreachable --type SecureString --key-id alias/fan --overwrite --value file://site.json) (GET http://127.0.0.1:1/api/2.4/serverinfo got no answer: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111))
     unreadable: 1 error
-      error: the site entry /tableau-fanout/sites/unreadable cannot be used: its value is not a JSON object. Store it again with `aws ssm put-parameter --type SecureString --overwrite`.
+      error: the site entry /tableau-fanout/sites/unreadable cannot be used: its value is not a JSON object. Store it again: cargo infra add-site unreadable --overwrite --stack fan (or: aws ssm put-parameter --name /tableau-fanout/sites/unreadable --type SecureString --key-id alias/fan --overwrite --value file://site.json)
     4 of 5 sites failed.
     "#);
     assert_eq!(site(&tableau, "good", |site| site.webhooks.len())?, 3);
@@ -780,8 +780,9 @@ async fn of_two_entries_for_one_tableau_site_the_second_is_refused() -> anyhow::
     declared.entries.insert("b".to_owned(), declared.entries["a"].clone());
     for _ in 0..2 {
         let failure = declared.apply().await?.err().context("the run succeeded")?;
-        let expected =
-            "The entry /tableau-fanout/sites/b declares the same Tableau site as the entry a. Delete one of the two.";
+        let expected = "The entry /tableau-fanout/sites/b declares the same Tableau site as the entry a. Remove one of the \
+                        two: cargo infra remove-site b --stack fan (or: aws ssm delete-parameter --name \
+                        /tableau-fanout/sites/b)";
         assert!(failure.to_string().contains(expected), "{failure}");
         let moved = site(&tableau, "a", |site| site.calls.iter().filter(|call| call.starts_with("PUT")).count())?;
         assert_eq!((moved, site(&tableau, "a", |site| site.webhooks.len())?), (0, 3));

@@ -1,0 +1,136 @@
+//! `cargo infra sites`: lists the declared sites.
+
+use anyhow::ensure;
+use clap::Args;
+use serde_json::{Value, json};
+use shared::sites::{
+    address::in_browser,
+    commands::{SiteCommands, infra},
+    entry::SiteEntry,
+};
+
+use crate::{
+    site_entries::{DeclaredSite, DeclaredSites, same_site},
+    stack::Stack,
+    target::Target,
+    terminal::{BOLD, bad, good, print, reserve_stdout, styled},
+};
+
+const EXAMPLES: &str = "Examples:
+  cargo infra sites
+  cargo infra sites --json";
+
+/// The most characters of the column with a site's events.
+const MAX_EVENTS: usize = 60;
+
+/// Lists the declared Tableau sites, without secrets.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Sites {
+    /// Print a JSON list.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The entries cannot be read, or one of them cannot be used.
+pub async fn run(arguments: Sites) -> anyhow::Result<()> {
+    let Sites { json, target } = arguments;
+    if json {
+        reserve_stdout();
+    }
+    let connection = target.connect().await?;
+    let stack = connection.stack().await?;
+    let declared = DeclaredSites::read(&connection.aws, &stack).await?;
+    let sites: Vec<_> = declared.iter().map(|site| (site, problem(site, &declared, &stack))).collect();
+    if json {
+        let sites: Vec<_> = sites.iter().map(|(site, problem)| to_json(site, problem.as_deref())).collect();
+        println!("{:#}", Value::from(sites));
+    } else if sites.is_empty() {
+        print(format!("No site is declared. To add one: {}", infra("add-site marketing", stack.name())));
+    } else {
+        table(&sites).iter().for_each(print);
+    }
+    let unusable = sites.iter().filter(|(_, problem)| problem.is_some()).count();
+    let commands = SiteCommands { stack: stack.name(), sites_path: stack.output("SitesPath")? };
+    let first = sites.iter().find(|(_, problem)| problem.is_some()).map(|(site, _)| site.name.as_str());
+    ensure!(
+        unusable == 0,
+        "{unusable} of {} site entries cannot be used. Their webhooks are not managed. Fix: correct the entry with {}",
+        sites.len(),
+        commands.replace_entry(first.unwrap_or_default())
+    );
+    Ok(())
+}
+
+/// Returns why an entry cannot be used.
+fn problem(site: &DeclaredSite, declared: &DeclaredSites, stack: &Stack) -> Option<String> {
+    let SiteEntry { server, content_url, .. } = match &site.entry {
+        Ok(entry) => entry,
+        Err(bad) => return Some(bad.error.to_string()),
+    };
+    // The reconciler uses the first of two.
+    let other = declared.other(&site.name, server, content_url).filter(|other| other.name < site.name)?;
+    Some(same_site(&other.name, server, content_url, stack.name(), ""))
+}
+
+fn events(entry: &SiteEntry) -> Option<Vec<String>> {
+    entry.events.as_ref().map(|events| events.iter().map(ToString::to_string).collect())
+}
+
+fn to_json(site: &DeclaredSite, problem: Option<&str>) -> Value {
+    let DeclaredSite { name, stored_at, .. } = site;
+    match &site.entry {
+        Err(_) => json!({ "name": name, "stored": stored_at, "problem": problem }),
+        Ok(entry) => json!({
+            "name": name,
+            "server": entry.server.origin().ascii_serialization(),
+            "site": entry.content_url,
+            "token_name": entry.token_name,
+            "events": events(entry),
+            "stored": stored_at,
+            "problem": problem,
+        }),
+    }
+}
+
+/// Formats the sites in aligned columns.
+fn table(sites: &[(&DeclaredSite, Option<String>)]) -> Vec<String> {
+    let head = ["name", "site", "token", "stored", "events"].map(str::to_owned);
+    let rows: Vec<_> = sites.iter().map(|(site, _)| row(site)).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![styled(BOLD, format!("  {}", line(&head)))];
+    for ((site, problem), row) in sites.iter().zip(&rows) {
+        lines.push(match problem {
+            None => good(line(row)),
+            Some(problem) => bad(format!("{}: {problem}", site.name)),
+        });
+    }
+    lines
+}
+
+fn row(site: &DeclaredSite) -> [String; 5] {
+    let stored: String = site.stored_at.chars().take("2026-05-21".len()).collect();
+    let Ok(entry) = &site.entry else {
+        return [site.name.clone(), String::new(), String::new(), stored, String::new()];
+    };
+    let events = events(entry).map_or_else(|| "the stack's".to_owned(), |events| events.join(" "));
+    let events = match events.char_indices().nth(MAX_EVENTS) {
+        Some((end, _)) => format!("{}…", &events[..end]),
+        None => events,
+    };
+    [site.name.clone(), in_browser(&entry.server, &entry.content_url), entry.token_name.clone(), stored, events]
+}
