@@ -58,3 +58,8 @@ pub fn print(line: impl Display) {
         anstream::println!("{line}");
     }
 }
+
+/// Prints the next command and its effect.
+pub fn next(command: &str, effect: &str) {
+    print(format!("Next: `{command}` {effect}."));
+}

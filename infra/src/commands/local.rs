@@ -36,7 +36,7 @@ pub struct Local {
     files: Option<PathBuf>,
 }
 
-/// What the command does with the servers.
+/// The work of the command, once the servers are running.
 enum Work {
     /// Show the path of an event and of an alert.
     Once,

@@ -14,7 +14,7 @@ use crate::{
     cloud::STACK,
     local_files::{RunningStack, SITE_ENTRY},
     stack_name::StackName,
-    terminal::{good, print, warning},
+    terminal::{good, next, print, warning},
 };
 
 mod tableau;
@@ -105,7 +105,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Refresh {
-    /// What is refreshed.
+    /// The kind of resource.
     #[arg(long, default_value = "workbook")]
     kind: Kind,
     /// Its name. With --count a number follows.
@@ -175,9 +175,9 @@ async fn publish(tableau: &Tableau, event: &Event, name: &str) -> anyhow::Result
     let deliveries = tableau.fire(event, name).await?;
     print(good(format!("{event} happened to {name:?} on the site {}.", tableau.site)));
     match Outcome::of(&deliveries, &[event.to_string()]) {
-        Outcome::Delivered => print("The window of `cargo infra local` shows the event."),
+        Outcome::Delivered => print("The receiver published the event."),
         Outcome::Refused => {
-            print("Tableau gave up and disabled the webhook. The receiver's log has the event.");
+            print("Tableau made four attempts, and disabled the webhook. The receiver's log has the event.");
             next("cargo infra replay 1", "publishes it when SNS is back (`cargo infra simulate restore-topic`)");
         }
         Outcome::NoWebhook => {
@@ -212,8 +212,10 @@ async fn run_refreshes(tableau: &Tableau, refresh: &Refresh, reason: Option<&str
         (format!("{} minutes after the refresh", RECOVERED_AFTER), *ended_minutes_ago >= RECOVERED_AFTER);
     match Outcome::of(&deliveries, &events[1..]) {
         Outcome::Delivered => {
-            print("The window of `cargo infra local` shows the event, and the alert of a failure.");
-            if reason.is_some() {
+            if reason.is_none() {
+                print("The receiver published the events.");
+            } else {
+                print("The receiver published the events, and an alert of each failure.");
                 next("cargo infra reconcile apply", "explains the failure, as the schedule does every 15 minutes");
             }
         }
@@ -231,7 +233,7 @@ async fn run_refreshes(tableau: &Tableau, refresh: &Refresh, reason: Option<&str
 /// Minutes after its end in which Tableau may still deliver a refresh. Later the reconciler counts it as missed.
 const RECOVERED_AFTER: u32 = 5;
 
-/// What became of an event.
+/// The fate of an event.
 enum Outcome {
     /// The receiver accepted it.
     Delivered,
@@ -265,9 +267,4 @@ impl Outcome {
 /// Formats the answer to an attempt.
 fn status(attempt: &Value) -> String {
     attempt["status"].as_u64().map_or_else(|| "nothing".to_owned(), |status| status.to_string())
-}
-
-/// Prints the next command and what it does.
-fn next(command: &str, effect: &str) {
-    print(format!("Next: `{command}` {effect}."));
 }

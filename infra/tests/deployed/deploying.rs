@@ -30,7 +30,8 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
         .infra(&[&deploy[..], &missing].concat())
         .await?
         .failed(&["the bucket not-there does not exist or is not yours", "aws s3 mb s3://not-there"])?;
-    let create = "s3api create-bucket --bucket far-away --create-bucket-configuration LocationConstraint=eu-west-1";
+    let create = "s3api create-bucket --bucket far-away --region eu-west-1 --create-bucket-configuration \
+                  LocationConstraint=eu-west-1";
     testbed.aws(create).await?;
     testbed
         .infra(&[&deploy[..], &["--bucket", "far-away"]].concat())

@@ -5,10 +5,9 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use shared::events::catalogue::Event;
 
-use super::next;
 use crate::{
     service::http_client,
-    terminal::{good, print},
+    terminal::{good, next, print},
 };
 
 /// Destination of a webhook that is not the stack's.

@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::next;
 use crate::{
     aws::Aws,
     local_files::{DELETED_TOPIC, RunningStack},
     python::PythonTools,
     stack::Stack,
     stack_name::StackName,
-    terminal::{good, print},
+    terminal::{good, next, print},
 };
 
 /// Attributes of a subscription that the new topic gets again.
