@@ -36,10 +36,12 @@ const EXAMPLES: &str = "Examples:
 The file is CSV, or a JSON list of objects with these members:
   name,server,site,token_name,token_secret,events
   marketing,https://10ax.online.tableau.com,marketing,fanout-marketing,SECRET,
-  finance,https://10ax.online.tableau.com/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted UserDeleted";
+  finance,https://10ax.online.tableau.com/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted";
 
 /// Adds the Tableau sites of a CSV or JSON file: signs in to them side by side, stores the entries that work, and registers
-/// their webhooks. Names the others with the reason.
+/// their webhooks.
+///
+/// Names the other sites with the reason.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AddSites {
@@ -236,6 +238,7 @@ impl Adding<'_> {
 fn show_error(place: &str, name: &str, width: usize, error: anyhow::Error) -> Outcome {
     let details: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     let details = if details.is_empty() { String::new() } else { format!(" Details: {}", details.join(": ")) };
-    show(&bad(format!("{name:width$}  {place}: {error}.{details}").replace("..", ".")));
+    let error_text = error.to_string();
+    show(&bad(format!("{name:width$}  {place}: {}.{details}", error_text.trim_end_matches('.'))));
     Err(error)
 }
