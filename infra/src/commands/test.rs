@@ -36,6 +36,9 @@ pub struct Test {
     target: Target,
 }
 
+/// The reconciler's kind of failure when it could not send the alert.
+const ALERTS_FAILED: &str = "AlertsFailed";
+
 /// A test in progress.
 #[derive(Debug)]
 struct Run<'a> {
@@ -104,8 +107,13 @@ impl Run<'_> {
             let parts = SitePart::parse_all(answer.text());
             self.show_sites(&answer, &parts)?;
             let count = parts.iter().filter(|part| !part.errors.is_empty()).count();
-            if count > 0 {
-                failed.push(format!("{count} of {} sites failed", parts.len()));
+            match &answer {
+                _ if count > 0 => failed.push(format!("{count} of {} sites failed", parts.len())),
+                Answer::Failure { kind, .. } if kind != ALERTS_FAILED => {
+                    failed.push(format!("the reconciler reports {kind}"));
+                    show(answer.text());
+                }
+                Answer::Failure { .. } | Answer::Report(_) => {}
             }
             Ok((answer, parts.iter().map(|part| part.accepted).sum::<usize>()))
         });
@@ -149,7 +157,7 @@ impl Run<'_> {
     /// Receives the event and the alert, shows both, and returns the failures.
     async fn receive(&self, queues: &Queues, answer: &Answer, is_event_sent: bool) -> anyhow::Result<Vec<String>> {
         // The reconciler could not send the alert, and its report has the reason.
-        let is_alert_sent = !matches!(answer, Answer::Failure { kind, .. } if kind == "AlertsFailed");
+        let is_alert_sent = !matches!(answer, Answer::Failure { kind, .. } if kind == ALERTS_FAILED);
         let (event, alert) =
             tokio::join!(async { if is_event_sent { Some(queues.event(self.aws).await) } else { None } }, async {
                 if is_alert_sent { Some(queues.alert(self.aws).await) } else { None }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command::{Output, SECRET, infra, run},
-    testbed::Testbed,
+    testbed::{CONTENT_URL, Testbed},
 };
 
 /// A stack with two sites, whose tokens can be revoked.
@@ -68,7 +68,7 @@ async fn a_test_reports_each_site_and_receives_events_of_those_that_work() -> an
     let one = sites.test(&["--site", "marketing"]).await?.succeeded(&["✓ marketing  2 webhooks tested"])?;
     ensure!(!one.all().contains("finance"), "{}", one.all());
 
-    sites.revoke(crate::testbed::CONTENT_URL)?;
+    sites.revoke(CONTENT_URL)?;
     let all_failed = ["! event  none can arrive, since the receiver accepted no test", "test: 2 of 2 sites failed"];
     sites.test(&[]).await?.failed(&all_failed)?;
     Ok(())

@@ -151,7 +151,11 @@ async fn wait_for<T>(aws: &Aws, queue: &str, read: impl Fn(&Value) -> Option<T>)
             return Ok(message);
         }
     }
-    bail!("none arrived within {} s, which a new subscription can need", ARRIVAL_TIMEOUT.as_secs())
+    bail!(
+        "none arrived within {} s. A new subscription can need longer: run the test again. If it fails again, the functions' \
+         logs have the publishes that failed",
+        ARRIVAL_TIMEOUT.as_secs()
+    )
 }
 
 /// Removes a queue's subscription to a topic, if it exists.
