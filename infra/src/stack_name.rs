@@ -5,8 +5,6 @@ use std::{fmt, str::FromStr};
 use shared::sites::webhook::NamePrefix;
 use thiserror::Error;
 
-use crate::cloud::STACK;
-
 /// The most characters of a function's name.
 const MAX_FUNCTION_CHARACTERS: usize = 64;
 
@@ -39,11 +37,6 @@ pub enum InvalidStackName {
     /// SSM would reject the parameters.
     #[error("it begins with {0}, which SSM does not allow for the path of a parameter: choose another name")]
     Reserved(&'static str),
-}
-
-/// Returns the option that names a stack in a command, with a space before it. Empty for the default name.
-pub fn option(name: &str) -> String {
-    if name == STACK { String::new() } else { format!(" --stack {name}") }
 }
 
 impl FromStr for StackName {

@@ -16,9 +16,9 @@ use crate::{
     interruption::unless_interrupted,
     release::ReleaseFolder,
     stack::{Condition, Stack},
-    stack_events, stack_name,
+    stack_events,
     steps::{show, step, step_of_program},
-    target::{Connection, Target},
+    target::{Connection, Target, stack_option},
     terminal::{good, print, warning},
     workspace::Workspace,
 };
@@ -112,7 +112,7 @@ async fn deploy(
     let title = format!("Deploy the stack {name}");
     let stack = step(&title, deploy_stack(connection, &release, wanted.parameters, &checked)).await?;
     print(format!("\n{}", good("The stack is deployed.")));
-    let option = stack_name::option(stack.name());
+    let option = stack_option(stack.name());
     print(if checked.has_sites {
         format!("Next, see that events and alerts arrive:\n\n  cargo infra test{option}")
     } else {
@@ -200,7 +200,7 @@ async fn explain_failure(connection: &Connection) -> String {
     let reasons = events.as_array().into_iter().flatten();
     let reasons =
         reasons.map(|event| format!("{}: {}", text(&event[0]), text(&event[1]))).collect::<Vec<_>>().join("; ");
-    let option = stack_name::option(name);
+    let option = stack_option(name);
     let fix = match stack.condition() {
         _ if reasons.contains("ReservedConcurrentExecution") => format!(
             "The account's quota for concurrent executions allows no reservation. Fix: add --parameter ExclusiveRuns=false, \

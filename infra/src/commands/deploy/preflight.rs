@@ -11,9 +11,8 @@ use crate::{
     concurrency, parameters,
     regions::Support,
     stack::{Condition, Stack},
-    stack_name,
     steps::show,
-    target::Connection,
+    target::{Connection, stack_option},
     terminal::warning,
 };
 
@@ -71,7 +70,7 @@ async fn check_stack(aws: &Aws, name: &str, stack: Option<&Stack>) -> anyhow::Re
         show(&format!("the stack {name} will be created"));
         return Ok(());
     };
-    let (state, option) = (stack.state(), stack_name::option(name));
+    let (state, option) = (stack.state(), stack_option(name));
     match stack.condition() {
         Condition::Planned => show(&format!("the stack {name} will be created")),
         Condition::Ready => {
