@@ -18,6 +18,7 @@ use anyhow::{Context, ensure};
 use documents::Document;
 use infra::{binaries::Architecture, python::PythonTools, release::ReleaseFolder, workspace::Workspace};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::command::{infra, isolate, run, zip_stand_in};
 
@@ -164,8 +165,9 @@ async fn every_mentioned_command_of_cargo_infra_exists() -> anyhow::Result<()> {
     for command in commands {
         // An unknown argument before `--help` is an error.
         let arguments = command.split(" < ").next().unwrap_or_default();
-        let arguments: Vec<_> = arguments.split_whitespace().chain(["--help"]).collect();
-        run(infra(&arguments), "").await?.succeeded(&[]).with_context(|| format!("cargo infra {command}"))?;
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &format!("exec \"$0\" {arguments} --help"), env!("CARGO_BIN_EXE_infra")]).kill_on_drop(true);
+        run(bash, "").await?.succeeded(&[]).with_context(|| format!("cargo infra {command}"))?;
     }
     Ok(())
 }

@@ -153,7 +153,7 @@ async fn failed_refreshes_of_a_disabled_webhook_are_recovered_and_explained_once
     insta::assert_snapshot!(subjects.join("\n"), @r#"
     Tableau marketing: 3 missed events recovered
     Tableau marketing: webhook was disabled
-    Tableau marketing: why the workbook refresh failed: Sales "j1" ?
+    Tableau marketing: why the workbook refresh failed: Sales "j1"
     Tableau marketing: why the workbook refresh failed: Sales "j2" ?
     Tableau marketing: why the workbook refresh failed: Sales "j3" ?
     "#);
