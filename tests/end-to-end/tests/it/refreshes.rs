@@ -154,8 +154,8 @@ async fn failed_refreshes_of_a_disabled_webhook_are_recovered_and_explained_once
     Tableau marketing: 3 missed events recovered
     Tableau marketing: webhook was disabled
     Tableau marketing: why the workbook refresh failed: Sales "j1"
-    Tableau marketing: why the workbook refresh failed: Sales "j2" ?
-    Tableau marketing: why the workbook refresh failed: Sales "j3" ?
+    Tableau marketing: why the workbook refresh failed: Sales "j2"
+    Tableau marketing: why the workbook refresh failed: Sales "j3"
     "#);
     let line: Value = serde_json::from_str(refreshes.declared.log().last().context("no line")?)?;
     assert_eq!((line["Recovered"].as_f64(), line["Explained"].as_f64()), (Some(3.0), Some(3.0)), "{line}");
