@@ -7,6 +7,7 @@ use documents::Document;
 use infra::{
     binaries::Architecture,
     cloud::{BUCKET, Cloud},
+    environment::REGION,
     python::PythonTools,
     release::ReleaseFolder,
     stack::Stack,
@@ -47,7 +48,7 @@ async fn a_deployment_that_cannot_work_is_rejected_before_it_starts() -> anyhow:
 }
 
 /// The tool's own bucket in the local cloud.
-const OWN_BUCKET: &str = "tableau-fanout-artifacts-000000000000-us-east-1";
+const OWN_BUCKET: &str = "tableau-fanout-artifacts-000000000000-eu-local-1";
 
 #[tokio::test]
 async fn a_deployment_without_a_bucket_keeps_its_code_in_a_bucket_of_its_own() -> anyhow::Result<()> {
@@ -56,7 +57,9 @@ async fn a_deployment_without_a_bucket_keeps_its_code_in_a_bucket_of_its_own() -
     // Somebody else took the name.
     let tools = PythonTools::for_local_stack(&Workspace::locate()?)?;
     let theirs = Cloud::in_account(&tools, testbed.cloud.endpoint.clone(), testbed.cloud.aws.folder(), "111111111111");
-    theirs.aws.run(&["s3api", "create-bucket", "--bucket", OWN_BUCKET]).await?;
+    let region = format!("LocationConstraint={REGION}");
+    let create = ["s3api", "create-bucket", "--bucket", OWN_BUCKET, "--create-bucket-configuration", &region];
+    theirs.aws.run(&create).await?;
     let expected =
         [OWN_BUCKET, "it is another account's", "Nothing was deployed", "name a bucket of yours with --bucket"];
     testbed.infra(&deploy).await?.failed(&expected)?;

@@ -88,7 +88,7 @@ impl Session {
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let status = [
             "✗ nobody is subscribed to events or alerts.",
-            "UPDATE_COMPLETE, account 000000000000, region us-east-1",
+            "UPDATE_COMPLETE, account 000000000000, region eu-local-1",
             "✓ last run     apply, ",
             "apply: every site is as declared (1 sites, 2 created, ",
             "on: looks back 24 h (RecoverHours)",
