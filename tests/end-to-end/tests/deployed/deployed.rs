@@ -351,7 +351,7 @@ async fn failed_refreshes_of_a_disabled_webhook_reach_the_filtered_queue_once() 
     names.sort();
     assert_eq!(names, ["\"Sales North \" \"true\"", "\"Staff North \" \"true\"", "\"Stock North \" \"true\""]);
     subjects.sort();
-    let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name} \"North\" ?");
+    let why = |name: &str| format!("Tableau marketing: why the workbook refresh failed: {name} \"North\"");
     assert_eq!(subjects[2..], ["Sales", "Staff", "Stock"].map(why));
     Ok(())
 }
