@@ -308,7 +308,8 @@ def walk_in(folder):
         remove(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
-        walk.aws(["s3api", "create-bucket", "--bucket", BUCKET])
+        region = f"LocationConstraint={walk.environment['AWS_REGION']}"
+        walk.aws(["s3api", "create-bucket", "--bucket", BUCKET, "--create-bucket-configuration", region])
         by_hand(walk, cloud)
         from_a_release(walk, cloud)
     walk.summary()
