@@ -281,6 +281,9 @@ def from_a_release(walk, cloud):
         return adapted(block.replace("-arm64", f"-{processor}"), cloud)
 
     check, unzip, deploy = of_this_machine(command("docs/deploying.md", "From a release", "sha256sum")).splitlines()
+    if shutil.which("unzip") is None:
+        # Python unpacks it as well, on a machine without unzip.
+        unzip = f"python3 -m zipfile -e {unzip.split()[1]} ."
     walk.step("Unpack a release", f"{check}\n{unzip}", folder=archives)
     by_hand = of_this_machine(command("docs/deploying.md", "From a release, without Rust", "cd "))
     walk.step("Deploy from a release, without Rust", by_hand, folder=archives)
