@@ -65,7 +65,11 @@ async fn cargo_build(workspace: &Workspace, arguments: &[&str]) -> anyhow::Resul
 }
 
 /// Zips a binary under the name that Lambda starts, unless the zip is newer.
-fn zip_bootstrap(binary: &Path, zip: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn zip_bootstrap(binary: &Path, zip: &Path) -> anyhow::Result<()> {
     let built = fs::metadata(binary)?.modified()?;
     if fs::metadata(zip).and_then(|zip| zip.modified()).is_ok_and(|zipped| zipped > built) {
         return Ok(());

@@ -30,11 +30,6 @@ pub struct Target {
     verbose: bool,
 }
 
-/// Returns the option for a stack, with a space before it; nothing for the default stack.
-pub fn stack_option(stack: &str) -> String {
-    if stack == STACK { String::new() } else { format!(" --stack {stack}") }
-}
-
 /// The AWS CLI, and the name of the stack.
 #[derive(Debug)]
 pub struct Connection {

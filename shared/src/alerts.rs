@@ -45,7 +45,7 @@ pub mod event_alert;
 mod hostile;
 pub mod message;
 pub mod notification;
-mod phrasing;
+pub mod phrasing;
 pub mod refresh_alert;
 pub mod selection;
 pub mod state;

@@ -2,7 +2,9 @@
 
 use futures_util::future::join_all;
 use lambda_support::topic::{Topic, TopicError};
-use shared::alerts::{message::AlertMessage, notification::Notification, state::AlertPlan, text::plain};
+use shared::alerts::{
+    message::AlertMessage, notification::Notification, phrasing::pluralize, state::AlertPlan, text::plain,
+};
 use time::OffsetDateTime;
 
 use crate::report::{Report, SiteReport};
@@ -49,7 +51,7 @@ fn sites_in_short(report: &Report) -> String {
             format!("{}: {}. {} {}", plain(site), problem.kind.headline(), plain(&problem.what), plain(&problem.remedy))
         }
         None => {
-            format!("{}: {} {} tested", plain(site), tests.len(), if tests.len() == 1 { "webhook" } else { "webhooks" })
+            format!("{}: {} tested", plain(site), pluralize(tests.len(), "webhook", "webhooks"))
         }
     };
     report.sites.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use shared::{alerts::text::plain, events::catalogue::Event};
+use shared::{
+    alerts::{phrasing::pluralize, text::plain},
+    events::catalogue::Event,
+};
 
 use crate::{
     report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, SiteReport, Tested, format_time},
@@ -107,10 +110,6 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action) -> fmt::Re
     errors.iter().for_each(|error| line("error: ", error));
     writeln!(text, "{}: {counts}", plain(site))?;
     lines.iter().try_for_each(|line| writeln!(text, "{line}"))
-}
-
-fn pluralize(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 impl fmt::Display for Enabled {

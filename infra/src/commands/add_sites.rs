@@ -7,6 +7,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use secrecy::ExposeSecret;
 use shared::{
+    alerts::phrasing::pluralize,
     registration::site_name::SiteName,
     sites::{address::in_browser, commands::infra},
 };
@@ -109,7 +110,7 @@ pub async fn run(arguments: AddSites) -> anyhow::Result<()> {
 }
 
 fn sites(count: usize) -> String {
-    if count == 1 { "1 site".to_owned() } else { format!("{count} sites") }
+    pluralize(count, "site", "sites")
 }
 
 /// Registers the webhooks of the stored sites in one run.
@@ -120,8 +121,7 @@ async fn register(aws: &Aws, stack: &Stack, names: &[SiteName], width: usize) ->
                 let count = |list: &str| site[list].as_array().map_or(0, Vec::len);
                 let count = ["created", "updated", "enabled", "unchanged"].map(count).iter().sum::<usize>();
                 let name = site["site"].as_str().unwrap_or_default();
-                let noun = if count == 1 { "webhook" } else { "webhooks" };
-                show(&good(format!("{name:width$}  {count} {noun}")));
+                show(&good(format!("{name:width$}  {}", pluralize(count, "webhook", "webhooks"))));
             }
             Ok(())
         }

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{bail, ensure};
 use clap::Args;
 use serde_json::Value;
+use shared::sites::commands::stack_option;
 
 use self::preflight::{Checked, Wanted};
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     stack::{Condition, Stack},
     stack_events,
     steps::{show, step, step_of_program},
-    target::{Connection, Target, stack_option},
+    target::{Connection, Target},
     terminal::{good, print, warning},
     workspace::Workspace,
 };

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::servers::{Builds, Servers, Simulator};
 use crate::{
     cloud::Cloud,
+    interruption::interrupted,
     local_files::LocalFiles,
     service::http_client,
     steps::step,
@@ -111,13 +111,9 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
     window.show().await
 }
 
-/// Waits for SIGINT or SIGTERM, which a user sends to stop a running stack.
+/// Waits for a signal, which a user sends to stop a running stack.
 async fn interruption(is_failure: bool) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result?,
-        _ = terminate.recv() => {}
-    }
+    interrupted().await?;
     print("\nStopping.");
     ensure!(!is_failure, "interrupted before the event arrived");
     Ok(())

@@ -7,6 +7,7 @@ use clap::Args;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use shared::{
+    alerts::phrasing::pluralize,
     events::delivery::TEST,
     registration::signed_url::{ReceiverUrl, RegistrationUrl},
 };
@@ -61,7 +62,7 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
         None => bail!(
             "interrupted. {} published before; the others are still in the log. Fix: run this command again, which publishes \
              only the others",
-            pluralize(sent.get())
+            events(sent.get())
         ),
     }
 }
@@ -74,16 +75,16 @@ async fn replay(connection: &Connection, hours: u64, dry_run: bool, sent: &Cell<
     if missing.is_empty() {
         print(format!("\n{}", good("Nothing to publish.")));
     } else if dry_run {
-        print(format!("\n{} to publish. Nothing was done.", pluralize(missing.len())));
+        print(format!("\n{} to publish. Nothing was done.", events(missing.len())));
     } else {
         step("Send them to the receiver", send_all(aws, &http, &stack, &missing, sent)).await?;
         failed = missing.len() - sent.get();
-        print(format!("\n{} published.", pluralize(sent.get())));
+        print(format!("\n{} published.", events(sent.get())));
     }
     ensure!(
         failed == 0,
         "{} not published. Fix: run this command again when SNS and SSM are available",
-        pluralize(failed)
+        events(failed)
     );
     ensure!(
         unreadable == 0,
@@ -108,10 +109,10 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     let mut log = DeliveryLog::default();
     let pattern = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
     log.read(&log::lines(aws, function, since, pattern).await?);
-    show(&format!("{} undelivered at first", pluralize(log.unpublished.len())));
+    show(&format!("{} undelivered at first", events(log.unpublished.len())));
     if !log.unverified.is_empty() {
         let (authentic, rejected) = log.verify(&stack.keyring(aws).await?);
-        show(&format!("{} unverified at first", pluralize(authentic)));
+        show(&format!("{} unverified at first", events(authentic)));
         if rejected > 0 {
             let requests = if rejected == 1 { "request" } else { "requests" };
             show(&format!("{rejected} unverified {requests} left out: no signature of a present key"));
@@ -126,9 +127,9 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
     let missing = unpublished.into_values().filter(|delivery| !published.contains(&delivery.id));
     let (tests, mut missing): (Vec<_>, Vec<_>) = missing.partition(|delivery| delivery.event_type == TEST);
     missing.sort_by_key(|delivery| (delivery.at, delivery.id));
-    show(&format!("{} published since", pluralize(total - missing.len() - tests.len())));
+    show(&format!("{} published since", events(total - missing.len() - tests.len())));
     if !tests.is_empty() {
-        show(&format!("{} left out: Tableau's test calls are not replayed", pluralize(tests.len())));
+        show(&format!("{} left out: Tableau's test calls are not replayed", events(tests.len())));
     }
     missing.iter().for_each(|delivery| show(&delivery.to_string()));
     Ok(Found { missing, unreadable })
@@ -174,6 +175,6 @@ async fn send(http: &Client, url: &RegistrationUrl, delivery: &Unpublished) -> a
     Ok(answer["status"].as_str().unwrap_or_default().to_owned())
 }
 
-fn pluralize(events: usize) -> String {
-    format!("{events} event{}", if events == 1 { "" } else { "s" })
+fn events(count: usize) -> String {
+    pluralize(count, "event", "events")
 }

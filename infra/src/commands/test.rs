@@ -2,17 +2,17 @@
 
 use anyhow::{anyhow, ensure};
 use clap::Args;
-use shared::registration::site_name::SiteName;
-use tokio::signal::unix::{SignalKind, signal};
+use shared::{registration::site_name::SiteName, sites::commands::stack_option};
 
 use crate::{
     aws::Aws,
+    interruption::unless_interrupted,
     reconciler::{self, Answer},
     run_report::SitePart,
     stack::Stack,
     steps::{show, step},
     subscriptions::Subscribers,
-    target::{Target, stack_option},
+    target::Target,
     terminal::{bad, good, print, warning},
 };
 
@@ -60,14 +60,9 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
     let aws = &connection.aws;
     let stack = connection.stack().await?;
     let mut resources = Resources::default();
-    // Before any queue is created.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let test = Run { aws, stack: &stack, sites: &sites, is_verbose };
-    let result = tokio::select! {
-        result = test.carry_out(&mut resources) => result,
-        _ = interrupt.recv() => Err(anyhow!("interrupted before the end of the test")),
-        _ = terminate.recv() => Err(anyhow!("interrupted before the end of the test")),
-    };
+    let result = unless_interrupted(test.carry_out(&mut resources)).await?;
+    let result = result.unwrap_or_else(|| Err(anyhow!("interrupted before the end of the test")));
     let removed = step("Remove the queues and their subscriptions", resources.remove(aws)).await;
     match (result, removed) {
         (Ok(failed), Ok(())) => {

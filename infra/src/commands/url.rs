@@ -5,11 +5,12 @@ use clap::Args;
 use shared::{
     events::catalogue::Event,
     registration::{claim::Registration, signed_url::ReceiverUrl, site_name::SiteName},
+    sites::commands::stack_option,
 };
 
 use crate::{
     parameters,
-    target::{Target, stack_option},
+    target::Target,
     terminal::{WARNING, styled},
 };
 

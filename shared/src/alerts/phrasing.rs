@@ -55,7 +55,7 @@ pub(crate) fn join_first(texts: impl ExactSizeIterator<Item = Text>, max: usize,
 }
 
 /// Formats a count with its noun.
-pub(crate) fn pluralize(count: usize, one: &str, many: &str) -> String {
+pub fn pluralize(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

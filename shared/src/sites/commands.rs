@@ -12,8 +12,12 @@ pub const DEFAULT_STACK: &str = "tableau-fanout";
 /// assert_eq!(infra("remove-site marketing", "test"), "cargo infra remove-site marketing --stack test");
 /// ```
 pub fn infra(command: &str, stack: &str) -> String {
-    let option = if stack == DEFAULT_STACK { String::new() } else { format!(" --stack {stack}") };
-    format!("cargo infra {command}{option}")
+    format!("cargo infra {command}{}", stack_option(stack))
+}
+
+/// Returns the option for a stack, with a space before it; nothing for the default stack.
+pub fn stack_option(stack: &str) -> String {
+    if stack == DEFAULT_STACK { String::new() } else { format!(" --stack {stack}") }
 }
 
 /// The entries of a stack, for commands about them. Each text has the command of `cargo infra` first, and then, for users

@@ -1,19 +1,16 @@
 //! An earlier state of the project, from git: its template beside its functions.
 
 use std::{
-    env,
-    fs::{self, File},
-    io::{self, BufReader, BufWriter},
+    env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use anyhow::{Context, bail, ensure};
-use infra::{environment::forget_our_package, workspace::Workspace};
-use tempfile::{NamedTempFile, TempDir};
+use infra::{environment::forget_our_package, functions::zip_bootstrap, workspace::Workspace};
+use tempfile::TempDir;
 use tokio::process::Command;
-use zip::{ZipWriter, write::SimpleFileOptions};
 
 /// The state before the first release, until there is a release to upgrade from: the last one without a version in the
 /// stack.
@@ -44,7 +41,8 @@ pub async fn template(workspace: &Workspace) -> anyhow::Result<PathBuf> {
             Some(binaries.join(name)).filter(|binary| binary.is_file())
         });
         let binary = binary.with_context(|| format!("no function of {commit} belongs to {}", code.display()))?;
-        zip_function(&binary, &zip).with_context(|| format!("cannot zip {}", binary.display()))?;
+        fs::create_dir_all(zip.parent().context("a path without a folder")?)?;
+        zip_bootstrap(&binary, &zip).with_context(|| format!("cannot zip {}", binary.display()))?;
     }
     Ok(template)
 }
@@ -114,22 +112,6 @@ fn code_paths(template: &str) -> anyhow::Result<Vec<PathBuf>> {
         template.lines().filter_map(|line| line.trim().strip_prefix("Code: ")).map(PathBuf::from).collect();
     ensure!(!paths.is_empty(), "the earlier template has no functions with code in a file");
     Ok(paths)
-}
-
-/// Zips a binary under the name that Lambda starts, unless the zip is newer.
-fn zip_function(binary: &Path, zip: &Path) -> anyhow::Result<()> {
-    let built = fs::metadata(binary)?.modified()?;
-    if fs::metadata(zip).and_then(|zip| zip.modified()).is_ok_and(|zipped| zipped > built) {
-        return Ok(());
-    }
-    let folder = zip.parent().context("a path without a folder")?;
-    fs::create_dir_all(folder)?;
-    let mut writer = ZipWriter::new(BufWriter::new(NamedTempFile::new_in(folder)?));
-    let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(1));
-    writer.start_file("bootstrap", options)?;
-    io::copy(&mut BufReader::new(File::open(binary)?), &mut writer)?;
-    writer.finish()?.into_inner()?.persist(zip)?;
-    Ok(())
 }
 
 #[cfg(test)]

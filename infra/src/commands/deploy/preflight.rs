@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use shared::sites::commands::stack_option;
 
 use crate::{
     aws::{Aws, Location},
@@ -12,7 +13,7 @@ use crate::{
     regions::Support,
     stack::{Condition, Stack},
     steps::show,
-    target::{Connection, stack_option},
+    target::Connection,
     terminal::warning,
 };
 

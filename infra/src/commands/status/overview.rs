@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::{problems::ProblemKind, timestamp::Timestamp};
+use shared::{problems::ProblemKind, sites::commands::stack_option, timestamp::Timestamp};
 use time::OffsetDateTime;
 
 use super::{
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     findings::Finding,
     stack::Condition,
-    target::stack_option,
     terminal::{BAD, GOOD, WARNING, styled},
 };
 

@@ -18,7 +18,7 @@ use shared::{
     events::{catalogue::Event, delivery::Delivery},
     problems::ProblemKind,
     registration::{
-        claim::{Claim, Registration},
+        claim::{Claim, Registration, Verified},
         keyring::{KEY_BYTES, Keyring},
         signed_url::ReceiverUrl,
     },
@@ -174,17 +174,22 @@ fn the_documented_filter_values_match_the_catalogue() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Signs the URL of a registration, and verifies it as the receiver does.
+fn verified(site: &str, event: &str) -> anyhow::Result<Verified> {
+    let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
+    let registration = Registration { site: site.parse()?, event: event.parse()? };
+    let url = registration.signed_url(&ReceiverUrl::parse(root).context("no address")?, &keyring);
+    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("no claim")?;
+    claim.verify(&keyring).context("another signature")
+}
+
 #[test]
 fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
     let events = Document::read("docs/events.md")?;
     let block = events.section("Event format")?.blocks.first().context("no event")?;
     let mut shown: Value = serde_json::from_str(&block.text)?;
 
-    let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
-    let registration = Registration { site: "local".parse()?, event: "WorkbookCreated".parse()? };
-    let url = registration.signed_url(&ReceiverUrl::parse(root).context("no address")?, &keyring);
-    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("no claim")?;
-    let verified = claim.verify(&keyring).context("another signature")?;
+    let verified = verified("local", "WorkbookCreated")?;
     let body = fs::read(workspace().join("tests/payloads/workbook-created-2019.json"))?;
     let delivery = Delivery::read(&verified, &body);
     let mut published: Value = serde_json::from_str(&delivery.message(delivery.id("request"))?.body)?;

@@ -12,13 +12,10 @@ use shared::{
         job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
         notes::Notes,
     },
-    registration::{
-        claim::{Claim, Registration},
-        keyring::{KEY_BYTES, Keyring},
-        signed_url::ReceiverUrl,
-    },
 };
 use time::{Duration, macros::datetime};
+
+use crate::verified;
 
 /// The picture.
 const PICTURE: &str = "docs/alert.svg";
@@ -41,11 +38,7 @@ const PADDING: usize = 16;
 
 /// Returns the card of the failure, and that of its reason.
 fn cards() -> anyhow::Result<[Value; 2]> {
-    let (keyring, root) = (Keyring::of([7; KEY_BYTES]), "https://receiver.example");
-    let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
-    let url = registration.signed_url(&ReceiverUrl::parse(root).context("no address")?, &keyring);
-    let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("no claim")?;
-    let verified = claim.verify(&keyring).context("another signature")?;
+    let verified = verified("marketing", "WorkbookRefreshFailed")?;
     let body = format!(
         r#"{{"event_type":"WorkbookRefreshFailed","resource_name":"Regional Sales","resource_luid":"{WORKBOOK}",
              "created_at":"2026-05-21T08:04:07Z"}}"#
@@ -66,7 +59,7 @@ fn cards() -> anyhow::Result<[Value; 2]> {
         outcome: RefreshOutcome::Failed,
         notes: Notes::redacted("[Microsoft][ODBC Driver 17 for SQL Server] Login failed for user 'etl'."),
     };
-    let explained = explained_alerts(&[(&registration.site, &refresh)]).pop().context("no reason")?;
+    let explained = explained_alerts(&[(&delivery.registration().site, &refresh)]).pop().context("no reason")?;
     let cards = [failed, explained].map(|AlertMessage { body, .. }| {
         let texts: Value = serde_json::from_str(&body)?;
         anyhow::Ok(serde_json::from_str(texts["https"].as_str().context("no card")?)?)
