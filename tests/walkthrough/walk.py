@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Walks the README and the page on deploying, from a fresh clone to the first alert and to the removal of everything, with
-the commands as they are printed, and times each step.
+the commands as they are printed. Times each step, and counts what a newcomer types until the first alert.
 
 What AWS and Tableau would be is `cargo infra local --empty`. Run it from the project's folder; `--here` walks in that
 folder itself instead of in a clone of it, so that what is built there is used.
@@ -9,7 +9,9 @@ folder itself instead of in a clone of it, so that what is built there is used.
 import argparse
 import json
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -19,7 +21,10 @@ import tempfile
 import threading
 import time
 import venv
+from dataclasses import dataclass, field
 from pathlib import Path
+
+SHELL = ["bash", "-e", "-u", "-o", "pipefail", "-c"]
 
 # A release build of everything on two processors takes nine minutes; on a busy machine it takes longer.
 STEP_TIMEOUT_SECONDS = 45 * 60
@@ -30,8 +35,14 @@ ARRIVAL_TIMEOUT_SECONDS = 60
 # The longest time in which the local cloud ends.
 END_TIMEOUT_SECONDS = 60
 
+# The longest time until a command asks its next question, a build of the command included.
+QUESTION_TIMEOUT_SECONDS = 10 * 60
+
 # The bucket for deploying by hand.
 BUCKET = "artifacts-by-hand"
+
+# The values in the documents' commands that everybody replaces with their own.
+PLACEHOLDERS = ("YOUR-BUCKET", "you@example.com")
 
 
 class Documents:
@@ -60,25 +71,43 @@ class Documents:
         return sections
 
 
+@dataclass
+class Effort:
+    """What a person did on the way to a milestone."""
+
+    begin: float = field(default_factory=time.monotonic)
+    commands: int = 0
+    answers: int = 0
+    # Values taken from one place to another.
+    copied: int = 0
+    seconds: float = 0.0
+
+    def typed(self, command):
+        lines = command.replace("\\\n", " ").splitlines()
+        self.commands += sum(1 for line in lines if line.strip() and not line.lstrip().startswith("#"))
+        self.copied += sum(command.count(placeholder) for placeholder in PLACEHOLDERS)
+
+
 class Walk:
     """Runs commands in the project's folder, in one environment, and measures them."""
 
     def __init__(self, folder):
         self.folder, self.environment, self.times = folder, dict(os.environ), []
+        self.effort, self.milestones = Effort(), {}
         self.documents = Documents(folder)
         # The commands do not get the environment of this script.
         for name in [name for name in self.environment if name.startswith(("AWS_", "CARGO_"))]:
             if name != "CARGO_HOME":
                 del self.environment[name]
 
-    def step(self, title, command, read=None, folder=None):
-        """Runs a command, prints its output, and returns it. `read` is a file for its standard input."""
+    def step(self, title, command, folder=None):
+        """Runs a command, prints its output, and returns it."""
         print(f"\n### {title}\n{command.rstrip()}", flush=True)
-        source = open(read, encoding="utf-8") if read else subprocess.DEVNULL
+        self.effort.typed(command)
         begin, said = time.monotonic(), []
-        with subprocess.Popen(["bash", "-e", "-u", "-o", "pipefail", "-c", command], cwd=folder or self.folder,
-                              env=self.environment, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, start_new_session=True) as process:
+        with subprocess.Popen([*SHELL, command], cwd=folder or self.folder, env=self.environment, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              start_new_session=True) as process:
             limit = threading.Timer(STEP_TIMEOUT_SECONDS, os.killpg, [process.pid, signal.SIGKILL])
             limit.start()
             for line in process.stdout:
@@ -91,11 +120,48 @@ class Walk:
             raise SystemExit(f"{title}: the command ended with {status}")
         return "".join(said)
 
+    def dialogue(self, title, command, answers):
+        """Runs a command in a terminal, and answers its questions, each given by a part of it."""
+        print(f"\n### {title}\n{command.rstrip()}", flush=True)
+        self.effort.typed(command)
+        begin, said, answers = time.monotonic(), "", dict(answers)
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(self.folder)
+            os.execvpe(SHELL[0], [*SHELL, command], self.environment)
+        while True:
+            if not select.select([terminal], [], [], QUESTION_TIMEOUT_SECONDS)[0]:
+                os.kill(child, signal.SIGKILL)
+                raise SystemExit(f"{title}: no more output within {QUESTION_TIMEOUT_SECONDS} seconds")
+            try:
+                shown = os.read(terminal, 4096).decode(errors="replace")
+            except OSError:
+                # Linux answers so when the command has ended.
+                break
+            print(shown, end="", flush=True)
+            said += shown
+            for question in [question for question in answers if question in said]:
+                answer = answers.pop(question)
+                self.effort.answers += 1
+                self.effort.copied += answer != ""
+                os.write(terminal, f"{answer}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(terminal)
+        self.done(title, begin)
+        if status != 0 or answers:
+            raise SystemExit(f"{title}: the command ended with {status}, and did not ask for {list(answers)}")
+
     def done(self, title, begin):
         self.times.append((title, time.monotonic() - begin))
 
+    def reached(self, milestone):
+        """Notes what it took to reach a milestone, since the one before."""
+        self.effort.seconds = time.monotonic() - self.effort.begin
+        self.milestones[milestone], self.effort = self.effort, Effort()
+
     def source(self, script):
         """Takes over the environment of a script."""
+        self.effort.typed(script)
         dump = f"{script}\nexec {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
         said = subprocess.run(["bash", "-e", "-c", dump], cwd=self.folder, env=self.environment, check=True,
                               capture_output=True, text=True).stdout
@@ -123,9 +189,15 @@ class Walk:
         raise SystemExit(f"no message with {sign!r} came within {ARRIVAL_TIMEOUT_SECONDS} seconds")
 
     def summary(self):
-        print("\n| step | seconds |\n|---|---|")
+        print("\n| step | seconds |\n|---|---:|")
         for title, seconds in self.times:
             print(f"| {title} | {seconds:.1f} |")
+        self.efforts()
+
+    def efforts(self):
+        print("\n| until | seconds | commands typed | prompts answered | values copied |\n|---|---:|---:|---:|---:|")
+        for milestone, effort in self.milestones.items():
+            print(f"| {milestone} | {effort.seconds:.0f} | {effort.commands} | {effort.answers} | {effort.copied} |")
 
 
 class EmptyCloud:
@@ -136,6 +208,7 @@ class EmptyCloud:
         title = "Try a deployment: an empty cloud"
         command = walk.documents.command("docs/tutorial.md", "Try a deployment", "cargo infra local --empty").strip()
         print(f"\n### {title}\n{command}", flush=True)
+        walk.effort.typed(command)
         self.process = subprocess.Popen(shlex.split(command), cwd=walk.folder, env=walk.environment, text=True,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.said = []
@@ -207,11 +280,21 @@ def fail_a_refresh(walk, cloud, failures, alerts):
     walk.done("A refresh fails: the event in a queue and the first alert", begin)
 
 
+def add_and_test(walk):
+    """Returns the commands that add a site, and test the stack."""
+    return walk.documents.command("README.md", "Add a site", "cargo infra add-site").splitlines()
+
+
 def with_cargo_infra(walk, cloud):
     command = walk.documents.command
     walk.step("Deploy", adapted(command("README.md", "Deploy", "cargo infra deploy"), cloud))
-    add, test = command("README.md", "Add a site", "cargo infra add-site").splitlines()
-    walk.step("Add a site: add-site", add, read=walk.folder / "target/local/site.json")
+    add, test = add_and_test(walk)
+    site = json.loads((walk.folder / "target/local/site.json").read_text(encoding="utf-8"))
+    walk.dialogue("Add a site: add-site", add, {
+        "Address of the site in a browser": f"{site['server']}#/site/{site['site']}/explore",
+        "Name of the personal access token": site["token_name"],
+        "Secret of the token": site["token_secret"],
+    })
     walk.step("Add a site: test", test)
     walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))
     walk.step("Subscribe: an e-mail address", command("README.md", "Subscribe", "aws sns subscribe"))
@@ -300,21 +383,28 @@ def from_a_release(walk, cloud):
 def walk_in(folder):
     walk = Walk(folder)
     begin = time.monotonic()
-    walk.step("See it work", walk.documents.command("README.md", "See it work", "cargo infra local --once"))
+    said = walk.step("See it work", walk.documents.command("README.md", "See it work", "cargo infra local --once"))
+    if "It works" not in said:
+        raise SystemExit("the first command does not say that it works")
+    walk.reached("\"It works\"")
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
         with_cargo_infra(walk, cloud)
+        walk.reached("the first alert at `local --empty`")
         walk.done("**From here to the first alert**", begin)
+        walk.efforts()
         walk.step("Status", "cargo infra status")
-        install_tools(walk)
-        code_alone(walk, cloud)
         remove(walk)
     with EmptyCloud(walk) as cloud:
         walk.source(cloud.settings())
         region = f"LocationConstraint={walk.environment['AWS_REGION']}"
         walk.aws(["s3api", "create-bucket", "--bucket", BUCKET, "--create-bucket-configuration", region])
-        by_hand(walk, cloud)
+        # It uses the same linker as the deployment before, so that it compiles little. By hand another one links.
         from_a_release(walk, cloud)
+        install_tools(walk)
+        by_hand(walk, cloud)
+        code_alone(walk, cloud)
+        walk.step("Test what was deployed by hand", add_and_test(walk)[1])
     walk.summary()
 
 
