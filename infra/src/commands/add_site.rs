@@ -67,8 +67,8 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
         "the entry {parameter} exists already. Nothing was stored. Fix: to change it, run `{}`",
         infra(&format!("add-site {name} --overwrite"), stack.name())
     );
-    let sign_in = SiteSignIn::new(aws, &stack, &declared).await?;
-    let sign_in = (!no_sign_in).then_some(&sign_in);
+    let sign_in = if no_sign_in { None } else { Some(SiteSignIn::new(aws, &stack, &declared).await?) };
+    let sign_in = sign_in.as_ref();
     let new = if io::stdin().is_terminal() {
         let form = Form::new(&parameter, &name, &declared, stack.name());
         ask_for_entry(form, sign_in).await?

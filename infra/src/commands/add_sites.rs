@@ -70,8 +70,8 @@ pub async fn run(arguments: AddSites) -> anyhow::Result<()> {
     let connection = target.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let declared = DeclaredSites::read(aws, &stack).await?;
-    let sign_in = SiteSignIn::new(aws, &stack, &declared).await?;
-    let sign_in = (!no_sign_in).then_some(&sign_in);
+    let sign_in = if no_sign_in { None } else { Some(SiteSignIn::new(aws, &stack, &declared).await?) };
+    let sign_in = sign_in.as_ref();
     let adding =
         Adding { aws, stack: &stack, declared: &declared, overwrite, sign_in, puts: Semaphore::new(PUTS_AT_ONCE) };
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();

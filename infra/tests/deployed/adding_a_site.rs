@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use infra::{python::PythonTools, workspace::Workspace};
 use serde_json::json;
 use tempfile::TempDir;
@@ -45,11 +45,26 @@ async fn an_invalid_entry_is_not_stored() -> anyhow::Result<()> {
     assert_eq!(parameters["Parameters"], json!([]));
     ensure!(!world().sites.values().any(|site| site.has_session()), "a session is left open");
 
-    // With --no-sign-in the entry is stored, and the reconciler reports the problem.
+    let certificates = "ssm put-parameter --name /tableau-fanout/tableau-ca --type String --value";
+    testbed.aws(&format!("{certificates} none")).await?;
+    testbed.add_site(&[]).await?.failed(&["the CA certificates in /tableau-fanout/tableau-ca are not valid"])?;
+
+    // With --no-sign-in the entry is stored, and the reconciler reports the problem. Only a sign-in needs the certificates.
     let unreachable =
         testbed.infra_with(&["add-site", "marketing", "--no-sign-in"], &changed("server", closed_port)).await?;
-    unreachable
-        .failed(&["the entry is stored, but the webhooks of marketing are not as declared", "cannot be reached."])?;
+    unreachable.failed(&["the entry is stored, but the webhooks of marketing are not as declared"])?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("sites.json");
+    fs::write(
+        &file,
+        json!([{ "name": "finance", "server": closed_port, "site": "fin", "token_name": "fanout",
+        "token_secret": SECRET }])
+        .to_string(),
+    )?;
+    let file = file.to_str().context("a path")?;
+    testbed.infra(&["add-sites", file, "--no-sign-in"]).await?.failed(&["the entries are stored"])?;
+    testbed.aws("ssm delete-parameter --name /tableau-fanout/tableau-ca").await?;
+    testbed.infra(&["reconcile", "apply"]).await?.failed(&["cannot be reached."])?;
     Ok(())
 }
 
