@@ -17,8 +17,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Events of one request, newest first. Fewer happen between two requests.
 const MAX_EVENTS: &str = "200";
 
-/// Runs `work`, which changes the stack, and shows the stack's events until it ends.
-pub async fn shown_during<T>(aws: &Aws, stack: &str, work: impl Future<Output = T>) -> T {
+/// Runs `work`, which changes the stack, and shows the stack's events until it ends. Returns its result, and the resources
+/// whose change failed, each with the reason.
+pub async fn shown_during<T>(aws: &Aws, stack: &str, work: impl Future<Output = T>) -> (T, Vec<String>) {
     let mut events = StackEvents::after_now(aws, stack).await;
     let mut work = pin!(work);
     loop {
@@ -28,7 +29,7 @@ pub async fn shown_during<T>(aws: &Aws, stack: &str, work: impl Future<Output = 
         };
         events.show_new().await;
         if let Some(result) = result {
-            return result;
+            return (result, events.failures);
         }
     }
 }
@@ -40,13 +41,15 @@ struct StackEvents {
     stack: String,
     /// Identifier of the newest event that is not to be shown any more.
     last: Option<String>,
-    has_failed: bool,
+    /// The resources whose change failed.
+    failures: Vec<String>,
+    is_unreadable: bool,
 }
 
 impl StackEvents {
     async fn after_now(aws: &Aws, stack: &str) -> Self {
-        let mut events =
-            Self { aws: aws.clone().verbose(false), stack: stack.to_owned(), last: None, has_failed: false };
+        let (aws, stack) = (aws.clone().verbose(false), stack.to_owned());
+        let mut events = Self { aws, stack, last: None, failures: Vec::new(), is_unreadable: false };
         // A stack that does not exist yet has no events.
         if let Ok(now) = events.read().await {
             events.last = id(now.first());
@@ -67,22 +70,32 @@ impl StackEvents {
             Ok(events) => events,
             // The stack's creation has not begun, or it is shown once why there is no progress.
             Err(error) => {
-                if !format!("{error:#}").contains("does not exist") && !self.has_failed {
-                    self.has_failed = true;
+                if !format!("{error:#}").contains("does not exist") && !self.is_unreadable {
+                    self.is_unreadable = true;
                     show(&warning(format!("CloudFormation's progress cannot be read. Details: {error:#}")));
                 }
                 return;
             }
         };
-        let new = events.iter().take_while(|event| id(Some(event)) != self.last);
-        let lines: Vec<_> = new.filter_map(line).collect();
-        lines.iter().rev().for_each(|line| show(line));
+        let new: Vec<_> = events.iter().take_while(|event| id(Some(event)) != self.last).collect();
+        for event in new.into_iter().rev() {
+            line(event).iter().for_each(|line| show(line));
+            self.failures.extend(failure(event));
+        }
         self.last = id(events.first()).or(self.last.take());
     }
 }
 
 fn id(event: Option<&Value>) -> Option<String> {
     event?["EventId"].as_str().map(str::to_owned)
+}
+
+/// Formats the failed change of a resource, with the reason.
+fn failure(event: &Value) -> Option<String> {
+    let text = |name: &str| event[name].as_str();
+    let reason = text("ResourceStatusReason").unwrap_or("no reason given");
+    let is_failure = text("ResourceStatus")?.ends_with("_FAILED") && text("PhysicalResourceId") != text("StackId");
+    is_failure.then(|| format!("{}: {reason}", text("LogicalResourceId").unwrap_or_default()))
 }
 
 /// Formats an event, if a resource's change ended with it, or the stack began to roll back.

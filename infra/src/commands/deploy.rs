@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use serde_json::Value;
 use shared::sites::commands::stack_option;
 
 use self::preflight::{Checked, Wanted};
@@ -151,9 +150,10 @@ async fn deploy_stack(
     }
     let template = release.template();
     let deployment = Stack::deploy(aws, name, &template, bucket.name(), &parameters);
-    let stack = match stack_events::shown_during(aws, name, deployment).await {
+    let (deployed, failures) = stack_events::shown_during(aws, name, deployment).await;
+    let stack = match deployed {
         Ok(stack) => stack,
-        Err(error) => return Err(error.context(explain_failure(connection).await)),
+        Err(error) => return Err(error.context(explain_failure(connection, &failures).await)),
     };
     stack.outputs().for_each(|(name, value)| show(&format!("{name:15} {value}")));
     let packaged = Stack::packaged_template(aws)?;
@@ -187,20 +187,14 @@ async fn explain_interruption(connection: &Connection) -> anyhow::Result<String>
     })
 }
 
-/// Explains a deployment that failed, by the stack's state and events.
-async fn explain_failure(connection: &Connection) -> String {
+/// Explains a deployment that failed, by the stack's state and the resources that failed.
+async fn explain_failure(connection: &Connection, failures: &[String]) -> String {
     let Connection { aws, name, .. } = connection;
     let Ok(Some(stack)) = Stack::find(aws, name).await else {
         return "the deployment failed before CloudFormation started. Only the bucket's content may have changed"
             .to_owned();
     };
-    let query = "StackEvents[?ends_with(ResourceStatus, '_FAILED')].[LogicalResourceId, ResourceStatusReason]";
-    let events = ["cloudformation", "describe-stack-events", "--stack-name", name, "--max-items", "100"];
-    let events = aws.json(&[&events[..], &["--query", query]].concat()).await.unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or("no reason given").to_owned();
-    let reasons = events.as_array().into_iter().flatten();
-    let reasons =
-        reasons.map(|event| format!("{}: {}", text(&event[0]), text(&event[1]))).collect::<Vec<_>>().join("; ");
+    let reasons = failures.join("; ");
     let option = stack_option(name);
     let fix = match stack.condition() {
         _ if reasons.contains("ReservedConcurrentExecution") => format!(

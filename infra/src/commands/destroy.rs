@@ -375,7 +375,7 @@ async fn delete_stack(aws: &Aws, name: &str) -> anyhow::Result<()> {
         aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
         aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await
     };
-    let deleted = stack_events::shown_during(aws, id, deletion).await;
+    let (deleted, _) = stack_events::shown_during(aws, id, deletion).await;
     let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, PhysicalResourceId, \
                  ResourceStatusReason]";
     let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];

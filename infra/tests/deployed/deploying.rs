@@ -192,6 +192,20 @@ async fn a_failed_deployment_reports_why_and_how_to_start_again() -> anyhow::Res
     let nothing = "nothing on Tableau, since the stack has no working reconciler (ROLLBACK_COMPLETE)";
     testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[nothing, "is deleted."])?;
     testbed.deploy(&[]).await?.succeeded(&["the stack tableau-fanout will be created"])?;
+
+    // A failed update names the resources that failed this time.
+    let template = fs::read_to_string(testbed.release.template())?;
+    let mut errors = Vec::new();
+    for name in ["First", "Second"] {
+        let resource = format!(
+            "\nResources:\n  {name}:\n    Type: AWS::S3::AccessPoint\n    Properties:\n      Bucket: not-there\n"
+        );
+        let folder = testbed.folder_with(&template.replacen("\nResources:\n", &resource, 1))?;
+        let unchanged = "The stack is unchanged. Fix: correct the cause, then deploy again";
+        errors.push(testbed.deploy_folder(folder.path(), &[]).await?.failed(&[unchanged])?.stderr);
+    }
+    ensure!(errors[0].contains("Resources that failed: First: "), "{}", errors[0]);
+    ensure!(errors[1].contains("Resources that failed: Second: "), "{}", errors[1]);
     Ok(())
 }
 
