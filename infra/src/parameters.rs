@@ -3,7 +3,8 @@
 use anyhow::Context;
 use secrecy::SecretString;
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use shared::timestamp::Timestamp;
+use time::OffsetDateTime;
 
 use crate::aws::{Aws, Input, has_code};
 
@@ -62,7 +63,7 @@ fn time_of(value: &Value) -> Option<String> {
     }
     let seconds = value.as_number()?.to_string();
     let seconds = seconds.split('.').next()?.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
+    Timestamp(OffsetDateTime::from_unix_timestamp(seconds).ok()?).format()
 }
 
 /// Reads and decrypts a parameter. `None` if it does not exist.

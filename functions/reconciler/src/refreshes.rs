@@ -14,11 +14,12 @@ use shared::{
         state::{DueJob, Handled, Narrowed, RefreshState},
         window::Window,
     },
+    timestamp::Timestamp,
 };
 use time::OffsetDateTime;
 use tracing::Level;
 
-use crate::report::{NotRecovered, SiteReport, format_time};
+use crate::report::{NotRecovered, SiteReport};
 
 /// The most jobs that a run reads in full. With 10 KB each they take 4 MB of memory, and their events can be published in the
 /// time that is kept for the end of the run.
@@ -105,7 +106,7 @@ impl SiteRefreshes {
             Some(Narrowed { from, passes_due: false }) => report.notes.push(format!(
                 "It had more jobs in an hour than can be stored. A job that ended before {} and that Tableau lists only \
                  later is missed.",
-                format_time(from)
+                Timestamp(from)
             )),
             None => {}
         }

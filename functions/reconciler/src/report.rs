@@ -8,7 +8,7 @@ use shared::{
     problems::Problem,
     refreshes::job::{Refresh, RefreshedResource},
 };
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
+use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::request::Action;
 
@@ -162,10 +162,6 @@ impl NotRecovered {
 
 fn display_name(RefreshedResource { kind, luid, name }: &RefreshedResource) -> String {
     format!("{} {:?}", kind.as_str(), name.as_ref().unwrap_or(luid))
-}
-
-pub(crate) fn format_time(at: OffsetDateTime) -> String {
-    at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default()
 }
 
 fn is_zero(count: &usize) -> bool {

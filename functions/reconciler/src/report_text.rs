@@ -5,10 +5,11 @@ use std::fmt::{self, Write};
 use shared::{
     alerts::{phrasing::pluralize, text::plain},
     events::catalogue::Event,
+    timestamp::Timestamp,
 };
 
 use crate::{
-    report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, SiteReport, Tested, format_time},
+    report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, SiteReport, Tested},
     request::Action,
 };
 
@@ -124,14 +125,14 @@ impl fmt::Display for Enabled {
 impl fmt::Display for Recovered {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { event, job, resource, at } = self;
-        write!(formatter, "{event} of the {resource} at {}: recovered from job {job}", format_time(*at))
+        write!(formatter, "{event} of the {resource} at {}: recovered from job {job}", Timestamp(*at))
     }
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { job, resource, at } = self;
-        write!(formatter, "refresh of the {resource} failed at {}: explained from job {job}", format_time(*at))
+        write!(formatter, "refresh of the {resource} failed at {}: explained from job {job}", Timestamp(*at))
     }
 }
 
@@ -144,8 +145,8 @@ impl fmt::Display for NotRecovered {
             None if events.is_empty() => formatter.write_str("refreshes")?,
             None => formatter.write_str(&events.iter().map(Event::as_str).collect::<Vec<_>>().join(", "))?,
         }
-        from.map_or(Ok(()), |from| write!(formatter, " from {}", format_time(from)))?;
-        until.map_or(Ok(()), |until| write!(formatter, " until {}", format_time(until)))?;
+        from.map_or(Ok(()), |from| write!(formatter, " from {}", Timestamp(from)))?;
+        until.map_or(Ok(()), |until| write!(formatter, " until {}", Timestamp(until)))?;
         write!(formatter, ": {reason}")
     }
 }

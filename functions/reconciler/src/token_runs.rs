@@ -12,6 +12,7 @@ use shared::{
         webhook::DesiredWebhook,
     },
     state::Progress,
+    timestamp::Timestamp,
 };
 use tableau::SITES_AT_ONCE;
 use time::OffsetDateTime;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     remedies::{out_of_time, unusable},
-    report::{SiteReport, format_time},
+    report::SiteReport,
     request::Action,
     site_run::{RunContext, SiteOutcome, SiteRun},
     state_table::StateTable,
@@ -133,7 +134,7 @@ fn left_to_another_run<T: StateTable>(
     entry: &SiteEntry,
     until: Option<OffsetDateTime>,
 ) -> SiteOutcome {
-    let until = until.map(|until| format!(", until {} at the latest", format_time(until))).unwrap_or_default();
+    let until = until.map(|until| format!(", until {} at the latest", Timestamp(until))).unwrap_or_default();
     let what = format!("Another run uses the token {:?}{until}: the site is left to it.", entry.token_name);
     let site = entry.name.as_str();
     let report = if run.action == Action::Apply {

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
-use shared::refreshes::job::{EndedJob, Refresh};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use shared::{
+    refreshes::job::{EndedJob, Refresh},
+    timestamp::Timestamp,
+};
+use time::OffsetDateTime;
 
 use crate::{
     error::TableauError,
@@ -121,8 +124,7 @@ fn get_jobs<'a>(path: &'a [&'a str]) -> Request<'a> {
 
 /// Returns the filter of a list. Tableau writes times to the second.
 fn filter(from: OffsetDateTime, until: OffsetDateTime, which: WhichJobs) -> String {
-    let [from, until] = [from, until + time::Duration::nanoseconds(999_999_999)]
-        .map(|at| at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339).unwrap_or_default());
+    let [from, until] = [from, until + time::Duration::nanoseconds(999_999_999)].map(Timestamp);
     let types = REFRESH_TYPES.join(",");
     let status = if which == WhichJobs::Failed { ",status:eq:Failed" } else { "" };
     format!("filter=jobType:in:[{types}],completedAt:gte:{from},completedAt:lt:{until}{status}")

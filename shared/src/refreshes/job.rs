@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, serde::rfc3339};
+use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{
     events::{
@@ -12,6 +12,7 @@ use crate::{
     },
     refreshes::notes::Notes,
     registration::{claim::Registration, site_name::SiteName},
+    timestamp::Timestamp,
 };
 
 /// Name of the event that explains a failure. Tableau does not know it, so no webhook can be registered for it.
@@ -173,7 +174,7 @@ impl Refresh {
         let (_, at) = self.events().find(|(own, _)| own == event)?;
         let RefreshedResource { kind, luid, name } = &self.resource;
         let name = name.as_deref();
-        let created_at = format_time(at)?;
+        let created_at = Timestamp(at).format()?;
         let named = name.map(|name| format!("{name}: ")).unwrap_or_default();
         let text = format!(
             "Event {event} for resource {named}{luid} on site {site_luid} posted at {created_at}, \
@@ -212,7 +213,7 @@ impl Refresh {
             return None;
         }
         let RefreshedResource { kind, luid, name } = &self.resource;
-        let ended_at = format_time(self.ended_at)?;
+        let ended_at = Timestamp(self.ended_at).format()?;
         let data = to_raw_value(&ExplainedData {
             event_type: EXPLAINED,
             job_id: &self.job_id,
@@ -220,7 +221,7 @@ impl Refresh {
             resource_luid: luid,
             resource_name: name.as_deref(),
             site_luid,
-            started_at: self.started_at.and_then(format_time),
+            started_at: self.started_at.and_then(|at| Timestamp(at).format()),
             ended_at: &ended_at,
             duration_seconds: self.duration_seconds(),
             notes: self.notes.as_ref().map(Notes::as_str),
@@ -272,11 +273,6 @@ struct ExplainedData<'a> {
     duration_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notes: Option<&'a str>,
-}
-
-/// Formats a time as Tableau does; `None` if it is outside of the calendar's range.
-fn format_time(at: OffsetDateTime) -> Option<String> {
-    at.checked_to_offset(UtcOffset::UTC)?.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Details of a stack: every alarm, the counts of the last run, every subscriber, the recovery, and the plan of each site.
 
+use shared::timestamp::Timestamp;
+
 use super::{
-    readings::{LOOKBACK, LastRun, Readings, StoredSites, format_time},
+    readings::{LOOKBACK, LastRun, Readings, StoredSites},
     recovery,
 };
 use crate::{
@@ -69,7 +71,7 @@ fn format_run(LastRun { at, action, message, line, .. }: &LastRun) -> String {
     let count = |name: &str| line[name].as_f64().unwrap_or_default();
     let counts = COUNTS.iter().filter(|(name, _)| count(name) > 0.0);
     let counts: String = counts.map(|(name, label)| format!(", {} {label}", count(name))).collect();
-    let time = format_time(*at);
+    let time = Timestamp(*at);
     format!("{time} {action}: {message} ({} sites{counts}, {:.1} s)", count("Sites"), count("Duration") / 1000.0)
 }
 

@@ -7,7 +7,7 @@ use shared::{problems::ProblemKind, sites::commands::stack_option, timestamp::Ti
 use time::OffsetDateTime;
 
 use super::{
-    readings::{LastRun, Readings, SiteReading, StackReading, format_time},
+    readings::{LastRun, Readings, SiteReading, StackReading},
     version,
 };
 use crate::{
@@ -183,7 +183,7 @@ fn site_findings(sites: &[SiteReading], option: &str) -> Vec<Finding> {
         }
     }
     let finding = |(kind, sites): (ProblemKind, BTreeMap<&str, Timestamp>)| {
-        let since = sites.values().min().map(|since| format_time(since.0)).unwrap_or_default();
+        let since = sites.values().min().map(Timestamp::to_string).unwrap_or_default();
         let names = named(sites.keys().copied());
         let site = if sites.len() == 1 { &names } else { "NAME" };
         let what = format!("{names}: {} since {since}. {}", kind.headline(), kind.effect());

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 use shared::{problems::Problems, state::SiteState};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, serde::rfc3339};
+use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{
     aws::{Aws, Location},
@@ -212,10 +212,6 @@ fn newest_run(lines: &Value) -> Option<LastRun> {
     let text = |name: &str, default: &str| line[name].as_str().unwrap_or(default).to_owned();
     let (action, message) = (text("action", "run"), text("message", ""));
     Some(LastRun { at, action, message, succeeded: line["Succeeded"].as_f64() == Some(1.0), line })
-}
-
-pub(super) fn format_time(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shared::{refreshes::state::RefreshState, state::SiteState, timestamp::Timestamp};
 use time::OffsetDateTime;
 
-use super::readings::{StoredSites, format_time};
+use super::readings::StoredSites;
 use crate::{aws::Aws, log, stack::Stack};
 
 /// Parameter of the template with the lookback of the recovery.
@@ -67,7 +67,7 @@ fn state_lines(stored: &StoredSites, sites: &[String]) -> Vec<String> {
     }
     let mut all: Vec<_> = watermarks
         .into_iter()
-        .map(|(at, sites)| format!("jobs until {} are published: {}", format_time(at), sites.join(", ")))
+        .map(|(at, sites)| format!("jobs until {} are published: {}", Timestamp(at), sites.join(", ")))
         .collect();
     if !new.is_empty() {
         all.push(format!("not read yet: {}", new.join(", ")));
@@ -83,8 +83,8 @@ fn outage_lines(name: &str, state: &RefreshState) -> Vec<String> {
         events.entry((outage.from, outage.until)).or_default().push(outage.event.as_str());
     }
     let line = |((from, until), events): ((Timestamp, Option<Timestamp>), Vec<&str>)| {
-        let until = until.map_or("now".to_owned(), |until| format_time(until.0));
-        format!("{name}: {} missed from {} until {until}, not recovered yet", events.join(", "), format_time(from.0))
+        let until = until.map_or("now".to_owned(), |until| until.to_string());
+        format!("{name}: {} missed from {from} until {until}, not recovered yet", events.join(", "))
     };
     events.into_iter().map(line).collect()
 }
@@ -105,7 +105,7 @@ fn not_recovered_lines(lines: &Value, lookback: Duration) -> Vec<String> {
         let reason = first["reason"].as_str().unwrap_or_default();
         let others = if items.len() > 1 { format!(", and {} more", items.len() - 1) } else { String::new() };
         let site = line["site"].as_str().unwrap_or_default();
-        format!("not recovered, {} {site}: {which}: {reason}{others}", format_time(*at))
+        format!("not recovered, {} {site}: {which}: {reason}{others}", Timestamp(*at))
     });
     let mut named: Vec<_> = named.collect();
     if more > 0 {
