@@ -3,13 +3,14 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context, ensure};
+use documents::Block;
 use infra::{aws::Aws, python::PythonTools, workspace::Workspace};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    command::{Output, infra, isolate, run},
+    command::{Output, SECRET, infra, isolate, run},
     testbed::Testbed,
 };
 
@@ -57,19 +58,23 @@ const COMMANDS: [(&str, &str, &str, &str); 17] = [
     ("ActionsWithoutResource", "kms list-keys --region", "eu-local-1", ""),
 ];
 
-/// Runs the documented commands as an administrator. Returns the statements of the policy that they create.
+/// Runs the documented commands for the policy of deployers.
 async fn policy(testbed: &Testbed) -> anyhow::Result<Vec<Value>> {
+    policy_of(testbed, "deployer", documents::commands("docs/deploying.md", "Rights of the deployer")?).await
+}
+
+/// Runs documented commands as an administrator. Returns the statements of the policy that they create.
+async fn policy_of(testbed: &Testbed, role: &str, commands: Vec<Block>) -> anyhow::Result<Vec<Value>> {
     let (workspace, folder) = (Workspace::locate()?, TempDir::new()?);
     symlink(workspace.file("infra"), folder.path().join("infra"))?;
-    let commands = documents::commands("docs/deploying.md", "Rights of the deployer")?;
     let commands: String = commands.iter().map(|block| block.text.replace("eu-central-1", "eu-local-1")).collect();
     let mut bash = Command::new("bash");
     bash.args(["-e", "-u", "-c", &commands]).current_dir(&folder).kill_on_drop(true);
     let tools = PythonTools::for_local_stack(&workspace)?.programs();
     let settings = [&testbed.settings()[..], &[("AWS_ACCESS_KEY_ID", testbed.cloud.account.as_str())]].concat();
     isolate(&mut bash, &[&tools, Path::new("/usr/bin"), Path::new("/bin")], &settings)?;
-    run(bash, "").await?.succeeded(&["arn:aws:iam::000000000000:policy/tableau-fanout-deployer"])?;
-    let text = fs::read_to_string(folder.path().join("deployer-policy.json"))?;
+    run(bash, "").await?.succeeded(&[&format!("arn:aws:iam::000000000000:policy/tableau-fanout-{role}")])?;
+    let text = fs::read_to_string(folder.path().join(format!("{role}-policy.json")))?;
     for placeholder in ["STACK", "REGION", "ACCOUNT", "BUCKET"] {
         ensure!(!text.contains(placeholder), "{placeholder} has no value");
     }
@@ -214,5 +219,35 @@ async fn each_statement_of_the_policy_for_deployers_is_needed_and_is_about_the_s
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_policy_for_sites_allows_to_add_sites_and_nothing_else() -> anyhow::Result<()> {
+    let testbed = Testbed::with(&[("AUTH", "true")]).await?;
+    testbed.deploy(&["--parameter", "Events=ViewDeleted"]).await?.succeeded(&[])?;
+    let_the_reconciler_list_parameters(&testbed).await?;
+    testbed.tableau.simulator.world().add_site("fin", "fanout", SECRET);
+    let user = Deployer::create(&testbed).await?;
+    let policy = policy_of(&testbed, "sites", documents::commands("docs/recipes.md", "Least rights")?).await?;
+    user.allow(&policy).await?;
+    let mut finance = testbed.entry();
+    finance["site"] = json!("fin");
+    // The second site has the token of the first, which is held while it is tried.
+    for (name, entry) in [("marketing", &testbed.entry()), ("finance", &finance)] {
+        user.infra(&["add-site", name], &entry.to_string()).await?.succeeded(&["+ tableau-fanout-ViewDeleted"])?;
+    }
+    user.infra(&["sites"], "").await?.succeeded(&["✓ finance ", "✓ marketing "])?;
+    let zips = testbed.release.path().to_str().context("a path")?;
+    for refused in [&["deploy", "--zips", zips][..], &["destroy", "--yes"], &["url", "marketing", "ViewDeleted"]] {
+        user.infra(refused, "").await?.failed(&["lack a permission"])?;
+    }
+    assert_eq!(testbed.webhooks().len(), 2);
+    for statement in policy.iter().filter(|statement| statement["Sid"] != "EncryptedSites") {
+        let others: Vec<_> = policy.iter().filter(|other| *other != statement).cloned().collect();
+        user.allow(&others).await?;
+        let add = ["add-site", "finance", "--overwrite"];
+        user.infra(&add, &finance.to_string()).await?.failed(&["lack a permission"])?;
+    }
     Ok(())
 }

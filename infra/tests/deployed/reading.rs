@@ -13,6 +13,7 @@ use infra::{
     binaries::{FUNCTIONS, zip_of},
     cloud::BUCKET,
     python::PythonTools,
+    queue,
     workspace::Workspace,
 };
 use serde_json::json;
@@ -132,17 +133,39 @@ async fn sites_are_added_as_documented(shell: &Shell) -> anyhow::Result<()> {
     let mut finance = testbed.entry();
     finance["site"] = json!("fin");
     finance["name"] = json!("finance");
-    fs::write(folder.join("sites.csv"), json!([finance]).to_string())?;
-    let many = documents::commands("docs/sites.md", "Many sites")?;
-    shell.paste(&many, "").await?.succeeded(&[&format!("{managed} 1 site")])?;
+    let recipe = documents::commands("docs/recipes.md", "Thirty sites from a file")?;
+    let [create, add] = recipe.as_slice() else { bail!("{recipe:?}") };
+    shell.paste(from_ref(create), "").await?.succeeded(&[])?;
+    let file = folder.join("sites.csv");
+    assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    fs::write(&file, json!([finance, { "name": "sales" }]).to_string())?;
+    shell.paste(from_ref(add), "").await?.failed(&["1 of 2 sites are not stored"])?;
+    fs::write(&file, json!([finance]).to_string())?;
+    shell.paste(from_ref(add), "").await?.succeeded(&[&format!("{managed} 1 site")])?;
+    ensure!(!file.exists(), "the file with the tokens is left");
     let list = documents::commands("docs/sites.md", "List the sites")?;
     shell.paste(&list, "").await?.succeeded(&["✓ finance ", "/tableau-fanout/sites/finance"])?;
     let choice = documents::commands("docs/sites.md", "Choose the events of a site")?;
     shell.paste(&choice, "").await?.succeeded(&["+ tableau-fanout-WorkbookRefreshFailed"])?;
+    a_monitor_reports_only_what_is_wrong(shell).await?;
     let whole = r#"{"events":null}"#;
     testbed.infra_with(&["add-site", "marketing", "--overwrite"], whole).await?.succeeded(&[])?;
     let asking = documents::commands("docs/sites.md", "Run the reconciler")?;
     shell.paste(&asking, "").await?.succeeded(&["0 changes at 0 of 1 site. Nothing was done."])?;
+    Ok(())
+}
+
+/// Runs the command of a monitor before and after somebody is subscribed to alerts.
+async fn a_monitor_reports_only_what_is_wrong(shell: &Shell) -> anyhow::Result<()> {
+    let monitor = documents::commands("docs/recipes.md", "Is it working?")?;
+    shell.paste(&monitor, "").await?.succeeded(&["nobody is subscribed to events or alerts"])?;
+    let topic = "sns list-topics --query Topics[?ends_with(TopicArn,'alerts')].TopicArn|[0]";
+    let topic = shell.testbed.aws(topic).await?;
+    let queue = queue::create(&shell.testbed.cloud.aws, "alerts").await?;
+    let topic = topic.as_str().context("no topic")?;
+    queue::subscribe(&shell.testbed.cloud.aws, &queue, topic, &json!({})).await?;
+    let quiet = shell.paste(&monitor, "").await?.succeeded(&[])?;
+    ensure!(quiet.stdout.is_empty(), "{}", quiet.stdout);
     Ok(())
 }
 

@@ -164,7 +164,8 @@ async fn every_mentioned_command_of_cargo_infra_exists() -> anyhow::Result<()> {
     ensure!(commands.len() > 10, "too few commands: {commands:?}");
     for command in commands {
         // An unknown argument before `--help` is an error.
-        let arguments = command.split(" < ").next().unwrap_or_default();
+        let arguments =
+            [" < ", " > ", " && "].iter().fold(&*command, |command, end| command.split(end).next().unwrap_or_default());
         let mut bash = Command::new("bash");
         bash.args(["-c", &format!("exec \"$0\" {arguments} --help"), env!("CARGO_BIN_EXE_infra")]).kill_on_drop(true);
         run(bash, "").await?.succeeded(&[]).with_context(|| format!("cargo infra {command}"))?;

@@ -1,4 +1,4 @@
-//! `docs/subscribing.md`: its commands as printed, its filter policies, and the events that arrive.
+//! `docs/subscribing.md` and `docs/recipes.md`: their commands as printed, its filter policies, and the events that arrive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -282,13 +282,16 @@ async fn subscribe(
     let [events, alerts] = ["EventsTopicArn", "AlertsTopicArn"].map(|name| stack.stack.output(name));
     let (events, alerts) = (events?, alerts?);
     let commands = [
-        documents::commands("docs/subscribing.md", "Subscribing")?,
+        documents::commands("docs/recipes.md", "The topics")?,
+        documents::commands("docs/recipes.md", "Failures of one site to a queue")?,
+        documents::commands("docs/recipes.md", "Failures of one workbook")?,
+        documents::commands("docs/recipes.md", "Failures of one project")?,
+        documents::commands("docs/recipes.md", "A Lambda function for each event")?,
+        documents::commands("docs/recipes.md", "E-mail and SMS")?,
+        documents::commands("docs/recipes.md", "Events in S3, for Athena")?,
         documents::commands("docs/subscribing.md", "An SQS queue")?,
-        documents::commands("docs/subscribing.md", "A Lambda function")?,
         documents::commands("docs/subscribing.md", "An HTTPS endpoint")?,
-        documents::commands("docs/subscribing.md", "Firehose")?,
         documents::commands("docs/subscribing.md", "Another account")?,
-        documents::commands("docs/subscribing.md", "Alerts")?,
     ];
     run(stack, &commands.concat(), endpoint.address.as_str()).await?;
     confirm(stack, endpoint, events).await?;
@@ -344,15 +347,22 @@ async fn check_queues(stack: &LocalStack, policies: &[Policy]) -> anyhow::Result
         expected.sort_unstable();
         assert_eq!(labels(&format!("Filtered{index}")), expected, "{policy}");
     }
-    let refreshes = output(&stack.cloud.aws, "tableau-failures", "QueueUrl").await?;
-    assert_eq!(labels(refreshes.rsplit('/').next().context("a name")?), FAILED);
+    for (name, expected) in [
+        ("tableau-failures", &FAILED[..]),
+        ("finance-failures", &["finance DatasourceRefreshFailed"]),
+        ("daily-sales-failures", &["marketing WorkbookRefreshFailed"]),
+        ("project-failures", &["finance DatasourceRefreshFailed"]),
+    ] {
+        let queue = output(&stack.cloud.aws, name, "QueueUrl").await?;
+        assert_eq!(labels(queue.rsplit('/').next().context("a name")?), expected, "{name}");
+    }
     Ok(())
 }
 
-/// Checks the example's function: who may invoke it, and the event that it prints.
+/// Checks the example's function: who may invoke it, and the events that it prints.
 async fn check_function(stack: &LocalStack) -> anyhow::Result<()> {
     let aws = &stack.cloud.aws;
-    let function = output(aws, "tableau-content", "FunctionName").await?;
+    let function = output(aws, "tableau-events", "FunctionName").await?;
     let policy = aws.json(&["lambda", "get-policy", "--function-name", &function, "--query", "Policy"]).await?;
     let policy: Value = serde_json::from_str(policy.as_str().context("the function has no policy")?)?;
     let statement = &policy["Statement"][0];
@@ -361,17 +371,21 @@ async fn check_function(stack: &LocalStack) -> anyhow::Result<()> {
         statement["Condition"],
         json!({ "ArnLike": { "AWS:SourceArn": stack.stack.output("EventsTopicArn")? } })
     );
-    let group = output(aws, "tableau-content", "LogGroupName").await?;
+    let group = output(aws, "tableau-events", "LogGroupName").await?;
     let printed = eventually("an event at the function", async || {
         let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
         // There is no log before the first invocation.
         let Ok(lines) = aws.json(&filter).await else { return Ok(None) };
         let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
-        let lines: Vec<_> = lines.filter(|line| line.contains("com.tableau.")).map(str::to_owned).collect();
-        Ok((!lines.is_empty()).then_some(lines))
+        let events = lines.filter(|line| line.contains("com.tableau."));
+        let events = events.map(|line| line.replacen("com.tableau.", "", 1));
+        // The data follows.
+        let label = |line: String| line.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+        let events: BTreeSet<_> = events.map(label).collect();
+        Ok((events.len() >= PUBLISHED.len()).then_some(events))
     });
     let printed = printed.await?;
-    assert!(printed.len() == 1 && printed[0].starts_with("finance com.tableau.WorkbookCreated {"), "{printed:?}");
+    assert_eq!(printed.iter().map(String::as_str).collect::<BTreeSet<_>>(), PUBLISHED.into());
     Ok(())
 }
 
@@ -397,7 +411,7 @@ async fn check_alerts(stack: &LocalStack, chat: &Destination) -> anyhow::Result<
 /// Changes the endpoint's filter policy as the guide does.
 async fn change_policy(stack: &LocalStack, endpoint: &Destination) -> anyhow::Result<()> {
     endpoint.forget();
-    let setting = documents::commands("docs/subscribing.md", "Subscribing")?;
+    let setting = documents::commands("docs/recipes.md", "The topics")?;
     let changing = documents::commands("docs/subscribing.md", "Change a filter policy")?;
     run(stack, &[setting, changing].concat(), endpoint.address.as_str()).await?;
     for (event, name) in [("WorkbookCreated", "Weekly"), ("ViewDeleted", "Daily")] {
@@ -526,6 +540,18 @@ async fn lacks(aws: &Aws, resource_type: &str, id: &str) -> anyhow::Result<Vec<&
     Ok(checks.into_iter().filter_map(|(name, is_there)| (!is_there).then_some(name)).collect())
 }
 
+/// Reads the filter policy of an example's subscription; `null` if it has none.
+async fn filter_policy(aws: &Aws, stack: &str) -> anyhow::Result<Value> {
+    let find = ["cloudformation", "describe-stack-resource", "--logical-resource-id", "Subscription", "--query"];
+    let id = ["StackResourceDetail.PhysicalResourceId", "--stack-name", stack];
+    let subscription = aws.json(&[&find[..], &id].concat()).await?;
+    let subscription = subscription.as_str().context("no subscription")?;
+    let get = ["sns", "get-subscription-attributes", "--subscription-arn", subscription, "--query"];
+    let policy = aws.json(&[&get[..], &["Attributes.FilterPolicy"]].concat()).await?;
+    let policy = policy.as_str().filter(|policy| !policy.is_empty());
+    Ok(policy.map(serde_json::from_str).transpose()?.unwrap_or_default())
+}
+
 #[tokio::test]
 async fn every_template_has_dead_letters_retention_and_encryption() -> anyhow::Result<()> {
     let stack = LocalStack::with_default_name().await?;
@@ -550,8 +576,14 @@ async fn every_template_has_dead_letters_retention_and_encryption() -> anyhow::R
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    // Each subscription has a queue for messages that do not reach it.
-    for example in examples {
+    // Each subscription has a queue for messages that do not reach it, and by default the filter policy of its example.
+    let filters = [
+        Value::Null,
+        json!({ "action": ["created"], "site": ["finance", "marketing"] }),
+        json!({ "action": ["refresh-failed"] }),
+    ];
+    for (example, filter) in examples.iter().zip(filters) {
+        assert_eq!(filter_policy(aws, example).await?, filter, "{example}");
         assert!(checked.contains(&format!("{example} AWS::SQS::Queue")), "{checked:?}");
     }
     Ok(())
