@@ -22,9 +22,16 @@ use infra::commands::{
 };
 use infra::terminal::{BAD, styled};
 
+const EXAMPLES: &str = "Examples:
+  cargo infra local --once          see it work on this machine
+  cargo infra deploy                create or update the stack on AWS
+  cargo infra add-site marketing    add a Tableau site
+  cargo infra status                see whether everything works
+  cargo infra status --help         read more about a command";
+
 /// Deploys and operates Tableau Fanout.
 #[derive(Debug, Parser)]
-#[command(name = "cargo infra", bin_name = "cargo infra", version)]
+#[command(name = "cargo infra", bin_name = "cargo infra", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,8 +41,11 @@ struct Arguments {
 enum Command {
     AddSite(AddSite),
     AddSites(AddSites),
-    /// Prints the completions of a shell for the name `infra`. In bash: alias infra='cargo infra' and
-    /// source <(cargo infra completions bash).
+    /// Prints the completions of a shell, for the name `infra`.
+    #[command(after_help = "\
+Example, in bash:
+  alias infra='cargo infra'
+  source <(cargo infra completions bash)")]
     Completions {
         /// The shell.
         shell: Shell,

@@ -29,10 +29,10 @@ const EXAMPLES: &str = "Examples:
   cargo infra add-site marketing --overwrite
   echo '{\"events\":[\"WorkbookRefreshFailed\"]}' | cargo infra add-site marketing --overwrite";
 
-/// Adds a Tableau site: asks for its address and a token, signs in, stores the site entry encrypted, and registers the site's
-/// webhooks.
+/// Adds a Tableau site, and registers its webhooks.
 ///
-/// If standard input is no terminal, reads the site entry from it as JSON.
+/// Asks for the site's address and a token, signs in, and stores the site entry encrypted. If standard input is no terminal,
+/// reads the site entry from it as JSON.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AddSite {

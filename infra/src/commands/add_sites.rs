@@ -39,10 +39,10 @@ The file is CSV, or a JSON list of objects with these members:
   marketing,https://10ax.online.tableau.com,marketing,fanout-marketing,SECRET,
   finance,https://10ax.online.tableau.com/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted";
 
-/// Adds the Tableau sites of a CSV or JSON file: signs in to them side by side, stores the entries that work, and registers
-/// their webhooks.
+/// Adds the Tableau sites of a CSV or JSON file.
 ///
-/// Names the other sites with the reason.
+/// Signs in to the sites side by side, stores the entries that work, and registers their webhooks. Names the other sites with
+/// the reason.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AddSites {

@@ -27,9 +27,14 @@ fn key_description(stack: &str) -> String {
     format!("Site entries, signing keys and topics of {stack}")
 }
 
-/// Deletes the stack's webhooks on Tableau, then the stack. Asks for confirmation.
+/// Deletes the stack's webhooks on Tableau, then the stack.
+///
+/// Shows what it deletes and what it keeps, and asks for confirmation.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: cargo infra destroy --delete-parameters")]
+#[command(after_help = "\
+Examples:
+  cargo infra destroy
+  cargo infra destroy --delete-parameters")]
 pub struct Destroy {
     /// Delete the site entries too, and the keys that encrypt them: the stack's, and those of earlier stacks of its name.
     #[arg(long)]

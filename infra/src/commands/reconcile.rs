@@ -22,7 +22,9 @@ use crate::{
 #[command(after_help = "\
 Exit status: 0 every site succeeded, 1 something failed, 2 usage.
 
-Example: cargo infra reconcile plan --site marketing")]
+Examples:
+  cargo infra reconcile plan --site marketing
+  cargo infra reconcile apply")]
 pub struct Reconcile {
     /// The action.
     #[arg(value_parser = ActionParser)]

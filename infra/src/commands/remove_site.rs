@@ -23,7 +23,9 @@ const EXAMPLES: &str = "Examples:
   cargo infra remove-site marketing
   cargo infra remove-site marketing --force";
 
-/// Removes a Tableau site: deletes its webhooks on Tableau, its entry and its state, and ends its open alerts.
+/// Removes a Tableau site with its webhooks.
+///
+/// Deletes the site's webhooks on Tableau, its entry and its state, and ends its open alerts.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RemoveSite {

@@ -20,14 +20,18 @@ mod queues;
 
 use queues::{Queues, Resources};
 
-/// Has Tableau test every webhook, receives one of the Test events and the alert in two temporary queues, and names the
-/// subscribers of both topics. All subscribers of the alerts topic get that alert.
+/// Has Tableau test every webhook, and receives an event and an alert.
+///
+/// They arrive in two temporary queues. All subscribers of the alerts topic get that alert too, and the command names the
+/// subscribers of both topics.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Marks: ✓ works, ✗ does not work, ! was not tried.
 Exit status: 0 every test succeeded, 1 a site, the event or the alert failed, 2 usage.
 
-Example: cargo infra test --site marketing --verbose")]
+Examples:
+  cargo infra test
+  cargo infra test --site marketing --verbose")]
 pub struct Test {
     /// A site, by your name for it. Repeat it for several; by default all.
     #[arg(long = "site", value_name = "NAME")]
