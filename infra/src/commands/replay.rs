@@ -83,7 +83,8 @@ async fn replay(connection: &Connection, hours: u64, dry_run: bool, sent: &Cell<
     } else {
         step("Send them to the receiver", send_all(aws, &http, &stack, &missing, sent)).await?;
         failed = missing.len() - sent.get();
-        print(format!("\n{} published.", events(sent.get())));
+        let published = format!("{} published.", events(sent.get()));
+        print(format!("\n{}", if failed == 0 { good(published) } else { published }));
     }
     ensure!(
         failed == 0,

@@ -11,7 +11,7 @@ use shared::{
 use crate::{
     parameters,
     target::Target,
-    terminal::{WARNING, styled},
+    terminal::{print_error, warning},
 };
 
 /// Prints a signed URL, for a webhook that you register by hand.
@@ -74,5 +74,5 @@ pub async fn run(arguments: Url) -> anyhow::Result<()> {
 }
 
 fn warn(text: &str) {
-    anstream::eprintln!("{} {text}", styled(WARNING, "warning:"));
+    print_error(warning(format!("warning: {text}")));
 }
