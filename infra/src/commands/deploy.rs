@@ -39,7 +39,8 @@ pub struct Deploy {
     /// tableau-fanout-artifacts-ACCOUNT-REGION, and creates it, private and encrypted, if it does not exist.
     #[arg(long)]
     bucket: Option<String>,
-    /// Processor to build for. By default that of the existing stack, and arm64 for a new one.
+    /// Processor to build for. By default that of the existing stack, and arm64 for a new one. In a local cloud a new stack is
+    /// for this machine's.
     #[arg(long, value_enum, conflicts_with = "zips")]
     arch: Option<Architecture>,
     /// A parameter of the template, such as ExclusiveRuns=false. Repeat the option for more. Parameters of an existing
