@@ -57,7 +57,11 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
         let read = Readings::read(aws, &stack, now).await?;
         anyhow::Ok((stack, read))
     };
-    let (stack, (readings, stored)) = with_spinner(read).await?;
+    let read = with_spinner(read).await;
+    if let (true, Err(error)) = (json, &read) {
+        println!("{:#}", overview::unreadable(&format!("{error:#}")));
+    }
+    let (stack, (readings, stored)) = read?;
     let overview = Overview::of(&readings, now);
     if json {
         println!("{:#}", overview.json(&readings));
