@@ -20,7 +20,7 @@ use infra::commands::{
     test::{self, Test},
     url::{self, Url},
 };
-use infra::terminal::{BAD, styled};
+use infra::terminal::{BAD, print_error, styled};
 
 const EXAMPLES: &str = "Examples:
   cargo infra local --once          see it work on this machine
@@ -89,10 +89,10 @@ async fn main() -> ExitCode {
         Command::Url(arguments) => url::run(arguments).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
-    anstream::eprintln!("\n{} {error}", styled(BAD, "error:"));
+    print_error(format!("\n{} {error}", styled(BAD, "error:")));
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     if !causes.is_empty() {
-        anstream::eprintln!("Details: {}", causes.join(": "));
+        print_error(format!("Details: {}", causes.join(": ")));
     }
     ExitCode::FAILURE
 }
