@@ -17,6 +17,7 @@ use crate::{
     aws_worker::{self, Workers},
     python::PythonTools,
     remedies,
+    steps::show_command,
 };
 
 /// The first AWS CLI of each major version that honours `AWS_ENDPOINT_URL`. An older one would send calls for a local
@@ -197,7 +198,7 @@ impl Aws {
     /// As [`Aws::run`].
     pub async fn run_with(&self, arguments: &[&str], input: Input<'_>) -> anyhow::Result<String> {
         if self.is_verbose {
-            eprintln!("{}", self.as_typed(arguments, input));
+            show_command(&self.as_typed(arguments, input));
         }
         let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint-url", endpoint]);
         let all: Vec<_> = ["--output", "json"].into_iter().chain(arguments.iter().copied()).chain(endpoint).collect();

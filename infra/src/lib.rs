@@ -27,6 +27,7 @@ pub mod functions;
 pub mod interruption;
 pub mod log;
 pub mod parameters;
+pub mod prompt;
 pub mod python;
 pub mod queue;
 pub mod reconciler;

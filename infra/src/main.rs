@@ -20,11 +20,18 @@ use infra::commands::{
     test::{self, Test},
     url::{self, Url},
 };
-use infra::terminal::{BAD, styled};
+use infra::terminal::{BAD, print_error, styled};
+
+const EXAMPLES: &str = "Examples:
+  cargo infra local --once          see it work on this machine
+  cargo infra deploy                create or update the stack on AWS
+  cargo infra add-site marketing    add a Tableau site
+  cargo infra status                see whether everything works
+  cargo infra status --help         read more about a command";
 
 /// Deploys and operates Tableau Fanout.
 #[derive(Debug, Parser)]
-#[command(name = "cargo infra", bin_name = "cargo infra", version)]
+#[command(name = "cargo infra", bin_name = "cargo infra", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,8 +41,11 @@ struct Arguments {
 enum Command {
     AddSite(AddSite),
     AddSites(AddSites),
-    /// Prints the completions of a shell for the name `infra`. In bash: alias infra='cargo infra' and
-    /// source <(cargo infra completions bash).
+    /// Prints the completions of a shell, for the name `infra`.
+    #[command(after_help = "\
+Example, in bash:
+  alias infra='cargo infra'
+  source <(cargo infra completions bash)")]
     Completions {
         /// The shell.
         shell: Shell,
@@ -79,10 +89,10 @@ async fn main() -> ExitCode {
         Command::Url(arguments) => url::run(arguments).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
-    anstream::eprintln!("\n{} {error}", styled(BAD, "error:"));
+    print_error(format!("\n{} {error}", styled(BAD, "error:")));
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     if !causes.is_empty() {
-        anstream::eprintln!("Details: {}", causes.join(": "));
+        print_error(format!("Details: {}", causes.join(": ")));
     }
     ExitCode::FAILURE
 }

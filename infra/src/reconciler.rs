@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use shared::registration::site_name::SiteName;
+use shared::{registration::site_name::SiteName, sites::commands::infra};
 use thiserror::Error;
 use tokio::fs;
 
@@ -79,6 +79,15 @@ async fn invoke_with(aws: &Aws, stack: &Stack, request: &Value) -> anyhow::Resul
     }
     let text = |member: &str, default: &str| report[member].as_str().unwrap_or(default).to_owned();
     Ok(Answer::Failure { kind: text("errorType", "Error"), text: text("errorMessage", "it gave no reason") })
+}
+
+/// Describes the effect of an interruption while the reconciler runs.
+pub fn continues(stack: &Stack) -> String {
+    format!(
+        "The reconciler continues a run that has begun, for some minutes at most. Fix: see its outcome with `{}`, as the last \
+         run",
+        infra("status", stack.name())
+    )
 }
 
 /// Invokes the reconciler, prints the text of its report, and returns the report.

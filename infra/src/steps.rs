@@ -11,7 +11,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::timeout;
 
-use crate::terminal::{BAD, BOLD, DIM, print, styled};
+use crate::terminal::{BAD, BOLD, DIM, print, print_error, styled};
 
 /// Lines of a log that an error quotes. A Python traceback names its cause in the last few.
 const TAIL_LINES: usize = 12;
@@ -22,10 +22,13 @@ const SPINNER_DELAY: Duration = Duration::from_secs(2);
 /// Time between two pictures of the spinner.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
+/// The shortest time of a step that is shown: the first that is not rounded to 0.0 s.
+const WORTH_A_LINE: Duration = Duration::from_millis(50);
+
 /// The spinner of the step that runs now.
 static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Runs a step. Prints its title first, then how long it took and whether it failed. In a terminal a spinner shows that a long
+/// Runs a step. Prints its title first, then whether it failed, and how long it took. In a terminal a spinner shows that a long
 /// step is still running.
 ///
 /// # Errors
@@ -56,14 +59,27 @@ pub async fn step_of_program<T>(title: &str, work: impl Future<Output = anyhow::
     print(styled(BOLD, format!("==> {title}")));
     let start = Instant::now();
     let result = work.await;
-    let (style, outcome) = if result.is_ok() { (DIM, "done in") } else { (BAD, "failed after") };
-    show(&styled(style, format!("{outcome} {:.1} s", start.elapsed().as_secs_f64())));
+    let elapsed = start.elapsed();
+    match &result {
+        Ok(_) if elapsed < WORTH_A_LINE => {}
+        Ok(_) => show(&styled(DIM, format!("done in {:.1} s", elapsed.as_secs_f64()))),
+        Err(_) => show(&styled(BAD, format!("failed after {:.1} s", elapsed.as_secs_f64()))),
+    }
     result
 }
 
 /// Prints the output of a step.
 pub fn show(text: &str) {
-    let print = || text.lines().for_each(|line| print(format!("    {line}")));
+    without_spinner(|| text.lines().for_each(|line| print(format!("    {line}"))));
+}
+
+/// Prints a command before it runs.
+pub fn show_command(command: &str) {
+    without_spinner(|| print_error(styled(DIM, command)));
+}
+
+/// Prints while no spinner is drawn.
+fn without_spinner(print: impl FnOnce()) {
     match &*SPINNER.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(spinner) => spinner.suspend(print),
         None => print(),

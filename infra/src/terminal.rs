@@ -6,6 +6,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use console::{Term, measure_text_width, strip_ansi_codes};
 
 /// Headings.
 pub const BOLD: Style = Style::new().bold();
@@ -53,13 +54,110 @@ pub fn reserve_stdout() {
 /// Prints a line for a reader.
 pub fn print(line: impl Display) {
     if IS_FOR_PROGRAMS.load(Ordering::Relaxed) {
-        anstream::eprintln!("{line}");
+        print_error(line);
     } else {
-        anstream::println!("{line}");
+        anstream::println!("{}", fitted(&line.to_string(), &Term::stdout()));
     }
+}
+
+/// Prints a line to standard error.
+pub fn print_error(line: impl Display) {
+    anstream::eprintln!("{}", fitted(&line.to_string(), &Term::stderr()));
 }
 
 /// Prints the next command and its effect.
 pub fn next(command: &str, effect: &str) {
     print(format!("Next: `{command}` {effect}."));
+}
+
+/// Begins of lines that stay whole, so that they can be copied: commands, and JSON.
+const WHOLE: [&str; 7] = ["aws ", "cargo ", "curl ", "source ", "$ ", "{", "\""];
+
+/// Wraps the lines of a text if they go to a terminal that is narrower.
+fn fitted(text: &str, terminal: &Term) -> String {
+    let Some((_, width)) = terminal.size_checked().filter(|_| terminal.is_term()) else { return text.to_owned() };
+    text.split('\n').map(|line| wrapped(line, width.into())).collect::<Vec<_>>().join("\n")
+}
+
+/// Wraps a line between words. Keeps a command whole.
+fn wrapped(line: &str, width: usize) -> String {
+    let plain = strip_ansi_codes(line);
+    let text = plain.trim_start();
+    let is_whole = WHOLE.iter().any(|begin| text.trim_start_matches("Fix: ").starts_with(begin));
+    if is_whole || measure_text_width(line) <= width {
+        return line.to_owned();
+    }
+    let indentation = plain.len() - text.len() + hanging(text, width);
+    let (mut wrapped, mut column) = (String::new(), 0);
+    for (index, word) in words(line).iter().enumerate() {
+        let length = measure_text_width(word);
+        // A word that no line has room for stays where it is.
+        let fits = length > 0 && indentation + length <= width;
+        if fits && column > indentation && column + 1 + length > width {
+            wrapped.truncate(wrapped.trim_end().len());
+            wrapped.push_str(&format!("\n{:indentation$}{word}", ""));
+            column = indentation + length;
+        } else {
+            let space = if index > 0 { " " } else { "" };
+            wrapped.extend([space, word]);
+            column += space.len() + length;
+        }
+    }
+    wrapped
+}
+
+/// Indentation of the rest of a text: that of its second column, if it has columns, or that of the text behind its mark.
+fn hanging(text: &str, width: usize) -> usize {
+    let has_mark = !text.starts_with(char::is_alphanumeric) && text.chars().nth(1) == Some(' ');
+    let column = text.find("  ").map(|end| {
+        let gap = text[end..].len() - text[end..].trim_start().len();
+        measure_text_width(&text[..end]) + gap
+    });
+    column.filter(|column| *column <= width / 2).unwrap_or(if has_mark { 2 } else { 0 })
+}
+
+/// Splits a line at its spaces, but not at those of a command: between backticks, or behind a colon.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for part in line.split(' ') {
+        let is_in_command = match words.as_slice() {
+            [.., last] if last.matches('`').count() % 2 == 1 => true,
+            [.., before, last] => {
+                let is_command = ["aws", "cargo"].contains(&last.split(' ').next().unwrap_or_default());
+                before.ends_with(':') && is_command && !last.ends_with([')', '.', ',']) && !part.starts_with('(')
+            }
+            _ => false,
+        };
+        match words.last_mut() {
+            Some(command) if is_in_command => command.extend([" ", part]),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_continues_at_its_indentation_and_commands_stay_whole() {
+        let red = bad("the event did not arrive");
+        for (line, expected) in [
+            ("the event did not arrive", "the event did\nnot arrive"),
+            ("    the event did not arrive", "    the event\n    did not\n    arrive"),
+            ("  - the event did not arrive", "  - the event\n    did not\n    arrive"),
+            ("name  site  token  stored", "name  site\n      token\n      stored"),
+            ("✓ a   healthy stack here", "✓ a   healthy\n      stack\n      here"),
+            ("at https://10ax.online.tableau.com a b", "at https://10ax.online.tableau.com\na b"),
+            ("  cargo infra test --verbose", "  cargo infra test --verbose"),
+            ("  Fix: cargo infra test --verbose", "  Fix: cargo infra test --verbose"),
+            ("and run: cargo test (or: aws s3 ls) now", "and run:\ncargo test (or:\naws s3 ls) now"),
+            ("so run `infra test` again", "so run\n`infra test`\nagain"),
+        ] {
+            assert_eq!(wrapped(line, 15), expected);
+        }
+        let lines = wrapped(&red, 15);
+        assert_eq!(strip_ansi_codes(&lines), "✗ the event did\n  not arrive");
+    }
 }

@@ -13,6 +13,7 @@ use tableau::TableauError;
 
 use self::form::{Field, Form};
 use crate::{
+    interruption::{Effect, explained},
     reconciler::{self, RunFailed},
     remedies,
     site_entries::{DeclaredSite, DeclaredSites, NewEntry, members},
@@ -29,10 +30,10 @@ const EXAMPLES: &str = "Examples:
   cargo infra add-site marketing --overwrite
   echo '{\"events\":[\"WorkbookRefreshFailed\"]}' | cargo infra add-site marketing --overwrite";
 
-/// Adds a Tableau site: asks for its address and a token, signs in, stores the site entry encrypted, and registers the site's
-/// webhooks.
+/// Adds a Tableau site, and registers its webhooks.
 ///
-/// If standard input is no terminal, reads the site entry from it as JSON.
+/// Asks for the site's address and a token, signs in, and stores the site entry encrypted. If standard input is no terminal,
+/// reads the site entry from it as JSON.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AddSite {
@@ -55,6 +56,11 @@ pub struct AddSite {
 /// The entry exists already or is not valid, the sign-in failed, or some webhooks could not be registered. The error says
 /// whether the entry was stored.
 pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
+    let effect = Effect::new("Nothing was stored. Fix: run this command again");
+    explained(&effect, add(arguments, &effect)).await
+}
+
+async fn add(arguments: AddSite, effect: &Effect) -> anyhow::Result<()> {
     let AddSite { name, overwrite, no_sign_in, target } = arguments;
     let connection = target.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
@@ -86,8 +92,13 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
         new
     };
     show_kept_events(stored, &new.entry);
+    effect.set(format!(
+        "The entry {parameter} may be stored. Fix: see it with `{}`, and run this command again if it is missing",
+        infra("sites", stack.name())
+    ));
     let store = stack.put_site(aws, name.as_str(), &new.text, overwrite);
     step(&format!("Store the entry {parameter}, encrypted"), store).await?;
+    effect.set(format!("The entry {parameter} is stored. {}", reconciler::continues(&stack)));
     let apply = reconciler::run(aws, &stack, "apply", std::slice::from_ref(&name));
     if let Err(error) = step(&format!("Register the webhooks of {name}"), apply).await {
         let effect = if RunFailed::sites_succeeded(&error) {
@@ -133,7 +144,7 @@ fn read_entry(parameter: &str, stored: Option<&DeclaredSite>) -> anyhow::Result<
 
 /// Asks the user for the site entry. After an error asks again, for the values that can be wrong.
 async fn ask_for_entry(mut form: Form<'_>, sign_in: Option<&SiteSignIn<'_>>) -> anyhow::Result<NewEntry> {
-    form.ask(&Field::ALL)?;
+    form.ask(&Field::ALL).await?;
     loop {
         let new = form.entry()?;
         let Some(sign_in) = sign_in else { return Ok(new) };
@@ -145,7 +156,7 @@ async fn ask_for_entry(mut form: Form<'_>, sign_in: Option<&SiteSignIn<'_>>) -> 
         let (what, fix) = remedies::for_sign_in(&new.entry, &sign_in.ca_parameter, refused, again);
         print(bad(what));
         print(format!("Nothing is stored yet. Fix: {fix}\nDetails: {error:#}"));
-        form.ask_again(fields)?;
+        form.ask_again(fields).await?;
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     aws::Aws,
+    interruption::{Effect, explained},
     reconciler::{self, Answer},
     remedies,
     site_entries::{DeclaredSites, NewEntry},
@@ -39,10 +40,10 @@ The file is CSV, or a JSON list of objects with these members:
   marketing,https://10ax.online.tableau.com,marketing,fanout-marketing,SECRET,
   finance,https://10ax.online.tableau.com/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted";
 
-/// Adds the Tableau sites of a CSV or JSON file: signs in to them side by side, stores the entries that work, and registers
-/// their webhooks.
+/// Adds the Tableau sites of a CSV or JSON file.
 ///
-/// Names the other sites with the reason.
+/// Signs in to the sites side by side, stores the entries that work, and registers their webhooks. Names the other sites with
+/// the reason.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AddSites {
@@ -64,6 +65,11 @@ pub struct AddSites {
 ///
 /// The file cannot be read, or some sites were not stored or not registered. The output names them.
 pub async fn run(arguments: AddSites) -> anyhow::Result<()> {
+    let effect = Effect::new("Nothing was stored. Fix: run this command again");
+    explained(&effect, add(arguments, &effect)).await
+}
+
+async fn add(arguments: AddSites, effect: &Effect) -> anyhow::Result<()> {
     let AddSites { file, overwrite, no_sign_in, target } = arguments;
     let rows = site_file::read(&file)?;
     let count = rows.len();
@@ -76,12 +82,17 @@ pub async fn run(arguments: AddSites) -> anyhow::Result<()> {
         Adding { aws, stack: &stack, declared: &declared, overwrite, sign_in, puts: Semaphore::new(PUTS_AT_ONCE) };
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
     let title = if no_sign_in { "Store the entries of" } else { "Sign in and store the entries of" };
+    effect.set(
+        "The sites with ✓ above are stored, and the schedule registers their webhooks. Fix: run this command again, which \
+         passes over the sites that are stored",
+    );
     let outcomes = step(&format!("{title} {}", sites(count)), async { Ok(adding.add(rows, width).await) }).await?;
     let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
     let stored: Vec<_> = outcomes.into_iter().flatten().flatten().collect();
     let registered = match stored.as_slice() {
         [] => Ok(()),
         names => {
+            effect.set(format!("The sites with ✓ above are stored. {}", reconciler::continues(&stack)));
             let register = register(aws, &stack, names, width);
             step(&format!("Register the webhooks of {}", sites(names.len())), register).await.with_context(|| {
                 format!(

@@ -25,15 +25,21 @@ use crate::{
 
 mod preflight;
 
-/// Builds the functions, checks that Lambda can run them, uploads them, and creates or updates the stack.
+/// Builds the functions, and creates or updates the stack.
+///
+/// Checks before that the account, the bucket and the stack are ready, and that Lambda can run the functions.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: cargo infra deploy --parameter AlertEmail=you@example.com")]
+#[command(after_help = "\
+Examples:
+  cargo infra deploy
+  cargo infra deploy --parameter AlertEmail=you@example.com")]
 pub struct Deploy {
     /// S3 bucket for the code and the template, in the stack's region. By default the command uses a bucket called
     /// tableau-fanout-artifacts-ACCOUNT-REGION, and creates it, private and encrypted, if it does not exist.
     #[arg(long)]
     bucket: Option<String>,
-    /// Processor to build for. By default that of the existing stack, and arm64 for a new one.
+    /// Processor to build for. By default that of the existing stack, and arm64 for a new one. In a local cloud a new stack is
+    /// for this machine's.
     #[arg(long, value_enum, conflicts_with = "zips")]
     arch: Option<Architecture>,
     /// A parameter of the template, such as ExclusiveRuns=false. Repeat the option for more. Parameters of an existing

@@ -1,6 +1,6 @@
 //! `cargo infra destroy`: deletes the stack's webhooks on Tableau, then the stack.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::{
     aws::{Aws, Location},
     bucket::Bucket,
-    interruption::unless_interrupted,
-    parameters, reconciler,
+    interruption::{Effect, explained, unless_interrupted},
+    parameters, prompt, reconciler,
     stack::{Condition, Stack},
     stack_events,
     steps::{show, step},
@@ -27,9 +27,14 @@ fn key_description(stack: &str) -> String {
     format!("Site entries, signing keys and topics of {stack}")
 }
 
-/// Deletes the stack's webhooks on Tableau, then the stack. Asks for confirmation.
+/// Deletes the stack's webhooks on Tableau, then the stack.
+///
+/// Shows what it deletes and what it keeps, and asks for confirmation.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: cargo infra destroy --delete-parameters")]
+#[command(after_help = "\
+Examples:
+  cargo infra destroy
+  cargo infra destroy --delete-parameters")]
 pub struct Destroy {
     /// Delete the site entries too, and the keys that encrypt them: the stack's, and those of earlier stacks of its name.
     #[arg(long)]
@@ -58,7 +63,8 @@ pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
     let plan = Plan::new(found, name, delete_parameters)?;
     plan.print();
     if !yes {
-        confirm(name)?;
+        let effect = Effect::new("Nothing was deleted. To delete the stack, run this command again");
+        explained(&effect, confirm(name)).await?;
     }
     if has_reconciler(&plan.stack) {
         delete_webhooks(aws, &plan.stack, force).await?;
@@ -286,16 +292,16 @@ impl Plan {
     }
 }
 
-fn confirm(name: &str) -> anyhow::Result<()> {
+async fn confirm(name: &str) -> anyhow::Result<()> {
     ensure!(
         io::stdin().is_terminal(),
         "standard input is no terminal, so there is no confirmation. Nothing was done. Fix: add --yes"
     );
-    print!("\nType the stack's name to continue: ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    ensure!(answer.trim() == name, "that is not the stack's name. Nothing was done");
+    let answer = prompt::line("\nType the stack's name to continue: ").await?;
+    ensure!(
+        answer.as_deref() == Some(name),
+        "the answer is not {name}, the stack's name. Nothing was deleted. To delete it, run this command again"
+    );
     Ok(())
 }
 
@@ -310,7 +316,7 @@ async fn delete_webhooks(aws: &Aws, stack: &Stack, force: bool) -> anyhow::Resul
             return Ok(());
         }
         Some(Err(error)) => error,
-        None => anyhow!("interrupted"),
+        None => anyhow!("interrupted; the reconciler continues a run that has begun"),
     };
     let resumed = step("Start the schedule again", set_schedule(aws, stack.name(), "ENABLED")).await;
     let schedule = match resumed {

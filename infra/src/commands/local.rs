@@ -21,9 +21,15 @@ mod tour;
 mod usage;
 mod window;
 
-/// Shows a Tableau event from the webhook to its subscribers. Ministack simulates AWS, another simulator Tableau.
+/// Runs everything on this machine, with a simulated AWS and Tableau.
+///
+/// Shows the way of an event and of an alert from Tableau to their subscribers. Then it keeps the stack up, and prints each
+/// message as it arrives. Ministack simulates AWS.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: `cargo infra local`, and in another terminal `cargo infra simulate fail-refresh`.")]
+#[command(after_help = "\
+Examples:
+  cargo infra local --once
+  cargo infra local             and, in another terminal, cargo infra simulate fail-refresh")]
 pub struct Local {
     /// Stop after the event has arrived. The exit status is 0 only if it has.
     #[arg(long)]

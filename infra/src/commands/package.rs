@@ -14,9 +14,12 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Builds the functions, checks that Lambda can run them, and writes them to a folder with the template, as in a release.
+/// Builds the functions, and writes them to a folder with the template, as in a release.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: cargo infra package target/package")]
+#[command(after_help = "\
+Examples:
+  cargo infra package target/package
+  cargo infra deploy --zips target/package")]
 pub struct Package {
     /// Folder to write: new, empty, or written by this command before.
     folder: PathBuf,

@@ -11,6 +11,7 @@ use clap::{
 use shared::registration::site_name::SiteName;
 
 use crate::{
+    interruption::{Effect, explained},
     reconciler,
     steps::{show, step},
     target::Target,
@@ -20,9 +21,12 @@ use crate::{
 /// Runs the reconciler and prints its report.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
+Marks: + created, ~ corrected, ! enabled, - deleted, . not ours, ? tested, < recovered or explained.
 Exit status: 0 every site succeeded, 1 something failed, 2 usage.
 
-Example: cargo infra reconcile plan --site marketing")]
+Examples:
+  cargo infra reconcile plan --site marketing
+  cargo infra reconcile apply")]
 pub struct Reconcile {
     /// The action.
     #[arg(value_parser = ActionParser)]
@@ -49,6 +53,10 @@ enum Action {
     /// Delete the stack's webhooks of the given sites. Do this before you delete their entries.
     Destroy,
 }
+
+/// The course of a `rotate`, which takes long.
+const ROTATE: &str = "It adds a signing key and waits 65 seconds, in which every receiver reads it. Then it moves every webhook to \
+                      the new key. No event is lost. This takes a minute and a half for a few sites";
 
 /// Parses an action. Never suggests another action for a wrong one, since that could be `destroy`.
 #[derive(Clone, Debug)]
@@ -91,22 +99,27 @@ pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
         action != Action::Destroy || !sites.is_empty(),
         "destroy needs the names of sites. Fix: add --site, or run `cargo infra destroy` for all sites and the stack"
     );
-    let action = match action {
-        Action::Plan => "plan",
-        Action::Apply => "apply",
-        Action::Rotate => "rotate",
-        Action::Destroy => "destroy",
-    };
     let connection = target.connect().await?;
     let stack = connection.stack().await?;
-    step(&format!("Run the reconciler: {action}"), async {
-        let answer = reconciler::invoke(&connection.aws, &stack, action, &sites).await?;
+    let (name, about, effect) = match action {
+        Action::Plan => ("plan", "", "A plan changes nothing. Fix: run this command again".to_owned()),
+        Action::Apply => ("apply", "", reconciler::continues(&stack)),
+        Action::Rotate => ("rotate", ROTATE, reconciler::continues(&stack)),
+        Action::Destroy => ("destroy", "", reconciler::continues(&stack)),
+    };
+    let title = format!("Run the reconciler: {name}");
+    let mut report = None;
+    let run = step(&title, async {
+        show(about);
+        let answer = reconciler::invoke(&connection.aws, &stack, name, &sites).await?;
         show(answer.text());
         let result = answer.check(&stack);
-        if json {
-            println!("{:#}", answer.json(action));
-        }
+        report = Some(answer.json(name));
         result
-    })
-    .await
+    });
+    let result = explained(&Effect::new(effect), run).await;
+    if let (true, Some(report)) = (json, report) {
+        println!("{report:#}");
+    }
+    result
 }

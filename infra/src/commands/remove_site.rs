@@ -10,6 +10,7 @@ use shared::{
 
 use crate::{
     aws::{Aws, has_code},
+    interruption::{Effect, explained},
     parameters,
     reconciler::{self, Answer, RunFailed},
     site_entries::{DeclaredSite, DeclaredSites},
@@ -23,7 +24,9 @@ const EXAMPLES: &str = "Examples:
   cargo infra remove-site marketing
   cargo infra remove-site marketing --force";
 
-/// Removes a Tableau site: deletes its webhooks on Tableau, its entry and its state, and ends its open alerts.
+/// Removes a Tableau site with its webhooks.
+///
+/// Deletes the site's webhooks on Tableau, its entry and its state, and ends its open alerts.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RemoveSite {
@@ -42,6 +45,11 @@ pub struct RemoveSite {
 ///
 /// The site is not declared, or its webhooks could not be deleted. The error says what is left.
 pub async fn run(arguments: RemoveSite) -> anyhow::Result<()> {
+    let effect = Effect::new("Nothing was removed. Fix: run this command again");
+    explained(&effect, remove(arguments, &effect)).await
+}
+
+async fn remove(arguments: RemoveSite, effect: &Effect) -> anyhow::Result<()> {
     let RemoveSite { name, force, target } = arguments;
     let connection = target.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
@@ -54,11 +62,22 @@ pub async fn run(arguments: RemoveSite) -> anyhow::Result<()> {
         Some(other) => {
             show(&format!("the site's webhooks stay, since the entry {} declares the same site", other.name))
         }
-        None => delete_webhooks(aws, &stack, &name, site, force).await?,
+        None => {
+            effect.set(format!(
+                "The reconciler continues to delete the webhooks of {name}. The entry stays, and the schedule creates them \
+                 again. Fix: run this command again"
+            ));
+            delete_webhooks(aws, &stack, &name, site, force).await?;
+        }
     }
+    effect.set(format!(
+        "The webhooks of {name} are deleted, and its entry may be. Fix: run this command again if `{}` still lists the site",
+        infra("sites", stack.name())
+    ));
     let delete = parameters::delete(aws, std::slice::from_ref(&parameter));
     step(&format!("Delete the entry {parameter}"), delete).await?;
     // The schedule does the same, some minutes later.
+    effect.set(format!("{name} is removed. The next run of the schedule deletes its state, and ends its open alerts"));
     let forgotten = step("Delete the site's state, and end its open alerts", async {
         match reconciler::forget_removed_sites(aws, &stack).await? {
             Answer::Report(_) => Ok(()),

@@ -32,11 +32,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest lookback: a year. Most logs are deleted earlier.
 const MAX_HOURS: u64 = 366 * 24;
 
-/// Publishes deliveries that SNS did not accept, or that came while the signing keys could not be read. Reads the
-/// receiver's log, verifies unverified deliveries, leaves out those that a later attempt of Tableau published, and sends
-/// the rest to the receiver. It is safe to run twice.
+/// Publishes the events of the receiver's log that SNS did not accept.
+///
+/// Also those that came while the signing keys could not be read: it verifies them first. It leaves out those that a later
+/// attempt of Tableau published, so it is safe to run twice.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: cargo infra replay 24 --dry-run")]
+#[command(after_help = "\
+Examples:
+  cargo infra replay 24 --dry-run
+  cargo infra replay 24")]
 pub struct Replay {
     /// The lookback in hours.
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MAX_HOURS))]
@@ -79,7 +83,8 @@ async fn replay(connection: &Connection, hours: u64, dry_run: bool, sent: &Cell<
     } else {
         step("Send them to the receiver", send_all(aws, &http, &stack, &missing, sent)).await?;
         failed = missing.len() - sent.get();
-        print(format!("\n{} published.", events(sent.get())));
+        let published = format!("{} published.", events(sent.get()));
+        print(format!("\n{}", if failed == 0 { good(published) } else { published }));
     }
     ensure!(
         failed == 0,

@@ -20,11 +20,14 @@ use crate::{
 mod tableau;
 mod topic;
 
-/// Changes what a running `cargo infra local` simulates: users, refreshes, webhooks and tokens of Tableau, and an outage.
+/// Plays the users and administrators of a simulated Tableau, and an outage.
+///
+/// Changes what a running `cargo infra local` simulates.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: `cargo infra simulate fail-refresh --name Sales`, while `cargo infra local` is running."
-)]
+#[command(after_help = "\
+Examples, while `cargo infra local` is running:
+  cargo infra simulate publish
+  cargo infra simulate fail-refresh --name Sales")]
 pub struct Simulate {
     #[command(subcommand)]
     action: Action,

@@ -19,7 +19,8 @@ mod version;
 use overview::Overview;
 use readings::Readings;
 
-/// Shows in a few lines whether the stack, its alarms, its sites, its last run and its subscribers are as they should be.
+/// Shows whether the stack, its sites, alarms and subscribers are as they should be.
+///
 /// Changes nothing. Problems come first, each with its fix.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -27,7 +28,9 @@ Marks: ✓ as it should be, ! deserves a look, ✗ wrong.
 Sites and their problems are those of the last run; --verbose asks the reconciler for the plan of each site.
 Exit status: 0 nothing is wrong, 1 something is wrong or cannot be read, 2 usage.
 
-Example: cargo infra status --json | jq '.problems'")]
+Examples:
+  cargo infra status
+  cargo infra status --json | jq '.problems'")]
 pub struct Status {
     #[command(flatten)]
     target: Target,
@@ -54,7 +57,11 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
         let read = Readings::read(aws, &stack, now).await?;
         anyhow::Ok((stack, read))
     };
-    let (stack, (readings, stored)) = with_spinner(read).await?;
+    let read = with_spinner(read).await;
+    if let (true, Err(error)) = (json, &read) {
+        println!("{:#}", overview::unreadable(&format!("{error:#}")));
+    }
+    let (stack, (readings, stored)) = read?;
     let overview = Overview::of(&readings, now);
     if json {
         println!("{:#}", overview.json(&readings));

@@ -2,7 +2,7 @@
 
 use anyhow::{anyhow, ensure};
 use clap::Args;
-use shared::{registration::site_name::SiteName, sites::commands::stack_option};
+use shared::{alerts::phrasing::pluralize, registration::site_name::SiteName, sites::commands::stack_option};
 
 use crate::{
     aws::Aws,
@@ -20,14 +20,18 @@ mod queues;
 
 use queues::{Queues, Resources};
 
-/// Has Tableau test every webhook, receives one of the Test events and the alert in two temporary queues, and names the
-/// subscribers of both topics. All subscribers of the alerts topic get that alert.
+/// Has Tableau test every webhook, and receives an event and an alert.
+///
+/// They arrive in two temporary queues. All subscribers of the alerts topic get that alert too, and the command names the
+/// subscribers of both topics.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Marks: ✓ works, ✗ does not work, ! was not tried.
 Exit status: 0 every test succeeded, 1 a site, the event or the alert failed, 2 usage.
 
-Example: cargo infra test --site marketing --verbose")]
+Examples:
+  cargo infra test
+  cargo infra test --site marketing --verbose")]
 pub struct Test {
     /// A site, by your name for it. Repeat it for several; by default all.
     #[arg(long = "site", value_name = "NAME")]
@@ -62,7 +66,8 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
     let mut resources = Resources::default();
     let test = Run { aws, stack: &stack, sites: &sites, is_verbose };
     let result = unless_interrupted(test.carry_out(&mut resources)).await?;
-    let result = result.unwrap_or_else(|| Err(anyhow!("interrupted before the end of the test")));
+    let result =
+        result.unwrap_or_else(|| Err(anyhow!("interrupted before the end of the test. Fix: run this command again")));
     let removed = step("Remove the queues and their subscriptions", resources.remove(aws)).await;
     match (result, removed) {
         (Ok(failed), Ok(())) => {
@@ -103,7 +108,7 @@ impl Run<'_> {
             self.show_sites(&answer, &parts)?;
             let count = parts.iter().filter(|part| !part.errors.is_empty()).count();
             match &answer {
-                _ if count > 0 => failed.push(format!("{count} of {} sites failed", parts.len())),
+                _ if count > 0 => failed.push(format!("{count} of {} failed", pluralize(parts.len(), "site", "sites"))),
                 Answer::Failure { kind, .. } if kind != ALERTS_FAILED => {
                     failed.push(format!("the reconciler reports {kind}"));
                     show(answer.text());
@@ -127,7 +132,7 @@ impl Run<'_> {
         }
         ensure!(
             !parts.is_empty(),
-            "there is no site to test. Fix: add one with `cargo infra add-site{}`",
+            "there is no site to test. Fix: add one with `cargo infra add-site marketing{}`",
             stack_option(self.stack.name())
         );
         let width = parts.iter().map(|part| part.site.len()).max().unwrap_or_default();

@@ -11,16 +11,18 @@ use shared::{
 use crate::{
     parameters,
     target::Target,
-    terminal::{WARNING, styled},
+    terminal::{print_error, warning},
 };
 
-/// Prints the signed URL for one event of one site, for a webhook that you register by hand. The URL is a credential: with
-/// it, anyone can send that event of that site.
+/// Prints a signed URL, for a webhook that you register by hand.
+///
+/// The URL is a credential: with it, anyone can send that event of that site.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit status: 0 the URL is printed, 1 the site is not declared, or something failed, 2 usage.
 
-Example: cargo infra url marketing WorkbookCreated")]
+Example:
+  cargo infra url marketing WorkbookCreated")]
 pub struct Url {
     /// Your name for the site.
     site: SiteName,
@@ -72,5 +74,5 @@ pub async fn run(arguments: Url) -> anyhow::Result<()> {
 }
 
 fn warn(text: &str) {
-    anstream::eprintln!("{} {text}", styled(WARNING, "warning:"));
+    print_error(warning(format!("warning: {text}")));
 }

@@ -121,7 +121,7 @@ async fn a_terminal_is_asked_again_for_what_can_be_wrong_and_does_not_show_the_s
     testbed
         .infra_in_terminal(&["destroy"], &[(question, "yes", false)])
         .await?
-        .failed(&["that is not the stack's name. Nothing was done"])?;
+        .failed(&["the answer is not tableau-fanout, the stack's name. Nothing was deleted"])?;
     assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);
     testbed
         .infra_in_terminal(&["destroy"], &[(question, "tableau-fanout", false)])

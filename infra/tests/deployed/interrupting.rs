@@ -1,11 +1,14 @@
 //! Commands that are interrupted.
 
+use std::fs;
+
 use anyhow::ensure;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::{
     command::{infra, interrupt},
-    testbed::Testbed,
+    testbed::{CONTENT_URL, Testbed},
 };
 
 #[tokio::test]
@@ -47,9 +50,55 @@ async fn an_interrupted_destroy_leaves_the_schedule_enabled() -> anyhow::Result<
     Ok(())
 }
 
+#[tokio::test]
+async fn an_interrupted_change_of_sites_says_what_was_done_and_what_goes_on() -> anyhow::Result<()> {
+    let testbed = Testbed::start().await?;
+    testbed.deploy(&["--parameter", "Events=ViewDeleted"]).await?.succeeded(&[])?;
+    let ctrl_c = "\u{3}";
+    let address = format!("http://{}/#/site/{CONTENT_URL}", testbed.tableau.address);
+    let answers = [
+        ("#/site/marketing: ", address.as_str(), false),
+        ("personal access token: ", "fanout", false),
+        ("(not shown): ", ctrl_c, true),
+    ];
+    let nothing = "interrupted. Nothing was stored. Fix: run this command again";
+    testbed.infra_in_terminal(&["add-site", "marketing"], &answers).await?.failed(&[nothing])?;
+    let nothing = "interrupted. Nothing was deleted.";
+    testbed.infra_in_terminal(&["destroy"], &[("to continue: ", ctrl_c, false)]).await?.failed(&[nothing])?;
+
+    testbed.add_site(&[]).await?.succeeded(&[])?;
+    // Slow enough for an interrupt.
+    testbed.tableau.simulator.world().sites.values_mut().for_each(|site| site.oddities.delay_ms = 2_000);
+    let folder = TempDir::new()?;
+    let (file, mut entry) = (folder.path().join("sites.json"), testbed.entry());
+    entry["name"] = "marketing".into();
+    entry["events"] = json!(["WorkbookCreated"]);
+    fs::write(&file, json!([entry]).to_string())?;
+    let add_sites = ["add-sites", file.to_str().unwrap_or_default(), "--overwrite"];
+    let continues = "The reconciler continues a run that has begun, for some minutes at most. Fix: see its outcome with \
+                     `cargo infra status`";
+    for (command, line, expected) in [
+        (&add_sites[..], "==> Sign in and store the entries of 1 site", "The sites with \u{2713} above are stored"),
+        (&["reconcile", "plan"], "==> Run the reconciler: plan", "A plan changes nothing."),
+        (&["reconcile", "apply"], "==> Run the reconciler: apply", continues),
+        (&["reconcile", "rotate"], "It adds a signing key and waits 65 seconds", continues),
+        (&["remove-site", "marketing"], "==> Delete the webhooks of marketing on Tableau", "The entry stays"),
+    ] {
+        let errors = interrupt_when(&testbed, command, line).await?;
+        ensure!(errors.contains("error: interrupted. ") && errors.contains(expected), "{errors}");
+    }
+    testbed.infra(&["sites"]).await?.succeeded(&["marketing", "the stack's"])?;
+    Ok(())
+}
+
 /// Interrupts a command at the start of a step. Returns its standard error.
 async fn interrupt_at(testbed: &Testbed, arguments: &[&str], title: &str) -> anyhow::Result<String> {
+    interrupt_when(testbed, arguments, &format!("==> {title}")).await
+}
+
+/// Interrupts a command when it prints a line. Returns its standard error.
+async fn interrupt_when(testbed: &Testbed, arguments: &[&str], line: &str) -> anyhow::Result<String> {
     let mut command = infra(arguments);
     command.args(["--endpoint-url", &testbed.cloud.endpoint]);
-    interrupt(command, &format!("==> {title}")).await
+    interrupt(command, line).await
 }

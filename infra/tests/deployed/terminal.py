@@ -10,6 +10,8 @@ import sys
 import termios
 import time
 
+CTRL_C = "\x03"
+
 questions, command = json.loads(sys.argv[1]), sys.argv[2:]
 process, terminal = pty.fork()
 if process == 0:
@@ -29,7 +31,7 @@ while True:
         _, answer, is_hidden = questions.pop(0)
         while is_hidden and termios.tcgetattr(terminal)[3] & termios.ECHO:
             time.sleep(0.01)
-        os.write(terminal, (answer + "\n").encode())
+        os.write(terminal, (answer if answer == CTRL_C else answer + "\n").encode())
 
 status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 sys.exit(status if not questions else f"never asked: {questions}")

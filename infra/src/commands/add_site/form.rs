@@ -1,8 +1,6 @@
 //! The values that a user types for a site entry.
 
-use std::io::{self, Write};
-
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use shared::{
@@ -17,6 +15,7 @@ use tableau::ErrorKind;
 use url::Url;
 
 use crate::{
+    prompt,
     site_entries::{DeclaredSite, DeclaredSites, NewEntry, same_site},
     terminal::{bad, print},
 };
@@ -123,9 +122,9 @@ impl<'a> Form<'a> {
     /// # Errors
     ///
     /// The input ended.
-    pub(super) fn ask(&mut self, fields: &[Field]) -> anyhow::Result<()> {
+    pub(super) async fn ask(&mut self, fields: &[Field]) -> anyhow::Result<()> {
         if fields.contains(&Field::Address) || self.site.is_none() {
-            let site = self.ask_address()?;
+            let site = self.ask_address().await?;
             // A typed secret stays, since a typing error in the address does not make it wrong.
             if self.is_stored_secret && self.site.as_ref().is_some_and(|(server, _)| *server != site.0) {
                 self.secret = None;
@@ -133,14 +132,14 @@ impl<'a> Form<'a> {
             self.site = Some(site);
         }
         if fields.contains(&Field::TokenName) || self.token_name.is_none() {
-            let name = self.ask_token_name()?;
+            let name = self.ask_token_name().await?;
             if self.is_stored_secret && self.token_name.as_ref() != Some(&name) {
                 self.secret = None;
             }
             self.token_name = Some(name);
         }
         if fields.contains(&Field::Secret) || self.secret.is_none() {
-            self.ask_secret()?;
+            self.ask_secret().await?;
         }
         Ok(())
     }
@@ -150,26 +149,27 @@ impl<'a> Form<'a> {
     /// # Errors
     ///
     /// The input ended.
-    pub(super) fn ask_again(&mut self, fields: &[Field]) -> anyhow::Result<()> {
+    pub(super) async fn ask_again(&mut self, fields: &[Field]) -> anyhow::Result<()> {
         if fields.is_empty() {
-            return answer("Press Enter to try again, or Ctrl-C to stop: ").map(drop);
+            return answer("Press Enter to try again, or Ctrl-C to stop: ").await.map(drop);
         }
         print("Enter keeps the value in brackets, Ctrl-C stops.");
-        self.ask(fields)
+        self.ask(fields).await
     }
 
     /// Asks for the address until it names a site that no other entry declares.
-    fn ask_address(&self) -> anyhow::Result<(Url, String)> {
+    async fn ask_address(&self) -> anyhow::Result<(Url, String)> {
         let question = "Address of the site in a browser";
         loop {
             let site = match &self.site {
-                None => site_of(&answer(&format!(
-                    "{question}, such as https://10ax.online.tableau.com/#/site/marketing: "
-                ))?)?,
+                None => {
+                    let example = "https://10ax.online.tableau.com/#/site/marketing";
+                    site_of(&answer(&format!("{question}, such as {example}: ")).await?).await?
+                }
                 Some((server, site)) => {
-                    match answer(&format!("{question} [{}]: ", in_browser(server, site)))?.as_str() {
+                    match answer(&format!("{question} [{}]: ", in_browser(server, site))).await?.as_str() {
                         "" => Some((server.clone(), site.clone())),
-                        answer => site_of(answer)?,
+                        answer => site_of(answer).await?,
                     }
                 }
             };
@@ -185,10 +185,10 @@ impl<'a> Form<'a> {
         }
     }
 
-    fn ask_token_name(&self) -> anyhow::Result<String> {
+    async fn ask_token_name(&self) -> anyhow::Result<String> {
         loop {
             let default = self.token_name.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
-            let name = answer(&format!("Name of the personal access token{default}: "))?;
+            let name = answer(&format!("Name of the personal access token{default}: ")).await?;
             match (name.is_empty(), &self.token_name) {
                 (false, _) => return Ok(name),
                 (true, Some(default)) => return Ok(default.clone()),
@@ -197,14 +197,14 @@ impl<'a> Form<'a> {
         }
     }
 
-    fn ask_secret(&mut self) -> anyhow::Result<()> {
+    async fn ask_secret(&mut self) -> anyhow::Result<()> {
         loop {
             let question = match (&self.secret, self.is_stored_secret) {
                 (None, _) => "Secret of the token (not shown): ",
                 (Some(_), true) => "Secret of the token (not shown; Enter keeps the stored one): ",
                 (Some(_), false) => "Secret of the token (not shown; Enter keeps the typed one): ",
             };
-            let secret = rpassword::prompt_password(question).context(ENDED)?;
+            let secret = prompt::secret(question).await?.context(ENDED)?;
             match (secret.trim(), &self.secret) {
                 ("", Some(_)) => return Ok(()),
                 ("", None) => print(bad("the secret is empty")),
@@ -219,7 +219,7 @@ impl<'a> Form<'a> {
 
 /// Returns the server and the site of an address. Asks for the site if the address does not name it. `None` if it is not
 /// valid, which the user is shown.
-fn site_of(address: &str) -> anyhow::Result<Option<(Url, String)>> {
+async fn site_of(address: &str) -> anyhow::Result<Option<(Url, String)>> {
     let SiteAddress { server, content_url } = match SiteAddress::parse(address) {
         Ok(address) => address,
         Err(error) => {
@@ -232,7 +232,7 @@ fn site_of(address: &str) -> anyhow::Result<Option<(Url, String)>> {
     }
     let default = if is_cloud(&server) { "" } else { " (empty for the Default site)" };
     loop {
-        let site = answer(&format!("Site, the part after /site/ in a browser's address{default}: "))?;
+        let site = answer(&format!("Site, the part after /site/ in a browser's address{default}: ")).await?;
         if site.contains('/') || (site.is_empty() && is_cloud(&server)) {
             print(bad("this is not a part of an address, such as marketing"));
             continue;
@@ -242,11 +242,6 @@ fn site_of(address: &str) -> anyhow::Result<Option<(Url, String)>> {
 }
 
 /// Asks a question and reads the answer.
-fn answer(question: &str) -> anyhow::Result<String> {
-    print!("{question}");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    let length = io::stdin().read_line(&mut answer)?;
-    ensure!(length > 0, ENDED);
-    Ok(answer.trim().to_owned())
+async fn answer(question: &str) -> anyhow::Result<String> {
+    prompt::line(question).await?.context(ENDED)
 }

@@ -61,7 +61,12 @@ pub(super) async fn run(connection: &Connection, wanted: &Wanted<'_>) -> anyhow:
         show(&endpoints(&location.region));
     }
     let parameters = settings.reservations(aws).await?;
-    let architecture = wanted.arch.unwrap_or_else(|| settings.architecture());
+    let architecture = match (wanted.arch, stack.as_ref()) {
+        (Some(wanted), _) => wanted,
+        // A local cloud runs the functions on this machine's own processor.
+        (None, None) if aws.endpoint().is_some() => Architecture::of_this_machine()?,
+        (None, _) => settings.architecture(),
+    };
     Ok(Checked { bucket, objects, architecture, parameters, has_sites })
 }
 

@@ -6,8 +6,7 @@ use serde_json::Value;
 
 use super::servers::Servers;
 use crate::{
-    binaries::{Architecture, FUNCTIONS},
-    cloud::BUCKET,
+    binaries::FUNCTIONS,
     local_files::{LocalFiles, SITE_ENTRY},
     sample::{self, EVENT, SITE},
     stack::Stack,
@@ -26,10 +25,8 @@ const WATCH_URL: &str = "http://127.0.0.1:9000/lambda-url/tableau-webhook-receiv
 /// Prints how to try a deployment, and waits.
 pub(super) async fn empty_cloud(servers: &Servers<'_>, files: &LocalFiles) -> anyhow::Result<()> {
     let Servers { builds, cloud, simulator } = servers;
-    cloud.aws.run(&["s3", "mb", &format!("s3://{BUCKET}")]).await?;
     let entry = files.write(SITE_ENTRY, &simulator.add_site(OTHER_SITE).await?.to_string())?;
     let environment = files.write_environment(&cloud.endpoint, &simulator.address, &builds.tools.programs())?;
-    let processor = Architecture::of_this_machine()?;
     print(format!(
         "
 An empty cloud and a Tableau server with one site are running. Ctrl-C stops both.
@@ -43,7 +40,7 @@ In another terminal, in this folder, connect to them with
 
 The commands of the README, from \"Deploy\" on, then do the same as on AWS, such as
 
-  cargo infra deploy --bucket {BUCKET} --arch {processor}
+  cargo infra deploy
   cargo infra add-site {OTHER_SITE} < {entry}
   cargo infra simulate fail-refresh
   cargo infra test",

@@ -105,6 +105,22 @@ impl Overview {
     }
 }
 
+/// The JSON of a stack that does not work, or that cannot be read.
+pub(super) fn unreadable(error: &str) -> Value {
+    let (what, fix) = error.split_once(" Fix: ").unwrap_or((error, ""));
+    json!({
+        "ok": false,
+        "problems": [Finding::wrong(what, fix)],
+        "warnings": [],
+        "stack": null,
+        "sites": null,
+        "alarms": null,
+        "last_event": null,
+        "last_run": null,
+        "subscribers": null,
+    })
+}
+
 impl Row {
     fn line(&self) -> String {
         let Self { mark, label, text } = self;
@@ -156,8 +172,10 @@ fn stack(Readings { stack, .. }: &Readings) -> Part {
 fn sites(Readings { sites, stack, .. }: &Readings) -> Part {
     let option = stack_option(&stack.name);
     if sites.is_empty() {
-        let finding =
-            Finding::notable("no site is declared, so no event arrives.", format!("cargo infra add-site{option}"));
+        let finding = Finding::notable(
+            "no site is declared, so no event arrives.",
+            format!("cargo infra add-site marketing{option}"),
+        );
         return part("sites", vec![finding], "none".to_owned());
     }
     let findings = site_findings(sites, &option);
