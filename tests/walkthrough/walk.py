@@ -255,7 +255,7 @@ def processor_of_this_machine():
     return "arm64" if platform.machine() == "aarch64" else platform.machine()
 
 
-def adapted(command, cloud):
+def adapted(command):
     """Adapts a command to this machine: the bucket's name, the processor and the endpoint."""
     processor = processor_of_this_machine()
     command = command.replace("YOUR-BUCKET", BUCKET)
@@ -285,7 +285,7 @@ def add_and_test(walk):
 
 def with_cargo_infra(walk, cloud):
     command = walk.documents.command
-    walk.step("Deploy", adapted(command("README.md", "Deploy", "cargo infra deploy"), cloud))
+    walk.step("Deploy", adapted(command("README.md", "Deploy", "cargo infra deploy")))
     add, test = add_and_test(walk)
     site = json.loads((walk.folder / "target/local/site.json").read_text(encoding="utf-8"))
     walk.dialogue("Add a site: add-site", add, {
@@ -315,7 +315,7 @@ def remove(walk):
     walk.step("Remove everything", removal.replace("cargo infra destroy", "cargo infra destroy --yes"))
 
 
-def code_alone(walk, cloud):
+def code_alone(walk):
     """`cargo lambda deploy` pushes code, and changes nothing else of a function."""
     functions = ["tableau-fanout-receiver", "tableau-fanout-reconciler"]
 
@@ -329,7 +329,7 @@ def code_alone(walk, cloud):
 
     before = [describe(name) for name in functions]
     build, *pushes = walk.documents.command("docs/deploying.md", "Code alone", "cargo lambda build").splitlines()
-    walk.step("Deploy code alone", "\n".join([adapted(build, cloud), *pushes]))
+    walk.step("Deploy code alone", "\n".join([adapted(build), *pushes]))
     for name, old, new in zip(functions, before, map(describe, functions)):
         if lasting(old) != lasting(new) or old["LastModified"] == new["LastModified"]:
             raise SystemExit(f"{name} before: {json.dumps(old)}\nand after: {json.dumps(new)}")
@@ -345,10 +345,10 @@ def padded(walk, command):
     return command.replace("infra/template.yaml", copy)
 
 
-def by_hand(walk, cloud):
+def by_hand(walk):
     command = walk.documents.command
-    walk.step("Deploy by hand", adapted(command("docs/deploying.md", "The source by hand", "cargo lambda build"), cloud))
-    walk.step("Deploy by hand: SAM CLI", padded(walk, adapted(command("docs/deploying.md", "The source by hand", "sam deploy"), cloud)))
+    walk.step("Deploy by hand", adapted(command("docs/deploying.md", "The source by hand", "cargo lambda build")))
+    walk.step("Deploy by hand: SAM CLI", padded(walk, adapted(command("docs/deploying.md", "The source by hand", "sam deploy"))))
 
 
 def from_a_release(walk, cloud):
@@ -359,7 +359,7 @@ def from_a_release(walk, cloud):
     walk.step("Make the archive of a release", f"infra/release.py target/archives --arch {processor}")
 
     def of_this_machine(block):
-        return adapted(block.replace("-arm64", f"-{processor}"), cloud)
+        return adapted(block.replace("-arm64", f"-{processor}"))
 
     check, unzip, deploy = of_this_machine(command("docs/deploying.md", "From a release", "sha256sum")).splitlines()
     if shutil.which("unzip") is None:
@@ -400,8 +400,8 @@ def walk_in(folder):
         # It uses the same linker as the deployment before, so that it compiles little. By hand another one links.
         from_a_release(walk, cloud)
         install_tools(walk)
-        by_hand(walk, cloud)
-        code_alone(walk, cloud)
+        by_hand(walk)
+        code_alone(walk)
         walk.step("Test what was deployed by hand", add_and_test(walk)[1])
     walk.summary()
 
