@@ -437,7 +437,7 @@ mod tests {
         assert!(lines[0].contains("no subscriber of alerts has confirmed") && lines[2].contains("no site is declared"));
         let json = overview.json(&readings);
         assert_eq!(json["ok"], false);
-        assert_eq!(json["warnings"][0]["fix"], "cargo infra add-site");
+        assert_eq!(json["warnings"][0]["fix"], "cargo infra add-site marketing");
         assert_eq!(json["problems"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["last_event"], Value::Null);
         assert_eq!(json["last_run"]["at"], "2026-05-21T07:46:00Z");
