@@ -31,6 +31,8 @@ pub struct Findings<'a> {
     pub checked: BTreeSet<&'a str>,
     /// The problems found, with the site of each.
     pub found: Vec<(&'a str, &'a Problem)>,
+    /// When the present stage of the token's end began, by site. Each stage is alerted once.
+    pub token_stages: BTreeMap<&'a str, OffsetDateTime>,
 }
 
 /// Alerts to send, and the alert state before they are sent. The [module](crate::alerts) has an example.
@@ -138,17 +140,23 @@ impl<'a> Changes<'a> {
     fn of_site(&mut self, site: &str, state: &mut AlertState, findings: &Findings<'a>, now: Timestamp) {
         let place = |key: &ProblemKey| Place { site: site.to_owned(), event: key.event.clone() };
         let found = findings.found.iter().filter(|(at, problem)| *at == site && !problem.kind.is_run_wide());
-        let found: BTreeMap<_, _> = found.map(|(_, problem)| (problem.key(), *problem)).collect();
+        let mut found: BTreeMap<_, _> = found.map(|(_, problem)| (problem.key(), *problem)).collect();
+        let kinds: Vec<_> = found.keys().map(|key| key.kind).collect();
+        let is_concluded = |key: &ProblemKey| kinds.iter().any(|kind| kind.concludes(key.kind));
+        found.retain(|key, _| !is_concluded(key));
         for (key, since) in state.open() {
             if key.kind.is_momentary() {
                 self.late.entry((key.kind, since)).or_default().insert(place(&key));
+            } else if is_concluded(&key) {
+                state.forget(&key);
             } else if !found.contains_key(&key) && findings.could_find(key.kind, site) {
                 state.end(&key, since);
                 self.over.entry((key.kind, since)).or_default().insert(place(&key));
             }
         }
         for (key, problem) in found {
-            if state.begin(&key, now) {
+            let stage = findings.token_stages.get(site).filter(|_| key.kind == ProblemKind::TokenEnding);
+            if state.begin(&key, now, stage.copied()) {
                 self.begun.entry(key.kind).or_default().insert(place(&key), problem);
             }
         }
@@ -167,7 +175,7 @@ impl<'a> Changes<'a> {
         }
         for (site, problem) in found {
             let key = ProblemKey { kind: problem.kind, event: None };
-            if state.begin(&key, now) || self.begun.contains_key(&key.kind) {
+            if state.begin(&key, now, None) || self.begun.contains_key(&key.kind) {
                 let place = Place { site: (*site).to_owned(), event: problem.event.clone() };
                 self.begun.entry(key.kind).or_default().insert(place, problem);
             }
@@ -196,6 +204,21 @@ impl<'a> Changes<'a> {
 }
 
 impl AlertState {
+    /// Keeps the problems of some kinds.
+    pub(crate) fn only(mut self, is_kept: impl Fn(ProblemKind) -> bool) -> Self {
+        self.known.retain(|key, _| is_kept(key.kind));
+        self.alerting.retain(|key, _| is_kept(key.kind));
+        self
+    }
+
+    /// Adds the problems of another state.
+    #[must_use]
+    pub fn and(mut self, Self { known, alerting }: Self) -> Self {
+        self.known.extend(known);
+        self.alerting.extend(alerting);
+        self
+    }
+
     /// Returns the problems that are open as far as subscribers may know.
     fn open(&self) -> Problems {
         let Self { known, alerting } = self;
@@ -208,13 +231,21 @@ impl AlertState {
         self.alerting.insert(key.clone(), since);
     }
 
-    /// Adds a problem that was found. Returns whether it is to be alerted: subscribers do not know of it for sure.
-    fn begin(&mut self, key: &ProblemKey, now: Timestamp) -> bool {
+    /// Removes a problem without a message.
+    fn forget(&mut self, key: &ProblemKey) {
+        self.known.remove(key);
+        self.alerting.remove(key);
+    }
+
+    /// Adds a problem that was found. Returns whether it is to be alerted: subscribers do not know of it for sure, or not of
+    /// its present `stage`, which began at that time.
+    fn begin(&mut self, key: &ProblemKey, now: Timestamp, stage: Option<OffsetDateTime>) -> bool {
         if key.kind.is_momentary() {
             self.known.insert(key.clone(), now);
             return true;
         }
-        if self.known.contains_key(key) {
+        let is_known = |Timestamp(since): &Timestamp| stage.is_none_or(|began| *since >= began);
+        if self.known.get(key).is_some_and(is_known) {
             return false;
         }
         self.alerting.insert(key.clone(), now);
@@ -268,6 +299,7 @@ mod tests {
             run: before.run.clone(),
             checked: checked.iter().copied().collect(),
             found: found.to_vec(),
+            token_stages: BTreeMap::new(),
         };
         AlertPlan::new(&findings, now)
     }
@@ -386,6 +418,40 @@ mod tests {
         assert_eq!(headlines(&over), ["all sites: solved: no time left", "a: site entry cannot be used"]);
     }
 
+    /// Plans the alerts of a run that found that the token of the site `a` ends, and sends them. The present stage of the end
+    /// began at `began`.
+    fn after_stage(before: &AlertPlan, began: OffsetDateTime, now: OffsetDateTime) -> AlertPlan {
+        let ending = problem(ProblemKind::TokenEnding, None);
+        let findings = Findings {
+            sites: [("a", before.sites.get("a").cloned().unwrap_or_default())].into(),
+            checked: ["a"].into(),
+            found: vec![("a", &ending)],
+            token_stages: [("a", began)].into(),
+            ..Findings::default()
+        };
+        let mut plan = AlertPlan::new(&findings, now);
+        plan.alerts.clone().iter().for_each(|alert| plan.confirm(alert));
+        plan
+    }
+
+    #[test]
+    fn each_stage_of_a_tokens_end_is_alerted_once_and_its_renewal_is_one_alert() {
+        let first = after_stage(&AlertPlan::default(), NOW, NOW + Duration::hours(1));
+        assert_eq!(headlines(&first), ["a: token ends soon"]);
+        let same = after_stage(&first, NOW, NOW + Duration::days(15));
+        assert_eq!((headlines(&same), &same.sites), (NOTHING.to_vec(), &first.sites));
+        let second = after_stage(&same, NOW + Duration::days(16), NOW + Duration::days(17));
+        assert_eq!(headlines(&second), ["a: token ends soon"]);
+        let over = after(&second, &["a"], &["a"], &[], NOW + Duration::days(18));
+        assert_eq!((headlines(&over), is_empty(&over)), (vec!["a: solved: token ends soon"], true));
+        // At the end Tableau refuses the token.
+        let refused = problem(ProblemKind::TokenRefused, None);
+        let ended = after(&second, &["a"], &["a"], &[("a", &refused)], NOW + Duration::days(30));
+        assert_eq!(headlines(&ended), ["a: token refused"]);
+        let over = after(&ended, &["a"], &["a"], &[], NOW + Duration::days(31));
+        assert_eq!((headlines(&over), is_empty(&over)), (vec!["a: solved: token refused"], true));
+    }
+
     prop_compose! {
         /// The declared sites, those that a run checks, and the problems it finds there.
         fn any_run()(
@@ -410,6 +476,7 @@ mod tests {
             ProblemKind::ServerUnreachable,
             ProblemKind::TokenRefused,
             ProblemKind::OutOfTime,
+            ProblemKind::TokenEnding,
             ProblemKind::WebhookRefused,
             ProblemKind::WebhookDisabled,
             ProblemKind::RefreshesLost,
@@ -428,6 +495,8 @@ mod tests {
     fn read(open: &mut Open, alert: &Alert) {
         for Change { site, key, since } in &alert.changes {
             let problem = (site.clone(), key.clone());
+            // A reader of either message knows that the announced end is history.
+            open.retain(|(at, open)| at != site || !key.kind.concludes(open.kind));
             if since.is_some() {
                 open.insert(problem)
             } else {
@@ -470,6 +539,10 @@ mod tests {
                 stored = plan;
                 if *answers == u8::MAX {
                     for (site, problem) in found.iter().filter(|(_, problem)| !problem.kind.is_momentary()) {
+                        let is_of_site = |found: &&(&str, &Problem)| found.0 == *site;
+                        if found.iter().filter(is_of_site).any(|(_, found)| found.kind.concludes(problem.kind)) {
+                            continue;
+                        }
                         let site = (!problem.kind.is_run_wide()).then(|| (*site).to_owned());
                         prop_assert!(open.contains(&(site, problem.key())), "{}", problem.kind);
                     }
