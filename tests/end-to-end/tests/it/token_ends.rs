@@ -8,7 +8,8 @@ use end_to_end::{
     declared::{Declared, secret_of, site},
     destination::Destination,
 };
-use serde_json::{Value, json};
+use reconciler::request::Action;
+use serde_json::Value;
 use shared::{alerts::message::AlertMessage, sites::token_end::STAGES};
 use tableau_simulator::{
     model::{AccessToken, TokenList},
@@ -19,8 +20,11 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 /// The call that lists tokens.
 const TOKENS_CALL: &str = "GET sites/{site}/users/{user}/personal-access-tokens";
 
-/// The calls of an unchanged run before the list of tokens.
-const BEFORE: [&str; 2] = ["POST auth/signin", "GET sites/{site}/webhooks"];
+/// The days of four weeks on which the year's runs happen: after each stage of each token began, and a quiet one first.
+const DAYS_OF_RUNS: [i64; 6] = [0, 2, 3, 4, 18, 25];
+
+/// The calls of a run that changes nothing, but for the list of tokens.
+const CALLS_OF_NO_CHANGE: [&str; 3] = ["POST auth/signin", "GET sites/{site}/webhooks", "POST auth/signout"];
 
 const NOTHING: [&str; 0] = [];
 
@@ -64,7 +68,7 @@ impl Sites {
         Ok(())
     }
 
-    /// Replaces a site's token by one that lasts a year: of the same name with another secret, or of another name.
+    /// Replaces a site's token by one that lasts two years: of the same name with another secret, or of another name.
     fn renew(&mut self, name: &str, known: Known, token_name: &str) -> anyhow::Result<()> {
         let secret = format!("{}/renewed", secret_of(name));
         site(&self.tableau, name, |site| {
@@ -73,7 +77,7 @@ impl Sites {
         })?;
         self.declared.set(name, "token_name", token_name.into())?;
         self.declared.set(name, "token_secret", secret.into())?;
-        self.ends_in(name, Duration::days(365), known)
+        self.ends_in(name, Duration::days(730), known)
     }
 
     /// Lets time pass: everything that is stored, and every end, comes nearer.
@@ -96,6 +100,37 @@ impl Sites {
         // A refused token fails the run.
         let _ = self.declared.apply().await?;
         Ok(self.declared.topics.take_subjects())
+    }
+
+    /// Runs the reconciler twice on a day that begins no stage: the second run has no news, no call more than ever, and nothing
+    /// to store.
+    async fn expect_one_call_a_day(&self, names: &[&str]) -> anyhow::Result<()> {
+        for asks in [true, false] {
+            for name in names {
+                self.calls(name)?;
+            }
+            let before = self.declared.table.items().clone();
+            let alerts = self.run().await?;
+            for name in names {
+                let item = self.declared.table.content(&format!("token-end#{name}"));
+                let is_announced = !item["problems"].is_null();
+                let mut calls = self.calls(name)?;
+                let at = calls.iter().position(|call| call == TOKENS_CALL);
+                ensure!(at.is_some() == asks || is_announced, "{name}: {calls:?}");
+                at.map(|at| calls.remove(at));
+                ensure!(calls == CALLS_OF_NO_CHANGE, "{name}: {calls:?}");
+            }
+            ensure!(alerts.is_empty(), "{alerts:?}");
+            if !asks {
+                let of_runs = |key: &String| key == "run";
+                let stored = self.declared.table.items().clone();
+                let changed = stored
+                    .iter()
+                    .filter(|(key, item)| !of_runs(key) && before.get(*key).map(|it| it.version) != Some(item.version));
+                ensure!(changed.count() == 0, "the second run stored something");
+            }
+        }
+        Ok(())
     }
 
     /// Takes the calls at a site since the last time.
@@ -138,7 +173,7 @@ impl Plan {
         };
         let renewed_after = STAGES.into_iter().chain([0]).nth(usize::try_from(number % 5).unwrap_or_default());
         let token_name = if number % 2 == 0 { "fanout" } else { "renewed" };
-        Self { known, hours: (number * 7 + 3) * 24 + 12, renewed_after, token_name, seen: Vec::new() }
+        Self { known, hours: (number / 4 * 28 + 3) * 24 + 10 + number % 4, renewed_after, token_name, seen: Vec::new() }
     }
 
     /// The alerts of the site: each stage that lies ahead, the end, and that it is over.
@@ -195,23 +230,17 @@ async fn in_a_year_each_end_of_a_token_is_announced_at_each_stage_once() -> anyh
     for (name, plan) in &plans {
         sites.ends_in(name, Duration::hours(plan.hours), plan.known)?;
     }
-    for day in 0..365 {
-        let _ = sites.declared.apply().await?;
-        let alerts = sites.declared.topics.take_alerts();
-        for name in note(&alerts, &mut plans)? {
-            let Plan { known, token_name, .. } = plans[&name];
-            sites.renew(&name, known, token_name)?;
-        }
-        // A second run on that day has no news but that tokens were renewed.
-        if day % 60 == 0 {
-            for name in &names {
-                sites.calls(name)?;
+    for day in 0..=365 {
+        if DAYS_OF_RUNS.contains(&(day % 28)) {
+            if day > 0 && day % 28 == 0 {
+                sites.expect_one_call_a_day(&names).await?;
             }
-            let before = sites.declared.table.items().clone();
+            // A refused token fails the run.
             let _ = sites.declared.apply().await?;
-            let alerts = sites.declared.topics.take_alerts();
-            note(&alerts, &mut plans)?;
-            let _ = before;
+            for name in note(&sites.declared.topics.take_alerts(), &mut plans)? {
+                let Plan { known, token_name, .. } = plans[&name];
+                sites.renew(&name, known, token_name)?;
+            }
         }
         sites.pass(Duration::DAY)?;
     }
@@ -223,5 +252,103 @@ async fn in_a_year_each_end_of_a_token_is_announced_at_each_stage_once() -> anyh
     for secret in names.iter().map(|name| secret_of(name)).chain(["@".to_owned(), "fanout\"".to_owned()]) {
         ensure!(!stored.contains(&secret), "{secret} is stored or logged");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_say_when_our_token_ends_harms_nothing() -> anyhow::Result<()> {
+    use TokenList::{
+        Empty, Forbidden, NotThere, Null, OddExpiry, Page, ServerError, Usual, WithoutExpiry, WithoutOurs,
+    };
+
+    for shape in [NotThere, Forbidden, ServerError, Page, Empty, Null, WithoutOurs, WithoutExpiry, OddExpiry] {
+        let mut sites = Sites::start(&["marketing"]).await?;
+        sites.ends_in("marketing", Duration::days(5), Known::Listed(shape))?;
+        let report = sites.declared.apply().await?.with_context(|| format!("{shape:?}"))?;
+        assert_eq!((sites.declared.topics.take_subjects().len(), report.sites[0].token_ends), (0, None), "{shape:?}");
+        assert!(!sites.declared.log().join("").contains("TokenDaysLeft"), "{shape:?}");
+        // The end that was listed before stays announced.
+        sites.ends_in("marketing", Duration::days(5), Known::Listed(Usual))?;
+        sites.pass(Duration::DAY)?;
+        assert_eq!(sites.run().await?, ["Tableau marketing: token ends soon"]);
+        site(&sites.tableau, "marketing", |site| site.oddities.token_list = shape)?;
+        for _ in 0..2 {
+            sites.declared.apply().await?.with_context(|| format!("{shape:?}"))?;
+            assert_eq!(sites.declared.topics.take_subjects(), NOTHING, "{shape:?}");
+        }
+        // It is asked for once a day again.
+        assert!(sites.calls("marketing")?.contains(&TOKENS_CALL.to_owned()));
+        sites.run().await?;
+        assert!(!sites.calls("marketing")?.contains(&TOKENS_CALL.to_owned()), "{shape:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_alert_names_the_end_the_effect_and_the_command() -> anyhow::Result<()> {
+    let mut sites = Sites::start(&["marketing"]).await?;
+    sites.declared.set("marketing", "token_expires", "2026-05-21".into())?;
+    // This end is past, and the token works: the entry is out of date.
+    let report = sites.declared.apply().await??;
+    assert_eq!((sites.run().await?, report.sites[0].token_ends), (Vec::new(), None));
+    let in_days = (OffsetDateTime::now_utc() + Duration::days(8)).date();
+    sites.declared.set("marketing", "token_expires", in_days.to_string().into())?;
+    let report = sites.declared.apply().await??;
+    assert!(report.text.contains(&format!("  token ends on {in_days} (in 7 days)")), "{}", report.text);
+    let line: Value = serde_json::from_str(sites.declared.log().last().context("no line")?)?;
+    assert_eq!(line["TokenDaysLeft"].as_u64(), Some(7), "{line}");
+    let alerts = sites.declared.topics.take_alerts();
+    assert_eq!((alerts.len(), &*alerts[0].subject), (1, "Tableau marketing: token ends soon"));
+    let texts: Value = serde_json::from_str(&alerts[0].body)?;
+    let text = |protocol: &str| texts[protocol].as_str().unwrap_or_default().replace(&in_days.to_string(), "DATE");
+    insta::assert_snapshot!(format!("{}\n---\n{}", text("email"), text("sms")), @r#"
+    Tableau site marketing: The token "fanout" ends on DATE (in 7 days).
+
+    After that webhooks that work keep working, but they are not repaired, and failures are not explained.
+
+    Create a new token on Tableau (My Account Settings, Personal Access Tokens) as an administrator of the site and run: cargo infra add-site marketing --overwrite --stack fan (or: aws ssm put-parameter --name /tableau-fanout/sites/marketing --type SecureString --key-id alias/fan --overwrite --value file://site.json)
+    ---
+    Tableau marketing: token ends soon. The token "fanout" ends on DATE (in 7 days).
+    "#);
+    // A plan reports it and sends no alert.
+    let report = sites.declared.run(Action::Plan, None).await??;
+    assert!(report.text.contains("token ends on") && sites.declared.topics.take_alerts().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_is_renewed_for_a_few_days_is_announced_anew() -> anyhow::Result<()> {
+    let mut sites = Sites::start(&["marketing"]).await?;
+    sites.ends_in("marketing", Duration::days(2), Known::Listed(TokenList::Usual))?;
+    assert_eq!(sites.run().await?, ["Tableau marketing: token ends soon"]);
+    sites.ends_in("marketing", Duration::days(20), Known::Listed(TokenList::Usual))?;
+    assert_eq!(sites.run().await?, ["Tableau marketing: solved: token ends soon"]);
+    assert_eq!(sites.run().await?, ["Tableau marketing: token ends soon"]);
+    assert_eq!(sites.run().await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_end_is_announced_while_the_server_cannot_be_reached() -> anyhow::Result<()> {
+    let mut sites = Sites::start(&["marketing"]).await?;
+    sites.ends_in("marketing", Duration::days(31), Known::Declared(TokenList::NotThere))?;
+    assert_eq!(sites.run().await?, NOTHING);
+    site(&sites.tableau, "marketing", |site| site.oddities.server_errors = 1000)?;
+    sites.pass(Duration::days(2))?;
+    let alerts = ["Tableau marketing: Tableau failed", "Tableau marketing: token ends soon"];
+    assert_eq!(sites.run().await?, alerts);
+    assert_eq!(sites.run().await?, NOTHING);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_items_of_a_removed_site_are_deleted() -> anyhow::Result<()> {
+    let mut sites = Sites::start(&["finance", "marketing"]).await?;
+    sites.ends_in("marketing", Duration::days(2), Known::Listed(TokenList::Usual))?;
+    assert_eq!(sites.run().await?, ["Tableau marketing: token ends soon"]);
+    sites.declared.entries.remove("marketing");
+    assert_eq!(sites.run().await?, ["Tableau marketing: solved: token ends soon"]);
+    let keys: Vec<_> = sites.declared.table.items().keys().cloned().collect();
+    assert_eq!(keys, ["run", "token-end#finance"]);
     Ok(())
 }
