@@ -133,11 +133,15 @@ pub fn token_end_key(site: &str) -> String {
     format!("{TOKEN_END_PREFIX}{site}")
 }
 
-/// Returns the key of a token's item. A digest stands for the server and the token's name, which may be long.
+/// Returns the key of a token's item.
 pub fn token_key(entry: &SiteEntry) -> String {
+    format!("{TOKEN_PREFIX}{}", token_digest(entry))
+}
+
+/// Returns a digest that stands for the server and the token's name, which may be long.
+pub fn token_digest(entry: &SiteEntry) -> String {
     let digest = Sha256::digest(format!("{}\n{}", entry.server, entry.token_name));
-    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{TOKEN_PREFIX}{digest}")
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads an item's members, without its key and version.

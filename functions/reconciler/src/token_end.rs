@@ -1,7 +1,7 @@
 //! The end of a site's token: reads it, and announces it.
 
 use lambda_support::error_chain;
-use shared::{problems::ProblemKind, state::token_key};
+use shared::{problems::ProblemKind, state::token_digest};
 use tableau::Session;
 use time::OffsetDateTime;
 
@@ -15,7 +15,7 @@ impl<T: StateTable> SiteRun<'_, T> {
     /// Reads when the token ends, if that is due. An error harms nothing: Tableau Server has no such call, and the site entry
     /// may say it.
     pub(crate) async fn read_token_end(&mut self, session: &mut Session<'_>) {
-        let (token, now) = (token_key(self.advice.entry), self.run.now);
+        let (token, now) = (token_digest(self.advice.entry), self.run.now);
         let is_due = self.announces_token_end() && self.token_end.content.is_due(&token, now);
         if !is_due || !self.has_time(CHANGE_TIME) {
             return;
@@ -34,7 +34,7 @@ impl<T: StateTable> SiteRun<'_, T> {
         let errors = &mut self.report.errors;
         let refused = errors.iter_mut().find(|error| error.kind == ProblemKind::TokenRefused);
         let state = &mut self.token_end.content;
-        let is_renewed = state.note_end(&token_key(entry), entry.token_expires, self.is_signed_in, now);
+        let is_renewed = state.note_end(&token_digest(entry), entry.token_expires, self.is_signed_in, now);
         let end = state.ends()?;
         self.report.token_ends = Some(end);
         if let Some(refused) = refused {

@@ -103,7 +103,7 @@ impl std::fmt::Display for TokenEnd {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEndState {
-    /// The key of the token: a digest.
+    /// The token: the digest of its server and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     /// When Tableau was asked for the list of tokens. Further calls on that day leave it, so that they cause no write.
@@ -211,7 +211,7 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-05-21 08:00:00.5 UTC);
 
-    const TOKEN: &str = "token#1";
+    const TOKEN: &str = "4f1d";
 
     fn end_in(time: Duration) -> TokenEnd {
         TokenEnd::at(NOW + time)
@@ -273,7 +273,7 @@ mod tests {
             assert_eq!(state.ends(), expected);
         }
         // Another token.
-        state.note_end("token#2", None, true, NOW);
+        state.note_end("5e2c", None, true, NOW);
         assert_eq!(state.ends(), None);
     }
 
@@ -295,7 +295,7 @@ mod tests {
         state.note_asked(TOKEN, None, NOW);
         let is_due = |state: &TokenEndState, hours| state.is_due(TOKEN, later(hours));
         assert_eq!([0, 23, 25].map(|hours| is_due(&state, hours)), [false, false, true]);
-        assert!(state.is_due("token#2", NOW), "another token");
+        assert!(state.is_due("5e2c", NOW), "another token");
         assert!(is_due(&state, -1), "the clock was set back");
         // A server that has no list is not asked more often.
         assert!(!is_due(&announced(state.clone(), NOW), 1));
@@ -315,8 +315,8 @@ mod tests {
             let mut state = if announce { announced(state, NOW) } else { state };
             state.note_end(token, Some(end_in(Duration::days(days))), true, NOW)
         };
-        assert!(renewed(true, TOKEN, 365) && renewed(true, "token#2", 20));
-        assert!(!renewed(false, TOKEN, 365) && !renewed(true, TOKEN, 11) && !renewed(true, "token#2", 9));
+        assert!(renewed(true, TOKEN, 365) && renewed(true, "5e2c", 20));
+        assert!(!renewed(false, TOKEN, 365) && !renewed(true, TOKEN, 11) && !renewed(true, "5e2c", 9));
     }
 
     #[test]
