@@ -60,7 +60,7 @@ pub(crate) struct SiteOutcome {
     pub(crate) stored: Stored<SiteState>,
     /// Due events of its refreshes, and their state from now on; `None` if they have no state.
     pub(crate) refreshes: Option<SiteRefreshes>,
-    /// What is known of the end of its token from now on.
+    /// The end of its token, as it is known from now on.
     pub(crate) token_end: Stored<TokenEndState>,
     /// When the present stage of that end began, if it is announced.
     pub(crate) token_stage: Option<OffsetDateTime>,
@@ -74,7 +74,7 @@ pub(crate) struct SiteRun<'a, T> {
     stored: Stored<SiteState>,
     /// The state of its refreshes, if they are recovered and it has one.
     refreshes: Option<RefreshState>,
-    /// What is known of the end of its token.
+    /// The end of its token, as far as it is known.
     pub(crate) token_end: Stored<TokenEndState>,
     /// Whether Tableau accepted the token.
     pub(crate) is_signed_in: bool,

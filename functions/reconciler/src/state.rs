@@ -161,7 +161,7 @@ impl<'a, T: StateTable> State<'a, T> {
         SiteItems { site: self.site(site), token_end: self.token_end(site) }
     }
 
-    /// Returns what is known of the end of a site's token.
+    /// Returns the known end of a site's token.
     pub(crate) fn token_end(&self, site: &str) -> Stored<TokenEndState> {
         self.token_ends.get(site).cloned().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! End of a personal access token: its stages, at each of which subscribers are alerted, and what is stored about it.
+//! End of a personal access token: its stages, at each of which subscribers are alerted, and its stored state.
 //!
 //! Tableau Cloud lists when a token ends. Elsewhere the site entry may say so. The last answer of Tableau about the present
 //! token counts for more than the entry, the entry for more than an earlier answer.
@@ -188,7 +188,7 @@ impl TokenEndState {
         self.alerts() != AlertState::default()
     }
 
-    /// Forgets what is known of another token.
+    /// Forgets the ends of another token.
     fn forget_other(&mut self, token: &str) {
         if self.token.as_deref() != Some(token) {
             let Self { problems, alerting, ends, .. } = std::mem::take(self);

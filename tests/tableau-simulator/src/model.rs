@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::echo::Echo;
+use crate::{echo::Echo, tokens::TokenList};
 
 /// Tableau's reason for disabling a webhook.
 const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
@@ -218,39 +218,6 @@ pub struct Oddities {
     pub jobs: JobOddities,
     /// How the list of a user's tokens deviates.
     pub token_list: TokenList,
-}
-
-/// The answer to a call for a user's tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenList {
-    /// As documented for Tableau Cloud.
-    #[default]
-    Usual,
-    /// 404, as of a Tableau Server.
-    NotThere,
-    /// 403.
-    Forbidden,
-    /// 500.
-    ServerError,
-    /// An HTML page with 200.
-    Page,
-    /// No token.
-    Empty,
-    /// `null` in place of the list.
-    Null,
-    /// The tokens of the user, but for the one of this session.
-    WithoutOurs,
-    /// The tokens without `expiresAt`.
-    WithoutExpiry,
-    /// The tokens with an `expiresAt` that is no time.
-    OddExpiry,
-    /// Rows of any JSON before the tokens.
-    OddRows,
-    /// A single token that is no list.
-    LoneObject,
-    /// The list within an object, as other lists are.
-    Nested,
 }
 
 /// How a site's jobs deviate from the newest documentation.

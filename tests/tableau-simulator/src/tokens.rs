@@ -1,13 +1,47 @@
 //! The REST API of personal access tokens: when those of a user end. Only Tableau Cloud has it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use crate::{
-    model::{AccessToken, Site, TokenList},
+    model::{AccessToken, Site},
     refusal::{NO_SUCH_PATH, Refusal},
     rest::Reply,
 };
+
+/// The answer to a call for a user's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenList {
+    /// As documented for Tableau Cloud.
+    #[default]
+    Usual,
+    /// 404, as of a Tableau Server.
+    NotThere,
+    /// 403.
+    Forbidden,
+    /// 500.
+    ServerError,
+    /// An HTML page with 200.
+    Page,
+    /// No token.
+    Empty,
+    /// `null` in place of the list.
+    Null,
+    /// The tokens of the user, but for the one of this session.
+    WithoutOurs,
+    /// The tokens without `expiresAt`.
+    WithoutExpiry,
+    /// The tokens with an `expiresAt` that is no time.
+    OddExpiry,
+    /// Rows of any JSON before the tokens.
+    OddRows,
+    /// A single token that is no list.
+    LoneObject,
+    /// The list within an object, as other lists are.
+    Nested,
+}
 
 const NO_SUCH_USER: Refusal = Refusal::new(404, 404_002, "Resource Not Found", "The user could not be found.");
 const FORBIDDEN: Refusal = Refusal::new(403, 403_004, "Forbidden", "The tokens of this user may not be read.");
