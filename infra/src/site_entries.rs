@@ -96,7 +96,8 @@ impl DeclaredSite {
 impl NewEntry {
     /// Creates the entry of a site from members of its JSON form. The address may be one from a browser, which also names the
     /// site. Members that are left out stay as they are stored, except that a stored secret stays only with its token: with
-    /// the same server and token name. A null removes a member.
+    /// the same server and token name. So does the stored end of the token, which ends with its secret too. A null removes a
+    /// member.
     ///
     /// # Errors
     ///
@@ -107,6 +108,9 @@ impl NewEntry {
             let is_kept = |member: &str| members.get(member).is_none_or(|value| Some(value) == stored.get(member));
             if !(is_kept("server") && is_kept("token_name")) {
                 stored.remove("token_secret");
+                stored.remove("token_expires");
+            } else if !is_kept("token_secret") {
+                stored.remove("token_expires");
             }
             stored.into_iter().for_each(|(member, value)| _ = members.entry(member).or_insert(value));
         }
@@ -200,7 +204,7 @@ mod tests {
     #[test]
     fn what_is_left_out_stays_and_a_secret_stays_only_with_its_token() -> anyhow::Result<()> {
         let stored = json!({ "server": "https://10ax.online.tableau.com/", "site": "mkt", "token_name": "n",
-            "token_secret": "s", "events": ["ViewDeleted"] });
+            "token_secret": "s", "token_expires": "2027-05-21", "events": ["ViewDeleted"] });
         let site = declared(&stored);
         let mut expected = stored.clone();
         expected["server"] = json!("https://10ax.online.tableau.com");
@@ -208,9 +212,12 @@ mod tests {
             assert_eq!(completed(&given, Some(&site))?, expected);
         }
         expected["token_secret"] = json!("t");
+        expected.as_object_mut().context("an object")?.remove("token_expires");
         assert_eq!(completed(&json!({ "token_secret": "t" }), Some(&site))?, expected);
         expected.as_object_mut().context("an object")?.remove("events");
         assert_eq!(completed(&json!({ "token_secret": "t", "events": null }), Some(&site))?, expected);
+        let renewed = json!({ "token_name": "m", "token_secret": "t" });
+        assert_eq!(completed(&renewed, Some(&site))?.get("token_expires"), None);
         for given in [json!({ "server": "https://other.example" }), json!({ "token_name": "m" })] {
             let error = completed(&given, Some(&site)).expect_err("a secret of another token").to_string();
             assert!(error.contains("token_secret is missing"), "{error}");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use shared::sites::address::SiteAddress;
 
 /// The columns of a CSV file, which are also the members in a JSON list.
-pub const COLUMNS: &str = "name,server,site,token_name,token_secret,events";
+pub const COLUMNS: &str = "name,server,site,token_name,token_secret,events,token_expires";
 
 /// A site in a file.
 #[derive(Debug)]

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use shared::{
-    sites::entry::SiteEntry,
-    state::{SITE_PREFIX, SiteState, TokenHold, read_item, to_item, token_key},
+    sites::{
+        entry::SiteEntry,
+        token_end::{TokenEnd, TokenEndState},
+    },
+    state::{SITE_PREFIX, SiteState, TOKEN_END_PREFIX, TokenHold, read_item, to_item, token_key},
     timestamp::Timestamp,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -34,16 +37,33 @@ pub struct HeldToken {
 ///
 /// The command fails.
 pub async fn sites(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, Option<SiteState>>> {
+    let items = items(aws, table, SITE_PREFIX).await?;
+    Ok(items.into_iter().map(|(site, item)| (site, read_item(&item).ok())).collect())
+}
+
+/// Reads when the token of each site ends, as far as the last run knew.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn token_ends(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, TokenEnd>> {
+    let items = items(aws, table, TOKEN_END_PREFIX).await?;
+    let end = |item: &Value| read_item::<TokenEndState>(item).ok()?.ends();
+    Ok(items.into_iter().filter_map(|(site, item)| Some((site, end(&item)?))).collect())
+}
+
+/// Reads the items whose keys have a prefix, by the rest of their keys.
+async fn items(aws: &Aws, table: &str, prefix: &str) -> anyhow::Result<Vec<(String, Value)>> {
     let stored = aws.json(&["dynamodb", "scan", "--table-name", table, "--consistent-read"]).await?;
     let items = stored["Items"].as_array().context("no list of items")?;
-    let sites = items.iter().filter_map(|item| {
+    let items = items.iter().filter_map(|item| {
         let mut members: Map<_, _> =
             item.as_object()?.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
-        let site = members.remove("pk")?.as_str()?.strip_prefix(SITE_PREFIX)?.to_owned();
+        let key = members.remove("pk")?.as_str()?.strip_prefix(prefix)?.to_owned();
         members.remove("version");
-        Some((site, read_item(&members.into()).ok()))
+        Some((key, members.into()))
     });
-    Ok(sites.collect())
+    Ok(items.collect())
 }
 
 /// Waits until no run uses an entry's token, then holds the token for at most `time`. A second sign-in would end the session

@@ -77,6 +77,8 @@ pub enum ProblemKind {
     TokenInUse,
     /// The run ended before it had finished the site.
     OutOfTime,
+    /// The personal access token ends in some days.
+    TokenEnding,
     /// Tableau refused one of our webhooks.
     WebhookRefused,
     /// Every change succeeded, and the webhooks are not as declared all the same.
@@ -111,6 +113,7 @@ impl ProblemKind {
             Self::NotAdministrator => "token owner is not an administrator",
             Self::TokenInUse => "token used by another run",
             Self::OutOfTime => "no time left",
+            Self::TokenEnding => "token ends soon",
             Self::WebhookRefused => "webhook refused",
             Self::NotAsDeclared => "webhooks not as declared",
             Self::WebhookDisabled => "webhook was disabled",
@@ -123,6 +126,9 @@ impl ProblemKind {
     /// Returns the effect on events, in sentences.
     pub fn effect(self) -> &'static str {
         match self {
+            Self::TokenEnding => {
+                "After that webhooks that work keep working, but they are not repaired, and failures are not explained."
+            }
             Self::WebhookRefused => "The event does not arrive, or not as declared.",
             Self::NotAsDeclared | Self::OutOfTime => "The next run continues.",
             Self::WebhookDisabled => {
@@ -140,6 +146,11 @@ impl ProblemKind {
     /// Whether a problem of this kind masks one of the `other` kind: the run of the site ended before it could be found.
     pub(crate) fn masks(self, other: Self) -> bool {
         self <= Self::LAST_TO_END_A_SITE_RUN && self < other
+    }
+
+    /// Whether a problem of this kind is the last stage of one of the `other` kind, which it ends without a message.
+    pub(crate) fn concludes(self, other: Self) -> bool {
+        (self, other) == (Self::TokenRefused, Self::TokenEnding)
     }
 
     /// Whether the run that finds it also ends it: a disabled webhook is enabled again; what is lost stays lost.

@@ -5,4 +5,5 @@ pub mod commands;
 pub mod entry;
 pub mod plan;
 pub mod sign_in;
+pub mod token_end;
 pub mod webhook;

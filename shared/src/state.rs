@@ -1,4 +1,4 @@
-//! State that the reconciler keeps between runs: one item for each site, one for the runs, one for each token in use.
+//! State that the reconciler keeps between runs: items for each site, one for the runs, one for each token in use.
 //!
 //! Items are stored as they are here, so that an administrator can read them in the console. They hold no secret and no
 //! name of a user. A lost item costs no registration: the next run reports what it cannot know, and goes on.
@@ -12,8 +12,12 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::{
-    alerts::state::AlertState, problems::Problems, refreshes::state::RefreshState, registration::site_name::SiteName,
-    sites::entry::SiteEntry, timestamp::Timestamp,
+    alerts::state::AlertState,
+    problems::{ProblemKind, Problems},
+    refreshes::state::RefreshState,
+    registration::site_name::SiteName,
+    sites::entry::SiteEntry,
+    timestamp::Timestamp,
 };
 
 /// The only format of the items so far. An item of another format is not read.
@@ -24,6 +28,9 @@ pub const RUN_KEY: &str = "run";
 
 /// The beginning of the keys of sites' items.
 pub const SITE_PREFIX: &str = "site#";
+
+/// The beginning of the keys of the items about the ends of sites' tokens.
+pub const TOKEN_END_PREFIX: &str = "token-end#";
 
 /// The beginning of the keys of tokens' items.
 pub const TOKEN_PREFIX: &str = "token#";
@@ -121,11 +128,20 @@ pub fn site_key(site: &str) -> String {
     format!("{SITE_PREFIX}{site}")
 }
 
-/// Returns the key of a token's item. A digest stands for the server and the token's name, which may be long.
+/// Returns the key of the item about the end of a site's token.
+pub fn token_end_key(site: &str) -> String {
+    format!("{TOKEN_END_PREFIX}{site}")
+}
+
+/// Returns the key of a token's item.
 pub fn token_key(entry: &SiteEntry) -> String {
+    format!("{TOKEN_PREFIX}{}", token_digest(entry))
+}
+
+/// Returns a digest that stands for the server and the token's name, which may be long.
+pub fn token_digest(entry: &SiteEntry) -> String {
     let digest = Sha256::digest(format!("{}\n{}", entry.server, entry.token_name));
-    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{TOKEN_PREFIX}{digest}")
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads an item's members, without its key and version.
@@ -154,9 +170,10 @@ impl SiteState {
         AlertState { known: self.problems.clone(), alerting: self.alerting.clone() }
     }
 
-    /// Replaces the problems of the site.
+    /// Replaces the problems of the site, except that its token ends: that is in an item of its own.
     #[must_use]
-    pub fn with_alerts(self, AlertState { known, alerting }: AlertState) -> Self {
+    pub fn with_alerts(self, alerts: AlertState) -> Self {
+        let AlertState { known, alerting } = alerts.only(|kind| kind != ProblemKind::TokenEnding);
         Self { problems: known, alerting, ..self }
     }
 

@@ -292,6 +292,7 @@ def with_cargo_infra(walk, cloud):
         "Address of the site in a browser": f"{site['server']}#/site/{site['site']}/explore",
         "Name of the personal access token": site["token_name"],
         "Secret of the token": site["token_secret"],
+        "Date on which the token ends": "",
     })
     walk.step("Add a site: test", test)
     walk.step("Subscribe: a queue", command("README.md", "Subscribe", "aws cloudformation deploy"))

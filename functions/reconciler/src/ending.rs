@@ -6,11 +6,11 @@ use lambda_support::{error_chain, topic::Topic};
 use shared::{
     alerts::{
         message::AlertMessage,
-        state::{AlertPlan, AlertState, Findings},
+        state::{AlertPlan, Findings},
     },
     events::cloud_event::EventMessage,
     problems::{Problem, ProblemKind},
-    state::{Progress, RUN_KEY, RunState, SITE_PREFIX, SiteState, site_key, to_item},
+    state::{Progress, RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, site_key, to_item, token_end_key},
 };
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::{
     remedies::{alerts_lost, lost},
     request::Action,
     site_run::{RunContext, SiteOutcome},
-    state::{State, Stored},
+    state::{SiteItems, State, Stored},
     state_table::{StateTable, WriteError},
 };
 
@@ -119,18 +119,19 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
 
     /// Returns the state of each site after the run, with the alert state from before it. A site that is no longer declared
     /// has only the problems of which subscribers know.
-    fn site_states(&self, outcomes: &mut [SiteOutcome]) -> BTreeMap<String, Stored<SiteState>> {
+    fn site_states(&self, outcomes: &mut [SiteOutcome]) -> BTreeMap<String, SiteItems> {
         let state = self.run.state;
         let names = self.declared.iter().map(String::as_str).chain(state.sites());
-        let mut sites: BTreeMap<_, _> = names.map(|site| (site.to_owned(), state.site(site))).collect();
-        for SiteOutcome { report, refreshes, stored, .. } in outcomes {
+        let mut sites: BTreeMap<_, _> = names.map(|site| (site.to_owned(), state.items(site))).collect();
+        for SiteOutcome { report, refreshes, stored, token_end, .. } in outcomes {
             let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
             // The log has those that were found before the repair.
             log_not_recovered(self.run.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
             report.warnings.extend(lost(&report.not_recovered, &self.run.config.name_prefix.to_string()));
-            if let Some(site) = sites.get_mut(&report.site) {
+            if let Some(SiteItems { site, token_end: end }) = sites.get_mut(&report.site) {
                 let content = SiteState { refreshes, ..std::mem::take(&mut site.content) };
                 *site = Stored { content, ..stored.clone() };
+                *end = token_end.clone();
             }
         }
         sites
@@ -164,7 +165,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     async fn alert_of_problems(
         &mut self,
         outcomes: &[SiteOutcome],
-        sites: &mut BTreeMap<String, Stored<SiteState>>,
+        sites: &mut BTreeMap<String, SiteItems>,
         run: &mut Stored<RunState>,
     ) {
         if self.run.state.error.is_some() || self.run.action == Action::Destroy {
@@ -192,7 +193,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         }
         for (site, alerts) in plan.sites {
             if let Some(site) = sites.get_mut(&site) {
-                site.content = std::mem::take(&mut site.content).with_alerts(alerts);
+                site.set_alerts(alerts);
             }
         }
         run.content = std::mem::take(&mut run.content).with_alerts(plan.run);
@@ -203,7 +204,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     fn findings<'f>(
         &self,
         outcomes: &'f [SiteOutcome],
-        sites: &BTreeMap<String, Stored<SiteState>>,
+        sites: &BTreeMap<String, SiteItems>,
         run: &Stored<RunState>,
     ) -> Findings<'f>
     where
@@ -213,7 +214,8 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         let is_problem = |(site, problem): &(&str, &Problem)| {
             self.declared.contains(*site) && problem.kind != ProblemKind::TokenInUse
         };
-        let alerts_of = |site: &str| sites.get(site).map(|site| site.content.alerts()).unwrap_or_default();
+        let alerts_of = |site: &str| sites.get(site).map(SiteItems::alerts).unwrap_or_default();
+        let stages = outcomes.iter().filter_map(|outcome| Some((outcome.report.site.as_str(), outcome.token_stage?)));
         let checked = outcomes.iter().filter(is_checked).map(|outcome| outcome.report.site.as_str());
         let state: &'a State<'a, T> = self.run.state;
         let removed: Vec<_> = state.sites().filter(|site| !self.declared.contains(*site)).collect();
@@ -223,6 +225,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
             run: run.content.alerts(),
             checked: checked.chain(removed).collect(),
             found: outcomes.iter().flat_map(|outcome| outcome.report.problems()).filter(is_problem).collect(),
+            token_stages: stages.collect(),
         }
     }
 
@@ -231,26 +234,34 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     async fn store_before_alerts(
         &self,
         plan: &AlertPlan,
-        sites: &mut BTreeMap<String, Stored<SiteState>>,
+        sites: &mut BTreeMap<String, SiteItems>,
         run: &mut Stored<RunState>,
     ) -> (BTreeSet<String>, bool) {
         let (changing, is_run_changing) = plan.changing();
-        let alerts_of = |site: &str| plan.sites.get(site).cloned().unwrap_or_default();
-        let item = |content: SiteState, alerts: AlertState| to_item(&content.with_alerts(alerts));
-        let writes: Vec<_> = (changing.iter())
-            .filter_map(|site| {
-                let Stored { version, content, .. } = sites.get(*site)?;
-                Some((site_key(site), *version, Some(item(content.clone(), alerts_of(site)))))
-            })
-            .collect();
+        let mut writes = Vec::new();
+        for site in changing {
+            let (Some(before), Some(alerts)) = (sites.get(site), plan.sites.get(site)) else { continue };
+            let mut items = before.clone();
+            items.set_alerts(alerts.clone());
+            let SiteItems { site: state, token_end } = items;
+            if state.content.alerts() != before.site.content.alerts() {
+                writes.push((site_key(site), state.version, Some(to_item(&state.content))));
+            }
+            if token_end.content.alerts() != before.token_end.content.alerts() {
+                writes.push((token_end_key(site), token_end.version, Some(to_item(&token_end.content))));
+            }
+        }
         let run_item = || to_item(&run.content.clone().with_alerts(plan.run.clone()));
         let run_write = is_run_changing.then(|| (RUN_KEY.to_owned(), run.version, Some(run_item())));
         let written = self.run.state.write_all(writes.into_iter().chain(run_write).collect()).await;
         let (mut lost_sites, mut is_run_lost) = (BTreeSet::new(), false);
         for (key, written) in written {
-            let site = key.strip_prefix(SITE_PREFIX);
-            match (written, site) {
-                (Ok(()), Some(site)) => _ = sites.get_mut(site).map(Stored::increment_version),
+            let (site, of_token) = (key.strip_prefix(SITE_PREFIX), key.strip_prefix(TOKEN_END_PREFIX));
+            match (written, site.or(of_token)) {
+                (Ok(()), Some(name)) => {
+                    let Some(items) = sites.get_mut(name) else { continue };
+                    if site.is_some() { items.site.increment_version() } else { items.token_end.increment_version() }
+                }
                 (Ok(()), None) => run.increment_version(),
                 (Err(WriteError::Conflict), Some(site)) => _ = lost_sites.insert(site.to_owned()),
                 (Err(WriteError::Conflict), None) => is_run_lost = true,
@@ -260,7 +271,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         (lost_sites, is_run_lost)
     }
 
-    async fn store(&mut self, sites: BTreeMap<String, Stored<SiteState>>, run: Stored<RunState>) {
+    async fn store(&mut self, sites: BTreeMap<String, SiteItems>, run: Stored<RunState>) {
         let (lost, error) = self.run.state.store(self.declared, sites, run).await;
         if !lost.is_empty() {
             self.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));

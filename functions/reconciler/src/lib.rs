@@ -24,6 +24,7 @@ mod report_text;
 mod signing_keys;
 mod site_run;
 mod state;
+mod token_end;
 mod token_groups;
 mod token_runs;
 

@@ -80,7 +80,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         let count = |name, count: &dyn Fn(&SiteReport) -> usize| {
             Metric::count(name, sites.iter().map(count).sum::<usize>().try_into().unwrap_or(u32::MAX))
         };
-        let metrics = [
+        let mut metrics = vec![
             count("WebhooksCreated", &|site| site.created.len()),
             count("WebhooksUpdated", &|site| site.updated.len()),
             count("WebhooksDisabled", &|site| site.enabled.len()),
@@ -96,6 +96,9 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             Metric::count("Succeeded", result.is_ok().into()),
             Metric::milliseconds("Duration", duration),
         ];
+        let now = OffsetDateTime::now_utc();
+        let days_left = sites.iter().filter_map(|site| Some(site.token_ends?.days_left(now))).min();
+        metrics.extend(days_left.map(|days| Metric::count("TokenDaysLeft", days)));
         let end = if action == Action::Destroy { "without any webhook of ours" } else { "as declared" };
         let message = match result.as_ref().err() {
             None => format!("every site is {end}"),

@@ -3,9 +3,10 @@
 use lambda_support::error_chain;
 use shared::{
     problems::{Problem, ProblemKind},
-    sites::{entry::SiteEntry, plan::Change},
+    sites::{entry::SiteEntry, plan::Change, token_end::TokenEnd},
 };
 use tableau::{ErrorKind, Remedy, SiteContext, TableauError};
+use time::OffsetDateTime;
 
 use crate::{
     config::Config,
@@ -60,6 +61,22 @@ impl Advice<'_> {
         match problem_kind(error.kind()) {
             ProblemKind::OutOfTime => Problem { detail, ..out_of_time(format!("{what} {fix}")) },
             kind => Problem { kind, event: None, what, remedy: fix, detail },
+        }
+    }
+
+    /// Returns the problem of a token that ends soon.
+    pub(crate) fn on_token_ending(&self, end: TokenEnd, now: OffsetDateTime) -> Problem {
+        let Self { config, entry, .. } = self;
+        Problem {
+            kind: ProblemKind::TokenEnding,
+            event: None,
+            what: format!("The token {:?} ends on {}.", entry.token_name, end.in_days(now)),
+            remedy: format!(
+                "Create a new token on Tableau (My Account Settings, Personal Access Tokens) as an administrator of the site \
+                 and run: {}",
+                config.site_commands().replace_entry(entry.name.as_str())
+            ),
+            detail: None,
         }
     }
 

@@ -7,6 +7,7 @@ use shared::{
     events::catalogue::Event,
     problems::Problem,
     refreshes::job::{Refresh, RefreshedResource},
+    sites::token_end::TokenEnd,
 };
 use time::{OffsetDateTime, serde::rfc3339};
 
@@ -68,6 +69,9 @@ pub struct SiteReport {
     /// The number of refreshes left to the next run.
     #[serde(skip_serializing_if = "is_zero")]
     pub refreshes_left: usize,
+    /// When its token ends, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_ends: Option<TokenEnd>,
     /// Remarks.
     pub notes: Vec<String>,
     /// Problems that do not keep the webhooks from being as declared.

@@ -7,6 +7,7 @@ use shared::{
     events::catalogue::Event,
     timestamp::Timestamp,
 };
+use time::OffsetDateTime;
 
 use crate::{
     report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, SiteReport, Tested},
@@ -25,9 +26,9 @@ impl Report {
 
 /// Returns the text of a report on sites. Without any, it names the `sites_path`, where entries belong.
 fn report_text(action: Action, sites: &[SiteReport], sites_path: &str) -> String {
-    let mut text = String::new();
+    let (mut text, now) = (String::new(), OffsetDateTime::now_utc());
     // Writing to a text cannot fail.
-    let _ = sites.iter().try_for_each(|site| write_site(site, &mut text, action));
+    let _ = sites.iter().try_for_each(|site| write_site(site, &mut text, action, now));
     let failed = sites.iter().filter(|site| site.failed()).count();
     let all = |one, many| pluralize(sites.len(), one, many);
     let _ = match (sites.len(), failed, action) {
@@ -53,8 +54,8 @@ fn report_text(action: Action, sites: &[SiteReport], sites_path: &str) -> String
 }
 
 /// Writes the lines of one site.
-fn write_site(report: &SiteReport, text: &mut String, action: Action) -> fmt::Result {
-    // The enabled and the tested webhooks show the warnings.
+fn write_site(report: &SiteReport, text: &mut String, action: Action, now: OffsetDateTime) -> fmt::Result {
+    // The other lines show the warnings.
     let SiteReport {
         site,
         updated,
@@ -69,6 +70,7 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action) -> fmt::Re
         explained,
         not_recovered,
         refreshes_left,
+        token_ends,
         notes,
         warnings: _,
         errors,
@@ -106,6 +108,9 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action) -> fmt::Re
     if *refreshes_left > 0 {
         let left = pluralize(*refreshes_left, "refresh is", "refreshes are");
         line("", &format_args!("{left} left to the next run"));
+    }
+    if let Some(end) = token_ends {
+        line("", &format_args!("token ends on {}", end.in_days(now)));
     }
     notes.iter().for_each(|note| line("", note));
     errors.iter().for_each(|error| line("error: ", error));
@@ -164,6 +169,8 @@ impl fmt::Display for Tested {
 
 #[cfg(test)]
 mod tests {
+    use shared::sites::token_end::TokenEnd;
+
     use super::*;
 
     #[test]
@@ -176,6 +183,7 @@ mod tests {
             surplus: names(&["fan-WorkbookCreated"]),
             foreign: names(&["Theirs\n  + fan-Forged"]),
             notes: names(&["A remark."]),
+            token_ends: TokenEnd::parse("2026-05-21"),
             ..SiteReport::new("marketing")
         };
         let report = Report::new(Action::Plan, vec![site.clone(), SiteReport::new("finance")], "/fan/sites");
@@ -187,6 +195,7 @@ mod tests {
           + fan-WorkbookCreated
           - fan-WorkbookCreated: a surplus copy
           . Theirs + fan-Forged: not ours, not changed
+          token ends on 2026-05-21 (reached)
           A remark.
         4 changes at 1 of 2 sites. Nothing was done.
         ");

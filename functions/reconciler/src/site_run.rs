@@ -12,7 +12,7 @@ use shared::{
         window::Clock,
     },
     registration::keyring::Keyring,
-    sites::{entry::SiteEntry, plan::Change, webhook::ObservedWebhook},
+    sites::{entry::SiteEntry, plan::Change, token_end::TokenEndState, webhook::ObservedWebhook},
     state::{Progress, SiteState},
     timestamp::Timestamp,
 };
@@ -26,7 +26,7 @@ use crate::{
     remedies::Advice,
     report::{NotRecovered, SiteReport},
     request::Action,
-    state::{State, Stored},
+    state::{SiteItems, State, Stored},
     state_table::StateTable,
 };
 
@@ -60,6 +60,10 @@ pub(crate) struct SiteOutcome {
     pub(crate) stored: Stored<SiteState>,
     /// Due events of its refreshes, and their state from now on; `None` if they have no state.
     pub(crate) refreshes: Option<SiteRefreshes>,
+    /// The end of its token, as it is known from now on.
+    pub(crate) token_end: Stored<TokenEndState>,
+    /// When the present stage of that end began, if it is announced.
+    pub(crate) token_stage: Option<OffsetDateTime>,
 }
 
 /// The run of one site, and its outcome so far.
@@ -70,6 +74,10 @@ pub(crate) struct SiteRun<'a, T> {
     stored: Stored<SiteState>,
     /// The state of its refreshes, if they are recovered and it has one.
     refreshes: Option<RefreshState>,
+    /// The end of its token, as far as it is known.
+    pub(crate) token_end: Stored<TokenEndState>,
+    /// Whether Tableau accepted the token.
+    pub(crate) is_signed_in: bool,
     progress: Progress,
     pub(crate) report: SiteReport,
     /// When the run of the site must have ended.
@@ -78,16 +86,18 @@ pub(crate) struct SiteRun<'a, T> {
 
 impl SiteOutcome {
     /// An outcome that changes no state.
-    pub(crate) fn unchanged(report: SiteReport, progress: Progress, stored: Stored<SiteState>) -> Self {
+    pub(crate) fn unchanged(mut report: SiteReport, progress: Progress, items: SiteItems) -> Self {
+        let SiteItems { site: stored, token_end } = items;
         let refreshes = stored.content.refreshes.clone().map(SiteRefreshes::unread);
-        Self { report, progress, stored, refreshes }
+        report.token_ends = token_end.content.ends();
+        Self { report, progress, stored, refreshes, token_end, token_stage: None }
     }
 }
 
 impl<'a, T: StateTable> SiteRun<'a, T> {
     /// Begins with a site, until the `deadline` of its turn.
     pub(crate) fn new(run: &'a RunContext<'a, T>, entry: &'a SiteEntry, deadline: Instant) -> Self {
-        let stored = run.state.site(entry.name.as_str());
+        let SiteItems { site: stored, token_end } = run.state.items(entry.name.as_str());
         let wanted = entry.events.as_ref().unwrap_or(&run.config.events);
         let mut report = SiteReport::new(entry.name.as_str());
         report.notes.extend(wanted.iter().filter(|event| !event.is_known()).map(unknown_event));
@@ -96,7 +106,9 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
             advice: Advice { config: run.config, action: run.action, entry },
             wanted,
             refreshes: stored.content.refreshes.clone().filter(|_| run.lookback.is_some()),
+            token_end,
             stored,
+            is_signed_in: false,
             progress: Progress::Attempted,
             report,
             deadline,
@@ -104,8 +116,9 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
     }
 
     /// Returns the outcome, with the refreshes whose jobs were read.
-    pub(crate) fn into_outcome(self, refreshes: Option<SiteRefreshes>) -> SiteOutcome {
-        let Self { report, progress, stored, refreshes: unread, .. } = self;
+    pub(crate) fn into_outcome(mut self, refreshes: Option<SiteRefreshes>) -> SiteOutcome {
+        let token_stage = self.note_token_end();
+        let Self { report, progress, stored, refreshes: unread, token_end, .. } = self;
         tracing::info!(
             outcome = if report.failed() { "failed" } else { "succeeded" },
             updated = report.updated.len(),
@@ -118,7 +131,8 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
             errors = report.errors.len(),
             "ended the run of the site"
         );
-        SiteOutcome { report, progress, stored, refreshes: refreshes.or(unread.map(SiteRefreshes::unread)) }
+        let refreshes = refreshes.or(unread.map(SiteRefreshes::unread));
+        SiteOutcome { report, progress, stored, refreshes, token_end, token_stage }
     }
 }
 

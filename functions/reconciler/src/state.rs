@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::{
     alerts::state::AlertState,
-    sites::entry::SiteEntry,
+    sites::{entry::SiteEntry, token_end::TokenEndState},
     state::{
-        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_PREFIX, TokenHold, read_item, site_key, to_item, token_key,
+        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, TOKEN_PREFIX, TokenHold, read_item, site_key,
+        to_item, token_end_key, token_key,
     },
     timestamp::Timestamp,
 };
@@ -51,10 +52,38 @@ impl<T> Stored<T> {
     }
 }
 
-impl<T: Default + DeserializeOwned> Stored<T> {
+impl<T: Default + DeserializeOwned + PartialEq> Stored<T> {
+    /// Whether it is to be written over the item `before`.
+    fn is_new_to(&self, before: &Self, differs: fn(&T, &T) -> bool) -> bool {
+        let is_same = before.is_known && before.version == self.version;
+        let is_empty = self.version.is_none() && self.content == T::default();
+        !is_empty && (!is_same || differs(&self.content, &before.content))
+    }
+
     fn read(version: Option<u64>, content: &Value) -> Self {
         let content = read_item(content);
         Self { version, is_known: content.is_ok(), content: content.unwrap_or_default() }
+    }
+}
+
+/// The two items of a site.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SiteItems {
+    pub(crate) site: Stored<SiteState>,
+    pub(crate) token_end: Stored<TokenEndState>,
+}
+
+impl SiteItems {
+    /// Returns the problems of the site, as subscribers know them.
+    pub(crate) fn alerts(&self) -> AlertState {
+        self.site.content.alerts().and(self.token_end.content.alerts())
+    }
+
+    /// Replaces the problems of the site.
+    pub(crate) fn set_alerts(&mut self, alerts: AlertState) {
+        let Self { site, token_end } = self;
+        site.content = std::mem::take(&mut site.content).with_alerts(alerts.clone());
+        token_end.content = std::mem::take(&mut token_end.content).with_alerts(alerts);
     }
 }
 
@@ -65,6 +94,8 @@ pub(crate) struct State<'a, T> {
     /// The reason why the table cannot be used. Then nothing is known, and nothing is stored.
     pub(crate) error: Option<String>,
     sites: BTreeMap<String, Stored<SiteState>>,
+    /// The ends of the sites' tokens.
+    token_ends: BTreeMap<String, Stored<TokenEndState>>,
     /// The sites whose items could not be read.
     pub(crate) invalid: Vec<String>,
     pub(crate) run: Stored<RunState>,
@@ -92,6 +123,7 @@ impl<'a, T: StateTable> State<'a, T> {
             table,
             error,
             sites: BTreeMap::new(),
+            token_ends: BTreeMap::new(),
             invalid: Vec::new(),
             run: Stored::default(),
             tokens: BTreeMap::new(),
@@ -106,6 +138,12 @@ impl<'a, T: StateTable> State<'a, T> {
                     state.invalid.push(site.to_owned());
                 }
                 state.sites.insert(site.to_owned(), stored);
+            } else if let Some(site) = key.strip_prefix(TOKEN_END_PREFIX) {
+                let stored = Stored::read(version, &content);
+                if !stored.is_known {
+                    state.invalid.push(format!("the token of {site}"));
+                }
+                state.token_ends.insert(site.to_owned(), stored);
             } else if key.starts_with(TOKEN_PREFIX) {
                 state.tokens.insert(key, (version, read_item(&content).ok()));
             }
@@ -115,7 +153,17 @@ impl<'a, T: StateTable> State<'a, T> {
 
     /// Returns the names of the sites that have an item.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &str> {
-        self.sites.keys().map(String::as_str)
+        self.sites.keys().chain(self.token_ends.keys()).map(String::as_str).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Returns the state of a site, and of the end of its token.
+    pub(crate) fn items(&self, site: &str) -> SiteItems {
+        SiteItems { site: self.site(site), token_end: self.token_end(site) }
+    }
+
+    /// Returns the known end of a site's token.
+    pub(crate) fn token_end(&self, site: &str) -> Stored<TokenEndState> {
+        self.token_ends.get(site).cloned().unwrap_or_default()
     }
 
     /// Returns the state of a site.
@@ -181,29 +229,33 @@ impl<'a, T: StateTable> State<'a, T> {
     pub(crate) async fn store(
         &self,
         declared: &BTreeSet<String>,
-        sites: BTreeMap<String, Stored<SiteState>>,
+        sites: BTreeMap<String, SiteItems>,
         run: Stored<RunState>,
     ) -> (Vec<String>, Option<String>) {
         if self.error.is_some() {
             return (Vec::new(), self.error.clone());
         }
-        let (gone, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = sites
-            .into_iter()
-            .partition(|(site, stored)| !declared.contains(site) && stored.content.alerts() == AlertState::default());
-        let deletes: Vec<_> = gone.into_iter().map(|(site, stored)| (site_key(&site), stored.version, None)).collect();
-        let changed = kept.into_iter().filter(|(site, stored)| {
-            let before = self.site(site);
-            let is_same = before.is_known && before.version == stored.version;
-            let is_empty = stored.version.is_none() && stored.content == SiteState::default();
-            !is_empty && (!is_same || stored.content.differs_from(&before.content))
-        });
-        let writes = changed.map(|(site, stored)| (site_key(&site), stored.version, Some(to_item(&stored.content))));
-        let sites = writes.chain(deletes).collect();
+        let mut writes = Vec::new();
+        for (name, items) in sites {
+            let (site, token_end) = (site_key(&name), token_end_key(&name));
+            let SiteItems { site: state, token_end: end } = &items;
+            if !declared.contains(&name) && items.alerts() == AlertState::default() {
+                writes.extend(self.sites.contains_key(&name).then_some((site, state.version, None)));
+                writes.extend(self.token_ends.contains_key(&name).then_some((token_end, end.version, None)));
+                continue;
+            }
+            if state.is_new_to(&self.site(&name), SiteState::differs_from) {
+                writes.push((site, state.version, Some(to_item(&state.content))));
+            }
+            if end.is_new_to(&self.token_end(&name), PartialEq::ne) {
+                writes.push((token_end, end.version, Some(to_item(&end.content))));
+            }
+        }
         // After the sites: until their state is stored, they do not count as checked.
         let run_differs = !self.run.is_known || run.version != self.run.version || run.content != self.run.content;
         let run = run_differs.then(|| (RUN_KEY.to_owned(), run.version, Some(to_item(&run.content))));
         let (mut lost, mut error) = (Vec::new(), None);
-        for writes in [sites, run.into_iter().collect()] {
+        for writes in [writes, run.into_iter().collect()] {
             for (key, written) in self.write_all(writes).await {
                 match written {
                     Ok(()) => {}
@@ -280,37 +332,48 @@ mod tests {
         }
     }
 
-    fn with_problem(stored: Stored<SiteState>, since: OffsetDateTime) -> Stored<SiteState> {
-        let known = [("token-refused".parse().expect("a problem"), Timestamp(since))].into();
-        let content = stored.content.clone().with_alerts(AlertState { known, ..AlertState::default() });
-        Stored { content, ..stored }
+    fn with_problem(mut items: SiteItems, problem: &str, since: OffsetDateTime) -> SiteItems {
+        let known = [(problem.parse().expect("a problem"), Timestamp(since))].into();
+        items.set_alerts(AlertState { known, ..AlertState::default() });
+        items
     }
 
     #[tokio::test]
     async fn a_run_writes_only_what_differs_and_yields_to_a_faster_one() {
         let table = Table::default();
         let first = State::read(&table).await;
-        let changed = with_problem(first.site("a"), NOW);
-        let sites = BTreeMap::from([("a".to_owned(), changed), ("b".to_owned(), first.site("b"))]);
-        let declared = BTreeSet::from(["a", "b"].map(str::to_owned));
+        let changed = with_problem(first.items("a"), "token-refused", NOW);
+        let ending = with_problem(first.items("b"), "token-ending", NOW);
+        let sites = [("a", changed), ("b", ending), ("c", first.items("c"))];
+        let sites = sites.map(|(site, items)| (site.to_owned(), items)).into();
+        let declared = BTreeSet::from(["a", "b", "c"].map(str::to_owned));
         assert_eq!(first.store(&declared, sites, first.run.clone()).await, (Vec::new(), None));
-        assert_eq!(table.writes(), 2, "the site with a problem, and the runs");
+        let keys: Vec<_> = table.0.lock().expect("no panic").0.keys().cloned().collect();
+        assert_eq!((table.writes(), keys), (3, ["run", "site#a", "token-end#b"].map(str::to_owned).into()));
 
         let (second, third) = (State::read(&table).await, State::read(&table).await);
-        let unchanged = BTreeMap::from([("a".to_owned(), second.site("a"))]);
+        let unchanged = BTreeMap::from(["a", "b"].map(|site| (site.to_owned(), second.items(site))));
         assert_eq!(second.store(&declared, unchanged, second.run.clone()).await, (Vec::new(), None));
-        assert_eq!(table.writes(), 2);
-        let changed = BTreeMap::from([("a".to_owned(), with_problem(second.site("a"), NOW + time::Duration::HOUR))]);
+        assert_eq!(table.writes(), 3);
+        let later = NOW + time::Duration::HOUR;
+        let changed = [("a", "token-refused"), ("b", "token-ending")];
+        let changed: BTreeMap<_, _> =
+            changed.map(|(site, problem)| (site.to_owned(), with_problem(second.items(site), problem, later))).into();
         assert_eq!(second.store(&declared, changed.clone(), second.run.clone()).await, (Vec::new(), None));
-        assert_eq!(third.store(&declared, changed, third.run.clone()).await, (vec!["site#a".to_owned()], None));
-        // The item of a site that is no longer declared stays until the alerts of its problems are ended.
-        for (alerts, left) in [(second.site("a").content.alerts(), 1), (AlertState::default(), 0)] {
+        let lost = ["site#a", "token-end#b"].map(str::to_owned).to_vec();
+        assert_eq!(third.store(&declared, changed, third.run.clone()).await, (lost, None));
+        // The items of a site that is no longer declared stay until the alerts of its problems are ended.
+        for left in [2, 0] {
             let last = State::read(&table).await;
-            let stored = last.site("a");
-            let ended = Stored { content: stored.content.clone().with_alerts(alerts), ..stored };
-            let sites = BTreeMap::from([("a".to_owned(), ended)]);
-            assert_eq!(last.store(&BTreeSet::new(), sites, last.run.clone()).await, (Vec::new(), None));
-            assert_eq!(State::read(&table).await.sites.len(), left);
+            let ended = ["a", "b"].map(|site| {
+                let mut items = last.items(site);
+                if left == 0 {
+                    items.set_alerts(AlertState::default());
+                }
+                (site.to_owned(), items)
+            });
+            assert_eq!(last.store(&BTreeSet::new(), ended.into(), last.run.clone()).await, (Vec::new(), None));
+            assert_eq!(State::read(&table).await.sites().count(), left);
         }
     }
 

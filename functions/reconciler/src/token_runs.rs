@@ -39,8 +39,8 @@ pub(crate) async fn run_sites<T: StateTable>(
     let TokenGroups { by_token, unusable: reports } = TokenGroups::new(entries, run.config);
     let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
     let unchanged = |report: SiteReport| {
-        let stored = run.state.site(&report.site);
-        SiteOutcome::unchanged(report, Progress::Attempted, stored)
+        let items = run.state.items(&report.site);
+        SiteOutcome::unchanged(report, Progress::Attempted, items)
     };
     let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site)).map(unchanged);
     let chosen = by_token.into_values().map(|entries| {
@@ -90,7 +90,7 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
         let then = action.or_again("The next run begins with it");
         let what = format!("Not checked, since there was no time left. {then}.");
         let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
-        return SiteOutcome::unchanged(report, Progress::OutOfTime, run.state.site(entry.name.as_str()));
+        return SiteOutcome::unchanged(report, Progress::OutOfTime, run.state.items(entry.name.as_str()));
     }
     let mut site = SiteRun::new(run, entry, deadline);
     let desired = match action {
@@ -105,16 +105,21 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
             return site.into_outcome(None);
         }
     };
+    site.is_signed_in = true;
     let result = match action {
         Action::Plan => site.plan(&mut session, desired).await,
         Action::Apply | Action::Rotate | Action::Destroy => site.converge(&mut session, desired).await,
         Action::Test => site.test_all(&mut session).await,
     };
     let refreshes = match result {
-        Ok(()) => match site.refreshes_to_read() {
-            Some((state, lookback)) => Some(site.read_jobs(&mut session, state, lookback).await),
-            None => None,
-        },
+        Ok(()) => {
+            let refreshes = match site.refreshes_to_read() {
+                Some((state, lookback)) => Some(site.read_jobs(&mut session, state, lookback).await),
+                None => None,
+            };
+            site.read_token_end(&mut session).await;
+            refreshes
+        }
         Err(error) => {
             site.report.errors.push(site.advice.on_site(&error));
             None
@@ -144,5 +149,5 @@ fn left_to_another_run<T: StateTable>(
         let problem = Problem { kind: ProblemKind::TokenInUse, event: None, what, remedy, detail: None };
         SiteReport::of_failure(site, problem)
     };
-    SiteOutcome::unchanged(report, Progress::Left, run.state.site(site))
+    SiteOutcome::unchanged(report, Progress::Left, run.state.items(site))
 }

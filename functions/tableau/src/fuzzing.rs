@@ -17,6 +17,7 @@ use crate::{
         jobs::{JobRow, Listed, read_jobs, read_refresh},
         retry_after::read_retry_after,
         session::{read_credentials, read_version},
+        tokens::read_token_end,
         webhooks::{read_test, read_webhooks, size_of_row},
     },
 };
@@ -46,7 +47,7 @@ fn read_text(text: &str) {
 }
 
 fn read_value(answer: &Value) {
-    let _ = (read_credentials(answer), read_version(answer), read_test(answer));
+    let _ = (read_credentials(answer), read_version(answer), read_test(answer), read_token_end(answer, "fanout"));
     if let Ok(page) = read_webhooks(answer) {
         let sizes = page.rows.iter().map(size_of_row);
         assert!(sizes.sum::<usize>() >= page.rows.len());

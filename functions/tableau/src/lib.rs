@@ -1,6 +1,7 @@
 //! Client of Tableau's REST API, as far as webhooks and refresh jobs need it.
 //!
-//! [`Tableau`] signs in to a site and returns a [`Session`], which manages webhooks (`webhooks`) and reads jobs (`jobs`).
+//! [`Tableau`] signs in to a site and returns a [`Session`], which manages webhooks (`webhooks`), reads jobs (`jobs`), and
+//! reads when the token ends (`tokens`).
 //! A call goes from there through `session` (renewal) to `http` (retries after `retry`, time and memory limits). The body
 //! of an answer comes back through `body` (decompression, bounded JSON), `secrets` (redaction) and `wire` (Tableau's JSON).
 //! Every failure is a [`TableauError`], whose [`ErrorKind`] names what the client saw; `remedies` says how to fix it.
@@ -21,6 +22,7 @@ mod retry;
 mod secrets;
 mod session;
 mod sign_in;
+mod tokens;
 mod version;
 mod webhooks;
 mod wire;

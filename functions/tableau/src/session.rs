@@ -79,6 +79,16 @@ impl<'a> Session<'a> {
         &self.credentials.site_id
     }
 
+    /// Returns Tableau's identifier of the token's owner, if the answer to the sign-in named it.
+    pub(crate) fn user_id(&self) -> Option<&str> {
+        self.credentials.user_id.as_deref()
+    }
+
+    /// Returns the name of the token.
+    pub(crate) fn token_name(&self) -> &'a str {
+        &self.entry.token_name
+    }
+
     /// Returns the server's clock minus ours after its last answer; `None` if no answer had a date.
     pub fn clock_skew(&self) -> Option<time::Duration> {
         self.clock_skew

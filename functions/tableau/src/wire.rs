@@ -6,4 +6,5 @@ pub(crate) mod list;
 mod notes;
 pub(crate) mod retry_after;
 pub(crate) mod session;
+pub(crate) mod tokens;
 pub(crate) mod webhooks;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use shared::{
     registration::site_name::SiteName,
-    sites::{address::in_browser, commands::infra, entry::SiteEntry},
+    sites::{address::in_browser, commands::infra, entry::SiteEntry, token_end::TokenEnd},
 };
 use tableau::TableauError;
 
@@ -45,6 +45,9 @@ pub struct AddSite {
     /// Do not sign in from here, if only the reconciler can reach the server.
     #[arg(long)]
     no_sign_in: bool,
+    /// The date on which the token ends, such as 2027-05-21. Tableau Cloud tells it by itself.
+    #[arg(long, value_name = "DATE", value_parser = token_end)]
+    token_expires: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -61,7 +64,7 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
 }
 
 async fn add(arguments: AddSite, effect: &Effect) -> anyhow::Result<()> {
-    let AddSite { name, overwrite, no_sign_in, target } = arguments;
+    let AddSite { name, overwrite, no_sign_in, token_expires, target } = arguments;
     let connection = target.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let parameter = stack.site_parameter(name.as_str())?;
@@ -76,10 +79,10 @@ async fn add(arguments: AddSite, effect: &Effect) -> anyhow::Result<()> {
     let sign_in = if no_sign_in { None } else { Some(SiteSignIn::new(aws, &stack, &declared).await?) };
     let sign_in = sign_in.as_ref();
     let new = if io::stdin().is_terminal() {
-        let form = Form::new(&parameter, &name, &declared, stack.name());
+        let form = Form::new(&parameter, &name, &declared, stack.name(), token_expires);
         ask_for_entry(form, sign_in).await?
     } else {
-        let new = read_entry(&parameter, stored)?;
+        let new = read_entry(&parameter, stored, token_expires)?;
         new.expect_no_other(&declared, stack.name())?;
         if let Some(sign_in) = sign_in {
             try_token(sign_in, &new.entry).await.map_err(|error| {
@@ -128,8 +131,17 @@ fn show_kept_events(stored: Option<&DeclaredSite>, entry: &SiteEntry) {
     }
 }
 
-/// Reads the site entry from standard input.
-fn read_entry(parameter: &str, stored: Option<&DeclaredSite>) -> anyhow::Result<NewEntry> {
+/// Checks a date or a time.
+fn token_end(text: &str) -> Result<String, &'static str> {
+    TokenEnd::parse(text).map(|_| text.to_owned()).ok_or("expected a date, such as 2027-05-21")
+}
+
+/// Reads the site entry from standard input, with the end of the token from the command line.
+fn read_entry(
+    parameter: &str,
+    stored: Option<&DeclaredSite>,
+    token_expires: Option<String>,
+) -> anyhow::Result<NewEntry> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
     ensure!(
@@ -138,7 +150,10 @@ fn read_entry(parameter: &str, stored: Option<&DeclaredSite>) -> anyhow::Result<
          such as {}",
         json!({ "server": "https://10ax.online.tableau.com", "site": "marketing", "token_name": "…", "token_secret": "…" })
     );
-    let new = members(&text).and_then(|members| NewEntry::new(parameter, members, stored));
+    let new = members(&text).and_then(|mut members| {
+        members.extend(token_expires.map(|end| ("token_expires".to_owned(), end.into())));
+        NewEntry::new(parameter, members, stored)
+    });
     new.context("the site entry is not valid. Nothing was stored. Fix: correct the values in the details")
 }
 

@@ -36,9 +36,9 @@ const EXAMPLES: &str = "Examples:
   cargo infra add-sites renewed-tokens.csv --overwrite
 
 The file is CSV, or a JSON list of objects with these members:
-  name,server,site,token_name,token_secret,events
-  marketing,https://10ax.online.tableau.com,marketing,fanout-marketing,SECRET,
-  finance,https://10ax.online.tableau.com/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted";
+  name,server,site,token_name,token_secret,events,token_expires
+  marketing,https://10ax.online.tableau.com,marketing,fanout-marketing,SECRET,,
+  finance,https://tableau.example/#/site/fin/home,,fanout-finance,SECRET,ViewDeleted,2027-05-21";
 
 /// Adds the Tableau sites of a CSV or JSON file.
 ///

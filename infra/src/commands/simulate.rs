@@ -97,7 +97,11 @@ enum Action {
         event: Event,
     },
     /// The site's token expires.
-    ExpireToken,
+    ExpireToken {
+        /// The days until then. By default it expires now.
+        #[arg(long = "in", value_name = "DAYS", value_parser = days)]
+        days: Option<i64>,
+    },
     /// An administrator creates another token. Writes a site entry with it.
     NewToken,
     /// The events topic is deleted, so that the receiver cannot publish.
@@ -158,7 +162,8 @@ pub async fn run(arguments: Simulate) -> anyhow::Result<()> {
         Action::Delete { webhook: of } => tableau.delete(&webhook(of)).await,
         Action::Rename { webhook: of, name } => tableau.rename(&webhook(of), &name).await,
         Action::AddForeign { name, event } => tableau.add_foreign(&name, &event).await,
-        Action::ExpireToken => tableau.expire_token(&text("token_name")).await,
+        Action::ExpireToken { days: None } => tableau.expire_token(&text("token_name")).await,
+        Action::ExpireToken { days: Some(days) } => tableau.expire_token_in(&text("token_name"), days).await,
         Action::NewToken => {
             let (name, secret) = (format!("renewed-{}", &Uuid::new_v4().to_string()[..8]), Uuid::new_v4().to_string());
             tableau.add_token(&name, &secret).await?;
@@ -172,6 +177,12 @@ pub async fn run(arguments: Simulate) -> anyhow::Result<()> {
         Action::BreakTopic => Topic::connect(&running, &stack)?.delete().await,
         Action::RestoreTopic => Topic::connect(&running, &stack)?.restore().await,
     }
+}
+
+/// Reads a number of days, such as `7d`.
+fn days(text: &str) -> Result<i64, &'static str> {
+    let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    days.filter(|days| (1..=3650).contains(days)).ok_or("expected a number of days, such as 7d")
 }
 
 async fn publish(tableau: &Tableau, event: &Event, name: &str) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! `cargo infra sites`: lists the declared sites.
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use clap::Args;
 use serde_json::{Value, json};
@@ -7,11 +9,13 @@ use shared::sites::{
     address::in_browser,
     commands::{SiteCommands, infra},
     entry::SiteEntry,
+    token_end::TokenEnd,
 };
 
 use crate::{
     site_entries::{DeclaredSite, DeclaredSites, same_site},
     stack::Stack,
+    state_table,
     target::Target,
     terminal::{BOLD, bad, good, print, reserve_stdout, styled},
 };
@@ -47,18 +51,28 @@ pub async fn run(arguments: Sites) -> anyhow::Result<()> {
     let connection = target.connect().await?;
     let stack = connection.stack().await?;
     let declared = DeclaredSites::read(&connection.aws, &stack).await?;
-    let sites: Vec<_> = declared.iter().map(|site| (site, problem(site, &declared, &stack))).collect();
+    // A stack of an earlier release has no state table.
+    let read = match stack.output("StateTableName") {
+        Ok(table) => state_table::token_ends(&connection.aws, table).await?,
+        Err(_) => BTreeMap::new(),
+    };
+    let token_ends = |site: &DeclaredSite| {
+        let declared = site.entry.as_ref().ok().and_then(|entry| entry.token_expires);
+        read.get(&site.name).copied().or(declared)
+    };
+    let listed = |site| Listed { site, token_ends: token_ends(site), problem: problem(site, &declared, &stack) };
+    let sites: Vec<_> = declared.iter().map(listed).collect();
     if json {
-        let sites: Vec<_> = sites.iter().map(|(site, problem)| to_json(site, problem.as_deref())).collect();
+        let sites: Vec<_> = sites.iter().map(to_json).collect();
         println!("{:#}", Value::from(sites));
     } else if sites.is_empty() {
         print(format!("No site is declared. To add one: {}", infra("add-site marketing", stack.name())));
     } else {
         table(&sites).iter().for_each(print);
     }
-    let unusable = sites.iter().filter(|(_, problem)| problem.is_some()).count();
+    let unusable = sites.iter().filter(|listed| listed.problem.is_some()).count();
     let commands = SiteCommands { stack: stack.name(), sites_path: stack.output("SitesPath")? };
-    let first = sites.iter().find(|(_, problem)| problem.is_some()).map(|(site, _)| site.name.as_str());
+    let first = sites.iter().find(|listed| listed.problem.is_some()).map(|listed| listed.site.name.as_str());
     ensure!(
         unusable == 0,
         "{unusable} of {} site entries cannot be used. Their webhooks are not managed. Fix: correct the entry with {}",
@@ -66,6 +80,14 @@ pub async fn run(arguments: Sites) -> anyhow::Result<()> {
         commands.replace_entry(first.unwrap_or_default())
     );
     Ok(())
+}
+
+/// A site in the list.
+struct Listed<'a> {
+    site: &'a DeclaredSite,
+    token_ends: Option<TokenEnd>,
+    /// Why its entry cannot be used.
+    problem: Option<String>,
 }
 
 /// Returns why an entry cannot be used.
@@ -83,7 +105,7 @@ fn events(entry: &SiteEntry) -> Option<Vec<String>> {
     entry.events.as_ref().map(|events| events.iter().map(ToString::to_string).collect())
 }
 
-fn to_json(site: &DeclaredSite, problem: Option<&str>) -> Value {
+fn to_json(Listed { site, token_ends, problem }: &Listed<'_>) -> Value {
     let DeclaredSite { name, stored_at, .. } = site;
     match &site.entry {
         Err(_) => json!({ "name": name, "stored": stored_at, "problem": problem }),
@@ -92,6 +114,7 @@ fn to_json(site: &DeclaredSite, problem: Option<&str>) -> Value {
             "server": entry.server.origin().ascii_serialization(),
             "site": entry.content_url,
             "token_name": entry.token_name,
+            "token_ends": token_ends,
             "events": events(entry),
             "stored": stored_at,
             "problem": problem,
@@ -100,20 +123,20 @@ fn to_json(site: &DeclaredSite, problem: Option<&str>) -> Value {
 }
 
 /// Formats the sites in aligned columns.
-fn table(sites: &[(&DeclaredSite, Option<String>)]) -> Vec<String> {
-    let head = ["name", "site", "token", "stored", "events"].map(str::to_owned);
-    let rows: Vec<_> = sites.iter().map(|(site, _)| row(site)).collect();
+fn table(sites: &[Listed<'_>]) -> Vec<String> {
+    let head = ["name", "site", "token", "token ends", "stored", "events"].map(str::to_owned);
+    let rows: Vec<_> = sites.iter().map(row).collect();
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
         cells.max().unwrap_or_default()
     };
     let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |row: &[String; 5]| {
+    let line = |row: &[String; 6]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![styled(BOLD, format!("  {}", line(&head)))];
-    for ((site, problem), row) in sites.iter().zip(&rows) {
+    for (Listed { site, problem, .. }, row) in sites.iter().zip(&rows) {
         lines.push(match problem {
             None => good(line(row)),
             Some(problem) => bad(format!("{}: {problem}", site.name)),
@@ -122,15 +145,17 @@ fn table(sites: &[(&DeclaredSite, Option<String>)]) -> Vec<String> {
     lines
 }
 
-fn row(site: &DeclaredSite) -> [String; 5] {
+fn row(Listed { site, token_ends, .. }: &Listed<'_>) -> [String; 6] {
     let stored: String = site.stored_at.chars().take("2026-05-21".len()).collect();
     let Ok(entry) = &site.entry else {
-        return [site.name.clone(), String::new(), String::new(), stored, String::new()];
+        return [site.name.clone(), String::new(), String::new(), String::new(), stored, String::new()];
     };
     let events = events(entry).map_or_else(|| "the stack's".to_owned(), |events| events.join(" "));
     let events = match events.char_indices().nth(MAX_EVENTS) {
         Some((end, _)) => format!("{}…", &events[..end]),
         None => events,
     };
-    [site.name.clone(), in_browser(&entry.server, &entry.content_url), entry.token_name.clone(), stored, events]
+    let address = in_browser(&entry.server, &entry.content_url);
+    let ends = token_ends.map_or_else(|| "not known".to_owned(), |end| end.time().date().to_string());
+    [site.name.clone(), address, entry.token_name.clone(), ends, stored, events]
 }

@@ -75,6 +75,7 @@ async fn a_terminal_is_asked_again_for_what_can_be_wrong_and_does_not_show_the_s
     let server = format!("http://{}", testbed.tableau.address);
     let page = format!("{server}/#/site/{CONTENT_URL}/views/Sales/Overview?:iid=1");
     let (address, name, secret) = ("/#/site/marketing: ", "personal access token: ", "(not shown): ");
+    let end = "(Enter if not known): ";
     // Every value is wrong once. What was typed stays.
     let answers = [
         (address, "the marketing site", false),
@@ -84,6 +85,8 @@ async fn a_terminal_is_asked_again_for_what_can_be_wrong_and_does_not_show_the_s
         (name, "fanout", false),
         (secret, "", true),
         (secret, "mistyped", true),
+        (end, "next year", false),
+        (end, "2099-05-21", false),
         ("]: ", "", false),
         ("token [fanout]: ", "", false),
         ("keeps the typed one): ", SECRET, true),
@@ -94,9 +97,11 @@ async fn a_terminal_is_asked_again_for_what_can_be_wrong_and_does_not_show_the_s
         &format!("server {server}/, site {CONTENT_URL}"),
         "the name is empty",
         "the secret is empty",
+        "this is not a date, such as 2027-05-21",
         "Tableau refused the token \"fanout\"",
         "Nothing is stored yet. Fix: ",
         "  + tableau-fanout-ViewDeleted",
+        "  token ends on 2099-05-21 (in ",
     ])?;
 
     a_changed_entry_keeps_what_is_not_given(&testbed).await?;
@@ -138,7 +143,12 @@ async fn a_changed_entry_keeps_what_is_not_given(testbed: &Testbed) -> anyhow::R
     let kept = "the site keeps its own events: UserDeleted";
     testbed.infra_with(&change, &testbed.entry().to_string()).await?.succeeded(&[kept])?;
     let (server, secret) = ("/#/site/mkt]: ", "Enter keeps the stored one): ");
-    let unchanged = [(server, "", false), ("token [fanout]: ", "", false), (secret, "", true)];
+    let unchanged = [
+        (server, "", false),
+        ("token [fanout]: ", "", false),
+        (secret, "", true),
+        ("(Enter keeps 2099-05-21T00:00:00Z): ", "", false),
+    ];
     testbed.infra_in_terminal(&change, &unchanged).await?.succeeded(&[
         "Enter keeps the value in brackets",
         kept,
@@ -148,8 +158,21 @@ async fn a_changed_entry_keeps_what_is_not_given(testbed: &Testbed) -> anyhow::R
     for site in testbed.tableau.simulator.world().sites.values_mut() {
         site.add_token("renewed", SECRET);
     }
-    let renewed = [(server, "", false), ("token [fanout]: ", "renewed", false), ("(not shown): ", SECRET, true)];
+    testbed.infra(&["sites"]).await?.succeeded(&["2099-05-21"])?;
+    let renewed = [
+        (server, "", false),
+        ("token [fanout]: ", "renewed", false),
+        ("(not shown): ", SECRET, true),
+        ("(Enter if not known): ", "", false),
+    ];
     testbed.infra_in_terminal(&change, &renewed).await?.succeeded(&[kept, "marketing: 1 unchanged"])?;
+    testbed.infra(&["sites"]).await?.succeeded(&["not known"])?;
+    let expires = [&change[..], &["--token-expires", "2098-05-21"]].concat();
+    testbed.infra_with(&expires, "{}").await?.succeeded(&["token ends on 2098-05-21 (in "])?;
+    testbed
+        .infra_with(&[&change[..], &["--token-expires", "soon"]].concat(), "{}")
+        .await?
+        .failed(&["expected a date"])?;
     let other = r#"{"token_name":"another"}"#;
     testbed.infra_with(&change, other).await?.failed(&["Nothing was stored", "token_secret is missing"])?;
     assert_eq!(testbed.webhooks(), ["tableau-fanout-UserDeleted"]);

@@ -74,7 +74,8 @@ async fn sites_of_a_file_are_stored_and_those_that_do_not_work_are_named() -> an
     add(&[]).await?.succeeded(&["✓ site-1   is stored already", "✓ site-30  http", "the webhooks of 30 sites"])?;
     // A file with the new tokens alone keeps the rest.
     world().sites.values_mut().for_each(|site| site.add_token("renewed", SECRET));
-    let renewed = json!([{ "name": "site-30", "token_name": "renewed", "token_secret": SECRET }]);
+    let renewed =
+        json!([{ "name": "site-30", "token_name": "renewed", "token_secret": SECRET, "token_expires": "2099-05-21" }]);
     fs::write(file, renewed.to_string())?;
     add(&[]).await?.failed(&["site is missing"])?;
     add(&["--overwrite"]).await?.succeeded(&["✓ site-30  1 webhook"])?;
@@ -84,7 +85,7 @@ async fn sites_of_a_file_are_stored_and_those_that_do_not_work_are_named() -> an
     assert_eq!(sites.len(), COUNT);
     let last = sites.iter().find(|site| site["name"] == "site-30").context("no such site")?;
     let expected = json!({ "name": "site-30", "server": server, "site": "s30", "token_name": "renewed",
-        "events": ["ViewDeleted"], "stored": last["stored"], "problem": null });
+        "token_ends": "2099-05-21T00:00:00Z", "events": ["ViewDeleted"], "stored": last["stored"], "problem": null });
     assert_eq!(*last, expected);
 
     for (content, expected) in [

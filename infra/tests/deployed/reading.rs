@@ -124,7 +124,7 @@ async fn a_site_is_removed_as_documented(shell: &Shell) -> anyhow::Result<()> {
 async fn sites_are_added_as_documented(shell: &Shell) -> anyhow::Result<()> {
     let (testbed, folder) = (&shell.testbed, shell.folder.path());
     // `--overwrite` needs no existing entry.
-    let renew = documents::commands("docs/sites.md", "Renewing a token")?;
+    let renew = documents::commands("docs/sites.md", "Renew it")?;
     let managed = "The schedule now manages the webhooks of";
     shell.paste(&renew, &testbed.entry().to_string()).await?.succeeded(&[&format!("{managed} marketing")])?;
     assert_eq!(testbed.webhooks().len(), 2);

@@ -103,7 +103,9 @@ impl Notification {
     ) -> Self {
         let sites: BTreeSet<_> = places.iter().map(|place| place.site.as_str()).collect();
         let at = if places.is_empty() { "all sites".to_owned() } else { heading(&sites) };
-        let lasted = format_time(since).map(|since| format!("It had lasted since {since} UTC.")).unwrap_or_default();
+        let began =
+            if kind == ProblemKind::TokenEnding { "The last alert of it was sent at" } else { "It had lasted since" };
+        let lasted = format_time(since).map(|since| format!("{began} {since} UTC.")).unwrap_or_default();
         let names: Vec<_> = places.iter().map(Place::to_string).collect();
         let is_named = names.len() > 1 || places.iter().any(|place| place.event.is_some());
         let names = if is_named { format!(" ({})", names.join(", ")) } else { String::new() };

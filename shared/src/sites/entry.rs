@@ -10,6 +10,7 @@ use crate::{
     events::catalogue::Event,
     registration::site_name::SiteName,
     settings::{SettingsError, SettingsReader, address},
+    sites::token_end::TokenEnd,
 };
 
 /// A Tableau site as its SSM parameter declares it.
@@ -44,9 +45,11 @@ pub struct SiteEntry {
     pub token_secret: SecretString,
     /// The events to register, if the entry has its own list.
     pub events: Option<BTreeSet<Event>>,
+    /// When the token ends, if the entry says so.
+    pub token_expires: Option<TokenEnd>,
 }
 
-const MEMBERS: [&str; 5] = ["server", "site", "token_name", "token_secret", "events"];
+const MEMBERS: [&str; 6] = ["server", "site", "token_name", "token_secret", "events", "token_expires"];
 
 /// A stored entry that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,15 +118,8 @@ impl SiteEntry {
             reader.required("token_name", "the name of a personal access token", |text| Some(text.to_owned()));
         let token_secret =
             reader.required("token_secret", "the secret of that token", |text| Some(SecretString::from(text)));
-        let events = members.get("events").and_then(|events| {
-            let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
-            let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
-            if events.is_none() {
-                let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no member events";
-                reader.add("events", format_args!("is not valid: expected {expected}"));
-            }
-            events
-        });
+        let events = members.get("events").and_then(|events| read_events(events, &mut reader));
+        let token_expires = members.get("token_expires").and_then(|end| read_token_end(end, &mut reader));
         let entry = || {
             Some(Self {
                 name: name?,
@@ -132,11 +128,34 @@ impl SiteEntry {
                 token_name: token_name?,
                 token_secret: token_secret?,
                 events,
+                token_expires,
             })
         };
         let entry = entry();
         reader.finish(entry, subject, remedy)
     }
+}
+
+fn read_events<L: Fn(&str) -> Option<String>>(
+    events: &Value,
+    reader: &mut SettingsReader<L>,
+) -> Option<BTreeSet<Event>> {
+    let names = events.as_array().into_iter().flatten().map(|name| name.as_str()?.parse().ok());
+    let events = names.collect::<Option<BTreeSet<Event>>>().filter(|events| !events.is_empty());
+    if events.is_none() {
+        let expected = "a list of event names, such as [\"WorkbookRefreshFailed\"], or no member events";
+        reader.add("events", format_args!("is not valid: expected {expected}"));
+    }
+    events
+}
+
+fn read_token_end<L: Fn(&str) -> Option<String>>(end: &Value, reader: &mut SettingsReader<L>) -> Option<TokenEnd> {
+    let end = end.as_str().and_then(TokenEnd::parse);
+    if end.is_none() {
+        let expected = "a date, such as 2027-05-21, or no member token_expires";
+        reader.add("token_expires", format_args!("is not valid: expected {expected}"));
+    }
+    end
 }
 
 #[cfg(test)]
@@ -154,27 +173,28 @@ mod tests {
     #[test]
     fn an_entry_is_read() {
         let text = r#"{"server":"https://10ax.online.tableau.com","site":"mkt","token_name":"fanout",
-            "token_secret":"secret","events":["WorkbookCreated","FlowRunFailed"]}"#;
+            "token_secret":"secret","events":["WorkbookCreated","FlowRunFailed"],"token_expires":"2027-05-21"}"#;
         let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
         assert_eq!(entry.name.as_str(), "marketing");
         assert_eq!(entry.server.as_str(), "https://10ax.online.tableau.com/");
         assert_eq!(entry.content_url, "mkt");
         assert_eq!(entry.token_secret.expose_secret(), "secret");
         assert_eq!(entry.events.map(|events| events.len()), Some(2));
+        assert_eq!(entry.token_expires, TokenEnd::parse("2027-05-21T00:00:00Z"));
     }
 
     #[test]
-    fn the_default_site_has_an_empty_name_and_events_are_optional() {
+    fn the_default_site_has_an_empty_name_and_two_members_are_optional() {
         let text = r#"{"server":"http://127.0.0.1:8000/","site":"","token_name":"n","token_secret":"s"}"#;
         let entry = SiteEntry::parse(PARAMETER, text).expect("usable");
-        assert_eq!((entry.content_url.as_str(), entry.events), ("", None));
+        assert_eq!((entry.content_url.as_str(), entry.events, entry.token_expires), ("", None, None));
     }
 
     #[test]
     fn the_error_names_all_problems_and_no_value() {
         let text = r#"{"server":"http://tableau.example/s3cret","site":"a/s3cret","token":"s3cret",
-            "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"]}"#;
-        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected the part after /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no member events."#);
+            "token_name":"","token_secret":["s3cret"],"events":["s3cret-event"],"token_expires":"s3cret"}"#;
+        insta::assert_snapshot!(error("/tableau-fanout/sites/Marketing", text), @r#"the site entry /tableau-fanout/sites/Marketing cannot be used: the parameter's name is not valid: expected it to end in 1 to 40 lower-case letters, digits and hyphens; token is not known: allowed are server, site, token_name, token_secret, events, token_expires; server is not valid: expected the https address of the Tableau server without a path, such as https://10ax.online.tableau.com; site is missing or not valid: expected the part after /site/ in a browser's address, "" for the Default site; token_name is missing: expected the name of a personal access token; token_secret is missing: expected the secret of that token; events is not valid: expected a list of event names, such as ["WorkbookRefreshFailed"], or no member events; token_expires is not valid: expected a date, such as 2027-05-21, or no member token_expires."#);
     }
 
     #[test]

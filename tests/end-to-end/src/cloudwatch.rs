@@ -95,6 +95,7 @@ pub enum State {
 enum Statistic {
     Sum,
     Maximum,
+    Minimum,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +166,7 @@ impl Alarm {
             statistic: match text("Statistic")? {
                 "Sum" => Statistic::Sum,
                 "Maximum" => Statistic::Maximum,
+                "Minimum" => Statistic::Minimum,
                 other => bail!("no statistic of ours: {other}"),
             },
             period_minutes: number("Period")? / 60,
@@ -219,6 +221,7 @@ impl Alarm {
             Some(match self.statistic {
                 Statistic::Sum => values.sum(),
                 Statistic::Maximum => values.fold(f64::MIN, f64::max),
+                Statistic::Minimum => values.fold(f64::MAX, f64::min),
             })
         });
         let datapoints: Vec<f64> = datapoints.flatten().collect();

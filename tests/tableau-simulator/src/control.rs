@@ -32,6 +32,22 @@ pub struct NewToken {
     pub token_name: String,
     /// Secret of the token.
     pub token_secret: String,
+    /// When the token ends; never if not set.
+    #[serde(default, with = "rfc3339::option")]
+    pub ends_at: Option<OffsetDateTime>,
+}
+
+/// `PATCH /_simulator/tokens`: sets when a token ends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenChange {
+    /// The site's contentUrl.
+    pub site: String,
+    /// Name of the token.
+    pub token_name: String,
+    /// When it ends.
+    #[serde(with = "rfc3339")]
+    pub ends_at: OffsetDateTime,
 }
 
 /// `POST /_simulator/events`: fires an event. The answer is a list of [`Delivery`].
@@ -199,11 +215,14 @@ pub(crate) fn router() -> Router<Simulator> {
         .route("/_simulator/schedules", post(add_schedule).delete(end_schedules))
         .route("/_simulator/oddities", put(set_oddities))
         .route("/_simulator/webhooks", get(webhooks).post(add_webhook).patch(change_webhooks).delete(delete_webhooks))
-        .route("/_simulator/tokens", post(add_token).delete(revoke_token))
+        .route("/_simulator/tokens", post(add_token).patch(change_token).delete(revoke_token))
 }
 
 async fn add_site(State(simulator): State<Simulator>, Json(new): Json<NewToken>) -> StatusCode {
-    simulator.world().add_site(&new.site, &new.token_name, &new.token_secret);
+    let NewToken { site, token_name, token_secret, ends_at } = new;
+    let mut world = simulator.world();
+    let tokens = &mut world.add_site(&site, &token_name, &token_secret).tokens;
+    tokens.iter_mut().for_each(|token| token.ends_at = ends_at);
     StatusCode::CREATED
 }
 
@@ -311,8 +330,24 @@ async fn delete_webhooks(
 }
 
 async fn add_token(State(simulator): State<Simulator>, Json(new): Json<NewToken>) -> Result<StatusCode, Refused> {
-    site(&mut simulator.world(), &new.site)?.add_token(&new.token_name, &new.token_secret);
+    let NewToken { site: content_url, token_name, token_secret, ends_at } = new;
+    let mut world = simulator.world();
+    let site = site(&mut world, &content_url)?;
+    site.add_token(&token_name, &token_secret);
+    site.tokens.iter_mut().rev().take(1).for_each(|token| token.ends_at = ends_at);
     Ok(StatusCode::CREATED)
+}
+
+async fn change_token(
+    State(simulator): State<Simulator>,
+    Json(change): Json<TokenChange>,
+) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let tokens = &mut site(&mut world, &change.site)?.tokens;
+    let named: Vec<_> = tokens.iter_mut().filter(|token| token.name == change.token_name).collect();
+    let count = named.len();
+    named.into_iter().for_each(|token| token.ends_at = Some(change.ends_at));
+    answer_for(count, "token", &change.token_name)
 }
 
 async fn revoke_token(State(simulator): State<Simulator>, Json(old): Json<OldToken>) -> Result<StatusCode, Refused> {

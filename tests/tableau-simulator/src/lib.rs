@@ -4,7 +4,7 @@
 //! It follows the documentation and observed traffic, and refuses every call that a real server would refuse. Each documented
 //! oddity is a switch in [`model::Oddities`], as is each behaviour of a hostile server.
 //!
-//! [`server`] reads a call. `rest` answers it from the state in [`model`], with `jobs`, [`echo`] and `hostile`. [`delivery`]
+//! [`server`] reads a call. `rest` answers it from the state in [`model`], with `jobs`, [`tokens`], [`echo`] and `hostile`. [`delivery`]
 //! sends events. [`control`] has the calls that only the simulator knows.
 
 pub mod control;
@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod echo;
 pub mod model;
 pub mod server;
+pub mod tokens;
 
 mod hostile;
 mod jobs;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::echo::Echo;
+use crate::{echo::Echo, tokens::TokenList};
 
 /// Tableau's reason for disabling a webhook.
 const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
@@ -36,6 +36,8 @@ impl Default for World {
 pub struct Site {
     /// Its identifier (LUID).
     pub id: String,
+    /// Identifier of the user who owns its tokens.
+    pub owner_id: String,
     /// The personal access tokens that can sign in to it.
     pub tokens: Vec<AccessToken>,
     /// The token of every session that was ever opened.
@@ -59,6 +61,12 @@ pub struct AccessToken {
     pub name: String,
     /// Its secret.
     pub secret: String,
+    /// Its identifier, as the list of tokens shows it.
+    pub guid: String,
+    /// When it ends; never if not set.
+    pub ends_at: Option<OffsetDateTime>,
+    /// When it was last used.
+    pub last_used_at: Option<OffsetDateTime>,
     /// Whether its owner administers the site.
     pub is_administrator: bool,
     /// Its latest session. A token never has two.
@@ -208,6 +216,8 @@ pub struct Oddities {
     pub hostility: Option<Hostility>,
     /// How its jobs deviate.
     pub jobs: JobOddities,
+    /// How the list of a user's tokens deviates.
+    pub token_list: TokenList,
 }
 
 /// How a site's jobs deviate from the newest documentation.
@@ -420,6 +430,7 @@ impl World {
     pub fn add_site(&mut self, content_url: &str, token_name: &str, token_secret: &str) -> &mut Site {
         let mut site = Site {
             id: Uuid::new_v4().to_string(),
+            owner_id: Uuid::new_v4().to_string(),
             tokens: Vec::new(),
             sessions: Vec::new(),
             webhooks: Vec::new(),
@@ -434,10 +445,17 @@ impl World {
 }
 
 impl Site {
-    /// Adds an administrator's token.
+    /// Adds an administrator's token that does not end.
     pub fn add_token(&mut self, name: &str, secret: &str) {
-        let (name, secret) = (name.to_owned(), secret.to_owned());
-        self.tokens.push(AccessToken { name, secret, is_administrator: true, session: None });
+        self.tokens.push(AccessToken {
+            name: name.to_owned(),
+            secret: secret.to_owned(),
+            guid: Uuid::new_v4().to_string(),
+            ends_at: None,
+            last_used_at: None,
+            is_administrator: true,
+            session: None,
+        });
     }
 
     /// Returns the path before `/api/` in every URL of the site. Only redirected sign-ins give it one.
@@ -450,6 +468,13 @@ impl Site {
     /// Whether any session is open.
     pub fn has_session(&self) -> bool {
         self.tokens.iter().any(|token| token.session.is_some())
+    }
+}
+
+impl AccessToken {
+    /// Whether it has ended by a clock.
+    pub(crate) fn has_ended(&self, now: OffsetDateTime) -> bool {
+        self.ends_at.is_some_and(|ends_at| ends_at <= now)
     }
 }
 

@@ -3,6 +3,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use shared::events::catalogue::Event;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
@@ -12,10 +13,14 @@ use crate::{
         INTERNAL, MALFORMED, NO_SUCH_PATH, NO_SUCH_SITE, NO_SUCH_WEBHOOK, NOT_AN_ADMINISTRATOR, REASON_OF_ENABLED,
         Refusal, SESSION_GONE, SIGN_IN_REFUSED, WEBHOOK_GONE, WRONG_METHOD,
     },
+    tokens,
 };
 
 /// First API version that lists jobs.
 const JOBS: (u32, u32) = (3, 1);
+
+/// First API version that lists a user's tokens.
+const TOKENS: (u32, u32) = (3, 26);
 
 /// First API versions with webhooks, their update, and the `event` attribute.
 const WEBHOOKS: (u32, u32) = (3, 6);
@@ -87,11 +92,15 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
             of_site(world, call, version, site, &segments[2..])
         }
         (_, ["sites", site, "jobs", ..]) if version >= JOBS => of_site(world, call, version, site, &segments[2..]),
+        (_, ["sites", site, "users", _, "personal-access-tokens"]) if version >= TOKENS => {
+            of_site(world, call, version, site, &segments[2..])
+        }
         (_, ["serverinfo" | "serverInfo"] | ["auth", "signin" | "signout"]) => (None, Err(WRONG_METHOD)),
         _ => (None, Err(NO_SUCH_PATH)),
     };
     let Some(site) = site else { return (result, Transport::default()) };
-    site.calls.push(format!("{} {}", call.method, segments.join("/").replace(&site.id, "{site}")));
+    let path = segments.join("/").replace(&site.id, "{site}").replace(&site.owner_id, "{user}");
+    site.calls.push(format!("{} {path}", call.method));
     let Oddities { html_errors: is_html, error_shape: shape, wrapping, delay_ms, .. } = site.oddities;
     let clock_offset_seconds = site.oddities.jobs.clock_offset_seconds;
     let transport = Transport { delay_ms, clock_offset_seconds, wrapping };
@@ -122,6 +131,8 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     else {
         return (None, Err(MALFORMED));
     };
+    let now = OffsetDateTime::now_utc();
+    let clock = |site: &Site| now.saturating_add(Duration::seconds(site.oddities.jobs.clock_offset_seconds));
     let is_named = |token: &AccessToken| token.name == name && token.secret == secret;
     let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
     let here = format!("{}/api/{}{query}", call.prefix, call.path);
@@ -134,7 +145,9 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
             *location == here || location.split_once("//").is_some_and(|(_, to)| to == call.host.clone() + &here);
         (!is_here).then(|| location.clone())
     };
-    let accepts = |site: &Site| redirect(site).is_none() && site.tokens.iter().any(is_named);
+    let is_accepted = |token: &AccessToken, now: OffsetDateTime| is_named(token) && !token.has_ended(now);
+    let accepts =
+        |site: &Site| redirect(site).is_none() && site.tokens.iter().any(|token| is_accepted(token, clock(site)));
     if world.sites.get(content_url).is_some_and(accepts) {
         // A token has one session for all sites: a new one ends the last.
         let tokens = world.sites.values_mut().flat_map(|site| &mut site.tokens);
@@ -145,18 +158,19 @@ fn sign_in<'a>(world: &'a mut World, call: &Call) -> Answered<'a> {
     if let Some(location) = redirect(site) {
         return (Some(site), Ok(Reply::Moved(location)));
     }
-    let id = site.id.clone();
-    let Some(token) = site.tokens.iter_mut().find(|token| is_named(token)) else {
+    let (id, owner_id, now) = (site.id.clone(), site.owner_id.clone(), clock(site));
+    let Some(token) = site.tokens.iter_mut().find(|token| is_accepted(token, now)) else {
         return (Some(site), Err(SIGN_IN_REFUSED));
     };
     // Not in hexadecimal: pieces of it would now and then occur in identifiers of events.
     let random = || BASE64_URL_SAFE_NO_PAD.encode(Uuid::new_v4());
     let session = format!("{}|{}{}", random(), random(), random());
     token.session = Some(session.clone());
+    token.last_used_at = Some(now);
     site.sessions.push(session.clone());
     let answer = json!({ "credentials": {
         "site": { "id": id, "contentUrl": content_url },
-        "user": { "id": Uuid::new_v4().to_string() },
+        "user": { "id": owner_id },
         "token": session,
         "estimatedTimeToExpiration": "177:05:38",
     } });
@@ -241,6 +255,7 @@ fn carry_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -
     match (call.method.as_str(), rest) {
         ("GET", ["jobs"]) => jobs::list(site, &call.query),
         ("GET", ["jobs", id]) => jobs::get(site, id),
+        ("GET", ["users", user, "personal-access-tokens"]) => tokens::list(site, user, call.token.as_deref()),
         ("GET", ["webhooks"]) => match site.oddities.hostility {
             Some(hostility) => Ok(Reply::Hostile(hostility, page_number(&call.query))),
             None => list(site, &call.query),
@@ -269,7 +284,7 @@ fn carry_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -
             }
             Ok(Reply::Body(status, json!({ "webhook": write_webhook(webhook, &site.oddities) })))
         }
-        (_, ["webhooks" | "jobs"] | [_, _] | ["webhooks", _, "test"]) => Err(WRONG_METHOD),
+        (_, ["webhooks" | "jobs"] | [_, _] | ["webhooks", _, "test"] | ["users", ..]) => Err(WRONG_METHOD),
         _ => Err(NO_SUCH_PATH),
     }
 }

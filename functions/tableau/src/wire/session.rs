@@ -9,6 +9,8 @@ use crate::{body::Unreadable, version::ApiVersion};
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub(crate) site_id: String,
+    /// The identifier of the token's owner, if the answer names it.
+    pub(crate) user_id: Option<String>,
     /// The session's token as a header, marked sensitive: Debug output hides it.
     pub(crate) token: HeaderValue,
 }
@@ -26,11 +28,12 @@ pub(crate) fn sign_in(token_name: &str, token_secret: &str, content_url: &str) -
 pub(crate) fn read_credentials(answer: &Value) -> Result<Credentials, Unreadable> {
     let credentials = &answer["credentials"];
     let site_id = credentials["site"]["id"].as_str().ok_or("it names no site id")?.to_owned();
+    let user_id = credentials["user"]["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
     let token = credentials["token"].as_str().ok_or("it holds no session token")?;
     let token = HeaderValue::from_str(token).ok().filter(|token| token.to_str().is_ok());
     let mut token = token.ok_or("its session token cannot be a header")?;
     token.set_sensitive(true);
-    Ok(Credentials { site_id, token })
+    Ok(Credentials { site_id, user_id, token })
 }
 
 /// Reads the newest version of the API that a server supports.

@@ -9,6 +9,7 @@ use shared::{
         address::{SiteAddress, in_browser},
         entry::SiteEntry,
         sign_in::is_cloud,
+        token_end::TokenEnd,
     },
 };
 use tableau::ErrorKind;
@@ -32,6 +33,8 @@ pub(super) enum Field {
     TokenName,
     /// Secret of the token.
     Secret,
+    /// End of the token.
+    TokenExpires,
 }
 
 /// The answers so far, and the declared sites.
@@ -45,13 +48,15 @@ pub(super) struct Form<'a> {
     site: Option<(Url, String)>,
     token_name: Option<String>,
     secret: Option<SecretString>,
+    /// When the token ends, as it is typed; empty if that is not known.
+    token_expires: Option<String>,
     /// Whether the secret is the stored one. It stays only with its token.
     is_stored_secret: bool,
 }
 
 impl Field {
     /// All values, in the order in which they are asked.
-    pub(super) const ALL: [Self; 3] = [Self::Address, Self::TokenName, Self::Secret];
+    pub(super) const ALL: [Self; 4] = [Self::Address, Self::TokenName, Self::Secret, Self::TokenExpires];
 
     /// Returns the values that can be the cause of an error.
     pub(super) fn suspects(kind: ErrorKind) -> &'static [Self] {
@@ -62,7 +67,7 @@ impl Field {
             | ErrorKind::ServerTooOld
             | ErrorKind::SiteNotFound => &[Self::Address],
             // Tableau does not say which.
-            ErrorKind::TokenRefused => &Self::ALL,
+            ErrorKind::TokenRefused => &[Self::Address, Self::TokenName, Self::Secret],
             ErrorKind::SessionEnded | ErrorKind::NotAdministrator => &[Self::TokenName, Self::Secret],
             ErrorKind::OutOfTime | ErrorKind::RateLimited | ErrorKind::Failed | ErrorKind::Unreadable => &[],
         }
@@ -71,7 +76,13 @@ impl Field {
 
 impl<'a> Form<'a> {
     /// A form with the stored values of the site, if there are any.
-    pub(super) fn new(parameter: &'a str, name: &'a SiteName, declared: &'a DeclaredSites, stack: &'a str) -> Self {
+    pub(super) fn new(
+        parameter: &'a str,
+        name: &'a SiteName,
+        declared: &'a DeclaredSites,
+        stack: &'a str,
+        token_expires: Option<String>,
+    ) -> Self {
         let stored = declared.find(name);
         let mut form = Self {
             parameter,
@@ -82,6 +93,7 @@ impl<'a> Form<'a> {
             site: None,
             token_name: None,
             secret: None,
+            token_expires,
             is_stored_secret: false,
         };
         if let Some(SiteEntry { server, content_url, token_name, token_secret, .. }) =
@@ -111,8 +123,13 @@ impl<'a> Form<'a> {
             ("token_name", token_name),
             ("token_secret", secret.expose_secret()),
         ];
-        let given: Map<_, _> =
+        let mut given: Map<_, _> =
             answers.map(|(member, answer)| (member.to_owned(), Value::from(answer))).into_iter().collect();
+        // Null removes the stored end, which is that of an earlier token.
+        let typed = self.token_expires.as_ref().filter(|end| !end.is_empty());
+        let stays = self.token_expires.is_none() && self.is_stored_secret;
+        let end = typed.map_or(Value::Null, |end| end.as_str().into());
+        given.extend((!stays).then(|| ("token_expires".to_owned(), end)));
         NewEntry::new(self.parameter, given, self.stored)
             .context("the site entry is not valid. Nothing was stored. Fix: correct the stored values in the details")
     }
@@ -140,6 +157,9 @@ impl<'a> Form<'a> {
         }
         if fields.contains(&Field::Secret) || self.secret.is_none() {
             self.ask_secret().await?;
+        }
+        if fields.contains(&Field::TokenExpires) {
+            self.ask_token_expires().await?;
         }
         Ok(())
     }
@@ -194,6 +214,26 @@ impl<'a> Form<'a> {
                 (true, Some(default)) => return Ok(default.clone()),
                 (true, None) => print(bad("the name is empty")),
             }
+        }
+    }
+
+    /// Asks when the token ends, unless the command line says it, or Tableau Cloud does.
+    async fn ask_token_expires(&mut self) -> anyhow::Result<()> {
+        let is_read = self.site.as_ref().is_some_and(|(server, _)| is_cloud(server));
+        if is_read || self.token_expires.is_some() {
+            return Ok(());
+        }
+        // The stored end is that of the stored token.
+        let stored = self.stored.and_then(|stored| stored.entry.as_ref().ok()?.token_expires);
+        let stored = stored.filter(|_| self.is_stored_secret).map(|end| end.to_string());
+        let default = stored.as_ref().map_or("Enter if not known".to_owned(), |end| format!("Enter keeps {end}"));
+        loop {
+            let end = answer(&format!("Date on which the token ends, such as 2027-05-21 ({default}): ")).await?;
+            if end.is_empty() || TokenEnd::parse(&end).is_some() {
+                self.token_expires = Some(end).filter(|end| !(end.is_empty() && stored.is_some()));
+                return Ok(());
+            }
+            print(bad("this is not a date, such as 2027-05-21"));
         }
     }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use shared::events::catalogue::Event;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     service::http_client,
@@ -67,14 +68,21 @@ impl Tableau {
 
     pub(super) async fn expire_token(&self, name: &str) -> anyhow::Result<()> {
         let token = json!({ "site": self.site, "token_name": name });
-        self.call(Method::DELETE, "tokens", &token).await?.with_context(|| {
-            format!(
-                "the site {} has no token {name}. Nothing was changed. Fix: run `cargo infra simulate new-token`",
-                self.site
-            )
-        })?;
+        self.call(Method::DELETE, "tokens", &token).await?.with_context(|| no_token(&self.site, name))?;
         print(good(format!("The token {name} of the site {} expired.", self.site)));
         next("cargo infra reconcile apply", "reports it");
+        Ok(())
+    }
+
+    pub(super) async fn expire_token_in(&self, name: &str, days: i64) -> anyhow::Result<()> {
+        let ends_at = (OffsetDateTime::now_utc() + Duration::days(days)).format(&Rfc3339)?;
+        let change = json!({ "site": self.site, "token_name": name, "ends_at": ends_at });
+        self.call(Method::PATCH, "tokens", &change).await?.with_context(|| no_token(&self.site, name))?;
+        print(good(format!("The token {name} of the site {} ends on {ends_at}.", self.site)));
+        next(
+            "cargo infra reconcile apply",
+            "reads that, within a day of the last time, and announces it from 30 days before on",
+        );
         Ok(())
     }
 
@@ -123,4 +131,9 @@ impl Tableau {
         }
         serde_json::from_str(&text).map(Some).context("the Tableau simulator's answer is no JSON")
     }
+}
+
+/// Describes that a site has no token of a name.
+fn no_token(site: &str, name: &str) -> String {
+    format!("the site {site} has no token {name}. Nothing was changed. Fix: run `cargo infra simulate new-token`")
 }

@@ -61,7 +61,7 @@ impl Overview {
     pub(super) fn of(readings: &Readings, now: OffsetDateTime) -> Self {
         let parts = [
             stack(readings),
-            sites(readings),
+            sites(readings, now),
             alarms(readings),
             last_event(readings, now),
             last_run(readings, now),
@@ -169,7 +169,7 @@ fn stack(Readings { stack, .. }: &Readings) -> Part {
     part("stack", findings, format!("{name}, version {version}, {state}, account {account}, region {region}"))
 }
 
-fn sites(Readings { sites, stack, .. }: &Readings) -> Part {
+fn sites(Readings { sites, stack, .. }: &Readings, now: OffsetDateTime) -> Part {
     let option = stack_option(&stack.name);
     if sites.is_empty() {
         let finding = Finding::notable(
@@ -178,10 +178,26 @@ fn sites(Readings { sites, stack, .. }: &Readings) -> Part {
         );
         return part("sites", vec![finding], "none".to_owned());
     }
-    let findings = site_findings(sites, &option);
+    let mut findings = site_findings(sites, &option);
+    findings.extend(token_findings(sites, &option, now));
     let failed = sites.iter().filter(|site| !site.problems.is_empty()).count();
     let failed = if failed == 0 { String::new() } else { format!(", {failed} with problems") };
-    part("sites", findings, format!("{}{failed}: {}", sites.len(), named(sites.iter().map(|site| &*site.name))))
+    let names = named(sites.iter().map(|site| &*site.name));
+    let next = sites.iter().filter_map(|site| site.token_ends).min();
+    let next = next.map(|end| format!("; next end of a token: {}", end.in_days(now))).unwrap_or_default();
+    part("sites", findings, format!("{}{failed}: {names}{next}", sites.len()))
+}
+
+/// Returns what deserves a look: each token that ends soon, unless Tableau refuses it already.
+fn token_findings(sites: &[SiteReading], option: &str, now: OffsetDateTime) -> Vec<Finding> {
+    let is_refused = |site: &SiteReading| site.problems.keys().any(|key| key.kind == ProblemKind::TokenRefused);
+    let ending = sites.iter().filter(|site| !is_refused(site)).filter_map(|site| {
+        let end = site.token_ends.filter(|end| end.stage_began(now).is_some())?;
+        let what =
+            format!("{}: the token ends on {}. {}", site.name, end.in_days(now), ProblemKind::TokenEnding.effect());
+        Some(Finding::notable(what, site_fix(ProblemKind::TokenEnding, &site.name, option)))
+    });
+    ending.collect()
 }
 
 /// Lists names, and the number of those that have no room.
@@ -214,6 +230,7 @@ fn site_findings(sites: &[SiteReading], option: &str) -> Vec<Finding> {
 fn site_fix(kind: ProblemKind, site: &str, option: &str) -> String {
     match kind {
         ProblemKind::TokenRefused
+        | ProblemKind::TokenEnding
         | ProblemKind::TokenShared
         | ProblemKind::NotAdministrator
         | ProblemKind::SiteNotFound
@@ -297,7 +314,7 @@ mod tests {
     use std::time::Duration;
 
     use anstream::adapter::strip_str;
-    use shared::problems::ProblemKey;
+    use shared::{problems::ProblemKey, sites::token_end::TokenEnd};
     use time::{Duration as Time, macros::datetime};
 
     use super::*;
@@ -334,7 +351,7 @@ mod tests {
             },
             alarms: ["dead-letters", "events-not-accepted"].map(alarm).into(),
             sites: ["finance", "marketing"]
-                .map(|name| SiteReading { name: name.to_owned(), problems: [].into() })
+                .map(|name| SiteReading { name: name.to_owned(), problems: [].into(), token_ends: None })
                 .into(),
             last_event: Some(LastEvent {
                 at: NOW - Time::minutes(3),
@@ -406,6 +423,18 @@ mod tests {
         assert!(lines[0].starts_with("✗ finance, marketing: token refused since 2026-05-21T06:00:00Z."), "{lines:?}");
         assert_eq!((problems, &*lines[1]), (1, "  Fix: cargo infra add-site NAME --overwrite"));
 
+        let in_days = |days| TokenEnd::at(NOW + Time::days(days));
+        let (problems, lines) = found(|readings| {
+            readings.sites[0].token_ends = Some(in_days(40));
+            readings.sites[1].token_ends = Some(in_days(20));
+        });
+        let expected = [
+            "! marketing: the token ends on 2026-06-10 (in 20 days). After that webhooks that work keep working, but they are \
+             not repaired, and failures are not explained.",
+            "  Fix: cargo infra add-site marketing --overwrite",
+        ];
+        assert_eq!((problems, lines), (0, expected.map(str::to_owned).into()));
+
         let (problems, lines) = found(|readings| readings.alarms[1].state = "ALARM".to_owned());
         let expected = ["✗ alarm tableau-fanout-events-not-accepted: It broke.", "  Fix: run `cargo infra replay 24`."];
         assert_eq!((problems, lines), (1, expected.map(str::to_owned).into()));
@@ -429,6 +458,11 @@ mod tests {
     #[test]
     fn problems_come_before_warnings_and_both_are_members_of_the_json() {
         let mut readings = healthy();
+        let mut site = readings.sites.remove(0);
+        site.token_ends = Some(TokenEnd::at(NOW + Time::days(300)));
+        let overview = Overview::of(&Readings { sites: vec![site], ..healthy() }, NOW);
+        let line = overview.lines().iter().map(|line| strip_str(line).to_string()).find(|line| line.contains("sites"));
+        assert_eq!(line.as_deref(), Some("✓ sites        1: finance; next end of a token: 2027-03-17 (in 300 days)"));
         readings.sites.clear();
         readings.last_event = None;
         readings.subscribers.alerts[0].confirmed = false;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
-use shared::{problems::Problems, state::SiteState};
+use shared::{problems::Problems, sites::token_end::TokenEnd, state::SiteState};
 use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{
@@ -76,6 +76,8 @@ pub(super) struct SiteReading {
     pub(super) name: String,
     /// Open problems, and since when, as of the last run.
     pub(super) problems: Problems,
+    /// When its token ends, if the last run knew.
+    pub(super) token_ends: Option<TokenEnd>,
 }
 
 /// The newest delivery that the receiver published.
@@ -110,11 +112,12 @@ impl Readings {
     ///
     /// A command fails.
     pub(super) async fn read(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<(Self, StoredSites)> {
-        let (location, alarms, names, stored, last_event, last_run, subscribers) = tokio::try_join!(
+        let (location, alarms, names, stored, token_ends, last_event, last_run, subscribers) = tokio::try_join!(
             aws.location(),
             alarms(aws, stack),
             declared(aws, stack),
             async { state_table::sites(aws, stack.output("StateTableName")?).await },
+            async { state_table::token_ends(aws, stack.output("StateTableName")?).await },
             last_event(aws, stack, now),
             last_run(aws, stack, now),
             Subscribers::read(aws, stack),
@@ -124,7 +127,8 @@ impl Readings {
             let problems = state.map(|SiteState { problems, alerting, .. }| {
                 problems.iter().chain(alerting).map(|(key, since)| (key.clone(), *since)).collect()
             });
-            SiteReading { name, problems: problems.unwrap_or_default() }
+            let token_ends = token_ends.get(&name).copied();
+            SiteReading { name, problems: problems.unwrap_or_default(), token_ends }
         });
         let sites = sites.collect();
         let stack = StackReading::of(stack, location);

@@ -36,6 +36,7 @@ use shared::{
 };
 use strict_sns::publish::Publish;
 use tableau_simulator::server::{Running, Simulator};
+use time::OffsetDateTime;
 
 const RECEIVER: &str = "tableau-fanout-receiver";
 const RECONCILER: &str = "tableau-fanout-reconciler";
@@ -310,6 +311,19 @@ async fn reconciler_days(sites: &mut Sites, good: &Metrics) -> anyhow::Result<Ve
     days.push(("Tableau has disabled a webhook", day, &["webhooks-disabled"]));
 
     let entry = sites.declared.entries["marketing"].clone();
+    for (problem, left, expected) in
+        [("a token ends in six days", 7, &["token-ending"][..]), ("a token ends in eight days", 9, &[])]
+    {
+        // A date stands for its beginning.
+        let date = (OffsetDateTime::now_utc() + time::Duration::days(left)).date();
+        sites.declared.set("marketing", "token_expires", json!(date.to_string()))?;
+        let mut day = good.clone();
+        add_run(&mut day, NOON, &sites.run().await?)?;
+        days.push((problem, day, expected));
+    }
+    sites.declared.entries.insert("marketing".to_owned(), entry.clone());
+    sites.run().await?;
+
     sites.declared.set("marketing", "token_secret", json!("revoked"))?;
     let refused = sites.run().await?;
     for (problem, minutes, expected) in [

@@ -16,3 +16,4 @@ mod reconciling;
 mod refreshes;
 mod tableau;
 mod template;
+mod token_ends;

@@ -308,6 +308,7 @@ fn odd_values() -> Map<String, Value> {
         "delay_ms": [1, 4],
         "refuses_site_events": [true],
         "jobs": odd_jobs(),
+        "token_list": ["not_there", "forbidden", "server_error", "page", "null", "odd_rows"],
     });
     values.as_object().cloned().unwrap_or_default()
 }
