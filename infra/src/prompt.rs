@@ -2,11 +2,15 @@
 
 use std::{
     fs::File,
+    future::pending,
     io::{self, Write},
     thread,
 };
 
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::{
+    signal::{Signal, raise},
+    termios::{SetArg, Termios, tcgetattr, tcsetattr},
+};
 use tokio::sync::oneshot;
 
 /// Asks a question and reads the answer, without spaces around it. `None` if the input ended.
@@ -33,11 +37,20 @@ pub async fn line(question: &str) -> anyhow::Result<Option<String>> {
 pub async fn secret(question: &str) -> anyhow::Result<Option<String>> {
     let _echo = Echo::save()?;
     let question = question.to_owned();
-    read(move || match rpassword::prompt_password(question) {
+    let secret = read(move || match rpassword::prompt_password(question) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        secret => Ok(Some(secret?)),
-    })
-    .await
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(None)),
+        secret => Ok(Some(Some(secret?))),
+    });
+    match secret.await? {
+        Some(Some(secret)) => Ok(Some(secret)),
+        None => Ok(None),
+        // While a secret is typed, the terminal passes Ctrl-C on as a character.
+        Some(None) => {
+            raise(Signal::SIGINT)?;
+            pending().await
+        }
+    }
 }
 
 /// Reads in a thread of its own. The end of the program does not wait for it, as it would for a thread of the runtime.
