@@ -206,6 +206,7 @@ class Album:
             ("/marketing: ", f"{site['server']}/#/site/marketing/home{ENTER}"),
             ("access token: ", f"{site['token_name']}{ENTER}"),
             ("not shown): ", f"wrong{ENTER}"),
+            ("not known): ", ENTER),
             ("]: ", ENTER),
             ("]: ", ENTER),
             ("typed one): ", f"{site['token_secret']}{ENTER}"),
