@@ -37,19 +37,15 @@ pub async fn line(question: &str) -> anyhow::Result<Option<String>> {
 pub async fn secret(question: &str) -> anyhow::Result<Option<String>> {
     let _echo = Echo::save()?;
     let question = question.to_owned();
-    let secret = read(move || match rpassword::prompt_password(question) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(None)),
-        secret => Ok(Some(Some(secret?))),
-    });
-    match secret.await? {
-        Some(Some(secret)) => Ok(Some(secret)),
-        None => Ok(None),
+    let secret = read(move || rpassword::prompt_password(question)).await;
+    match secret.as_ref().err().and_then(|error| error.downcast_ref()).map(io::Error::kind) {
+        Some(io::ErrorKind::UnexpectedEof) => Ok(None),
         // While a secret is typed, the terminal passes Ctrl-C on as a character.
-        Some(None) => {
+        Some(io::ErrorKind::Interrupted) => {
             raise(Signal::SIGINT)?;
             pending().await
         }
+        _ => secret.map(Some),
     }
 }
 

@@ -94,7 +94,7 @@ impl TokenEnd {
 
 impl std::fmt::Display for TokenEnd {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.time().format(&Rfc3339).unwrap_or_default())
+        self.0.fmt(formatter)
     }
 }
 
