@@ -7,7 +7,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::StatusCode,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -100,6 +100,9 @@ pub struct NewRefresh {
     /// When it ended; now if not set.
     #[serde(default, with = "rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
+    /// The time after its end until its job is listed. Its events are fired at once.
+    #[serde(default)]
+    pub listed_after_seconds: u32,
 }
 
 /// The result of a refresh.
@@ -109,11 +112,14 @@ pub struct Refreshed {
     pub job: String,
     /// Identifier of the refreshed resource.
     pub luid: String,
+    /// Whether the resource had failed, and does not fail any more.
+    pub ends_failures: bool,
     /// The deliveries of its events.
     pub deliveries: Vec<Delivery>,
 }
 
-/// `POST /_simulator/schedules`: runs an extract refresh repeatedly, for the first time after one interval.
+/// `POST /_simulator/schedules`: runs an extract refresh repeatedly, for the first time after one interval. It does not run
+/// while Tableau has its task suspended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewSchedule {
@@ -130,6 +136,50 @@ pub struct OldSchedule {
     /// The site's contentUrl.
     pub site: String,
     /// Name of the refreshed resource.
+    pub name: String,
+}
+
+/// `PUT /_simulator/content`: sets the project, owner and tags of a workbook or data source. Creates it if there is none.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewContent {
+    /// The site's contentUrl.
+    pub site: String,
+    /// The kind.
+    pub kind: RefreshKind,
+    /// The name.
+    pub name: String,
+    /// The project's name; the default project if not set.
+    pub project: Option<String>,
+    /// The owner; the default owner if not set.
+    pub owner: Option<NewOwner>,
+    /// The tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// An owner of content. Owners of one name are one user.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwner {
+    /// The name with which it signs in to Tableau Server.
+    pub name: String,
+    /// The name that people see.
+    pub full_name: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+/// `DELETE /_simulator/content`: deletes a workbook or data source, but none of its jobs. `DELETE /_simulator/suspensions`:
+/// resumes its suspended task, as a user does.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedContent {
+    /// The site's contentUrl.
+    pub site: String,
+    /// The kind.
+    pub kind: RefreshKind,
+    /// The name.
     pub name: String,
 }
 
@@ -213,6 +263,8 @@ pub(crate) fn router() -> Router<Simulator> {
         .route("/_simulator/events", post(fire))
         .route("/_simulator/refreshes", post(refresh))
         .route("/_simulator/schedules", post(add_schedule).delete(end_schedules))
+        .route("/_simulator/content", put(set_content).delete(delete_content))
+        .route("/_simulator/suspensions", delete(resume))
         .route("/_simulator/oddities", put(set_oddities))
         .route("/_simulator/webhooks", get(webhooks).post(add_webhook).patch(change_webhooks).delete(delete_webhooks))
         .route("/_simulator/tokens", post(add_token).patch(change_token).delete(revoke_token))
@@ -246,8 +298,11 @@ fn payload(event: &Event, name: &str, site_luid: &str) -> String {
 }
 
 async fn refresh(State(simulator): State<Simulator>, Json(new): Json<NewRefresh>) -> Result<Json<Refreshed>, Refused> {
+    let has_failures = || Ok(site(&mut simulator.world(), &new.site)?.failures(new.kind, &new.name) > 0);
+    let had_failures = has_failures()?;
     let (job, deliveries) = simulator.refresh(&new).await.ok_or_else(|| no_site(&new.site))?;
-    Ok(Json(Refreshed { job: job.id, luid: job.luid, deliveries }))
+    let ends_failures = had_failures && !has_failures()?;
+    Ok(Json(Refreshed { job: job.id, luid: job.luid, ends_failures, deliveries }))
 }
 
 async fn add_schedule(State(simulator): State<Simulator>, Json(new): Json<NewSchedule>) -> Result<StatusCode, Refused> {
@@ -262,7 +317,9 @@ async fn add_schedule(State(simulator): State<Simulator>, Json(new): Json<NewSch
     let task = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(every_seconds.into())).await;
-            runs.refresh(&refresh).await;
+            if !runs.is_suspended(&refresh) {
+                runs.refresh(&refresh).await;
+            }
         }
     });
     schedules.push(Schedule { name, task: task.abort_handle() });
@@ -276,6 +333,30 @@ async fn end_schedules(
     let mut world = simulator.world();
     let schedules = &mut site(&mut world, &old.site)?.schedules;
     answer_for(schedules.extract_if(.., |schedule| schedule.name == old.name).count(), "schedule", &old.name)
+}
+
+async fn set_content(State(simulator): State<Simulator>, Json(new): Json<NewContent>) -> Result<StatusCode, Refused> {
+    site(&mut simulator.world(), &new.site)?.set_content(new);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete_content(
+    State(simulator): State<Simulator>,
+    Json(old): Json<NamedContent>,
+) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let site = site(&mut world, &old.site)?;
+    let deleted = site.declare(old.kind, &old.name).map(|content| content.is_deleted = true).count();
+    answer_for(deleted, "content", &old.name)
+}
+
+async fn resume(State(simulator): State<Simulator>, Json(named): Json<NamedContent>) -> Result<StatusCode, Refused> {
+    let mut world = simulator.world();
+    let site = site(&mut world, &named.site)?;
+    if !site.is_suspended(named.kind, &named.name) {
+        return answer_for(0, "suspended task of", &named.name);
+    }
+    answer_for(site.resume(named.kind, &named.name), "content", &named.name)
 }
 
 async fn set_oddities(State(simulator): State<Simulator>, Json(new): Json<NewOddities>) -> Result<StatusCode, Refused> {

@@ -67,6 +67,8 @@ pub enum EchoPlace {
     ResourceName,
     /// The notes of each job.
     Notes,
+    /// The name and the project of each workbook and data source, and the names of each user.
+    Content,
     /// The error of a sign-out.
     SignOut,
 }
@@ -220,6 +222,14 @@ fn add_to_answer(
         }),
         (EchoPlace::ResourceName, "GET", ["jobs", _]) => change(result, |answer| {
             answer["job"]["extractRefreshJob"]["workbook"]["name"] = json!(format!("Sales {spelled}"));
+        }),
+        (EchoPlace::Content, "GET", ["workbooks" | "datasources" | "users", _]) => change(result, |answer| {
+            for content in answer.as_object_mut().into_iter().flat_map(|answer| answer.values_mut()) {
+                for member in ["name", "fullName"] {
+                    content[member] = json!(format!("Sales {spelled}"));
+                }
+                content["project"] = json!({ "id": "1", "name": format!("Finance {spelled}") });
+            }
         }),
         (EchoPlace::Notes, "GET", ["jobs", _]) => change(result, |answer| {
             answer["job"]["extractRefreshJob"]["notes"] = json!(format!("It failed at {spelled}, alas."));

@@ -5,7 +5,8 @@ use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::
 use url::form_urlencoded;
 
 use crate::{
-    model::{Job, JobOddities, NotesShape, OddDetail, OddRow, RefreshKind, RefreshOutcome, Site},
+    content::odd_answer,
+    model::{Job, JobOddities, NotesShape, OddRow, RefreshKind, RefreshOutcome, Site},
     refusal::Refusal,
     rest::{Reply, write_list},
 };
@@ -36,9 +37,6 @@ const INVALID_QUERY: Refusal =
 const INVALID_FILTER: Refusal =
     Refusal::new(400, 400_000, "Bad Request", "The filter expression is malformed, or filters by an unknown field.");
 const NO_SUCH_JOB: Refusal = Refusal::new(404, 404_031, "Resource Not Found", "The job could not be found.");
-const NOT_QUERYABLE: Refusal = Refusal::new(400, 400_031, "Bad Request", "There was a problem querying the job.");
-const FORBIDDEN: Refusal = Refusal::new(403, 403_004, "Forbidden", "The job may not be read.");
-const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "The job could not be read.");
 
 /// Lists the jobs that a filter lets through, the newest first.
 pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
@@ -65,7 +63,8 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     };
     let clock = Duration::seconds(site.oddities.jobs.clock_offset_seconds);
     let is_let_through = |job: &&Job| conditions.iter().all(|condition| condition.lets_through(job, clock));
-    let mut jobs: Vec<_> = site.jobs.iter().filter(is_let_through).collect();
+    let listed = site.jobs.iter().filter(|job| is_listed(site, job));
+    let mut jobs: Vec<_> = listed.filter(is_let_through).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.started_at));
     let total = jobs.len();
     if page > total.div_ceil(size).max(1) && !site.oddities.jobs.pages_go_on {
@@ -83,22 +82,20 @@ pub(crate) fn list(site: &Site, query: &str) -> Result<Reply, Refusal> {
     Ok(Reply::Body(200, Value::Object(answer)))
 }
 
+/// Whether a job is listed yet.
+fn is_listed(site: &Site, job: &Job) -> bool {
+    let late = site.listed_late.get(&job.id).copied().unwrap_or_default();
+    OffsetDateTime::now_utc() >= job.ended_at.saturating_add(Duration::seconds(late.into()))
+}
+
 /// Returns a job.
 pub(crate) fn get(site: &Site, id: &str) -> Result<Reply, Refusal> {
     let job = site.jobs.iter().find(|job| job.id == id).ok_or(NO_SUCH_JOB)?;
     let JobOddities {
         without_resource, finish_code, job_type, without_end, clock_offset_seconds, detail, notes, ..
     } = site.oddities.jobs.of(job);
-    match detail {
-        None => {}
-        Some(OddDetail::NotQueryable) => return Err(NOT_QUERYABLE),
-        Some(OddDetail::Forbidden) => return Err(FORBIDDEN),
-        Some(OddDetail::NotFound) => return Err(NO_SUCH_JOB),
-        Some(OddDetail::ServerError) => return Err(INTERNAL),
-        Some(OddDetail::Page) => return Ok(Reply::Page),
-        Some(OddDetail::NotFoundPage) => return Err(NO_SUCH_JOB.in_html()),
-        Some(OddDetail::Null) => return Ok(Reply::Body(200, json!({ "job": null }))),
-        Some(OddDetail::Broken) => return Ok(Reply::Broken),
+    if let Some(detail) = detail {
+        return odd_answer(detail, "job", NO_SUCH_JOB);
     }
     let at = |at: OffsetDateTime| format_time(at, Duration::seconds(clock_offset_seconds));
     let mut refresh = Map::new();
@@ -200,7 +197,7 @@ fn job_type(job: &Job) -> &'static str {
 }
 
 /// Formats a time by the server's clock, to the second.
-fn format_time(at: OffsetDateTime, clock: Duration) -> String {
+pub(crate) fn format_time(at: OffsetDateTime, clock: Duration) -> String {
     by_server_clock(at, clock).format(&Rfc3339).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! State of a Tableau server: sites, webhooks, tokens, sessions, and refreshes.
+//! State of a Tableau server: sites, webhooks, tokens, sessions, refreshes, and content.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,11 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::{echo::Echo, tokens::TokenList};
+use crate::{
+    content::{Catalog, ContentOddities},
+    echo::Echo,
+    tokens::TokenList,
+};
 
 /// Tableau's reason for disabling a webhook.
 const FAILED_TOO_OFTEN: &str = "Webhook disabled after 4 failed delivery attempts.";
@@ -36,6 +40,8 @@ impl Default for World {
 pub struct Site {
     /// Its identifier (LUID).
     pub id: String,
+    /// The part of its address after `/site/`.
+    pub content_url: String,
     /// Identifier of the user who owns its tokens.
     pub owner_id: String,
     /// The personal access tokens that can sign in to it.
@@ -46,6 +52,10 @@ pub struct Site {
     pub webhooks: Vec<Webhook>,
     /// The extract refreshes that ran.
     pub jobs: Vec<Job>,
+    /// The seconds for which a job is not listed after it ended, by the job's identifier.
+    pub listed_late: BTreeMap<String, u32>,
+    /// Its workbooks and data sources.
+    pub catalog: Catalog,
     /// The extract refreshes that run repeatedly.
     pub schedules: Vec<Schedule>,
     /// How it deviates from the newest documentation.
@@ -216,6 +226,8 @@ pub struct Oddities {
     pub hostility: Option<Hostility>,
     /// How its jobs deviate.
     pub jobs: JobOddities,
+    /// How its content deviates.
+    pub content: ContentOddities,
     /// How the list of a user's tokens deviates.
     pub token_list: TokenList,
 }
@@ -264,7 +276,7 @@ pub enum OddRow {
     Text,
 }
 
-/// An answer to a call for a job instead of the job.
+/// An answer to a call for a job, content, a user or tasks, instead of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OddDetail {
@@ -280,6 +292,8 @@ pub enum OddDetail {
     Page,
     /// An HTML page with 404.
     NotFoundPage,
+    /// XML, although JSON was asked for.
+    Xml,
     /// `{"job":null}`.
     Null,
     /// An incomplete body.
@@ -430,11 +444,14 @@ impl World {
     pub fn add_site(&mut self, content_url: &str, token_name: &str, token_secret: &str) -> &mut Site {
         let mut site = Site {
             id: Uuid::new_v4().to_string(),
+            content_url: content_url.to_owned(),
             owner_id: Uuid::new_v4().to_string(),
             tokens: Vec::new(),
             sessions: Vec::new(),
             webhooks: Vec::new(),
             jobs: Vec::new(),
+            listed_late: BTreeMap::new(),
+            catalog: Catalog::default(),
             schedules: Vec::new(),
             oddities: Oddities::default(),
             calls: Vec::new(),
@@ -468,13 +485,6 @@ impl Site {
     /// Whether any session is open.
     pub fn has_session(&self) -> bool {
         self.tokens.iter().any(|token| token.session.is_some())
-    }
-}
-
-impl AccessToken {
-    /// Whether it has ended by a clock.
-    pub(crate) fn has_ended(&self, now: OffsetDateTime) -> bool {
-        self.ends_at.is_some_and(|ends_at| ends_at <= now)
     }
 }
 

@@ -7,17 +7,20 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
-    echo, jobs,
-    model::{AccessToken, EmptyList, EventShape, Hostility, Oddities, Site, TestBody, Webhook, World, Wrapping},
+    content, echo, jobs,
+    model::{
+        AccessToken, EmptyList, EventShape, Hostility, Oddities, RefreshKind, Site, TestBody, Webhook, World, Wrapping,
+    },
     refusal::{
         INTERNAL, MALFORMED, NO_SUCH_PATH, NO_SUCH_SITE, NO_SUCH_WEBHOOK, NOT_AN_ADMINISTRATOR, REASON_OF_ENABLED,
         Refusal, SESSION_GONE, SIGN_IN_REFUSED, WEBHOOK_GONE, WRONG_METHOD,
     },
-    tokens,
+    tasks, tokens,
 };
 
-/// First API version that lists jobs.
+/// First API versions that list jobs and tasks.
 const JOBS: (u32, u32) = (3, 1);
+const TASKS: (u32, u32) = (2, 6);
 
 /// First API version that lists a user's tokens.
 const TOKENS: (u32, u32) = (3, 26);
@@ -55,6 +58,8 @@ pub(crate) enum Reply {
     Broken,
     /// 200 and an HTML page.
     Page,
+    /// 200 and XML, whatever the client accepts.
+    Xml,
     /// A hostile page, with its number.
     Hostile(Hostility, usize),
     /// The result of a test delivery, which is to be made first.
@@ -92,6 +97,12 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> (Result<Reply, Refusal>,
             of_site(world, call, version, site, &segments[2..])
         }
         (_, ["sites", site, "jobs", ..]) if version >= JOBS => of_site(world, call, version, site, &segments[2..]),
+        (_, ["sites", site, "tasks", "extractRefreshes"]) if version >= TASKS => {
+            of_site(world, call, version, site, &segments[2..])
+        }
+        (_, ["sites", site, "workbooks" | "datasources" | "users", _]) => {
+            of_site(world, call, version, site, &segments[2..])
+        }
         (_, ["sites", site, "users", _, "personal-access-tokens"]) if version >= TOKENS => {
             of_site(world, call, version, site, &segments[2..])
         }
@@ -221,12 +232,18 @@ fn on_site(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -> 
         return Err(NOT_AN_ADMINISTRATOR);
     }
     let is_of_jobs = rest.first() == Some(&"jobs");
+    let mut is_of_content = ["workbooks", "datasources", "users", "tasks"].contains(rest.first().unwrap_or(&""));
     let too_many = || Refusal::too_many(&site.oddities);
-    let (one, other) = (too_many(), too_many());
+    let (one, other, another) = (too_many(), too_many(), too_many());
     let oddities = &mut site.oddities;
+    if is_of_content && oddities.content.answered_before > 0 {
+        oddities.content.answered_before -= 1;
+        is_of_content = false;
+    }
     for (left, applies, refusal) in [
         (&mut oddities.too_many_requests, true, one),
         (&mut oddities.jobs.too_many_requests, is_of_jobs, other),
+        (&mut oddities.content.too_many_requests, is_of_content, another),
         (&mut oddities.server_errors, true, INTERNAL),
     ] {
         if applies && *left > 0 {
@@ -255,6 +272,10 @@ fn carry_out(site: &mut Site, call: &Call, version: (u32, u32), rest: &[&str]) -
     match (call.method.as_str(), rest) {
         ("GET", ["jobs"]) => jobs::list(site, &call.query),
         ("GET", ["jobs", id]) => jobs::get(site, id),
+        ("GET", ["tasks", "extractRefreshes"]) => tasks::list(site, &call.query),
+        ("GET", ["workbooks", id]) => content::get(site, RefreshKind::Workbook, id, &call.host),
+        ("GET", ["datasources", id]) => content::get(site, RefreshKind::Datasource, id, &call.host),
+        ("GET", ["users", id]) => content::user(site, id),
         ("GET", ["users", user, "personal-access-tokens"]) => tokens::list(site, user, call.token.as_deref()),
         ("GET", ["webhooks"]) => match site.oddities.hostility {
             Some(hostility) => Ok(Reply::Hostile(hostility, page_number(&call.query))),

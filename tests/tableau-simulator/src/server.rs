@@ -31,6 +31,7 @@ use crate::{
     delivery::{Courier, Delivery},
     hostile,
     model::{Job, RefreshKind, RefreshOutcome, World, Wrapping},
+    pages,
     refusal::{Refusal, RetryAfter},
     rest::{self, Call, Reply, Transport},
     xml,
@@ -89,7 +90,7 @@ impl Simulator {
     /// The port fails.
     pub async fn serve<L: Listener<Addr: Debug>>(self, listener: L) -> io::Result<()> {
         let api = Router::new().route("/api/{*path}", any(api)).route("/{prefix}/api/{*path}", any(api));
-        axum::serve(listener, api.merge(control::router()).with_state(self)).await
+        axum::serve(listener, api.merge(control::router()).merge(pages::router()).with_state(self)).await
     }
 
     /// Locks the server's state, to read and to change it.
@@ -124,8 +125,10 @@ impl Simulator {
         let (job, site_luid, clock) = {
             let mut world = self.world();
             let site = world.sites.get_mut(&new.site)?;
-            let known = site.jobs.iter().find(|job| job.kind == new.kind && job.name == new.name);
-            let known = || known.map(|job| job.luid.clone());
+            let known = || {
+                let mut content = site.content().into_iter();
+                content.find(|content| content.kind == new.kind && content.name == new.name).map(|it| it.luid)
+            };
             let luid = new.luid.clone().or_else(known).unwrap_or_else(|| Uuid::new_v4().to_string());
             let ended_at = new.ended_at.unwrap_or_else(OffsetDateTime::now_utc);
             let job = Job {
@@ -141,6 +144,9 @@ impl Simulator {
                 notes: new.notes.clone(),
             };
             site.jobs.push(job.clone());
+            if new.listed_after_seconds > 0 {
+                site.listed_late.insert(job.id.clone(), new.listed_after_seconds);
+            }
             (job, site.id.clone(), time::Duration::seconds(site.oddities.jobs.clock_offset_seconds))
         };
         let kind = match job.kind {
@@ -166,6 +172,11 @@ impl Simulator {
             deliveries.extend(self.fire(&new.site, &event, &payload.to_string(), 1).await);
         }
         Some((job, deliveries))
+    }
+
+    /// Whether Tableau suspended the task of a refresh.
+    pub(crate) fn is_suspended(&self, NewRefresh { site, kind, name, .. }: &NewRefresh) -> bool {
+        self.world().sites.get(site).is_some_and(|site| site.is_suspended(*kind, name))
     }
 
     fn disable(&self, content_url: &str, id: &str) {
@@ -245,6 +256,7 @@ async fn write_result(
             let page = "<!DOCTYPE html>\n<html><body><h1>Tableau is starting</h1></body></html>";
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
+        Ok(Reply::Xml) => render(200, &json!({ "tasks": {} }), false),
         Ok(Reply::Hostile(hostility, page)) => hostile::list(hostility, page),
         Ok(Reply::Body(status, answer)) => render(status, &answer, in_json),
         Ok(Reply::Test { id, url, body, status_member }) => {
@@ -306,10 +318,13 @@ fn header_text(headers: &HeaderMap, name: header::HeaderName) -> String {
 }
 
 fn render(code: u16, answer: &Value, in_json: bool) -> Response {
-    let (content_type, body) = match (in_json, xml::write(answer)) {
-        (true, _) => ("application/json", answer.to_string()),
-        (false, Ok(xml)) => ("application/xml", xml),
-        (false, Err(error)) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    let (content_type, body) = if in_json {
+        ("application/json", answer.to_string())
+    } else {
+        match xml::write(answer) {
+            Ok(xml) => ("application/xml", xml),
+            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
     };
     (status(code), [(header::CONTENT_TYPE, content_type)], body).into_response()
 }

@@ -47,6 +47,13 @@ const NO_SUCH_USER: Refusal = Refusal::new(404, 404_002, "Resource Not Found", "
 const FORBIDDEN: Refusal = Refusal::new(403, 403_004, "Forbidden", "The tokens of this user may not be read.");
 const INTERNAL: Refusal = Refusal::new(500, 500_000, "Internal Server Error", "The tokens could not be read.");
 
+impl AccessToken {
+    /// Whether it has ended by a clock.
+    pub(crate) fn has_ended(&self, now: OffsetDateTime) -> bool {
+        self.ends_at.is_some_and(|ends_at| ends_at <= now)
+    }
+}
+
 /// Lists the tokens of a user. `session` is the one of the caller.
 pub(crate) fn list(site: &Site, user: &str, session: Option<&str>) -> Result<Reply, Refusal> {
     let shape = site.oddities.token_list;
