@@ -1,10 +1,15 @@
 //! Invocations of the reconciler and their results.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use shared::{registration::site_name::SiteName, sites::commands::infra};
 use thiserror::Error;
-use tokio::fs;
+use tokio::{
+    fs,
+    time::{Instant, sleep},
+};
 
 use crate::{
     aws::{Aws, Input, has_code},
@@ -16,6 +21,12 @@ use crate::{
 /// How long the AWS CLI waits for the result, in seconds: Lambda's maximum. By default it stops waiting earlier and
 /// invokes the function again.
 const ANSWER_TIMEOUT: &str = "900";
+
+/// How long an invocation waits while others run: one takes 5 minutes at most, and Lambda may start a queued one before ours.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(660);
+
+/// The pause between two attempts. A run that explains failures takes seconds.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Result of an invocation.
 #[derive(Debug)]
@@ -62,16 +73,27 @@ async fn invoke_with(aws: &Aws, stack: &Stack, request: &Value) -> anyhow::Resul
     let invoke = ["lambda", "invoke", "--cli-read-timeout", ANSWER_TIMEOUT];
     let options =
         ["--function-name", stack.output("ReconcilerName")?, "--payload", "fileb:///dev/stdin", "report.json"];
-    let answer = aws.json_with(&[&invoke[..], &options].concat(), Input::Text(&request.to_string())).await;
-    let answer =
-        match answer {
+    let (command, request) = ([&invoke[..], &options].concat(), request.to_string());
+    let (mut is_waiting, end) = (false, Instant::now() + BUSY_TIMEOUT);
+    let answer = loop {
+        match aws.json_with(&command, Input::Text(&request)).await {
             Err(error) if has_code(&error, "TooManyRequestsException") => {
-                bail!(error.context(
-                    "the reconciler is busy with another run. Nothing was done. Fix: try again in a few minutes"
-                ));
+                if Instant::now() >= end {
+                    bail!(error.context(
+                        "the reconciler is busy with other runs. Nothing was done. Fix: try again in a few minutes"
+                    ));
+                }
+                if !is_waiting {
+                    show(
+                        "the reconciler is busy with another run, which takes 5 minutes at most. This waits for its end",
+                    );
+                }
+                is_waiting = true;
+                sleep(BUSY_PAUSE).await;
             }
-            answer => answer?,
-        };
+            answer => break answer?,
+        }
+    };
     let report = fs::read_to_string(aws.folder().join("report.json")).await?;
     let report: Value = serde_json::from_str(&report).context("the reconciler's answer is no JSON")?;
     if answer["FunctionError"].is_null() {

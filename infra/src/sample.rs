@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use shared::{
-    alerts::{message::AlertMessage, selection::AlertEvents},
+    alerts::{message::AlertMessage, selection::DeliveryAlerts},
     events::delivery::Delivery,
     registration::{
         claim::{Claim, Registration, Verified},
@@ -46,7 +46,9 @@ fn registration(event: &str) -> anyhow::Result<Registration> {
 pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
     let verified = verified(event, keyring)?;
     let delivery = Delivery::read(&verified, body.as_bytes());
-    let alert = AlertMessage::of_delivery(&delivery, delivery.id(""), &AlertEvents::default());
+    // As a stack with its default `RecoverHours`.
+    let alerts = DeliveryAlerts { reason_follows: true, ..DeliveryAlerts::default() };
+    let alert = AlertMessage::of_delivery(&delivery, delivery.id(""), &alerts);
     alert.with_context(|| format!("{event} causes no alert"))
 }
 

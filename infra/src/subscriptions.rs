@@ -75,7 +75,7 @@ pub struct Subscribers {
 }
 
 impl Subscribers {
-    /// Reads the subscribers, without the temporary queues of `cargo infra test`.
+    /// Reads the subscribers, without the stack's own queue and the temporary ones of `cargo infra test`.
     ///
     /// # Errors
     ///
@@ -83,8 +83,10 @@ impl Subscribers {
     pub async fn read(aws: &Aws, stack: &Stack) -> anyhow::Result<Self> {
         let (events_topic, alerts_topic) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
         let (mut events, mut alerts) = tokio::try_join!(of_topic(aws, events_topic), of_topic(aws, alerts_topic))?;
+        let own_queue = format!("{}-failures", stack.name());
         for subscribers in [&mut events, &mut alerts] {
-            subscribers.retain(|it| it.protocol != "sqs" || !is_test_queue(stack.name(), &it.endpoint));
+            let is_ours = |queue: &str| queue == own_queue || is_test_queue(stack.name(), queue);
+            subscribers.retain(|it| it.protocol != "sqs" || !is_ours(&it.endpoint));
         }
         Ok(Self { events, alerts, alerts_topic: alerts_topic.to_owned() })
     }

@@ -47,6 +47,7 @@ pub mod message;
 pub mod notification;
 pub mod phrasing;
 pub mod refresh_alert;
+pub mod resolution_alert;
 pub mod selection;
 pub mod state;
 pub mod text;

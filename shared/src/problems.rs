@@ -154,7 +154,7 @@ impl ProblemKind {
     }
 
     /// Whether the run that finds it also ends it: a disabled webhook is enabled again; what is lost stays lost.
-    pub(crate) fn is_momentary(self) -> bool {
+    pub fn is_momentary(self) -> bool {
         matches!(self, Self::WebhookDisabled | Self::RefreshesLost | Self::AlertsLost)
     }
 

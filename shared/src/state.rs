@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use crate::{
     alerts::state::AlertState,
     problems::{ProblemKind, Problems},
-    refreshes::state::RefreshState,
+    refreshes::{failing::FailingResources, job_queries::JobQueries, state::RefreshState},
     registration::site_name::SiteName,
     sites::entry::SiteEntry,
     timestamp::Timestamp,
@@ -34,6 +34,9 @@ pub const TOKEN_END_PREFIX: &str = "token-end#";
 
 /// The beginning of the keys of tokens' items.
 pub const TOKEN_PREFIX: &str = "token#";
+
+/// The beginning of the keys of the items with sites' failing resources.
+pub const FAILING_PREFIX: &str = "failing#";
 
 /// State of one site.
 ///
@@ -64,6 +67,18 @@ pub struct SiteState {
     /// Checkpoint of recovering and explaining refreshes; `None` if that is switched off, or has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refreshes: Option<RefreshState>,
+}
+
+/// The failing resources of one site, and its job queries. An item of its own, since an earlier release would take the site's
+/// item with it for unreadable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailingState {
+    /// The resources.
+    pub resources: FailingResources,
+    /// The job queries of the day.
+    #[serde(default)]
+    pub job_queries: JobQueries,
 }
 
 /// State of the runs.
@@ -131,6 +146,11 @@ pub fn site_key(site: &str) -> String {
 /// Returns the key of the item about the end of a site's token.
 pub fn token_end_key(site: &str) -> String {
     format!("{TOKEN_END_PREFIX}{site}")
+}
+
+/// Returns the key of the item with a site's failing resources.
+pub fn failing_key(site: &str) -> String {
+    format!("{FAILING_PREFIX}{site}")
 }
 
 /// Returns the key of a token's item.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lambda_support::topic::TopicArn;
 use shared::{
-    alerts::selection::AlertEvents,
+    alerts::selection::{AlertEvents, DeliveryAlerts},
     settings::{SettingsError, SettingsReader},
 };
 
@@ -36,8 +36,8 @@ pub struct Config {
     pub events_topic: TopicArn,
     /// The alerts topic. Without it no alert is sent.
     pub alerts_topic: Option<TopicArn>,
-    /// The events that have an alert.
-    pub alert_events: AlertEvents,
+    /// The alerts about deliveries.
+    pub alerts: DeliveryAlerts,
     /// Name of the SSM parameter that holds the signing keys.
     pub signing_keys_parameter: String,
 }
@@ -61,6 +61,9 @@ impl Config {
             "event names separated by commas, such as DatasourceRefreshFailed,ViewDeleted, or all, or none",
             |text| AlertEvents::parse(text).ok(),
         );
+        // It concerns a sentence of alerts alone. The reconciler rejects what it cannot read.
+        let reason_follows = |text: &str| Some(text.parse::<u32>().is_ok_and(|hours| hours > 0));
+        let reason_follows = fields.optional("RECOVER_HOURS", "a number of hours", reason_follows);
         let signing_keys_parameter = fields.required(
             "SIGNING_KEYS_PARAMETER",
             "the name of an SSM parameter, such as /tableau-fanout/signing-keys",
@@ -70,7 +73,10 @@ impl Config {
             Some(Self {
                 events_topic: events_topic?,
                 alerts_topic,
-                alert_events: alert_events.unwrap_or_default(),
+                alerts: DeliveryAlerts {
+                    events: alert_events.unwrap_or_default(),
+                    reason_follows: reason_follows.unwrap_or_default(),
+                },
                 signing_keys_parameter: signing_keys_parameter?,
             })
         };
@@ -95,23 +101,29 @@ mod tests {
 
     #[test]
     fn alert_settings_are_optional_but_not_invalid() {
-        let config = |alerts_topic: &'static str, alert_events: &'static str| {
+        let config = |alerts_topic: &'static str, alert_events: &'static str, hours: &'static str| {
             Config::from_lookup(move |name| {
                 let value = match name {
                     "EVENTS_TOPIC_ARN" => "arn:aws:sns:eu-central-1:123456789012:events",
                     "SIGNING_KEYS_PARAMETER" => "/tableau-fanout/signing-keys",
                     "ALERTS_TOPIC_ARN" => alerts_topic,
                     "ALERT_EVENTS" => alert_events,
+                    "RECOVER_HOURS" => hours,
                     _ => return None,
                 };
                 Some(value.to_owned())
             })
         };
         assert_eq!(
-            config("", "").map(|config| (config.alerts_topic, config.alert_events)),
-            Ok((None, AlertEvents::default()))
+            config("", "", "").map(|config| (config.alerts_topic, config.alerts)),
+            Ok((None, DeliveryAlerts::default()))
         );
-        let error = config("alerts", "Workbook-Created").expect_err("both are invalid").to_string();
+        // Where the reconciler reads no jobs, no reason follows.
+        let follows = |hours| config("", "", hours).map(|config| config.alerts.reason_follows);
+        for (hours, expected) in [("0", false), ("00", false), ("24", true), ("a day", false)] {
+            assert_eq!(follows(hours), Ok(expected), "{hours}");
+        }
+        let error = config("alerts", "Workbook-Created", "").expect_err("both are invalid").to_string();
         assert!(
             error.contains("ALERTS_TOPIC_ARN is not valid: ") && error.contains("ALERT_EVENTS is not valid: "),
             "{error}"

@@ -27,7 +27,8 @@ fn variable(name: &str) -> Option<String> {
 
 /// Sets the function up, and handles invocations until Lambda ends the environment.
 async fn serve(started_at: Instant) -> anyhow::Result<()> {
-    let Config { events_topic, alerts_topic, alert_events, signing_keys_parameter } = Config::from_lookup(variable)?;
+    let Config { events_topic, alerts_topic, alerts: about_deliveries, signing_keys_parameter } =
+        Config::from_lookup(variable)?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
     let aws = Aws::load(timeouts).await?;
@@ -42,7 +43,7 @@ async fn serve(started_at: Instant) -> anyhow::Result<()> {
     // A start has a whole processor, an invocation a share of it.
     let (keyring, ()) = tokio::join!(KeyringCache::load(parameter), aws.connect_to_sns());
     let delivery_log = DeliveryLog::new(MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()));
-    let receiver = Arc::new(Receiver::new(keyring, events, alerts, alert_events, delivery_log));
+    let receiver = Arc::new(Receiver::new(keyring, events, alerts, about_deliveries, delivery_log));
     let handler = service_fn(move |LambdaEvent { payload, context }: LambdaEvent<FunctionUrlRequest>| {
         let receiver = receiver.clone();
         async move { Ok::<_, Infallible>(into_answer(receiver.handle(payload.into_request(context)).await)) }

@@ -9,7 +9,7 @@ use lambda_http::{
 };
 use lambda_support::{error_chain, topic::Topic};
 use shared::{
-    alerts::{message::AlertMessage, selection::AlertEvents},
+    alerts::{message::AlertMessage, selection::DeliveryAlerts},
     events::{
         cloud_event::EventMessage,
         delivery::Delivery,
@@ -37,11 +37,11 @@ pub struct Receiver<S, E, A> {
     delivery_log: DeliveryLog,
 }
 
-/// The alerts topic, and the events that have an alert.
+/// The alerts topic, and the alerts sent there.
 #[derive(Debug)]
 struct Alerts<A> {
     topic: OnceTopic<A>,
-    selected: AlertEvents,
+    selected: DeliveryAlerts,
 }
 
 /// A topic, and the events published there recently. Each topic has its own list: when only one accepted a delivery,
@@ -79,7 +79,7 @@ impl<S: KeyringSource, E: Topic<EventMessage>, A: Topic<AlertMessage>> Receiver<
         keyring: KeyringCache<S>,
         events: E,
         alerts: Option<A>,
-        selected: AlertEvents,
+        selected: DeliveryAlerts,
         delivery_log: DeliveryLog,
     ) -> Self {
         let alerts = alerts.map(|topic| Alerts { topic: OnceTopic::new(topic), selected });

@@ -6,6 +6,7 @@ use lambda_support::topic::TopicArn;
 use shared::{
     alerts::selection::AlertEvents,
     events::catalogue::Event,
+    refreshes::context::OwnerDetails,
     registration::signed_url::ReceiverUrl,
     settings::{SettingsError, SettingsReader},
     sites::{commands::SiteCommands, webhook::NamePrefix},
@@ -45,6 +46,10 @@ pub struct Config {
     pub alert_events: AlertEvents,
     /// The events topic.
     pub events_topic: TopicArn,
+    /// URL of the queue of failed refreshes. Without it they are explained on the schedule only.
+    pub failures_queue: Option<String>,
+    /// The details of owners in events and alerts.
+    pub owner_details: OwnerDetails,
     /// How far back refreshes are recovered and explained; `None` if they are not.
     pub lookback: Option<time::Duration>,
     /// The prefix of our webhooks' names: the stack's name.
@@ -72,6 +77,8 @@ impl Config {
             |text| Some(text.to_owned()),
         );
         let alerts_topic = fields.optional("ALERTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
+        let failures_queue =
+            fields.optional("FAILURES_QUEUE_URL", "the URL of an SQS queue", |text| Some(text.to_owned()));
         let receiver = fields.required("RECEIVER_URL", ReceiverUrl::EXPECTED, ReceiverUrl::parse);
         let name_prefix = fields.required(
             "NAME_PREFIX",
@@ -93,6 +100,7 @@ impl Config {
             text.parse().ok().filter(|hours: &u32| *hours <= MAX_RECOVER_HOURS)
         });
         let hours = hours.unwrap_or(DEFAULT_RECOVER_HOURS);
+        let owner_details = fields.optional("OWNER_DETAILS", "none, name or email", OwnerDetails::parse);
         let events_topic = fields.required("EVENTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
         let config = || {
             Some(Self {
@@ -104,6 +112,8 @@ impl Config {
                 alerts_topic,
                 alert_events: alert_events.unwrap_or_default(),
                 events_topic: events_topic?,
+                failures_queue,
+                owner_details: owner_details.unwrap_or_default(),
                 lookback: (hours > 0).then(|| time::Duration::hours(hours.into())),
                 name_prefix: name_prefix?,
                 events: events.unwrap_or_else(Event::default_selection),

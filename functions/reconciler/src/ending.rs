@@ -10,7 +10,12 @@ use shared::{
     },
     events::cloud_event::EventMessage,
     problems::{Problem, ProblemKind},
-    state::{Progress, RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, site_key, to_item, token_end_key},
+    refreshes::failing::FailingResources,
+    registration::site_name::SiteName,
+    state::{
+        Progress, RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, failing_key, site_key, to_item,
+        token_end_key,
+    },
 };
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -22,7 +27,7 @@ use crate::{
     remedies::{alerts_lost, lost},
     request::Action,
     site_run::{RunContext, SiteOutcome},
-    state::{SiteItems, State, Stored},
+    state::{SiteItems, State, Stored, Unstored},
     state_table::{StateTable, WriteError},
 };
 
@@ -41,6 +46,8 @@ pub(crate) struct Ending<'a, T, A> {
     pub(crate) alerts_error: Option<String>,
     /// The reason why the state could not be read or stored.
     pub(crate) state_error: Option<String>,
+    /// The failing resources of each declared site, as they were stored; `None` for a site whose state was not stored.
+    pub(crate) failing: BTreeMap<String, Option<FailingResources>>,
 }
 
 impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a, T, A> {
@@ -52,7 +59,8 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         declared: &'a BTreeSet<String>,
     ) -> Self {
         let (notes, refreshes_error, alerts_error, state_error) = (Vec::new(), None, None, None);
-        Self { run, events, alerts, declared, notes, refreshes_error, alerts_error, state_error }
+        let failing = declared.iter().map(|site| (site.clone(), None)).collect();
+        Self { run, events, alerts, declared, notes, refreshes_error, alerts_error, state_error, failing }
     }
 
     /// Publishes, alerts, and stores. The next run publishes and alerts again what SNS did not accept.
@@ -67,9 +75,10 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         let published = self.publish(outcomes, deadline).await;
         let mut sites = self.site_states(outcomes);
         self.alert_of_refreshes(&published, outcomes).await;
+        let before = self.store_failing(outcomes, &mut sites).await;
         let mut run = self.run_state(outcomes);
         self.alert_of_problems(outcomes, &mut sites, &mut run).await;
-        self.store(sites, run).await;
+        self.store(sites, run, before).await;
     }
 
     /// Reports which state of earlier runs is unknown, and whether that is a failure of this one.
@@ -106,8 +115,8 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
     async fn publish(&mut self, outcomes: &mut [SiteOutcome], deadline: Instant) -> Published {
         let mut published = Published::default();
         for SiteOutcome { report, refreshes, .. } in outcomes {
-            if let Some(refreshes) = refreshes {
-                refreshes.publish(self.events, report, &mut published, deadline).await;
+            if let (Some(refreshes), Ok(site)) = (refreshes, report.site.parse::<SiteName>()) {
+                refreshes.publish(&site, self.events, report, &mut published, deadline).await;
             }
         }
         if let Some(error) = &published.error {
@@ -124,17 +133,30 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         let names = self.declared.iter().map(String::as_str).chain(state.sites());
         let mut sites: BTreeMap<_, _> = names.map(|site| (site.to_owned(), state.items(site))).collect();
         for SiteOutcome { report, refreshes, stored, token_end, .. } in outcomes {
-            let refreshes = refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, report));
+            let refreshes =
+                refreshes.take().map(|refreshes| SiteRefreshes::into_state(refreshes, self.run.action, report));
             // The log has those that were found before the repair.
             log_not_recovered(self.run.log, &report.site, report.not_recovered.iter().filter(|it| it.is_new()));
             report.warnings.extend(lost(&report.not_recovered, &self.run.config.name_prefix.to_string()));
-            if let Some(SiteItems { site, token_end: end }) = sites.get_mut(&report.site) {
+            if let Some(SiteItems { site, token_end: end, .. }) = sites.get_mut(&report.site) {
                 let content = SiteState { refreshes, ..std::mem::take(&mut site.content) };
                 *site = Stored { content, ..stored.clone() };
                 *end = token_end.clone();
             }
         }
         sites
+    }
+
+    /// Stores the failing resources, before the state of a site says that their jobs are handled. Where that fails, the jobs
+    /// count as not handled, so that the next run repeats them. Returns what could not be stored.
+    async fn store_failing(&self, outcomes: &[SiteOutcome], sites: &mut BTreeMap<String, SiteItems>) -> Unstored {
+        let (unstored, failed) = self.run.state.store_failing(self.declared, sites).await;
+        for outcome in outcomes.iter().filter(|outcome| failed.contains(&outcome.report.site)) {
+            if let Some(items) = sites.get_mut(&outcome.report.site) {
+                items.site.content.refreshes.clone_from(&outcome.stored.content.refreshes);
+            }
+        }
+        unstored
     }
 
     /// Returns the state of the runs after this one, with the alert state from before it.
@@ -211,8 +233,10 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         'a: 'f,
     {
         let is_checked = |outcome: &&SiteOutcome| matches!(outcome.progress, Progress::Checked | Progress::Attempted);
+        // A run that looks at no webhook leaves lasting problems to the schedule.
+        let is_alerted = |kind: ProblemKind| kind.is_momentary() || self.run.action != Action::Explain;
         let is_problem = |(site, problem): &(&str, &Problem)| {
-            self.declared.contains(*site) && problem.kind != ProblemKind::TokenInUse
+            self.declared.contains(*site) && problem.kind != ProblemKind::TokenInUse && is_alerted(problem.kind)
         };
         let alerts_of = |site: &str| sites.get(site).map(SiteItems::alerts).unwrap_or_default();
         let stages = outcomes.iter().filter_map(|outcome| Some((outcome.report.site.as_str(), outcome.token_stage?)));
@@ -243,7 +267,7 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
             let (Some(before), Some(alerts)) = (sites.get(site), plan.sites.get(site)) else { continue };
             let mut items = before.clone();
             items.set_alerts(alerts.clone());
-            let SiteItems { site: state, token_end } = items;
+            let SiteItems { site: state, token_end, .. } = items;
             if state.content.alerts() != before.site.content.alerts() {
                 writes.push((site_key(site), state.version, Some(to_item(&state.content))));
             }
@@ -271,8 +295,15 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
         (lost_sites, is_run_lost)
     }
 
-    async fn store(&mut self, sites: BTreeMap<String, SiteItems>, run: Stored<RunState>) {
-        let (lost, error) = self.run.state.store(self.declared, sites, run).await;
+    async fn store(&mut self, sites: BTreeMap<String, SiteItems>, run: Stored<RunState>, before: Unstored) {
+        let of_site = |items: &SiteItems| items.site.content.refreshes.as_ref().map(|it| it.failing().clone());
+        let failing: BTreeMap<_, _> = sites.iter().map(|(site, items)| (site.clone(), of_site(items))).collect();
+        let Unstored { lost, error } = before.and(self.run.state.store(self.declared, sites, run).await);
+        if error.is_none() {
+            let is_lost = |site: &str| [site_key(site), failing_key(site)].iter().any(|key| lost.contains(key));
+            let is_stored = |site: &String| self.declared.contains(site) && !is_lost(site);
+            self.failing.extend(failing.into_iter().filter(|(site, _)| is_stored(site)));
+        }
         if !lost.is_empty() {
             self.notes.push(format!("Another run stored {} meanwhile: its state stays.", lost.join(", ")));
         }

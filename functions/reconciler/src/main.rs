@@ -7,6 +7,7 @@ use lambda_runtime::{LambdaEvent, run, service_fn};
 use lambda_support::{aws::Aws, keyring::KeyringParameter, logging, metrics::MetricLog, topic::SnsTopic};
 use reconciler::{
     config::{CONNECT_TIMEOUT, Config, DEFAULT_TIMEOUT, OPERATION_TIMEOUT},
+    failure_queue::SqsFailureQueue,
     parameters::SsmParameters,
     reconciler::Reconciler,
     state_table::DynamoTable,
@@ -40,8 +41,10 @@ async fn serve(started_at: Instant) -> anyhow::Result<()> {
     let events = SnsTopic::new(sns, config.events_topic.clone());
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws.config);
     let table = DynamoTable::new(dynamodb, config.state_table.clone());
+    let sqs = config.failures_queue.clone().map(|url| SqsFailureQueue::new(aws_sdk_sqs::Client::new(&aws.config), url));
     let log = MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default());
-    let reconciler = Reconciler { config, parameters, table, alerts, events, tableau: Tableau::new()?, log };
+    let reconciler =
+        Reconciler { config, parameters, table, alerts, events, failures: sqs, tableau: Tableau::new()?, log };
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<_>| {
         // `cargo lambda watch` sets a deadline in the past: then there is none.
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or(DEFAULT_TIMEOUT);

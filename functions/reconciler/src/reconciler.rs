@@ -18,9 +18,11 @@ use crate::{
     alerting,
     config::Config,
     ending::Ending,
+    failed_refreshes::{FailedRefreshes, SiteEnds},
     failure::Failure,
+    failure_queue::FailureQueue,
     parameters::{Parameters, ParametersError},
-    refreshes::JobBudget,
+    refreshes::Budget,
     report::{Report, SiteReport},
     request::{Action, Request},
     signing_keys::{keyring_for, retire_keys},
@@ -28,7 +30,7 @@ use crate::{
     state::State,
     state_table::StateTable,
     token_groups::site_of,
-    token_runs::run_sites,
+    token_runs::{SitesRun, run_sites},
 };
 
 /// The time kept for the end of a run: alerts and the state, each with its retries; and, where refreshes are recovered, their
@@ -36,9 +38,12 @@ use crate::{
 const AFTER_THE_SITES: Duration = Duration::from_secs(30);
 const AFTER_THE_SITES_WITH_REFRESHES: Duration = Duration::from_secs(75);
 
+/// The longest run that explains failures. One begins each minute, and those of the schedule must not wait behind them.
+const EXPLAIN_TIME: Duration = Duration::from_secs(180);
+
 /// The reconciler, with the declared sites and its connections.
 #[derive(Debug)]
-pub struct Reconciler<P, T, A> {
+pub struct Reconciler<P, T, A, Q> {
     /// The settings.
     pub config: Config,
     /// The site entries, signing keys and certificates.
@@ -49,13 +54,17 @@ pub struct Reconciler<P, T, A> {
     pub alerts: Option<A>,
     /// The events topic.
     pub events: A,
+    /// The queue of failed refreshes. Without it they are explained on the schedule only.
+    pub failures: Option<Q>,
     /// The client of Tableau.
     pub tableau: Tableau,
     /// The log of runs, with their metrics.
     pub log: MetricLog,
 }
 
-impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Reconciler<P, T, A> {
+impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>, Q: FailureQueue>
+    Reconciler<P, T, A, Q>
+{
     /// Carries a request out and reports it. Ends before the `deadline`, and names the work that is left.
     ///
     /// # Errors
@@ -63,11 +72,20 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
     /// A parameter cannot be read, a site is not as declared at the end, or alerts, events or state cannot be handed over.
     pub async fn run(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let (start, action) = (Instant::now(), request.action);
+        let deadline = if action == Action::Explain { deadline.min(start + EXPLAIN_TIME) } else { deadline };
         // On the heap: the nested futures of a run are too deep for the compiler.
-        let result = Box::pin(self.carry_out(request, deadline)).await;
+        let result = match Box::pin(self.carry_out(request, deadline)).await {
+            // Lambda would count it as a failed run of those that keep the webhooks. The next of them finds it, too.
+            Err(failure @ Failure::Parameters(_)) if action == Action::Explain => {
+                tracing::warn!("failed refreshes stay in their queue: {failure}");
+                Ok(Report { text: failure.to_string(), ..Report::new(action, Vec::new(), &self.config.sites_path) })
+            }
+            result => result,
+        };
         match action {
             // These change nothing: their outcome is no sign of how the sites are kept.
             Action::Plan | Action::Test => {}
+            Action::Explain => self.count_explained(&result),
             Action::Apply | Action::Rotate | Action::Destroy => self.count(action, &result, start.elapsed()),
         }
         result
@@ -88,6 +106,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             count("TestsFailed", &|site| site.tests.iter().filter(|test| !test.succeeded()).count()),
             count("Recovered", &|site| site.recovered.len()),
             count("Explained", &|site| site.explained.len()),
+            count("Resolved", &|site| site.resolved.len()),
             count("NotRecovered", &|site| site.not_recovered.len()),
             count("RecoveryPending", &|site| site.refreshes_left),
             count("Sites", &|_| 1),
@@ -116,10 +135,55 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         self.log.line(level, Some(&message), &json!({ "action": action, "outcome": outcome }), &metrics);
     }
 
+    /// Writes one line about a run that explained failures. It has no metric by which an alarm judges the runs that keep the
+    /// webhooks as declared.
+    fn count_explained(&self, result: &Result<Report, Failure>) {
+        let report = result.as_ref().map_or_else(Failure::report, Some);
+        let Some(sites) = report.map(|report| &report.sites).filter(|sites| !sites.is_empty()) else { return };
+        let sum = |count: &dyn Fn(&SiteReport) -> usize| sites.iter().map(count).sum::<usize>();
+        let count = |name, number: usize| Metric::count(name, number.try_into().unwrap_or(u32::MAX));
+        let metrics = [
+            count("Explained", sum(&|site| site.explained.len())),
+            count("Recovered", sum(&|site| site.recovered.len())),
+            count("Resolved", sum(&|site| site.resolved.len())),
+            count("NotRecovered", sum(&|site| site.not_recovered.len())),
+            count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
+        ];
+        let failed = sum(&|site| site.failed().into());
+        let mut fields = json!({ "action": Action::Explain, "sites": sites.len(), "failed": failed });
+        let is_failed = report.is_some_and(|report| Failure::kind_of(report).is_some());
+        fields["outcome"] = if is_failed { "failed" } else { "succeeded" }.into();
+        // Nobody reads the report of a run on the schedule.
+        let error = report.and_then(|report| report.refreshes_error.as_ref().or(report.state_error.as_ref()));
+        let alert_error = report.and_then(|report| report.alerts_error.as_ref());
+        for (member, error) in [("error", error), ("alert_error", alert_error)] {
+            if let Some(error) = error {
+                fields[member] = error.as_str().into();
+            }
+        }
+        self.log.line(if is_failed { Level::WARN } else { Level::INFO }, None, &fields, &metrics);
+    }
+
     async fn carry_out(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
         let (now, Request { action, sites }) = (OffsetDateTime::now_utc(), request);
         if action == Action::Rotate && sites.is_some() {
             return Err(Failure::Request("rotate is for all sites, since all share the signing keys: name none"));
+        }
+        if action == Action::Explain && sites.is_some() {
+            return Err(Failure::Request("explain is for the sites with failures in the queue: name none"));
+        }
+        let drains = self.config.lookback.is_some()
+            && match action {
+                Action::Apply => sites.is_none(),
+                Action::Explain => true,
+                Action::Plan | Action::Test | Action::Rotate | Action::Destroy => false,
+            };
+        let queue = self.failures.as_ref().filter(|_| drains);
+        let failed = FailedRefreshes::receive(queue).await;
+        if action == Action::Explain && failed.is_empty() {
+            let mut report = Report::new(action, Vec::new(), &self.config.sites_path);
+            failed.error.iter().for_each(|error| report.note(&format!("The queue could not be read: {error}.")));
+            return Ok(report);
         }
         let entries = self.parameters.site_entries().await.map_err(Failure::Parameters)?;
         let (ca_note, state, keyring) = tokio::join!(
@@ -139,16 +203,26 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
             keyring: &keyring,
             state: &state,
             lookback,
-            jobs: JobBudget::default(),
+            jobs: Budget::jobs(),
+            successes: Budget::successes(),
+            resources: Budget::resources(),
             now,
             deadline: deadline.checked_sub(after_the_sites).unwrap_or(deadline),
+            ends_by: deadline,
         };
         let declared: BTreeSet<_> = entries.iter().map(|entry| site_of(entry).to_owned()).collect();
-        let mut outcomes = run_sites(&run, sites, entries).await;
+        let sites = match action {
+            Action::Explain => Some(failed.sites().intersection(&declared).cloned().collect()),
+            _ => sites,
+        };
+        let SitesRun { mut outcomes, tokens } = run_sites(&run, sites, entries).await;
         outcomes.sort_by(|a, b| a.report.site.cmp(&b.report.site));
         let mut ending = Ending::new(&run, &self.events, self.alerts.as_ref(), &declared);
         ending.carry_out(&mut outcomes, deadline).await;
-        let Ending { mut notes, refreshes_error, alerts_error, state_error, .. } = ending;
+        state.release_tokens(tokens).await;
+        let Ending { mut notes, refreshes_error, alerts_error, state_error, failing: stored, .. } = ending;
+        let left = outcomes.iter().filter(|outcome| outcome.is_left).map(|outcome| outcome.report.site.clone());
+        failed.settle(queue, &SiteEnds { stored, left: left.collect() }).await;
         let reports = outcomes.into_iter().map(|outcome| outcome.report).collect();
         let mut report = self.report(action, reports);
         notes.extend(ca_note);
@@ -158,6 +232,8 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>>
         report.state_error = state_error;
         self.finish_action(action, &keyring, &mut report).await;
         match Failure::kind_of(&report) {
+            // Its errors are no sign of how the sites are kept. The schedule finds and reports them.
+            _ if action == Action::Explain => Ok(report),
             Some(failure) => Err(failure(report)),
             None => Ok(report),
         }

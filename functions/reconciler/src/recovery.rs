@@ -6,14 +6,16 @@ use lambda_support::error_chain;
 use shared::refreshes::{
     health::is_failure,
     job::EndedJob,
+    job_queries::MAX_TO_EXPLAIN,
     state::{DueJob, RefreshState},
     window::{Clock, Window},
 };
 use tableau::{OddJob, RefreshJobs, Session, TableauError, WhichJobs};
 
 use crate::{
-    refreshes::{Listing, SiteRefreshes},
+    refreshes::{Budget, Listing, SiteRefreshes},
     report::NotRecovered,
+    request::Action,
     site_run::{CHANGE_TIME, SiteRun},
     state_table::StateTable,
 };
@@ -36,15 +38,17 @@ impl<T: StateTable> SiteRun<'_, T> {
     ) -> SiteRefreshes {
         let clock = Clock { now: self.run.now, skew: session.clock_skew() };
         let mut refreshes = SiteRefreshes {
-            state,
             site_luid: session.site_luid().to_owned(),
             wanted: self.wanted.clone(),
-            listing: None,
-            due: Vec::new(),
+            ..SiteRefreshes::unread(state)
         };
         let has_outages = !refreshes.state.outages().is_empty();
-        let is_needed = has_outages || self.wanted.iter().any(is_failure);
-        let (window, expired) = refreshes.state.window(clock, lookback);
+        let resolves = self.run.action != Action::Explain && !refreshes.state.failing().is_empty();
+        let is_needed = has_outages || resolves || self.wanted.iter().any(is_failure);
+        let (mut window, expired) = refreshes.state.window(clock, lookback);
+        if self.run.action == Action::Explain {
+            window = refreshes.state.without_settling(window);
+        }
         if !is_needed {
             refreshes.state.skip(window);
             return refreshes;
@@ -56,11 +60,14 @@ impl<T: StateTable> SiteRun<'_, T> {
             until: Some(until),
             reason: "they ended longer ago than RECOVER_HOURS".to_owned(),
         }));
-        let which = if has_outages { WhichJobs::All } else { WhichJobs::Failed };
+        let which = if has_outages || resolves { WhichJobs::All } else { WhichJobs::Failed };
         match session.refresh_jobs(window.from, window.until, which).await {
             Ok(jobs) => {
-                let listing = self.note_listed(jobs, window, &mut refreshes);
-                self.read_candidates(session, &listing.candidates, window, &mut refreshes).await;
+                let mut listing = self.note_listed(jobs, window, &mut refreshes);
+                let candidates: Vec<_> = listing.candidates.iter().collect();
+                let read = self.read_candidates(session, &candidates, &self.run.jobs, &mut refreshes, window).await;
+                self.report.refreshes_left += candidates.len() - read;
+                self.read_context(session, &mut listing, &mut refreshes).await;
                 refreshes.listing = Some(listing);
             }
             Err(error) => {
@@ -68,11 +75,25 @@ impl<T: StateTable> SiteRun<'_, T> {
                 self.report.notes.push(note);
             }
         }
+        refreshes.state.job_queries_mut().add(session.job_queries(), self.run.now);
         refreshes
     }
 
-    /// Notes the odd ones of the listed jobs, and returns which may have due events: those that could not be read before
-    /// come last.
+    /// Whether a run that explains may read the site's jobs today. If not, the report says so.
+    pub(crate) fn may_explain(&mut self) -> bool {
+        let may_explain = self.refreshes.as_ref().is_none_or(|state| state.job_queries().leave_room(self.run.now));
+        if !may_explain {
+            tracing::warn!("the job queries of the day are used up: runs on the schedule explain the failures");
+            self.report.notes.push(format!(
+                "It had {MAX_TO_EXPLAIN} job queries today, and Tableau Cloud allows 20,000. Until midnight UTC the runs on the \
+                 schedule explain its failures."
+            ));
+        }
+        may_explain
+    }
+
+    /// Notes the odd ones of the listed jobs, and returns which may have due events, or be the ends of failures: those that
+    /// could not be read before come last.
     fn note_listed(&mut self, jobs: RefreshJobs, window: Window, refreshes: &mut SiteRefreshes) -> Listing {
         let RefreshJobs { ended, odd, others, listed, total } = jobs;
         let notes = &mut self.report.notes;
@@ -92,27 +113,31 @@ impl<T: StateTable> SiteRun<'_, T> {
             }
         }
         let may_be_due = |job: &EndedJob| refreshes.state.may_be_due(job, window, &refreshes.wanted);
-        let mut candidates: Vec<_> = ended.into_iter().filter(may_be_due).collect();
+        let (mut candidates, mut successes): (Vec<_>, Vec<_>) = ended.into_iter().partition(may_be_due);
+        let first_failure = refreshes.state.failing().iter().map(|(_, resource)| resource.last).min();
+        successes.retain(|job| first_failure.is_some_and(|after| refreshes.may_resolve(job, after)));
         let order = |job: &EndedJob| (refreshes.state.is_unreadable(&job.id), job.ended_at, job.id.clone());
         candidates.sort_by_cached_key(order);
-        Listing { window, ends, candidates }
+        successes.sort_by_cached_key(order);
+        Listing { window, ends, candidates, successes }
     }
 
-    /// Reads jobs in full, one after another, while there is time.
-    async fn read_candidates(
+    /// Reads jobs in full, one after another, while there is time. Returns how many it came to.
+    pub(crate) async fn read_candidates(
         &mut self,
         session: &mut Session<'_>,
-        candidates: &[EndedJob],
-        window: Window,
+        candidates: &[&EndedJob],
+        budget: &Budget,
         refreshes: &mut SiteRefreshes,
-    ) {
-        let mut failures_in_a_row = 0;
-        for (number, job) in candidates.iter().enumerate() {
-            let has_room = number < MAX_JOBS_OF_A_SITE && failures_in_a_row < MAX_FAILURES_IN_A_ROW;
-            if !has_room || !self.has_time(CHANGE_TIME) || !self.run.jobs.take() {
-                self.report.refreshes_left = candidates.len() - number;
+        window: Window,
+    ) -> usize {
+        let (mut read, mut failures_in_a_row) = (0, 0);
+        for &job in candidates {
+            let has_room = refreshes.jobs_read < MAX_JOBS_OF_A_SITE && failures_in_a_row < MAX_FAILURES_IN_A_ROW;
+            if !has_room || !self.has_time(CHANGE_TIME) || !budget.take() {
                 break;
             }
+            refreshes.jobs_read += 1;
             match session.refresh(job).await {
                 Ok(Ok(refresh)) => {
                     failures_in_a_row = 0;
@@ -131,7 +156,6 @@ impl<T: StateTable> SiteRun<'_, T> {
                     let error = error_chain(&error);
                     let note = format!("Job {} could not be read: {error}. The next run reads it.", job.id);
                     self.report.notes.push(note);
-                    self.report.refreshes_left = candidates.len() - number;
                     break;
                 }
                 Err(error) => {
@@ -139,9 +163,11 @@ impl<T: StateTable> SiteRun<'_, T> {
                     self.note_unreadable(job, &error, refreshes);
                 }
             }
+            read += 1;
         }
         let order = |due: &DueJob| (due.refresh.ended_at, due.refresh.job_id.clone());
         refreshes.due.sort_by_cached_key(order);
+        read
     }
 
     /// Notes that a job could not be read. It is tried again for an hour.

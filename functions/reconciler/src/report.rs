@@ -6,7 +6,10 @@ use serde::Serialize;
 use shared::{
     events::catalogue::Event,
     problems::Problem,
-    refreshes::job::{Refresh, RefreshedResource},
+    refreshes::{
+        job::{Refresh, RefreshedResource},
+        resolution::{EndKind, FailureEnd},
+    },
     sites::token_end::TokenEnd,
 };
 use time::{OffsetDateTime, serde::rfc3339};
@@ -64,6 +67,8 @@ pub struct SiteReport {
     pub recovered: Vec<Recovered>,
     /// Failed refreshes whose reasons were published.
     pub explained: Vec<Explained>,
+    /// Resources that refreshed successfully after failures.
+    pub resolved: Vec<Resolved>,
     /// Refreshes that may be missing on the events topic for good.
     pub not_recovered: Vec<NotRecovered>,
     /// The number of refreshes left to the next run.
@@ -119,6 +124,21 @@ pub struct Explained {
     pub at: OffsetDateTime,
 }
 
+/// A resource that refreshed successfully after failures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resolved {
+    /// Tableau's identifier of the job, if a job showed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The resource.
+    pub resource: String,
+    /// The number of its failures.
+    pub failures: u32,
+    /// When the first of them ended.
+    #[serde(with = "rfc3339")]
+    pub since: OffsetDateTime,
+}
+
 /// Refreshes that may be missing on the events topic: one, by its job, or all of a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotRecovered {
@@ -152,6 +172,18 @@ impl Explained {
     }
 }
 
+impl Resolved {
+    /// The end of failures.
+    pub(crate) fn of(end: &FailureEnd) -> Self {
+        Self {
+            job: end.job_id.clone(),
+            resource: resource_of(end),
+            failures: end.failing.failures,
+            since: end.failing.since.0,
+        }
+    }
+}
+
 impl NotRecovered {
     /// Whether it was found after the repair.
     pub(crate) fn is_new(&self) -> bool {
@@ -166,6 +198,22 @@ impl NotRecovered {
 
 fn display_name(RefreshedResource { kind, luid, name }: &RefreshedResource) -> String {
     format!("{} {:?}", kind.as_str(), name.as_ref().unwrap_or(luid))
+}
+
+/// Returns kind and name of the resource whose failures ended.
+pub(crate) fn resource_of(end: &FailureEnd) -> String {
+    format!("{} {:?}", end.failing.kind.as_str(), end.resource_name().unwrap_or(&end.luid))
+}
+
+/// Returns the remark that a resource is not refreshed any more.
+pub(crate) fn note_of(end: &FailureEnd) -> String {
+    let reason = match end.kind {
+        EndKind::Resolved => "works again",
+        EndKind::Suspended => "is not refreshed any more: Tableau has suspended its refresh",
+        EndKind::Deleted => "is not refreshed any more: it was deleted",
+        EndKind::Unused => "is not refreshed any more: it has no refresh task, and was not refreshed for 7 days",
+    };
+    format!("The {} {reason}.", resource_of(end))
 }
 
 fn is_zero(count: &usize) -> bool {

@@ -10,7 +10,7 @@ use shared::{
 use time::OffsetDateTime;
 
 use crate::{
-    report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, SiteReport, Tested},
+    report::{Enabled, Explained, NotRecovered, Outcome, Recovered, Report, Resolved, SiteReport, Tested},
     request::Action,
 };
 
@@ -32,6 +32,7 @@ fn report_text(action: Action, sites: &[SiteReport], sites_path: &str) -> String
     let failed = sites.iter().filter(|site| site.failed()).count();
     let all = |one, many| pluralize(sites.len(), one, many);
     let _ = match (sites.len(), failed, action) {
+        (0, _, Action::Explain) => write!(text, "Nothing to explain: no site has a failed refresh in the queue."),
         (0, _, _) => write!(text, "Nothing to do: there is no site entry under {sites_path}."),
         (_, 0, Action::Plan) => {
             let changes = sites.iter().map(SiteReport::changes).sum();
@@ -46,6 +47,11 @@ fn report_text(action: Action, sites: &[SiteReport], sites_path: &str) -> String
         (_, 0, Action::Test) => {
             let tests = sites.iter().map(|site| site.tests.len()).sum();
             write!(text, "{} accepted by the receiver.", pluralize(tests, "test was", "tests were"))
+        }
+        (_, 0, Action::Explain) => {
+            let explained = sites.iter().map(|site| site.explained.len()).sum();
+            let refreshes = pluralize(explained, "failed refresh was", "failed refreshes were");
+            write!(text, "{refreshes} explained at {}.", all("site", "sites"))
         }
         (_, 0, Action::Destroy) => write!(text, "{} without any webhook of ours.", all("site is", "sites are")),
         (_, failed, _) => write!(text, "{failed} of {} failed.", all("site", "sites")),
@@ -68,6 +74,7 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action, now: Offse
         tests,
         recovered,
         explained,
+        resolved,
         not_recovered,
         refreshes_left,
         token_ends,
@@ -89,6 +96,7 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action, now: Offse
         (tests.len(), "tested"),
         (recovered.len(), "recovered"),
         (explained.len(), "explained"),
+        (resolved.len(), "resolved"),
         (not_recovered.len(), "not recovered"),
         (errors.len(), if errors.len() == 1 { "error" } else { "errors" }),
     ];
@@ -104,6 +112,7 @@ fn write_site(report: &SiteReport, text: &mut String, action: Action, now: Offse
     tests.iter().for_each(|test| line("? ", test));
     recovered.iter().for_each(|event| line("< ", event));
     explained.iter().for_each(|refresh| line("< ", refresh));
+    resolved.iter().for_each(|resource| line("< ", resource));
     not_recovered.iter().for_each(|refreshes| line("", refreshes));
     if *refreshes_left > 0 {
         let left = pluralize(*refreshes_left, "refresh is", "refreshes are");
@@ -138,6 +147,15 @@ impl fmt::Display for Explained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { job, resource, at } = self;
         write!(formatter, "refresh of the {resource} failed at {}: explained from job {job}", Timestamp(*at))
+    }
+}
+
+impl fmt::Display for Resolved {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, resource, failures, since } = self;
+        let failures = pluralize((*failures).try_into().unwrap_or(usize::MAX), "failure", "failures");
+        write!(formatter, "refresh of the {resource} works again after {failures} since {}", Timestamp(*since))?;
+        job.as_ref().map_or(Ok(()), |job| write!(formatter, ": resolved by job {job}"))
     }
 }
 

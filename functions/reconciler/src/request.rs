@@ -28,6 +28,8 @@ pub enum Action {
     Rotate,
     /// Deletes our webhooks, and no others.
     Destroy,
+    /// Explains the failed refreshes in the queue. Looks at no webhook.
+    Explain,
 }
 
 impl Action {
@@ -35,7 +37,7 @@ impl Action {
     /// not scheduled.
     pub(crate) fn or_again(self, next: &str) -> String {
         match self {
-            Self::Apply | Self::Rotate => next.to_owned(),
+            Self::Apply | Self::Rotate | Self::Explain => next.to_owned(),
             Self::Plan | Self::Test | Self::Destroy => "Run this again".to_owned(),
         }
     }
@@ -49,7 +51,8 @@ mod tests {
     fn an_unknown_action_or_field_is_refused_with_the_known_ones() {
         let error = |text| serde_json::from_str::<Request>(text).expect_err(text).to_string();
         assert!(error("{}").starts_with("missing field `action`"));
-        let expected = "unknown variant `aply`, expected one of `plan`, `apply`, `test`, `rotate`, `destroy`";
+        let expected =
+            "unknown variant `aply`, expected one of `plan`, `apply`, `test`, `rotate`, `destroy`, `explain`";
         assert!(error(r#"{"action":"aply"}"#).starts_with(expected));
         assert!(
             error(r#"{"action":"apply","site":"a"}"#).starts_with("unknown field `site`, expected `action` or `sites`")

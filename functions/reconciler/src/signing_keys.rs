@@ -26,7 +26,7 @@ pub(crate) async fn keyring_for(
         }
         (Some(keyring), _) => Ok(keyring),
         // No webhook was signed yet, and these actions sign none: any key shows the plan.
-        (None, Action::Plan | Action::Test | Action::Destroy) => Ok(Keyring::of(random_key()?)),
+        (None, Action::Plan | Action::Test | Action::Destroy | Action::Explain) => Ok(Keyring::of(random_key()?)),
         (None, Action::Apply | Action::Rotate) => {
             parameters.create_keyring(&Keyring::of(random_key()?)).await?;
             stored_keyring(parameters).await

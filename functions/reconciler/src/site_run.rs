@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    refreshes::{JobBudget, SiteRefreshes, log_not_recovered},
+    refreshes::{Budget, SiteRefreshes, log_not_recovered},
     remedies::Advice,
     report::{NotRecovered, SiteReport},
     request::Action,
@@ -44,11 +44,15 @@ pub(crate) struct RunContext<'a, T> {
     pub(crate) state: &'a State<'a, T>,
     /// How long ago a refresh may have ended to be recovered or explained; `None` if none is.
     pub(crate) lookback: Option<time::Duration>,
-    pub(crate) jobs: JobBudget,
+    pub(crate) jobs: Budget,
+    pub(crate) successes: Budget,
+    pub(crate) resources: Budget,
     /// When the run began.
     pub(crate) now: OffsetDateTime,
     /// When the run of each site must have ended.
     pub(crate) deadline: Instant,
+    /// When the whole run must have ended.
+    pub(crate) ends_by: Instant,
 }
 
 /// Outcome of the run of one site.
@@ -56,6 +60,8 @@ pub(crate) struct RunContext<'a, T> {
 pub(crate) struct SiteOutcome {
     pub(crate) report: SiteReport,
     pub(crate) progress: Progress,
+    /// Whether another run had its token.
+    pub(crate) is_left: bool,
     /// The state as it is stored at this moment.
     pub(crate) stored: Stored<SiteState>,
     /// Due events of its refreshes, and their state from now on; `None` if they have no state.
@@ -73,7 +79,7 @@ pub(crate) struct SiteRun<'a, T> {
     pub(crate) wanted: &'a BTreeSet<Event>,
     stored: Stored<SiteState>,
     /// The state of its refreshes, if they are recovered and it has one.
-    refreshes: Option<RefreshState>,
+    pub(crate) refreshes: Option<RefreshState>,
     /// The end of its token, as far as it is known.
     pub(crate) token_end: Stored<TokenEndState>,
     /// Whether Tableau accepted the token.
@@ -84,20 +90,27 @@ pub(crate) struct SiteRun<'a, T> {
     deadline: Instant,
 }
 
+impl<T> RunContext<'_, T> {
+    /// Returns the progress at a site that the run tried to check. A run that looks at no webhook leaves checks to others.
+    pub(crate) fn attempted(&self) -> Progress {
+        if self.action == Action::Explain { Progress::Left } else { Progress::Attempted }
+    }
+}
+
 impl SiteOutcome {
     /// An outcome that changes no state.
     pub(crate) fn unchanged(mut report: SiteReport, progress: Progress, items: SiteItems) -> Self {
-        let SiteItems { site: stored, token_end } = items;
+        let SiteItems { site: stored, token_end, .. } = items;
         let refreshes = stored.content.refreshes.clone().map(SiteRefreshes::unread);
         report.token_ends = token_end.content.ends();
-        Self { report, progress, stored, refreshes, token_end, token_stage: None }
+        Self { report, progress, is_left: false, stored, refreshes, token_end, token_stage: None }
     }
 }
 
 impl<'a, T: StateTable> SiteRun<'a, T> {
     /// Begins with a site, until the `deadline` of its turn.
     pub(crate) fn new(run: &'a RunContext<'a, T>, entry: &'a SiteEntry, deadline: Instant) -> Self {
-        let SiteItems { site: stored, token_end } = run.state.items(entry.name.as_str());
+        let SiteItems { site: stored, token_end, .. } = run.state.items(entry.name.as_str());
         let wanted = entry.events.as_ref().unwrap_or(&run.config.events);
         let mut report = SiteReport::new(entry.name.as_str());
         report.notes.extend(wanted.iter().filter(|event| !event.is_known()).map(unknown_event));
@@ -109,7 +122,7 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
             token_end,
             stored,
             is_signed_in: false,
-            progress: Progress::Attempted,
+            progress: run.attempted(),
             report,
             deadline,
         }
@@ -132,7 +145,7 @@ impl<'a, T: StateTable> SiteRun<'a, T> {
             "ended the run of the site"
         );
         let refreshes = refreshes.or(unread.map(SiteRefreshes::unread));
-        SiteOutcome { report, progress, stored, refreshes, token_end, token_stage }
+        SiteOutcome { report, progress, is_left: false, stored, refreshes, token_end, token_stage }
     }
 }
 

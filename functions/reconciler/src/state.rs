@@ -10,8 +10,8 @@ use shared::{
     alerts::state::AlertState,
     sites::{entry::SiteEntry, token_end::TokenEndState},
     state::{
-        RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, TOKEN_PREFIX, TokenHold, read_item, site_key,
-        to_item, token_end_key, token_key,
+        FAILING_PREFIX, FailingState, RUN_KEY, RunState, SITE_PREFIX, SiteState, TOKEN_END_PREFIX, TOKEN_PREFIX,
+        TokenHold, failing_key, read_item, site_key, to_item, token_end_key, token_key,
     },
     timestamp::Timestamp,
 };
@@ -66,14 +66,49 @@ impl<T: Default + DeserializeOwned + PartialEq> Stored<T> {
     }
 }
 
-/// The two items of a site.
+/// The items of a site. Its state has the failing resources too, which are stored in an item of their own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SiteItems {
     pub(crate) site: Stored<SiteState>,
     pub(crate) token_end: Stored<TokenEndState>,
+    /// The item of the failing resources, as it is stored at this moment.
+    failing: Stored<FailingState>,
+}
+
+/// The items that a run could not store.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unstored {
+    /// The keys of items that another run stored meanwhile.
+    pub(crate) lost: Vec<String>,
+    /// Why an item could not be stored.
+    pub(crate) error: Option<String>,
+}
+
+impl Unstored {
+    /// Adds what could not be stored after this.
+    pub(crate) fn and(mut self, later: Self) -> Self {
+        self.lost.extend(later.lost);
+        Self { lost: self.lost, error: self.error.or(later.error) }
+    }
+
+    fn note(&mut self, key: String, error: &WriteError) {
+        match error {
+            WriteError::Conflict => self.lost.push(key),
+            WriteError::Failed(failed) => self.error = Some(error_chain(failed)),
+        }
+    }
 }
 
 impl SiteItems {
+    /// Returns the item of the failing resources to store, `None` in place of one to delete, if it differs from the stored one.
+    fn failing_to_store(&self) -> Option<Option<FailingState>> {
+        let Stored { version, content: before, is_known } = &self.failing;
+        let Some(refreshes) = &self.site.content.refreshes else { return version.map(|_| None) };
+        let after = FailingState { resources: refreshes.failing().clone(), job_queries: *refreshes.job_queries() };
+        let differs = after.resources != before.resources || after.job_queries.differ_from(&before.job_queries);
+        (differs || (version.is_some() && !is_known)).then_some(Some(after))
+    }
+
     /// Returns the problems of the site, as subscribers know them.
     pub(crate) fn alerts(&self) -> AlertState {
         self.site.content.alerts().and(self.token_end.content.alerts())
@@ -81,7 +116,7 @@ impl SiteItems {
 
     /// Replaces the problems of the site.
     pub(crate) fn set_alerts(&mut self, alerts: AlertState) {
-        let Self { site, token_end } = self;
+        let Self { site, token_end, .. } = self;
         site.content = std::mem::take(&mut site.content).with_alerts(alerts.clone());
         token_end.content = std::mem::take(&mut token_end.content).with_alerts(alerts);
     }
@@ -96,6 +131,8 @@ pub(crate) struct State<'a, T> {
     sites: BTreeMap<String, Stored<SiteState>>,
     /// The ends of the sites' tokens.
     token_ends: BTreeMap<String, Stored<TokenEndState>>,
+    /// The sites' failing resources.
+    failing: BTreeMap<String, Stored<FailingState>>,
     /// The sites whose items could not be read.
     pub(crate) invalid: Vec<String>,
     pub(crate) run: Stored<RunState>,
@@ -124,6 +161,7 @@ impl<'a, T: StateTable> State<'a, T> {
             error,
             sites: BTreeMap::new(),
             token_ends: BTreeMap::new(),
+            failing: BTreeMap::new(),
             invalid: Vec::new(),
             run: Stored::default(),
             tokens: BTreeMap::new(),
@@ -144,8 +182,21 @@ impl<'a, T: StateTable> State<'a, T> {
                     state.invalid.push(format!("the token of {site}"));
                 }
                 state.token_ends.insert(site.to_owned(), stored);
+            } else if let Some(site) = key.strip_prefix(FAILING_PREFIX) {
+                let stored = Stored::read(version, &content);
+                if !stored.is_known {
+                    state.invalid.push(format!("the failing resources of {site}"));
+                }
+                state.failing.insert(site.to_owned(), stored);
             } else if key.starts_with(TOKEN_PREFIX) {
                 state.tokens.insert(key, (version, read_item(&content).ok()));
+            }
+        }
+        for (site, failing) in &state.failing {
+            let refreshes = state.sites.get_mut(site).and_then(|stored| stored.content.refreshes.as_mut());
+            if let Some(refreshes) = refreshes {
+                *refreshes.failing_mut() = failing.content.resources.clone();
+                *refreshes.job_queries_mut() = failing.content.job_queries;
             }
         }
         state
@@ -153,12 +204,14 @@ impl<'a, T: StateTable> State<'a, T> {
 
     /// Returns the names of the sites that have an item.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &str> {
-        self.sites.keys().chain(self.token_ends.keys()).map(String::as_str).collect::<BTreeSet<_>>().into_iter()
+        let keys = self.sites.keys().chain(self.token_ends.keys()).chain(self.failing.keys());
+        keys.map(String::as_str).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Returns the state of a site, and of the end of its token.
     pub(crate) fn items(&self, site: &str) -> SiteItems {
-        SiteItems { site: self.site(site), token_end: self.token_end(site) }
+        let failing = self.failing.get(site).cloned().unwrap_or_default();
+        SiteItems { site: self.site(site), token_end: self.token_end(site), failing }
     }
 
     /// Returns the known end of a site's token.
@@ -171,7 +224,7 @@ impl<'a, T: StateTable> State<'a, T> {
         self.sites.get(site).cloned().unwrap_or_default()
     }
 
-    /// Holds the token of an entry until the run has ended, at the latest after `time_left`.
+    /// Holds the token of an entry until the run has stored its state, at the latest after `time_left`.
     ///
     /// # Errors
     ///
@@ -204,12 +257,18 @@ impl<'a, T: StateTable> State<'a, T> {
         }
     }
 
-    /// Lets other runs hold a token.
-    pub(crate) async fn release_token(&self, HeldToken { item }: HeldToken) {
-        let Some((key, version)) = item else { return };
-        if let Err(error) = self.table.delete(&key, Some(version)).await {
-            let error = &error as &(dyn std::error::Error + 'static);
-            tracing::warn!(error, "a token hold could not be deleted; other runs leave its sites alone until it ends");
+    /// Lets other runs hold tokens.
+    pub(crate) async fn release_tokens(&self, tokens: Vec<HeldToken>) {
+        let held = tokens.into_iter().filter_map(|token| token.item);
+        let deletions = held.map(|(key, version)| (key, Some(version), None)).collect();
+        for (_, deleted) in self.write_all(deletions).await {
+            if let Err(error) = deleted {
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::warn!(
+                    error,
+                    "a token hold could not be deleted; other runs leave its sites alone until it ends"
+                );
+            }
         }
     }
 
@@ -231,17 +290,18 @@ impl<'a, T: StateTable> State<'a, T> {
         declared: &BTreeSet<String>,
         sites: BTreeMap<String, SiteItems>,
         run: Stored<RunState>,
-    ) -> (Vec<String>, Option<String>) {
+    ) -> Unstored {
         if self.error.is_some() {
-            return (Vec::new(), self.error.clone());
+            return Unstored { lost: Vec::new(), error: self.error.clone() };
         }
         let mut writes = Vec::new();
         for (name, items) in sites {
             let (site, token_end) = (site_key(&name), token_end_key(&name));
-            let SiteItems { site: state, token_end: end } = &items;
+            let SiteItems { site: state, token_end: end, failing } = &items;
             if !declared.contains(&name) && items.alerts() == AlertState::default() {
                 writes.extend(self.sites.contains_key(&name).then_some((site, state.version, None)));
                 writes.extend(self.token_ends.contains_key(&name).then_some((token_end, end.version, None)));
+                writes.extend(self.failing.contains_key(&name).then_some((failing_key(&name), failing.version, None)));
                 continue;
             }
             if state.is_new_to(&self.site(&name), SiteState::differs_from) {
@@ -254,18 +314,38 @@ impl<'a, T: StateTable> State<'a, T> {
         // After the sites: until their state is stored, they do not count as checked.
         let run_differs = !self.run.is_known || run.version != self.run.version || run.content != self.run.content;
         let run = run_differs.then(|| (RUN_KEY.to_owned(), run.version, Some(to_item(&run.content))));
-        let (mut lost, mut error) = (Vec::new(), None);
+        let mut unstored = Unstored::default();
         for writes in [writes, run.into_iter().collect()] {
             for (key, written) in self.write_all(writes).await {
-                match written {
-                    Ok(()) => {}
-                    Err(WriteError::Conflict) => lost.push(key),
-                    Err(WriteError::Failed(failed)) => error = Some(error_chain(&failed)),
-                }
+                written.unwrap_or_else(|error| unstored.note(key, &error));
             }
         }
-        lost.sort();
-        (lost, error)
+        unstored.lost.sort();
+        unstored
+    }
+
+    /// Stores the failing resources of declared sites where they differ. Returns what could not be stored, and of which sites.
+    pub(crate) async fn store_failing(
+        &self,
+        declared: &BTreeSet<String>,
+        sites: &mut BTreeMap<String, SiteItems>,
+    ) -> (Unstored, BTreeSet<String>) {
+        let (mut unstored, mut failed) = (Unstored::default(), BTreeSet::new());
+        if self.error.is_some() {
+            return (unstored, failed);
+        }
+        let differing = sites.iter().filter(|(name, _)| declared.contains(*name));
+        let writes = differing.filter_map(|(name, items)| {
+            let content = items.failing_to_store()?;
+            Some((failing_key(name), items.failing.version, content.map(|content| to_item(&content))))
+        });
+        for (key, written) in self.write_all(writes.collect()).await {
+            if let Err(error) = written {
+                failed.extend(key.strip_prefix(FAILING_PREFIX).map(str::to_owned));
+                unstored.note(key, &error);
+            }
+        }
+        (unstored, failed)
     }
 
     /// Writes items, or deletes those without a content, some at a time.
@@ -347,21 +427,21 @@ mod tests {
         let sites = [("a", changed), ("b", ending), ("c", first.items("c"))];
         let sites = sites.map(|(site, items)| (site.to_owned(), items)).into();
         let declared = BTreeSet::from(["a", "b", "c"].map(str::to_owned));
-        assert_eq!(first.store(&declared, sites, first.run.clone()).await, (Vec::new(), None));
+        assert_eq!(first.store(&declared, sites, first.run.clone()).await, Unstored::default());
         let keys: Vec<_> = table.0.lock().expect("no panic").0.keys().cloned().collect();
         assert_eq!((table.writes(), keys), (3, ["run", "site#a", "token-end#b"].map(str::to_owned).into()));
 
         let (second, third) = (State::read(&table).await, State::read(&table).await);
         let unchanged = BTreeMap::from(["a", "b"].map(|site| (site.to_owned(), second.items(site))));
-        assert_eq!(second.store(&declared, unchanged, second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(second.store(&declared, unchanged, second.run.clone()).await, Unstored::default());
         assert_eq!(table.writes(), 3);
         let later = NOW + time::Duration::HOUR;
         let changed = [("a", "token-refused"), ("b", "token-ending")];
         let changed: BTreeMap<_, _> =
             changed.map(|(site, problem)| (site.to_owned(), with_problem(second.items(site), problem, later))).into();
-        assert_eq!(second.store(&declared, changed.clone(), second.run.clone()).await, (Vec::new(), None));
+        assert_eq!(second.store(&declared, changed.clone(), second.run.clone()).await, Unstored::default());
         let lost = ["site#a", "token-end#b"].map(str::to_owned).to_vec();
-        assert_eq!(third.store(&declared, changed, third.run.clone()).await, (lost, None));
+        assert_eq!(third.store(&declared, changed, third.run.clone()).await, Unstored { lost, error: None });
         // The items of a site that is no longer declared stay until the alerts of its problems are ended.
         for left in [2, 0] {
             let last = State::read(&table).await;
@@ -372,7 +452,7 @@ mod tests {
                 }
                 (site.to_owned(), items)
             });
-            assert_eq!(last.store(&BTreeSet::new(), ended.into(), last.run.clone()).await, (Vec::new(), None));
+            assert_eq!(last.store(&BTreeSet::new(), ended.into(), last.run.clone()).await, Unstored::default());
             assert_eq!(State::read(&table).await.sites().count(), left);
         }
     }
@@ -390,7 +470,7 @@ mod tests {
         assert_eq!(later.hold_token(&entry, NOW, minute).await.err(), Some(Some(until)));
         assert!(later.hold_token(&entry, until, minute).await.is_ok(), "the first run must have ended");
         // The first run does not release the hold of the other.
-        one.release_token(held).await;
+        one.release_tokens(vec![held]).await;
         assert_eq!(State::read(&table).await.tokens.len(), 1);
     }
 }

@@ -23,24 +23,37 @@ use crate::{
     report::SiteReport,
     request::Action,
     site_run::{RunContext, SiteOutcome, SiteRun},
+    state::HeldToken,
     state_table::StateTable,
     token_groups::{TokenGroups, Turns, in_order},
 };
 
+/// The number of tokens that are held at once.
+const HOLDS_AT_ONCE: usize = 16;
+
+/// A held token, or until when another run holds it, if that is known.
+type Held = Result<HeldToken, Option<OffsetDateTime>>;
+
 /// The time that must be left to begin with a site: signing in, listing and signing out, with Tableau as slow as it was seen.
 const SITE_TIME: Duration = Duration::from_secs(60);
+
+/// The outcomes of sites, and the tokens that the run holds until it has stored their state.
+pub(crate) struct SitesRun {
+    pub(crate) outcomes: Vec<SiteOutcome>,
+    pub(crate) tokens: Vec<HeldToken>,
+}
 
 /// Runs the requested sites: tokens side by side, the sites of a token one after another.
 pub(crate) async fn run_sites<T: StateTable>(
     run: &RunContext<'_, T>,
     sites: Option<Vec<String>>,
     entries: Vec<Result<SiteEntry, BadEntry>>,
-) -> Vec<SiteOutcome> {
+) -> SitesRun {
     let TokenGroups { by_token, unusable: reports } = TokenGroups::new(entries, run.config);
     let is_chosen = |site: &str| sites.as_ref().is_none_or(|sites| sites.iter().any(|name| name == site));
     let unchanged = |report: SiteReport| {
         let items = run.state.items(&report.site);
-        SiteOutcome::unchanged(report, Progress::Attempted, items)
+        SiteOutcome::unchanged(report, run.attempted(), items)
     };
     let unusable_entries = reports.into_iter().filter(|report| is_chosen(&report.site)).map(unchanged);
     let chosen = by_token.into_values().map(|entries| {
@@ -48,9 +61,16 @@ pub(crate) async fn run_sites<T: StateTable>(
         chosen.collect::<Vec<_>>()
     });
     let tokens = in_order(chosen.filter(|entries| !entries.is_empty()).collect(), &run.state.run.content);
-    let turns = Turns::new(run.deadline, tokens.iter().map(Vec::len).sum());
-    let running = stream::iter(tokens).map(async |entries| run_token(run, entries, &turns).await);
-    let outcomes = running.buffer_unordered(SITES_AT_ONCE).collect::<Vec<_>>().await;
+    // All of them at once, right after the state was read: no other run changes it from then on.
+    let holding = stream::iter(tokens).map(async |entries| (hold_token(run, &entries).await, entries));
+    let tokens = holding.buffered(HOLDS_AT_ONCE).collect::<Vec<_>>().await;
+    let turns = Turns::new(run.deadline, tokens.iter().map(|(_, entries)| entries.len()).sum());
+    let running = stream::iter(tokens).map(async |(held, entries)| {
+        let outcomes = run_token(run, &held, &entries, &turns).await;
+        (held, outcomes)
+    });
+    let (held, outcomes): (Vec<_>, Vec<_>) = running.buffer_unordered(SITES_AT_ONCE).unzip().await;
+    let tokens = held.into_iter().filter_map(Result::ok).collect();
     let mut outcomes: Vec<_> = outcomes.into_iter().flatten().chain(unusable_entries).collect();
     for name in sites.iter().flatten() {
         if outcomes.iter().all(|outcome| outcome.report.site != *name) {
@@ -59,24 +79,30 @@ pub(crate) async fn run_sites<T: StateTable>(
             outcomes.push(unchanged(SiteReport::of_failure(name, unusable(what, remedy))));
         }
     }
-    outcomes
+    SitesRun { outcomes, tokens }
+}
+
+/// Holds the token of some sites until the end of the run.
+async fn hold_token<T: StateTable>(run: &RunContext<'_, T>, entries: &[SiteEntry]) -> Held {
+    let Some(first) = entries.first() else { return Err(None) };
+    let time_left = run.ends_by.saturating_duration_since(Instant::now());
+    run.state.hold_token(first, OffsetDateTime::now_utc(), time_left).await
 }
 
 /// Runs the sites of one token, one after another, since a token has one session.
-async fn run_token<T: StateTable>(run: &RunContext<'_, T>, entries: Vec<SiteEntry>, turns: &Turns) -> Vec<SiteOutcome> {
-    let Some(first) = entries.first() else { return Vec::new() };
-    let time_left = run.deadline.saturating_duration_since(Instant::now());
-    let held = run.state.hold_token(first, OffsetDateTime::now_utc(), time_left).await;
+async fn run_token<T: StateTable>(
+    run: &RunContext<'_, T>,
+    held: &Held,
+    entries: &[SiteEntry],
+    turns: &Turns,
+) -> Vec<SiteOutcome> {
     let mut outcomes = Vec::new();
     for (entry, left) in entries.iter().zip((1..=entries.len()).rev()) {
         let deadline = turns.begin(left);
-        outcomes.push(match &held {
+        outcomes.push(match held {
             Ok(_) => run_site(run, entry, deadline).await,
             Err(until) => left_to_another_run(run, entry, *until),
         });
-    }
-    if let Ok(token) = held {
-        run.state.release_token(token).await;
     }
     outcomes
 }
@@ -90,13 +116,17 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
         let then = action.or_again("The next run begins with it");
         let what = format!("Not checked, since there was no time left. {then}.");
         let report = SiteReport::of_failure(entry.name.as_str(), out_of_time(what));
-        return SiteOutcome::unchanged(report, Progress::OutOfTime, run.state.items(entry.name.as_str()));
+        let progress = if run.action == Action::Explain { Progress::Left } else { Progress::OutOfTime };
+        return SiteOutcome::unchanged(report, progress, run.state.items(entry.name.as_str()));
     }
     let mut site = SiteRun::new(run, entry, deadline);
     let desired = match action {
         Action::Destroy => Vec::new(),
         _ => DesiredWebhook::all(&entry.name, site.wanted, &config.name_prefix, &config.receiver, keyring),
     };
+    if run.action == Action::Explain && !site.may_explain() {
+        return site.into_outcome(None);
+    }
     let secrets = KnownSecrets::of_addresses(&entry.name, site.wanted.iter().cloned(), keyring);
     let mut session = match tableau.sign_in(entry, secrets, deadline).await {
         Ok(session) => session,
@@ -110,6 +140,7 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
         Action::Plan => site.plan(&mut session, desired).await,
         Action::Apply | Action::Rotate | Action::Destroy => site.converge(&mut session, desired).await,
         Action::Test => site.test_all(&mut session).await,
+        Action::Explain => Ok(()),
     };
     let refreshes = match result {
         Ok(()) => {
@@ -142,12 +173,12 @@ fn left_to_another_run<T: StateTable>(
     let until = until.map(|until| format!(", until {} at the latest", Timestamp(until))).unwrap_or_default();
     let what = format!("Another run uses the token {:?}{until}: the site is left to it.", entry.token_name);
     let site = entry.name.as_str();
-    let report = if run.action == Action::Apply {
+    let report = if matches!(run.action, Action::Apply | Action::Explain) {
         SiteReport { notes: vec![what], ..SiteReport::new(site) }
     } else {
         let remedy = "Ask for this again when the other run has ended.".to_owned();
         let problem = Problem { kind: ProblemKind::TokenInUse, event: None, what, remedy, detail: None };
         SiteReport::of_failure(site, problem)
     };
-    SiteOutcome::unchanged(report, Progress::Left, run.state.items(site))
+    SiteOutcome { is_left: true, ..SiteOutcome::unchanged(report, Progress::Left, run.state.items(site)) }
 }

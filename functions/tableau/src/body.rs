@@ -1,9 +1,8 @@
-//! Bodies of answers: receives them within limits of memory, decompresses them, and parses JSON.
+//! Bodies of answers: decompresses them and parses JSON within limits of memory.
 
 use std::{cell::Cell, fmt, io::Read};
 
 use flate2::read::GzDecoder;
-use reqwest::{Response, header::CONTENT_ENCODING};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -29,9 +28,6 @@ pub(crate) const SINGLE: usize = 256 * 1024;
 /// The part of a share for a list: its earlier pages, and the page that is received. A page of a thousand jobs takes 0.4 MiB.
 pub(crate) const LIST: usize = SHARE - SINGLE;
 
-/// The most bytes read of an error. Its text is truncated to far fewer.
-const ERROR: usize = 64 * 1024;
-
 /// The overhead in memory of an item of a list, of a node of an object, and of a text: space for growth, a tree node with
 /// space for eleven entries, and the allocator's own.
 const ITEM: usize = 2 * size_of::<Value>();
@@ -42,43 +38,9 @@ const TEXT: usize = 32;
 const FIRST_NODE: usize = 11;
 const NEXT_NODE: usize = 5;
 
-const TOO_LARGE: Unreadable = "it exceeds its share of the memory";
+pub(crate) const TOO_LARGE: Unreadable = "it exceeds its share of the memory";
+pub(crate) const INCOMPLETE: Unreadable = "it is compressed and incomplete";
 const TOO_MANY_VALUES: Unreadable = "its values exceed the memory for them";
-
-/// The reason why the end of an answer was not received.
-pub(crate) enum Interrupted {
-    /// The connection failed, or the time ran out.
-    Failed(reqwest::Error),
-    /// The body cannot be read.
-    Unreadable(Unreadable),
-}
-
-/// Receives the body of an answer of at most `max_bytes`, or the beginning of an error's.
-pub(crate) async fn receive(response: &mut Response, max_bytes: usize) -> Result<Vec<u8>, Interrupted> {
-    let is_error = !response.status().is_success();
-    let max_bytes = if is_error { max_bytes.min(ERROR) } else { max_bytes };
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if chunk.len() <= max_bytes - body.len() => body.extend(chunk),
-            Ok(Some(chunk)) if is_error => {
-                body.extend(&chunk[..max_bytes - body.len()]);
-                break;
-            }
-            Ok(Some(_)) => return Err(Interrupted::Unreadable(TOO_LARGE)),
-            Ok(None) => break,
-            // The status of an error says enough.
-            Err(_) if is_error => break,
-            Err(error) => return Err(Interrupted::Failed(error)),
-        }
-    }
-    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|encoding| encoding.to_str().ok());
-    let is_known = encoding.is_none_or(|encoding| ["gzip", "x-gzip", "identity", ""].contains(&encoding.trim()));
-    if !is_known && !is_error && !body.is_empty() {
-        return Err(Interrupted::Unreadable("its compression is unknown"));
-    }
-    decoded(body, max_bytes, is_error).map_err(Interrupted::Unreadable)
-}
 
 /// Removes compression and a byte order mark, which proxies add. No text of Tableau begins like either.
 pub(crate) fn decoded(body: Vec<u8>, max_bytes: usize, may_be_cut: bool) -> Result<Vec<u8>, Unreadable> {
@@ -90,7 +52,7 @@ pub(crate) fn decoded(body: Vec<u8>, max_bytes: usize, may_be_cut: bool) -> Resu
             return Err(TOO_LARGE);
         }
         if read.is_err() && !may_be_cut {
-            return Err("it is compressed and incomplete");
+            return Err(INCOMPLETE);
         }
         text.truncate(max_bytes);
         text

@@ -142,6 +142,16 @@ impl TableauError {
         }
     }
 
+    /// Leaves out the explanation, which may name a user.
+    pub(crate) fn without_text(self) -> Self {
+        match self {
+            Self::Refused { call, status, code, text: _ } => {
+                Self::Refused { call, status, code, text: "no explanation".to_owned() }
+            }
+            error => error,
+        }
+    }
+
     pub(crate) fn has_code(&self, wanted: &str) -> bool {
         self.code() == Some(wanted)
     }
@@ -153,6 +163,16 @@ impl TableauError {
                 status.is_client_error()
                     && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]
                         .contains(status)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether Tableau says that it does not have this one. An answer without a code is not Tableau's own, and may pass.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Refused { status, code: Some(code), .. } => {
+                *status == StatusCode::NOT_FOUND && code != SITE_NOT_FOUND
             }
             _ => false,
         }
@@ -228,6 +248,12 @@ mod tests {
         ] {
             assert_eq!(refused(path, status, code).kind(), kind, "{path} {status} {code}");
         }
+    }
+
+    #[test]
+    fn an_explanation_that_may_name_a_user_is_left_out() {
+        let shown = refused("sites/1/users/1", 403, "403004").without_text().to_string();
+        assert!(shown.ends_with("answered 403 Forbidden (403004): no explanation"), "{shown}");
     }
 
     #[test]

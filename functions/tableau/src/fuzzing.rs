@@ -1,22 +1,27 @@
 //! Entry point of the fuzz target `answer`: every reader of a server's answers in one call.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use shared::{
     redaction::known_secrets::KnownSecrets,
-    refreshes::job::{EndedJob, RefreshOutcome},
+    refreshes::job::{EndedJob, RefreshOutcome, RefreshedKind},
     sites::sign_in,
 };
 use time::OffsetDateTime;
 use url::Url;
 
 use crate::{
-    body::{self, LIST},
+    body::{self, LIST, SINGLE},
+    rows::RowFilter,
     secrets,
     wire::{
+        content::{MAX_TAGS, read_resource, read_user},
         errors::{MAX_ERROR_CHARACTERS, read_error},
         jobs::{JobRow, Listed, read_jobs, read_refresh},
         retry_after::read_retry_after,
         session::{read_credentials, read_version},
+        tasks::read_tasks,
         tokens::read_token_end,
         webhooks::{read_test, read_webhooks, size_of_row},
     },
@@ -29,10 +34,25 @@ pub fn read(body: &[u8]) {
         assert!(body.len() <= LIST);
         read_text(&String::from_utf8_lossy(&body));
         let _ = read_retry_after(None, OffsetDateTime::UNIX_EPOCH, &body);
+        read_rows(&body);
         if let Ok(mut answer) = body::parse(&body) {
             secrets::hide(&mut answer, &mut KnownSecrets::default());
             read_value(&answer);
         }
+    }
+}
+
+fn read_rows(body: &[u8]) {
+    let wanted = BTreeSet::from(["w1".to_owned()]);
+    let mut filter = RowFilter::new(&wanted, SINGLE);
+    if filter.push(body).is_err() {
+        return;
+    }
+    let kept = filter.kept();
+    assert!(kept.len() <= SINGLE);
+    // A replaced row may hold a defect, but no row makes one.
+    if body::parse(body).is_ok() {
+        assert!(body::parse(&kept).is_ok());
     }
 }
 
@@ -47,7 +67,15 @@ fn read_text(text: &str) {
 }
 
 fn read_value(answer: &Value) {
-    let _ = (read_credentials(answer), read_version(answer), read_test(answer), read_token_end(answer, "fanout"));
+    let _ = (read_credentials(answer), read_version(answer), read_test(answer), read_user(answer));
+    let _ = read_token_end(answer, "fanout");
+    let wanted = BTreeSet::from([(RefreshedKind::Workbook, "w1".to_owned())]);
+    assert!(read_tasks(answer, &wanted).map_or(true, |tasks| tasks.len() <= wanted.len()));
+    let resource = read_resource(answer, RefreshedKind::Workbook, &[Some("10ax.online.tableau.com".to_owned())]);
+    assert!(resource.map_or(true, |resource| {
+        resource.webpage_url.is_none_or(|url| url.host_str() == Some("10ax.online.tableau.com"))
+            && resource.tags.len() <= MAX_TAGS
+    }));
     if let Ok(page) = read_webhooks(answer) {
         let sizes = page.rows.iter().map(size_of_row);
         assert!(sizes.sum::<usize>() >= page.rows.len());
@@ -78,6 +106,9 @@ mod tests {
         for answer in [
             json!({ "webhooks": { "webhook": [{ "id": 1, "name": "n" }, null] } }),
             json!({ "backgroundJobs": { "backgroundJob": [job] } }),
+            json!({ "tasks": { "task": [{ "extractRefresh": { "workbook": { "id": "w1" } } }, { "id": "w2" }, null] } }),
+            json!({ "workbook": { "webpageUrl": "https://10ax.online.tableau.com/", "tags": { "tag": { "label": "t" } } } }),
+            json!({ "user": { "name": "n", "fullName": 7 } }),
             json!({ "error": { "code": "401002", "summary": "s".repeat(1000), "detail": "d".repeat(1000) } }),
             json!({}),
         ] {

@@ -1,6 +1,7 @@
 //! HTTP connections to Tableau servers: sends a call, receives its answer within limits, and retries.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,9 +16,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    body::{self, Interrupted, Unreadable},
+    body::Unreadable,
     call::Call,
     error::TableauError,
+    reception::{self, Interrupted},
     retry::Failure,
     wire::retry_after::read_retry_after,
 };
@@ -74,10 +76,12 @@ pub(crate) struct Received {
 
 /// Limits of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits<'a> {
     pub(crate) deadline: Instant,
     /// The most bytes of an answer.
     pub(crate) max_bytes: usize,
+    /// Of a list to be filtered, the identifiers of the rows to keep.
+    pub(crate) wanted: Option<&'a BTreeSet<String>>,
 }
 
 impl Http {
@@ -115,7 +119,7 @@ impl Http {
         call: &Call,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
-        limits: Limits,
+        limits: Limits<'_>,
     ) -> Result<Received, TableauError> {
         let mut attempt = 1;
         loop {
@@ -136,7 +140,7 @@ impl Http {
         call: &Call,
         token: Option<&HeaderValue>,
         body: Option<&Value>,
-        Limits { deadline, max_bytes }: Limits,
+        Limits { deadline, max_bytes, wanted }: Limits<'_>,
     ) -> Result<Received, TableauError> {
         let timeout = CALL_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
         if timeout.is_zero() {
@@ -155,8 +159,8 @@ impl Http {
         let clock_skew = clock_skew(&response, now);
         let (location, retry_after) = (header(&response, LOCATION), header(&response, RETRY_AFTER));
         let status = response.status();
-        let body =
-            body::receive(&mut response, max_bytes).await.map_err(|error| interrupted(call, status, error, timeout))?;
+        let body = reception::receive(&mut response, max_bytes, wanted).await;
+        let body = body.map_err(|error| interrupted(call, status, error, timeout))?;
         let retry_after = read_retry_after(retry_after.as_deref(), now + clock_skew.unwrap_or_default(), &body);
         Ok(Received { status, location, retry_after, clock_skew, body })
     }

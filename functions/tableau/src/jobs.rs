@@ -76,6 +76,7 @@ impl Session<'_> {
             let page_number = budget.next_page();
             let query = format!("{filter}&pageSize={PAGE_SIZE}&pageNumber={page_number}");
             let request = Request { query: &query, max_bytes: budget.bytes, ..get_jobs(&["jobs"]) };
+            self.job_queries += 1;
             let answer = match self.call(request).await {
                 // Some servers count jobs that they do not list, and refuse the page of those.
                 Err(error) if page_number > 1 && error.has_code(PAGE_NOT_FOUND) => break,
@@ -94,6 +95,11 @@ impl Session<'_> {
         Ok(sorted(rows, total))
     }
 
+    /// Returns the number of job queries so far, which Tableau Cloud limits.
+    pub fn job_queries(&self) -> u32 {
+        self.job_queries
+    }
+
     /// Reads a refresh in full. A job that Tableau does not show, or that is ambiguous, is odd and no error.
     ///
     /// # Errors
@@ -101,6 +107,7 @@ impl Session<'_> {
     /// As for every call.
     pub async fn refresh(&mut self, job: &EndedJob) -> Result<Result<Refresh, OddJob>, TableauError> {
         let odd = |reason: String| OddJob { id: job.id.clone(), reason };
+        self.job_queries += 1;
         match self.call(get_jobs(&["jobs", &job.id])).await {
             Ok(answer) => {
                 let refresh = self.read(&answer, |value| Ok(read_refresh(value, job)))?;

@@ -1,9 +1,9 @@
-//! Client of Tableau's REST API, as far as webhooks and refresh jobs need it.
+//! Client of Tableau's REST API, as far as webhooks, refresh jobs and their context need it.
 //!
-//! [`Tableau`] signs in to a site and returns a [`Session`], which manages webhooks (`webhooks`), reads jobs (`jobs`), and
-//! reads when the token ends (`tokens`).
-//! A call goes from there through `session` (renewal) to `http` (retries after `retry`, time and memory limits). The body
-//! of an answer comes back through `body` (decompression, bounded JSON), `secrets` (redaction) and `wire` (Tableau's JSON).
+//! [`Tableau`] signs in to a site and returns a [`Session`], which manages webhooks (`webhooks`), and reads jobs (`jobs`),
+//! their context (`content`), and when the token ends (`tokens`). A call goes from there through `session` (renewal) to `http`
+//! (retries after `retry`, time and memory limits). The body of an answer comes back through `reception` (`rows` filters a long
+//! list), `body` (decompression, bounded JSON), `secrets` (redaction) and `wire` (Tableau's JSON).
 //! Every failure is a [`TableauError`], whose [`ErrorKind`] names what the client saw; `remedies` says how to fix it.
 
 #[doc(hidden)]
@@ -13,12 +13,15 @@ mod answer;
 mod body;
 mod call;
 mod client;
+mod content;
 mod error;
 mod http;
 mod jobs;
 mod paging;
+mod reception;
 mod remedies;
 mod retry;
+mod rows;
 mod secrets;
 mod session;
 mod sign_in;

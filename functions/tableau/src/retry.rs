@@ -36,7 +36,8 @@ impl RetryPolicy {
     /// For creating a webhook: after any other failure Tableau may have created one, and a repetition creates a second.
     pub(crate) const CREATE: Self = Self(&[Failure::RateLimited]);
 
-    /// For jobs and tokens: a later run reads them too, so a long wait gains nothing.
+    /// For jobs, their context and tokens: a later run reads jobs and tokens too, and context is left out, so a long wait gains
+    /// nothing.
     pub(crate) const JOBS: Self = Self(&[Failure::NoAnswer, Failure::ServerError]);
 
     /// Returns the wait between attempt number `attempt`, which failed, and the next; `None` if there is no next one.

@@ -1,6 +1,6 @@
 //! Sessions at one site: make calls, sign in once more when the session ended, and sign out.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -35,6 +35,7 @@ pub struct Session<'a> {
     secrets: KnownSecrets,
     is_renewed: bool,
     clock_skew: Option<time::Duration>,
+    pub(crate) job_queries: u32,
     deadline: Instant,
 }
 
@@ -48,11 +49,14 @@ pub(crate) struct Request<'a> {
     pub(crate) retry: RetryPolicy,
     /// The most bytes of the answer.
     pub(crate) max_bytes: usize,
+    /// Of a list to be filtered, the identifiers of the rows to keep.
+    pub(crate) wanted: Option<&'a BTreeSet<String>>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(method: Method, path: &'a [&'a str]) -> Self {
-        Self { method, path, query: "", body: None, retry: RetryPolicy::REPEATABLE, max_bytes: SINGLE }
+        let retry = RetryPolicy::REPEATABLE;
+        Self { method, path, query: "", body: None, retry, max_bytes: SINGLE, wanted: None }
     }
 
     pub(crate) fn get(path: &'a [&'a str]) -> Self {
@@ -70,13 +74,18 @@ impl<'a> Session<'a> {
         deadline: Instant,
     ) -> Result<Self, TableauError> {
         let (server, credentials) = sign_in(http, entry, version, &mut secrets, deadline).await?;
-        let (is_renewed, clock_skew) = (false, None);
-        Ok(Self { http, entry, server, version, credentials, secrets, is_renewed, clock_skew, deadline })
+        let (is_renewed, clock_skew, job_queries) = (false, None, 0);
+        Ok(Self { http, entry, server, version, credentials, secrets, is_renewed, clock_skew, job_queries, deadline })
     }
 
     /// Returns Tableau's identifier of the site.
     pub fn site_luid(&self) -> &str {
         &self.credentials.site_id
+    }
+
+    /// Returns the hosts of the site's server: the declared one, and the one that answers.
+    pub(crate) fn hosts(&self) -> [Option<String>; 2] {
+        [&self.entry.server, &self.server].map(|server| server.host_str().map(str::to_owned))
     }
 
     /// Returns Tableau's identifier of the token's owner, if the answer to the sign-in named it.
@@ -102,7 +111,7 @@ impl<'a> Session<'a> {
     pub async fn sign_out(mut self) -> Result<(), TableauError> {
         let url = address(&self.server, self.version, &["auth", "signout"]);
         let call = Call::new(Method::POST, url, RetryPolicy::REPEATABLE, &self.secrets);
-        let limits = Limits { deadline: self.deadline, max_bytes: SINGLE };
+        let limits = Limits { deadline: self.deadline, max_bytes: SINGLE, wanted: None };
         match self.attempt(call, None, limits).await {
             Err(error) if error.is_session_ended() => Ok(()),
             answer => answer.map(drop),
@@ -111,14 +120,14 @@ impl<'a> Session<'a> {
 
     /// Makes a call to the site. Signs in once more if the session ended.
     pub(crate) async fn call(&mut self, request: Request<'_>) -> Result<Answer, TableauError> {
-        let Request { method, path, query, body, retry, max_bytes } = request;
+        let Request { method, path, query, body, retry, max_bytes, wanted } = request;
         let deadline = self.deadline.checked_sub(SIGN_OUT_TIME).unwrap_or(self.deadline);
         loop {
             let path = [&["sites", &self.credentials.site_id], path].concat();
             let mut url = address(&self.server, self.version, &path);
             url.set_query(Some(query).filter(|query| !query.is_empty()));
             let call = Call::new(method.clone(), url, retry, &self.secrets);
-            match self.attempt(call, body.as_ref(), Limits { deadline, max_bytes }).await {
+            match self.attempt(call, body.as_ref(), Limits { deadline, max_bytes, wanted }).await {
                 Err(error) if error.is_session_ended() && !self.is_renewed => {
                     self.is_renewed = true;
                     let Self { http, entry, version, secrets, .. } = self;
@@ -138,7 +147,7 @@ impl<'a> Session<'a> {
         answer.read(&mut self.secrets, read)
     }
 
-    async fn attempt(&mut self, call: Call, body: Option<&Value>, limits: Limits) -> Result<Answer, TableauError> {
+    async fn attempt(&mut self, call: Call, body: Option<&Value>, limits: Limits<'_>) -> Result<Answer, TableauError> {
         let Received { status, clock_skew, body, .. } =
             self.http.exchange(&call, Some(&self.credentials.token), body, limits).await?;
         self.clock_skew = clock_skew.or(self.clock_skew);

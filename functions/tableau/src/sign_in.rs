@@ -32,7 +32,7 @@ pub(crate) async fn server_version(
 ) -> Result<Option<ApiVersion>, TableauError> {
     let url = address(server, SERVER_INFO, &["serverinfo"]);
     let call = Call::new(Method::GET, url, RetryPolicy::REPEATABLE, secrets);
-    let version = match http.exchange(&call, None, None, Limits { deadline, max_bytes: SINGLE }).await {
+    let version = match http.exchange(&call, None, None, Limits { deadline, max_bytes: SINGLE, wanted: None }).await {
         Ok(Received { status, body, .. }) => {
             Answer::checked(call, status, body, secrets).and_then(|answer| answer.read(secrets, session::read_version))
         }
@@ -63,7 +63,7 @@ pub(crate) async fn sign_in(
     let mut redirects = 0;
     loop {
         let Received { status, location, body: text, .. } =
-            http.exchange(&call, None, Some(&body), Limits { deadline, max_bytes: SINGLE }).await?;
+            http.exchange(&call, None, Some(&body), Limits { deadline, max_bytes: SINGLE, wanted: None }).await?;
         // Tableau Cloud redirects a sign-in to the site's pod. An automatic redirect would turn the POST into a GET.
         if let Some(location) = location.filter(|_| status.is_redirection() && redirects < MAX_REDIRECTS) {
             let url = sign_in::redirected(&entry.server, &call.url, &location).map_err(|target| {

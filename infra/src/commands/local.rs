@@ -16,6 +16,7 @@ use crate::{
     workspace::Workspace,
 };
 
+mod failure;
 mod servers;
 mod tour;
 mod usage;
@@ -23,15 +24,15 @@ mod window;
 
 /// Runs everything on this machine, with a simulated AWS and Tableau.
 ///
-/// Shows the way of an event and of an alert from Tableau to their subscribers. Then it keeps the stack up, and prints each
-/// message as it arrives. Ministack simulates AWS.
+/// Shows the way of an event from Tableau to its subscribers, and the alerts of a refresh that fails and works again. Then it
+/// keeps the stack up, and prints each message as it arrives. Ministack simulates AWS.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cargo infra local --once
   cargo infra local             and, in another terminal, cargo infra simulate fail-refresh")]
 pub struct Local {
-    /// Stop after the event has arrived. The exit status is 0 only if it has.
+    /// Stop after the event and the alerts have arrived. The exit status is 0 only if they have.
     #[arg(long)]
     once: bool,
     /// Deploy nothing: run an empty cloud and a Tableau server with one site, to try the deployment with.
@@ -44,7 +45,7 @@ pub struct Local {
 
 /// The work of the command, once the servers are running.
 enum Work {
-    /// Show the path of an event and of an alert.
+    /// Show the path of an event and of alerts.
     Once,
     /// The same, and keep the stack up.
     Stack(LocalFiles),
@@ -101,9 +102,10 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
     };
     let release = servers.builds.release.as_ref().context("the functions are not built")?;
     let (stack, entry) = tour::run(servers, release).await?;
+    failure::run(servers, &stack).await?;
     print(format!(
         "\n{}",
-        good(styled(BOLD, "It works: an event and an alert went from Tableau to their subscribers."))
+        good(styled(BOLD, "It works: an event and the alerts of a failure went from Tableau to their subscribers."))
     ));
     let Some(files) = files else {
         print(
@@ -121,6 +123,6 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
 async fn interruption(is_failure: bool) -> anyhow::Result<()> {
     interrupted().await?;
     print("\nStopping.");
-    ensure!(!is_failure, "interrupted before the event arrived");
+    ensure!(!is_failure, "interrupted before all messages arrived");
     Ok(())
 }

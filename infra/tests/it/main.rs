@@ -111,6 +111,40 @@ async fn a_region_without_function_urls_is_rejected_before_the_build() -> anyhow
     Ok(())
 }
 
+/// An AWS CLI with a stack whose reconciler is busy at the first two invocations.
+const BUSY_STACK: &str = r#"#!/bin/sh
+case "$*" in
+  *--version*) echo aws-cli/2.15.0 ;;
+  *"configure list"*) echo "region : eu-central-1 : env : AWS_DEFAULT_REGION" ;;
+  *describe-stacks*) echo '{"Stacks":[{"StackStatus":"CREATE_COMPLETE","Outputs":[
+    {"OutputKey":"ReconcilerName","OutputValue":"tableau-fanout-reconciler"}]}]}' ;;
+  *"lambda invoke"*)
+    echo "$@" >> "$0.log"
+    if [ "$(grep -c . "$0.log")" -le 2 ]; then
+      echo "An error occurred (TooManyRequestsException) when calling the Invoke operation: Rate Exceeded." >&2
+      exit 254
+    fi
+    echo '{"text":"1 site is as declared.","sites":[]}' > report.json
+    echo '{"StatusCode":200}' ;;
+  *) echo "An error occurred (AccessDenied) when calling: $*" >&2; exit 254 ;;
+esac
+"#;
+
+#[tokio::test]
+async fn a_command_waits_while_the_reconciler_is_busy_with_another_run() -> anyhow::Result<()> {
+    let folder = TempDir::new()?;
+    let aws = folder.path().join("aws");
+    fs::write(&aws, BUSY_STACK)?;
+    fs::set_permissions(&aws, fs::Permissions::from_mode(0o755))?;
+    let mut infra = infra(&["reconcile", "apply"]);
+    isolate(&mut infra, &[folder.path(), Path::new("/bin"), Path::new("/usr/bin")], &[])?;
+    let waits = "the reconciler is busy with another run, which takes 5 minutes at most. This waits for its end";
+    let output = run(infra, "").await?.succeeded(&[waits, "1 site is as declared."])?;
+    ensure!(output.stdout.matches(waits).count() == 1, "{}", output.stdout);
+    ensure!(fs::read_to_string(folder.path().join("aws.log"))?.lines().count() == 3);
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_command_rejects_a_stack_name_that_aws_rejects() -> anyhow::Result<()> {
     let (long, no_endpoint) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);

@@ -256,6 +256,12 @@ fn the_policy_for_deployers_covers_the_template_and_the_commands_and_nothing_els
     let text = fs::read_to_string(workspace.file("infra/deployer-policy.json"))?;
     let characters = text.chars().filter(|character| !character.is_whitespace()).count();
     ensure!(characters <= MAX_CHARACTERS, "{characters} characters, but IAM allows {MAX_CHARACTERS}");
+    let queues = template.lines().filter_map(|line| line.trim().strip_prefix("QueueName: !Sub \"${AWS::StackName}-"));
+    let queues: Vec<_> = queues.map(|name| format!("arn:aws:sqs:REGION:ACCOUNT:STACK-{name}")).collect();
+    ensure!(queues.len() == 3, "other queues: {queues:?}");
+    for queue in queues {
+        ensure!(text.contains(&format!("\"{queue},")), "{queue} is missing");
+    }
     let allowed = allowed(&serde_json::from_str(&text)?)?;
     let needed: BTreeSet<_> = RESOURCES.iter().flat_map(|(_, actions)| *actions).chain(&COMMANDS).copied().collect();
     for action in &needed {

@@ -6,7 +6,7 @@ use crate::{
     alerts::{
         message::{AlertContent, AlertMessage, thread},
         phrasing::{DisplayName, on_date},
-        selection::AlertEvents,
+        selection::DeliveryAlerts,
         text::{Text, text},
     },
     events::{catalogue::Event, delivery::Delivery, id::EventId, payload::Payload},
@@ -15,17 +15,17 @@ use crate::{
 
 impl AlertMessage {
     /// Returns the alert about a delivery, if its event is a selected one.
-    pub fn of_delivery(delivery: &Delivery<'_>, id: EventId, selected: &AlertEvents) -> Option<Self> {
+    pub fn of_delivery(delivery: &Delivery<'_>, id: EventId, alerts: &DeliveryAlerts) -> Option<Self> {
         let registration = delivery.registration();
-        let payload = delivery.event_payload().filter(|_| selected.contains(&registration.event))?;
-        Some(Self::about(registration, payload, id))
+        let payload = delivery.event_payload().filter(|_| alerts.events.contains(&registration.event))?;
+        Some(Self::about(registration, payload, id, alerts.reason_follows))
     }
 
     /// Returns the alert about an event.
-    pub(crate) fn about(registration: &Registration, payload: &Payload<'_>, id: EventId) -> Self {
+    pub(crate) fn about(registration: &Registration, payload: &Payload<'_>, id: EventId, reason_follows: bool) -> Self {
         let Registration { site, event } = registration;
         let (site_name, event_name) = (site.to_string(), event.to_string());
-        let Phrasing { headline, before, after, effect, next } = Phrasing::of(event);
+        let Phrasing { headline, before, after, effect, next } = Phrasing::of(event, reason_follows);
         let name = DisplayName::of(
             event.resource_type().unwrap_or("resource"),
             payload.resource_name.as_deref(),
@@ -46,7 +46,7 @@ impl AlertMessage {
             id: id.to_string(),
             title,
             description,
-            next: next.into(),
+            next: vec![next.into()],
             keywords: vec![site_name, event_name.clone()],
             thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
             summary: sentence,
@@ -72,7 +72,7 @@ struct Phrasing {
 }
 
 impl Phrasing {
-    fn of(event: &Event) -> Self {
+    fn of(event: &Event, reason_follows: bool) -> Self {
         let kind = event.resource_type().unwrap_or("resource");
         let happened =
             |headline: &str, verb: &str| (format!("{kind} {headline}"), format!("The {kind} "), format!(" {verb}"));
@@ -93,7 +93,12 @@ impl Phrasing {
         let (effect, next) = match event.action() {
             Some("refresh-failed") => (
                 text![" The ", kind, " keeps the data of its last successful refresh."],
-                "To see the reason, open the site in Tableau and choose Jobs.",
+                if reason_follows {
+                    "Tableau's reason follows within minutes, in another alert. To look at once, open the site in Tableau and \
+                     choose Jobs."
+                } else {
+                    "To see the reason, open the site in Tableau and choose Jobs."
+                },
             ),
             Some("promoted" | "demoted") => {
                 (Text::default(), "To see who administers the site, open it in Tableau and choose Users.")
@@ -110,7 +115,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{alerts::hostile, events::delivery::Delivery};
+    use crate::{
+        alerts::{hostile, selection::AlertEvents},
+        events::delivery::Delivery,
+    };
 
     fn alert(event: &str, payload: &Value) -> AlertMessage {
         let registration =
@@ -118,7 +126,7 @@ mod tests {
         let verified = registration.clone().verified_in_tests();
         let body = payload.to_string();
         let id = Delivery::read(&verified, body.as_bytes()).id("request");
-        AlertMessage::about(&registration, &Payload::parse(body.as_bytes()).expect("an object"), id)
+        AlertMessage::about(&registration, &Payload::parse(body.as_bytes()).expect("an object"), id, false)
     }
 
     fn texts(alert: &AlertMessage) -> Value {
@@ -146,6 +154,13 @@ mod tests {
         );
         insta::assert_snapshot!(shown);
         assert_eq!(texts["default"], texts["email"]);
+    }
+
+    #[test]
+    fn a_failure_whose_reason_follows_says_so_and_another_event_does_not() {
+        let next = |event: &str| Phrasing::of(&event.parse().expect("an event"), true).next;
+        assert!(next("WorkbookRefreshFailed").starts_with("Tableau's reason follows within minutes"));
+        assert_eq!(next("WorkbookDeleted"), "No action is needed unless this is unexpected.");
     }
 
     #[test]

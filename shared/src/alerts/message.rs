@@ -31,14 +31,14 @@ const MAX_THREAD_CHARACTERS: usize = 150;
 /// # let claim = Claim::parse(url.expose().trim_start_matches("https://receiver.example")).ok_or("")?;
 /// # let verified = claim.verify(&keyring).ok_or("")?;
 /// use shared::{
-///     alerts::{message::AlertMessage, selection::AlertEvents},
+///     alerts::{message::AlertMessage, selection::DeliveryAlerts},
 ///     events::delivery::Delivery,
 /// };
 ///
 /// let body = br#"{"resource_name":"Regional Sales","created_at":"2026-05-21T08:00:00Z"}"#;
 /// let delivery = Delivery::read(&verified, body);
-/// let selected = AlertEvents::default();
-/// let alert = AlertMessage::of_delivery(&delivery, delivery.id("request-1"), &selected);
+/// let alerts = DeliveryAlerts::default();
+/// let alert = AlertMessage::of_delivery(&delivery, delivery.id("request-1"), &alerts);
 ///
 /// let AlertMessage { subject, body } = alert.ok_or("not selected")?;
 /// assert_eq!(subject, "Tableau marketing: workbook refresh failed: Regional Sales");
@@ -77,8 +77,8 @@ pub(crate) struct AlertContent {
     pub(crate) title: Text,
     /// Text of the card.
     pub(crate) description: Text,
-    /// The next step.
-    pub(crate) next: Text,
+    /// The next steps.
+    pub(crate) next: Vec<Text>,
     /// Keywords of the card.
     pub(crate) keywords: Vec<String>,
     /// Identifier of the chat thread.
@@ -123,7 +123,7 @@ impl From<AlertContent> for AlertMessage {
                 "textType": "client-markdown",
                 "title": title.title(MAX_TITLE_CHARACTERS),
                 "description": description.markdown(MAX_CARD_CHARACTERS),
-                "nextSteps": [next.markdown(MAX_CARD_CHARACTERS)],
+                "nextSteps": next.iter().map(|step| step.markdown(MAX_CARD_CHARACTERS)).collect::<Vec<_>>(),
                 "keywords": keywords.iter().map(|keyword| word(keyword)).collect::<Vec<_>>(),
             },
             "metadata": metadata,

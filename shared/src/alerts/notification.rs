@@ -155,7 +155,7 @@ impl From<Notification> for AlertMessage {
             id,
             title: headline.clone().into(),
             description: Text::joined(paragraphs.into_iter().chain(details), "\n\n"),
-            next: if fix.is_empty() { "Nothing needs to be done.".into() } else { fix },
+            next: vec![if fix.is_empty() { "Nothing needs to be done.".into() } else { fix }],
             keywords,
             thread,
             summary: headline.into(),

@@ -7,23 +7,25 @@ use crate::{
         message::{AlertContent, AlertMessage, thread},
         notification::heading,
         phrasing::{DisplayName, format_duration, format_time, join_first, on_date, pluralize},
-        text::{MAX_NAME_CHARACTERS, Text, text, truncate},
+        text::{MAX_NAME_CHARACTERS, Text, plain, text, truncate},
     },
     events::id::EventId,
     refreshes::{
-        job::{EXPLAINED, Refresh},
+        context::{FAILURES_UNTIL_SUSPENSION, FailureContext},
+        explanation::{EXPLAINED, Explanation},
+        job::Refresh,
         notes::Notes,
     },
     registration::{claim::Registration, site_name::SiteName},
 };
 
 /// The least number of failures that share one alert.
-const MIN_SHARED: usize = 4;
+pub(crate) const MIN_SHARED: usize = 4;
 
 /// The most events or reasons in an e-mail, and on a card.
-const MAX_IN_EMAIL: usize = 100;
+pub(crate) const MAX_IN_EMAIL: usize = 100;
 
-const MAX_ON_CARD: usize = 10;
+pub(crate) const MAX_ON_CARD: usize = 10;
 
 /// The most resources named for one reason, and the most sites among the keywords.
 const MAX_NAMED: usize = 5;
@@ -33,15 +35,15 @@ const MAX_REASON_CHARACTERS: usize = 600;
 
 const MAX_SHORT_REASON_CHARACTERS: usize = 200;
 
+/// The reason of a job without notes.
+const NO_REASON: &str = "no reason given";
+
 const NEXT: &str = "To see a job in full, open its site in Tableau and choose Jobs.";
 
 /// Returns the alerts with the reasons of failed refreshes: one for each, in the thread of the alert about the failure, or
-/// one for all if they are many. A failure without notes has no alert, since there is no reason to add.
-pub fn explained_alerts(failures: &[(&SiteName, &Refresh)]) -> Vec<AlertMessage> {
-    let failures: Vec<_> = failures
-        .iter()
-        .filter_map(|(site, refresh)| Some(Failure { site, refresh, notes: refresh.notes.as_ref()? }))
-        .collect();
+/// one for all if they are many.
+pub fn explained_alerts(failures: &[(&SiteName, &Explanation)]) -> Vec<AlertMessage> {
+    let failures: Vec<_> = failures.iter().map(|(site, explanation)| Failure { site, explanation }).collect();
     match failures.len() {
         ..MIN_SHARED => failures.iter().map(Failure::alert).collect(),
         _ => vec![shared_alert(&failures)],
@@ -60,7 +62,9 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
         let at = refresh.events().find_map(|(own, at)| (own == *event).then_some(at));
         let stage = event.action().unwrap_or_default().trim_start_matches("refresh-");
         let when = at.map(on_date).unwrap_or_default();
-        text![site.to_string(), ": the extract refresh of the ", resource(refresh), " ", stage, when]
+        let name = name_of(refresh, refresh.resource.name.as_deref()).in_sentence();
+        let kind = refresh.resource.kind.as_str();
+        text![site.to_string(), ": the extract refresh of the ", kind, " ", name, " ", stage, when]
     };
     let list = |max| join_first(recovered.iter().map(|event| text!["- ", line(event)]), max, "\n");
     let count = pluralize(recovered.len(), "missed event", "missed events");
@@ -74,7 +78,7 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
         id: id.clone(),
         title: headline.clone().into(),
         description: text![what, "\n", list(MAX_ON_CARD)],
-        next: NEXT.into(),
+        next: vec![NEXT.into()],
         keywords: keywords("recovered", &sites),
         thread: id,
         summary: headline.into(),
@@ -87,25 +91,62 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
 /// A failed refresh with its reason.
 struct Failure<'a> {
     site: &'a SiteName,
-    refresh: &'a Refresh,
-    notes: &'a Notes,
+    explanation: &'a Explanation,
 }
 
 impl Failure<'_> {
     fn id(&self) -> EventId {
-        self.refresh.event_id(self.site, EXPLAINED)
+        self.explanation.id(self.site)
+    }
+
+    fn notes(&self) -> Option<&Notes> {
+        self.explanation.refresh.notes.as_ref()
+    }
+
+    /// Returns how often the resource failed, and when it runs next.
+    fn repetition(&self) -> Text {
+        let (task, failures) = (&self.explanation.context.task, self.explanation.failures_in_a_row());
+        let since = self.explanation.failing_since().filter(|_| failures > 1);
+        let since = since.and_then(|since| format_time(since.0)).map(|since| format!(" since {since} UTC"));
+        let in_a_row = (failures > 1)
+            .then(|| text!["It failed for the ", ordinal(failures), " time in a row", since.unwrap_or_default()]);
+        let limit = FAILURES_UNTIL_SUSPENSION;
+        let suspension = match task.is_suspended {
+            Some(true) => {
+                Some("Tableau has suspended the refresh, and it does not run again until somebody resumes it".into())
+            }
+            Some(false) if task.consecutive_failures.is_some_and(|count| count + 1 == limit) => {
+                Some(format!("After the {} failure in a row Tableau suspends the refresh", ordinal(limit)).into())
+            }
+            _ => None,
+        };
+        let next = task.next_run_at.and_then(format_time).map(|at| format!("Next run: {at} UTC").into());
+        sentences([in_a_row, suspension, next])
+    }
+
+    /// Returns the pages to open.
+    fn next(&self) -> Vec<Text> {
+        let (kind, context) = (self.explanation.refresh.resource.kind.as_str(), &self.explanation.context);
+        let resource = context.resource.webpage_url.as_ref().and_then(Text::link);
+        let resource = resource.map(|link| text!["Open the ", kind, ": ", link]);
+        let history = context.history_url.as_ref().and_then(Text::link);
+        let history = history.map(|link| text!["Refreshes of the site: ", link]);
+        let pages: Vec<_> = resource.into_iter().chain(history).collect();
+        if pages.is_empty() { vec![NEXT.into()] } else { pages }
     }
 
     /// Returns the alert about this failure alone.
     fn alert(&self) -> AlertMessage {
-        let Self { site, refresh, notes } = self;
-        let (site, kind, name) = (site.to_string(), refresh.resource.kind.as_str(), display_name(refresh).bare());
+        let Self { site, explanation: Explanation { refresh, .. } } = self;
+        let (site, kind, name) =
+            (site.to_string(), refresh.resource.kind.as_str(), display_name(self.explanation).bare());
         let id = self.id().to_string();
-        let reason = Text::verbatim(notes.reason(MAX_REASON_CHARACTERS));
+        let reason = self.notes().map(|notes| notes.reason(MAX_REASON_CHARACTERS));
+        let reason = Text::verbatim(reason.unwrap_or_else(|| NO_REASON.to_owned()));
         let duration = refresh.duration_seconds().map(|seconds| format!(", after {}", format_duration(seconds)));
         let sentence = text![
             "The extract refresh of the ",
-            resource(refresh),
+            resource(self.explanation),
             " failed on the Tableau site ",
             site.clone(),
             on_date(refresh.ended_at),
@@ -115,14 +156,26 @@ impl Failure<'_> {
         let job = truncate(&refresh.job_id, MAX_NAME_CHARACTERS);
         let details = text!["Details: event ", EXPLAINED, ", id ", id.clone(), ", job ", job, "."];
         let title = text!["why the ", kind, " refresh failed: ", name.clone()];
+        let facts = paragraphs([ownership(&self.explanation.context), self.repetition()], "\n");
+        let pages = self.next();
+        let email = paragraphs(
+            [
+                text![sentence.clone(), effect.clone()],
+                reason.clone(),
+                facts.clone(),
+                Text::joined(pages.clone(), "\n"),
+                details,
+            ],
+            "\n\n",
+        );
         AlertContent {
             subject: text!["Tableau ", site.clone(), ": ", title.clone()],
-            email: text![sentence.clone(), effect.clone(), "\n\n", reason.clone(), "\n\n", NEXT, "\n\n", details],
+            email,
             sms: text!["Tableau ", site.clone(), ": ", kind, " refresh failed: ", name, ": ", reason.clone()],
             id,
             title,
-            description: text![sentence.clone(), effect, " ", reason.clone()],
-            next: NEXT.into(),
+            description: paragraphs([text![sentence.clone(), effect, " ", reason.clone()], facts], "\n"),
+            next: pages,
             keywords: vec![site, EXPLAINED.to_owned()],
             thread: thread(self.site, &refresh.resource.luid),
             summary: text![sentence, ": ", reason],
@@ -133,14 +186,29 @@ impl Failure<'_> {
     }
 }
 
+/// Returns whose resource it is.
+pub(crate) fn ownership(context: &FailureContext) -> Text {
+    let project = context.resource.project.as_ref().map(|project| text!["Project: ", name(&project.name)]);
+    let owner = context.owner.as_ref().and_then(|owner| {
+        let email = owner.email.as_deref().map(name);
+        match (owner.name.as_deref().map(name), email) {
+            (Some(name), Some(email)) => Some(text!["Owner: ", name, " (", email, ")"]),
+            (Some(name), None) => Some(text!["Owner: ", name]),
+            (None, Some(email)) => Some(text!["Owner: ", email]),
+            (None, None) => None,
+        }
+    });
+    sentences([project, owner])
+}
+
 /// Returns one alert about many failures, by reason.
 fn shared_alert(failures: &[Failure<'_>]) -> AlertMessage {
     let groups = by_reason(failures);
     let sites: BTreeSet<_> = failures.iter().map(|failure| failure.site.as_str()).collect();
     let list = |max| {
         let lines = groups.iter().map(|group| {
-            let names = group.iter().map(|Failure { site, refresh, .. }| {
-                let resource = resource(refresh);
+            let names = group.iter().map(|Failure { site, explanation, .. }| {
+                let resource = resource(explanation);
                 if sites.len() > 1 { text![site.to_string(), ": ", resource] } else { resource }
             });
             let names = join_first(names.collect::<BTreeSet<_>>().into_iter(), MAX_NAMED, ", ");
@@ -155,7 +223,13 @@ fn shared_alert(failures: &[Failure<'_>]) -> AlertMessage {
     );
     let headline = format!("{}: {count} failed for {reasons}", heading(&sites));
     let effect = "Each datasource or workbook keeps the data of its last successful refresh.";
-    let what = format!("{count} failed{}. {effect} Tableau's reasons:", between(failures));
+    let suspended = failures.iter().filter(|failure| failure.explanation.says_suspended()).count();
+    let suspended = match suspended {
+        0 => String::new(),
+        1 => " Tableau has suspended 1 of the refreshes until somebody resumes it.".to_owned(),
+        count => format!(" Tableau has suspended {count} of the refreshes until somebody resumes them."),
+    };
+    let what = format!("{count} failed{}. {effect}{suspended} Tableau's reasons:", between(failures));
     let first = groups
         .first()
         .map(|group| format!("{}: {}", pluralize(group.len(), "time", "times"), reason(group)))
@@ -167,7 +241,7 @@ fn shared_alert(failures: &[Failure<'_>]) -> AlertMessage {
         sms: text!["Tableau ", headline.clone(), ". ", first],
         title: headline.clone().into(),
         description: text![what, "\n", list(MAX_ON_CARD)],
-        next: NEXT.into(),
+        next: vec![NEXT.into()],
         keywords: keywords(EXPLAINED, &sites),
         thread: id.clone(),
         id,
@@ -182,7 +256,7 @@ fn shared_alert(failures: &[Failure<'_>]) -> AlertMessage {
 fn by_reason<'f, 'a>(failures: &'f [Failure<'a>]) -> Vec<Vec<&'f Failure<'a>>> {
     let mut groups = BTreeMap::<_, Vec<_>>::new();
     for failure in failures {
-        groups.entry(failure.notes.without_particulars()).or_default().push(failure);
+        groups.entry(failure.notes().map(Notes::without_particulars)).or_default().push(failure);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     // Stable: equally frequent reasons stay in the order of their texts.
@@ -192,13 +266,13 @@ fn by_reason<'f, 'a>(failures: &'f [Failure<'a>]) -> Vec<Vec<&'f Failure<'a>>> {
 
 /// Returns the reason of a group: the least of its texts, so that it does not depend on their order.
 fn reason(group: &[&Failure<'_>]) -> String {
-    let notes = group.iter().map(|failure| failure.notes).min();
-    notes.map(|notes| notes.reason(MAX_SHORT_REASON_CHARACTERS)).unwrap_or_default()
+    let notes = group.iter().filter_map(|failure| failure.notes()).min();
+    notes.map_or_else(|| NO_REASON.to_owned(), |notes| notes.reason(MAX_SHORT_REASON_CHARACTERS))
 }
 
 /// Returns the time or times at which refreshes failed, as part of a sentence.
 fn between(failures: &[Failure<'_>]) -> String {
-    let times = || failures.iter().map(|failure| failure.refresh.ended_at);
+    let times = || failures.iter().map(|failure| failure.explanation.refresh.ended_at);
     match (times().min().and_then(format_time), times().max().and_then(format_time)) {
         (Some(first), Some(last)) if first != last => format!(" between {first} and {last} UTC"),
         (Some(at), _) => format!(" on {at} UTC"),
@@ -206,170 +280,56 @@ fn between(failures: &[Failure<'_>]) -> String {
     }
 }
 
-/// Returns kind and name of a refreshed resource.
-fn resource(refresh: &Refresh) -> Text {
-    text![refresh.resource.kind.as_str(), " ", display_name(refresh).in_sentence()]
+/// Returns kind and name of a resource whose refresh failed.
+fn resource(explanation: &Explanation) -> Text {
+    text![explanation.refresh.resource.kind.as_str(), " ", display_name(explanation).in_sentence()]
 }
 
-fn display_name(refresh: &Refresh) -> DisplayName {
-    let resource = &refresh.resource;
-    DisplayName::of(resource.kind.as_str(), resource.name.as_deref(), Some(&resource.luid))
+fn display_name(explanation: &Explanation) -> DisplayName {
+    name_of(&explanation.refresh, explanation.resource_name())
+}
+
+fn name_of(refresh: &Refresh, name: Option<&str>) -> DisplayName {
+    DisplayName::of(refresh.resource.kind.as_str(), name, Some(&refresh.resource.luid))
+}
+
+/// Returns the name of a project or a user, or the address of a user. A name can look like a link, so it is no plain text.
+fn name(name: &str) -> Text {
+    Text::verbatim(truncate(&plain(name), MAX_NAME_CHARACTERS))
+}
+
+/// Joins sentences, each without its full stop.
+fn sentences(texts: impl IntoIterator<Item = Option<Text>>) -> Text {
+    let texts: Vec<_> = texts.into_iter().flatten().collect();
+    if texts.is_empty() { Text::default() } else { Text::joined(texts, ". ").and(".") }
+}
+
+/// Joins the texts that are not empty.
+pub(crate) fn paragraphs(texts: impl IntoIterator<Item = Text>, separator: &'static str) -> Text {
+    Text::joined(texts.into_iter().filter(|text| !text.is_empty()), separator)
+}
+
+/// Formats a number as in "the 3rd time".
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// Returns the identifier of an alert about several events.
-fn shared_id(what: &str, ids: impl Iterator<Item = EventId>) -> String {
+pub(crate) fn shared_id(what: &str, ids: impl Iterator<Item = EventId>) -> String {
     let ids: BTreeSet<_> = ids.map(|id| id.to_string()).collect();
     EventId::of([what.as_bytes()].into_iter().chain(ids.iter().map(String::as_bytes))).to_string()
 }
 
-fn keywords(what: &str, sites: &BTreeSet<&str>) -> Vec<String> {
+pub(crate) fn keywords(what: &str, sites: &BTreeSet<&str>) -> Vec<String> {
     [what].iter().chain(sites.iter().take(MAX_NAMED)).map(|word| (*word).to_owned()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-    use serde_json::{Value, json};
-    use time::{Duration, macros::datetime};
-
-    use super::*;
-    use crate::{
-        alerts::hostile,
-        events::{delivery::Delivery, payload::Payload},
-        refreshes::job::{RefreshOutcome, RefreshedKind, RefreshedResource},
-    };
-
-    fn site(name: &str) -> SiteName {
-        name.parse().expect("a site")
-    }
-
-    fn failed(number: i64, notes: &str) -> Refresh {
-        Refresh {
-            job_id: format!("job-{number}"),
-            resource: RefreshedResource {
-                kind: if number % 2 == 0 { RefreshedKind::Datasource } else { RefreshedKind::Workbook },
-                luid: format!("luid-{number}"),
-                name: Some(format!("Sales {number:03}")),
-            },
-            started_at: Some(datetime!(2026-05-21 08:00:00 UTC)),
-            ended_at: datetime!(2026-05-21 08:03:07 UTC) + Duration::minutes(number),
-            outcome: RefreshOutcome::Failed,
-            notes: Notes::redacted(notes),
-        }
-    }
-
-    fn texts(alert: &AlertMessage) -> (Value, Value) {
-        let texts: Value = serde_json::from_str(&alert.body).expect("JSON");
-        let card = serde_json::from_str(texts["https"].as_str().expect("a text")).expect("JSON");
-        (texts, card)
-    }
-
-    /// Returns all forms of an alert, one below the other.
-    fn shown(alert: &AlertMessage) -> String {
-        let (texts, card) = texts(alert);
-        let text = |protocol: &str| texts[protocol].as_str().expect("a text");
-        format!("{}\n---\n{}\n---\n{}\n---\n{card:#}", alert.subject, text("email"), text("sms"))
-    }
-
-    fn explained(site: &SiteName, failures: &[Refresh]) -> Vec<AlertMessage> {
-        explained_alerts(&failures.iter().map(|refresh| (site, refresh)).collect::<Vec<_>>())
-    }
-
-    fn recovered(events: &[(&str, &str, Refresh)]) -> AlertMessage {
-        let registration =
-            |name: &str, event: &str| Registration { site: site(name), event: event.parse().expect("an event") };
-        let events: Vec<_> = events.iter().map(|(site, event, refresh)| (registration(site, event), refresh)).collect();
-        recovered_alert(&events).expect("an alert")
-    }
-
-    #[test]
-    fn one_failure_is_explained_in_the_thread_of_its_alert() {
-        let site = site("marketing");
-        let refresh =
-            failed(1, "[Microsoft][ODBC Driver 17 for SQL Server] Login failed for user.\n\tat a.B(C.java:1)");
-        let alerts = explained(&site, &[refresh.clone(), failed(2, "")]);
-        assert_eq!(alerts.len(), 1);
-        insta::assert_snapshot!(shown(&alerts[0]));
-
-        let registration = Registration { site, event: "WorkbookRefreshFailed".parse().expect("an event") };
-        let verified = registration.clone().verified_in_tests();
-        let body = json!({ "resource_luid": refresh.resource.luid }).to_string();
-        let id = Delivery::read(&verified, body.as_bytes()).id("request");
-        let payload = Payload::parse(body.as_bytes()).expect("an object");
-        let first = AlertMessage::about(&registration, &payload, id);
-        let thread = |alert| texts(alert).1["metadata"]["threadId"].clone();
-        assert_eq!(thread(&alerts[0]), thread(&first));
-    }
-
-    #[test]
-    fn many_failures_share_one_alert_by_reason_in_any_order() {
-        let site = site("marketing");
-        let mut failures: Vec<_> = (0..10).map(|number| failed(number, "Login failed for user 'sa'.")).collect();
-        failures.extend((10..13).map(|number| failed(number, &format!("Cannot open database 'db{number}'."))));
-        failures.push(failed(13, "Out of memory"));
-        let alerts = explained(&site, &failures);
-        assert_eq!(alerts.len(), 1);
-        insta::assert_snapshot!(shown(&alerts[0]));
-        failures.reverse();
-        assert_eq!(explained(&site, &failures), alerts);
-        assert_eq!(explained(&site, &failures[..MIN_SHARED - 1]).len(), MIN_SHARED - 1);
-    }
-
-    #[test]
-    fn recovered_events_share_one_alert() {
-        let events: Vec<_> =
-            (0..12).map(|number| ("marketing", "WorkbookRefreshFailed", failed(2 * number + 1, ""))).collect();
-        insta::assert_snapshot!(shown(&recovered(&events)));
-        assert_eq!(recovered_alert(&[]), None);
-    }
-
-    #[test]
-    fn failures_of_several_sites_name_the_sites() {
-        let (marketing, sales) = (site("marketing"), site("sales"));
-        let failures: Vec<_> = (0..4).map(|number| failed(number, "Out of memory")).collect();
-        let failures: Vec<_> = failures
-            .iter()
-            .zip([&marketing, &marketing, &sales, &sales])
-            .map(|(refresh, site)| (site, refresh))
-            .collect();
-        let (texts, _) = texts(&explained_alerts(&failures)[0]);
-        insta::assert_snapshot!(texts["email"].as_str().expect("a text"), @r#"
-        4 extract refreshes failed between 2026-05-21 at 08:03 and 2026-05-21 at 08:06 UTC. Each datasource or workbook keeps the data of its last successful refresh. Tableau's reasons:
-
-        - 4 failures: Out of memory
-          marketing: datasource "Sales 000", marketing: workbook "Sales 001", sales: datasource "Sales 002", sales: workbook "Sales 003"
-
-        To see a job in full, open its site in Tableau and choose Jobs.
-        "#);
-        let missed = recovered(&[
-            ("marketing", "WorkbookRefreshStarted", failed(1, "")),
-            ("sales", "DatasourceRefreshFailed", failed(2, "")),
-        ]);
-        insta::assert_snapshot!(missed.subject, @"Tableau marketing, sales: 2 missed events recovered");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn no_job_makes_an_alert_unsafe_or_too_large(
-            resources in vec((hostile::any_text(), hostile::any_text(), hostile::any_text(), hostile::any_text()), 1..8),
-            sites in vec("[a-z0-9-]{1,40}", 8),
-        ) {
-            let refreshes: Vec<_> = resources.into_iter().map(|(name, luid, job, notes)| {
-                let mut refresh = failed(1, &notes);
-                (refresh.resource.name, refresh.resource.luid, refresh.job_id) = (Some(name), luid, job);
-                refresh
-            }).collect();
-            let sites: Vec<_> = sites.iter().map(|name| site(name)).collect();
-            let failures: Vec<_> = sites.iter().zip(&refreshes).collect();
-            let event: crate::events::catalogue::Event = "WorkbookRefreshFailed".parse().expect("an event");
-            let missed: Vec<_> = failures.iter().map(|(site, refresh)| {
-                (Registration { site: (*site).clone(), event: event.clone() }, *refresh)
-            }).collect();
-            for AlertMessage { subject, body } in explained_alerts(&failures).iter().chain(&recovered_alert(&missed)) {
-                hostile::assert_safe(subject, body);
-            }
-        }
-    }
-}
+mod tests;

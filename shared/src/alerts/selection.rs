@@ -66,6 +66,15 @@ impl Default for AlertEvents {
     }
 }
 
+/// The alerts about deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryAlerts {
+    /// The events that have an alert.
+    pub events: AlertEvents,
+    /// Whether the reconciler sends another alert with the reason of a failed refresh.
+    pub reason_follows: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

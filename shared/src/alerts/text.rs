@@ -4,6 +4,8 @@
 //! apart from literals. Only its renderings reach a subject, an e-mail, a text message or a card, so a foreign text cannot
 //! become a mention, a link or other markup, or change the direction of the text around it.
 
+use url::Url;
+
 use crate::alerts::transliteration::{ascii_length, to_ascii};
 
 /// The most characters of a name in a sentence. A user typed it, and it may be very long.
@@ -26,6 +28,8 @@ enum Part {
     Name(String),
     /// A text to copy: on a card in a code span.
     Verbatim(String),
+    /// An address, which mail and chat applications make clickable.
+    Link(String),
 }
 
 /// Place for which a text is rendered.
@@ -69,6 +73,13 @@ impl Text {
     /// Returns a text to copy, such as an error or a reason.
     pub(crate) fn verbatim(text: String) -> Self {
         Self(vec![Part::Verbatim(text)])
+    }
+
+    /// Returns the address of a page; `None` if a character of it could be markup or end the link.
+    pub(crate) fn link(url: &Url) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/#?=%.-_".contains(&byte);
+        let is_safe = url.as_str().bytes().all(is_plain) && without_markup(url.as_str()) == url.as_str();
+        is_safe.then(|| Self(vec![Part::Link(url.to_string())]))
     }
 
     /// Appends a text.
@@ -153,6 +164,7 @@ impl Place {
         match (part, self) {
             (Part::Own(own), Self::Mail | Self::Markdown) => ("", (*own).to_owned()),
             (Part::Own(own), Self::Line | Self::Title) => ("", own.replace('\n', " ")),
+            (Part::Link(url), _) => ("", url.clone()),
             (Part::Name(text) | Part::Verbatim(text), Self::Markdown) => set_off("`", in_code(&plain(text))),
             (Part::Name(text), Self::Mail | Self::Line) => set_off("\"", plain(text)),
             (Part::Name(text), Self::Title) => set_off("\"", without_markup(&plain(text))),

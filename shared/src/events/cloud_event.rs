@@ -18,6 +18,12 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// The most characters of a message group (Amazon SNS API reference, `MessageGroupId`).
 pub(crate) const MAX_GROUP_CHARACTERS: usize = 128;
 
+/// The beginning of an event's `source`, before the site's name.
+pub(crate) const SOURCE_PREFIX: &str = "/tableau/";
+
+/// The beginning of an event's `type`, before Tableau's name for the event.
+pub(crate) const TYPE_PREFIX: &str = "com.tableau.";
+
 /// A message for the events topic.
 ///
 /// ```
@@ -75,6 +81,10 @@ pub(crate) struct Envelope<'a> {
     pub(crate) resource_luid: Option<&'a str>,
     /// Name of the resource.
     pub(crate) resource_name: Option<&'a str>,
+    /// Name of the resource's project.
+    pub(crate) project: Option<&'a str>,
+    /// Name of the resource's owner.
+    pub(crate) owner: Option<&'a str>,
     /// Time of the event. An invalid timestamp is left out.
     pub(crate) time: Option<&'a str>,
     /// Whether Tableau did not deliver the event, and a job shows it.
@@ -114,6 +124,8 @@ impl Envelope<'_> {
             ("site_luid", self.site_luid),
             ("resource_luid", self.resource_luid),
             ("resource_name", self.resource_name),
+            ("project", self.project),
+            ("owner", self.owner),
             ("event_id", Some(&*id.to_string())),
             ("recovered", self.is_recovered.then_some("true")),
         ];
@@ -182,8 +194,8 @@ impl<'a> CloudEvent<'a> {
         Self {
             specversion: "1.0",
             id: id.to_string(),
-            source: format!("/tableau/{}", envelope.site),
-            r#type: format!("com.tableau.{}", envelope.event_type),
+            source: format!("{SOURCE_PREFIX}{}", envelope.site),
+            r#type: format!("{TYPE_PREFIX}{}", envelope.event_type),
             subject: envelope.resource_luid.filter(|luid| !luid.chars().any(is_refused_by_cloudevents)),
             time: envelope.time.filter(|time| is_timestamp(time)),
             recovered: envelope.is_recovered.then_some(true),

@@ -132,6 +132,8 @@ impl<'a> Delivery<'a> {
             site_luid: payload.and_then(|payload| payload.site_luid.as_deref()),
             resource_luid: payload.and_then(|payload| payload.resource_luid.as_deref()),
             resource_name: payload.and_then(|payload| payload.resource_name.as_deref()),
+            project: None,
+            owner: None,
             time: payload.and_then(|payload| payload.created_at.as_deref()),
             is_recovered: false,
             data: payload.map_or(Data::Bytes(self.body), |payload| Data::Json(payload.json)),

@@ -10,13 +10,10 @@ use crate::{
         cloud_event::{Data, Envelope, EventMessage},
         id::EventId,
     },
-    refreshes::notes::Notes,
+    refreshes::{context::ResourceKey, notes::Notes},
     registration::{claim::Registration, site_name::SiteName},
     timestamp::Timestamp,
 };
-
-/// Name of the event that explains a failure. Tableau does not know it, so no webhook can be registered for it.
-pub const EXPLAINED: &str = "RefreshFailureExplained";
 
 /// Separates the identifiers of events from jobs from those of deliveries. Those begin with a site's name, which has no space.
 const ID_DOMAIN: &str = "refresh job";
@@ -40,36 +37,6 @@ pub struct EndedJob {
 }
 
 /// An ended extract refresh in full.
-///
-/// ```
-/// use shared::refreshes::{
-///     job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
-///     notes::Notes,
-/// };
-/// use time::macros::datetime;
-///
-/// let resource = RefreshedResource {
-///     kind: RefreshedKind::Workbook,
-///     luid: "5998aaaf".to_owned(),
-///     name: Some("Regional Sales".to_owned()),
-/// };
-/// let refresh = Refresh {
-///     job_id: "a1b2".to_owned(),
-///     resource,
-///     started_at: Some(datetime!(2026-05-21 08:00 UTC)),
-///     ended_at: datetime!(2026-05-21 08:03 UTC),
-///     outcome: RefreshOutcome::Failed,
-///     notes: Notes::redacted("The database is not reachable."),
-/// };
-/// let explained = refresh.explained_event(&"marketing".parse()?, "11ff7a7e");
-///
-/// let message = explained.ok_or("the refresh did not fail")?;
-/// assert_eq!(message.attributes["event_type"], "RefreshFailureExplained");
-/// let event: serde_json::Value = serde_json::from_str(&message.body)?;
-/// assert_eq!(event["data"]["notes"], "The database is not reachable.");
-/// assert_eq!(event["data"]["duration_seconds"], 180);
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refresh {
     /// Tableau's identifier of the job.
@@ -98,7 +65,8 @@ pub struct RefreshedResource {
 }
 
 /// Kinds of resources with extracts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RefreshedKind {
     /// A published data source.
     Datasource,
@@ -118,6 +86,13 @@ pub enum RefreshOutcome {
     Cancelled,
 }
 
+impl RefreshedResource {
+    /// Returns its key among the resources of its site.
+    pub fn key(&self) -> ResourceKey {
+        (self.kind, self.luid.clone())
+    }
+}
+
 impl RefreshedKind {
     /// Returns the kind as in an event's `resource_type`, and in sentences.
     pub fn as_str(self) -> &'static str {
@@ -125,6 +100,11 @@ impl RefreshedKind {
             Self::Datasource => "datasource",
             Self::Workbook => "workbook",
         }
+    }
+
+    /// Returns the event of a failed refresh of this kind.
+    pub fn failure(self) -> Option<Event> {
+        format!("{}RefreshFailed", self.in_events()).parse().ok()
     }
 
     /// Returns the beginning of the names of its events.
@@ -162,7 +142,7 @@ impl Refresh {
     /// Returns the identifier of an event of this refresh. It is equal whenever the job is read, and differs from those of
     /// deliveries.
     pub fn event_id(&self, site: &SiteName, event_type: &str) -> EventId {
-        EventId::of([ID_DOMAIN, site.as_str(), event_type, &self.job_id].map(str::as_bytes))
+        event_id(site, event_type, &self.job_id)
     }
 
     /// Returns an event that Tableau did not deliver, as the receiver would have published it, with two differences: it is
@@ -198,48 +178,19 @@ impl Refresh {
             site_luid: Some(site_luid),
             resource_luid: Some(luid),
             resource_name: name,
+            project: None,
+            owner: None,
             time: Some(&created_at),
             is_recovered: true,
             data: Data::Json(&data.ok()?),
         };
         envelope.message(self.event_id(site, event.as_str())).ok()
     }
+}
 
-    /// Returns the event that explains the failure. It has no action, so that filters on `refresh-failed` do not match it.
-    ///
-    /// `None` if the refresh did not fail, or SNS would not accept the message.
-    pub fn explained_event(&self, site: &SiteName, site_luid: &str) -> Option<EventMessage> {
-        if self.outcome != RefreshOutcome::Failed {
-            return None;
-        }
-        let RefreshedResource { kind, luid, name } = &self.resource;
-        let ended_at = Timestamp(self.ended_at).format()?;
-        let data = to_raw_value(&ExplainedData {
-            event_type: EXPLAINED,
-            job_id: &self.job_id,
-            resource_type: kind.as_str(),
-            resource_luid: luid,
-            resource_name: name.as_deref(),
-            site_luid,
-            started_at: self.started_at.and_then(|at| Timestamp(at).format()),
-            ended_at: &ended_at,
-            duration_seconds: self.duration_seconds(),
-            notes: self.notes.as_ref().map(Notes::as_str),
-        });
-        let envelope = Envelope {
-            site,
-            event_type: EXPLAINED,
-            resource_type: Some(kind.as_str()),
-            action: None,
-            site_luid: Some(site_luid),
-            resource_luid: Some(luid),
-            resource_name: name.as_deref(),
-            time: Some(&ended_at),
-            is_recovered: false,
-            data: Data::Json(&data.ok()?),
-        };
-        envelope.message(self.event_id(site, EXPLAINED)).ok()
-    }
+/// Returns the identifier of an event that follows from a job.
+pub(crate) fn event_id(site: &SiteName, event_type: &str, job_id: &str) -> EventId {
+    EventId::of([ID_DOMAIN, site.as_str(), event_type, job_id].map(str::as_bytes))
 }
 
 /// Data of a recovered event, like Tableau's payload.
@@ -254,25 +205,6 @@ struct RecoveredData<'a> {
     resource_name: Option<&'a str>,
     site_luid: &'a str,
     text: &'a str,
-}
-
-/// Data of an explanation.
-#[derive(Serialize)]
-struct ExplainedData<'a> {
-    event_type: &'static str,
-    job_id: &'a str,
-    resource_type: &'static str,
-    resource_luid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource_name: Option<&'a str>,
-    site_luid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<String>,
-    ended_at: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_seconds: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    notes: Option<&'a str>,
 }
 
 #[cfg(test)]
@@ -307,10 +239,6 @@ mod tests {
         refresh.recovered_event(&registration(event), SITE_LUID)
     }
 
-    fn explained(refresh: &Refresh) -> Option<EventMessage> {
-        refresh.explained_event(&registration("A").site, SITE_LUID)
-    }
-
     fn shown(message: &EventMessage) -> String {
         let EventMessage { id, body, attributes, group } = message;
         let body: Value = serde_json::from_str(body).expect("JSON");
@@ -324,11 +252,6 @@ mod tests {
     }
 
     #[test]
-    fn an_explanation_has_all_members_of_the_job() {
-        insta::assert_snapshot!(shown(&explained(&failed()).expect("an event")));
-    }
-
-    #[test]
     fn a_refresh_has_the_events_of_its_kind_outcome_and_times() {
         let events = |refresh: &Refresh| refresh.events().map(|(event, _)| event.to_string()).collect::<Vec<_>>();
         let mut refresh = failed();
@@ -337,7 +260,6 @@ mod tests {
         (refresh.outcome, refresh.started_at) = (RefreshOutcome::Succeeded, None);
         refresh.resource.kind = RefreshedKind::Datasource;
         assert_eq!(events(&refresh), ["DatasourceRefreshSucceeded"]);
-        assert_eq!(explained(&refresh), None);
         refresh.outcome = RefreshOutcome::Cancelled;
         assert_eq!(events(&refresh), Vec::<String>::new());
         for other in ["DatasourceRefreshStarted", "DatasourceRefreshFailed", "WorkbookRefreshFailed", "ViewDeleted"] {
@@ -358,7 +280,6 @@ mod tests {
             data(recovered(&refresh, "WorkbookRefreshFailed")),
             "created_at event_type resource resource_luid site_luid text"
         );
-        assert_eq!(data(explained(&refresh)), "ended_at event_type job_id resource_luid resource_type site_luid");
         refresh.started_at = Some(refresh.ended_at + time::Duration::SECOND);
         assert_eq!(refresh.duration_seconds(), None);
     }
@@ -372,7 +293,7 @@ mod tests {
         (read_again.notes, read_again.resource.name) = (None, None);
         assert_eq!(id(&refresh, "WorkbookRefreshFailed"), id(&read_again, "WorkbookRefreshFailed"));
         assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&refresh, "WorkbookRefreshStarted"));
-        assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&refresh, EXPLAINED));
+        assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&refresh, "RefreshFailureExplained"));
         read_again.job_id.push('3');
         assert_ne!(id(&refresh, "WorkbookRefreshFailed"), id(&read_again, "WorkbookRefreshFailed"));
         assert!(ID_DOMAIN.parse::<SiteName>().is_err());
@@ -384,6 +305,6 @@ mod tests {
     fn an_event_that_sns_would_not_accept_is_none() {
         let mut refresh = failed();
         refresh.resource.name = Some("n".repeat(300_000));
-        assert_eq!((recovered(&refresh, "WorkbookRefreshFailed"), explained(&refresh)), (None, None));
+        assert_eq!(recovered(&refresh, "WorkbookRefreshFailed"), None);
     }
 }

@@ -12,8 +12,11 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     events::catalogue::Event,
     refreshes::{
+        context::FailureContext,
+        failing::FailingResources,
         health::{is_failure, refresh_events},
         job::{EndedJob, Refresh, RefreshOutcome},
+        job_queries::JobQueries,
         window::{Clock, SETTLED, Window},
     },
     timestamp::Timestamp,
@@ -96,6 +99,13 @@ pub struct RefreshState {
     /// Unreadable jobs, and since when, by our own clock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unreadable: BTreeMap<String, Timestamp>,
+    /// Resources whose last refresh failed. They are stored in an item of their own, since an earlier release would take this
+    /// one with them for unreadable.
+    #[serde(skip)]
+    failing: FailingResources,
+    /// The job queries of the day, in that item too.
+    #[serde(skip)]
+    job_queries: JobQueries,
 }
 
 /// A time at which the webhook for an event did not work.
@@ -139,14 +149,16 @@ pub struct DueJob {
     pub recover: Vec<(Event, OffsetDateTime)>,
     /// Whether its failure is to be explained.
     pub explain: bool,
+    /// All that Tableau shows of its resource besides the job.
+    pub context: FailureContext,
     /// How far it is handled once its events are published.
     pub handled: Handled,
 }
 
 impl DueJob {
-    /// Whether no event of it is due.
+    /// Whether no event of it is due. A success may be the end of failures that are published before it.
     pub fn is_empty(&self) -> bool {
-        self.recover.is_empty() && !self.explain
+        self.recover.is_empty() && !self.explain && self.refresh.outcome != RefreshOutcome::Succeeded
     }
 }
 
@@ -161,12 +173,34 @@ impl RefreshState {
             outages: Vec::new(),
             handled: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            failing: FailingResources::default(),
+            job_queries: JobQueries::default(),
         }
     }
 
     /// No job that ended before this is still to be published.
     pub fn watermark(&self) -> OffsetDateTime {
         self.watermark.0
+    }
+
+    /// Resources whose last refresh failed.
+    pub fn failing(&self) -> &FailingResources {
+        &self.failing
+    }
+
+    /// Resources whose last refresh failed, to note what was published of them.
+    pub fn failing_mut(&mut self) -> &mut FailingResources {
+        &mut self.failing
+    }
+
+    /// Returns the job queries of the day.
+    pub fn job_queries(&self) -> &JobQueries {
+        &self.job_queries
+    }
+
+    /// Returns the job queries of the day, to change them.
+    pub fn job_queries_mut(&mut self) -> &mut JobQueries {
+        &mut self.job_queries
     }
 
     /// Times at which webhooks did not work.
@@ -228,6 +262,13 @@ impl RefreshState {
         (Window { from, until: clock.latest(), settled: clock.earliest() - SETTLED }, expired)
     }
 
+    /// Returns a window for a run that does not look at webhooks. It does not know of a new outage, so that no more jobs
+    /// settle: the watermark stays.
+    #[must_use]
+    pub fn without_settling(&self, window: Window) -> Window {
+        Window { settled: self.watermark.0.min(window.settled), ..window }
+    }
+
     /// Whether an event of that time was missed.
     fn is_missed(&self, event: &Event, at: OffsetDateTime) -> bool {
         self.outages.iter().any(|outage| {
@@ -272,7 +313,7 @@ impl RefreshState {
         let is_due = |(event, at): &(Event, OffsetDateTime)| !is_recovered && self.is_missed(event, *at);
         let recover = refresh.events().filter(is_due).collect();
         let handled = if is_settled { Handled::Done } else { Handled::Explained };
-        DueJob { refresh, recover, explain, handled }
+        DueJob { refresh, recover, explain, context: FailureContext::default(), handled }
     }
 
     /// Notes that a job could not be read. Returns whether it is not tried again.
@@ -300,6 +341,11 @@ impl RefreshState {
     /// Whether a job is handled.
     pub fn is_handled(&self, job_id: &str) -> bool {
         self.handled.contains_key(job_id)
+    }
+
+    /// Whether there are more handled jobs than are kept.
+    pub fn is_full(&self) -> bool {
+        self.handled.len() > MAX_HANDLED
     }
 
     /// Passes over a window: no event of its jobs is wanted.
@@ -350,7 +396,8 @@ impl RefreshState {
         let watermark = if is_small { before.watermark } else { self.watermark };
         // It ends with the passing of time, which is no difference.
         let not_before = if is_small && self.not_before.is_none() { before.not_before } else { self.not_before };
-        Self { watermark, not_before, ..self.clone() } != *before
+        let Self { failing, job_queries, .. } = before.clone();
+        Self { watermark, not_before, failing, job_queries, ..self.clone() } != *before
     }
 }
 

@@ -90,6 +90,15 @@ pub fn in_browser(server: &Url, content_url: &str) -> String {
     }
 }
 
+/// Returns the page with the refresh tasks of a site, as a browser shows it.
+pub fn refreshes_page(server: &Url, content_url: &str) -> Option<Url> {
+    let site = match content_url {
+        "" => String::new(),
+        site => format!("/site/{site}"),
+    };
+    format!("{server}#{site}/tasks/extractRefreshes").parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

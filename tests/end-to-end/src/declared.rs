@@ -14,6 +14,7 @@ use lambda_support::{
 use reconciler::{
     config::{Config, DEFAULT_TIMEOUT},
     failure::Failure,
+    failure_queue::{FailureQueue, QueueError, QueuedMessage},
     parameters::{Parameters, ParametersError},
     reconciler::Reconciler,
     report::{Report, SiteReport},
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use shared::{
     alerts::message::AlertMessage,
     events::cloud_event::EventMessage,
+    refreshes::failed_event::FailedEvent,
     registration::keyring::Keyring,
     sites::entry::{BadEntry, SiteEntry},
 };
@@ -50,10 +52,14 @@ pub struct Declared {
     keyring: Arc<Mutex<Option<SecretString>>>,
     /// The reconciler's state.
     pub table: Table,
+    /// Whether SSM returns no site entry.
+    pub entries_fail: bool,
     /// The number of keyrings that SSM still replaces; all if not set.
     pub keyrings_taken: Arc<Mutex<Option<usize>>>,
     /// The topics for alerts and events.
     pub topics: Topics,
+    /// The queue of failed refreshes.
+    pub failures: Failures,
     /// The lines with metrics that the runs wrote.
     log: Arc<Mutex<Vec<String>>>,
     /// The reconciler's `EVENTS`.
@@ -142,6 +148,8 @@ pub struct Table {
     items: Arc<Mutex<BTreeMap<String, Item>>>,
     /// The error of every call; all succeed if not set.
     pub error: Arc<Mutex<Option<String>>>,
+    /// The beginning of the keys whose items cannot be changed; all can if not set.
+    pub broken: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Table {
@@ -168,6 +176,10 @@ impl Table {
     /// Changes an item if it still has a version.
     fn change(&self, key: &str, version: Option<u64>, item: Option<Item>) -> Result<(), WriteError> {
         self.check().map_err(WriteError::Failed)?;
+        let broken = *self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_some_and(|beginning| key.starts_with(beginning)) {
+            return Err(WriteError::Failed(TableUnavailable("the item cannot be changed".into())));
+        }
         let mut items = self.items();
         if items.get(key).and_then(|item| item.version) != version {
             return Err(WriteError::Conflict);
@@ -176,6 +188,80 @@ impl Table {
             Some(item) => items.insert(key.to_owned(), item),
             None => items.remove(key),
         };
+        Ok(())
+    }
+}
+
+/// A queue as SQS has it: a received message is hidden until it is deleted or put back.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    messages: Arc<Mutex<Messages>>,
+    /// Whether SQS answers no call.
+    pub fail: bool,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    sent: usize,
+    waiting: Vec<QueuedMessage>,
+    hidden: Vec<QueuedMessage>,
+}
+
+impl Failures {
+    /// Adds a message.
+    pub fn send(&self, body: &str) {
+        let mut messages = self.messages();
+        messages.sent += 1;
+        let receipt = messages.sent.to_string();
+        messages.waiting.push(QueuedMessage { failed: FailedEvent::parse(body), receipt, tries: 0 });
+    }
+
+    /// Returns the number of messages that wait, and of those that are hidden.
+    pub fn counts(&self) -> (usize, usize) {
+        let messages = self.messages();
+        (messages.waiting.len(), messages.hidden.len())
+    }
+
+    /// Lets the visibility timeout pass.
+    pub fn show_hidden(&self) {
+        let mut messages = self.messages();
+        let hidden = std::mem::take(&mut messages.hidden);
+        messages.waiting.extend(hidden);
+    }
+
+    fn messages(&self) -> MutexGuard<'_, Messages> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), QueueError> {
+        if self.fail { Err(QueueError("SQS is not available".into())) } else { Ok(()) }
+    }
+
+    /// Takes messages out of the hidden ones.
+    fn take(&self, messages: &[QueuedMessage]) -> Result<Vec<QueuedMessage>, QueueError> {
+        self.check()?;
+        let is_meant = |message: &mut QueuedMessage| messages.iter().any(|it| it.receipt == message.receipt);
+        Ok(self.messages().hidden.extract_if(.., is_meant).collect())
+    }
+}
+
+impl FailureQueue for Failures {
+    async fn receive(&self) -> Result<Vec<QueuedMessage>, QueueError> {
+        self.check()?;
+        let mut messages = self.messages();
+        let mut received = std::mem::take(&mut messages.waiting);
+        received.iter_mut().for_each(|message| message.tries += 1);
+        messages.hidden.extend(received.iter().cloned());
+        Ok(received)
+    }
+
+    async fn delete(&self, messages: Vec<QueuedMessage>) -> Result<(), QueueError> {
+        self.take(&messages).map(drop)
+    }
+
+    async fn put_back(&self, messages: Vec<QueuedMessage>) -> Result<(), QueueError> {
+        let messages = self.take(&messages)?;
+        self.messages().waiting.extend(messages);
         Ok(())
     }
 }
@@ -206,9 +292,11 @@ impl Default for Declared {
             entries: BTreeMap::new(),
             keyring: Arc::default(),
             table: Table::default(),
+            entries_fail: false,
             keyrings_taken: Arc::default(),
             recover_hours: "0",
             topics: Topics::default(),
+            failures: Failures::default(),
             tableau_ca: None,
             log: Arc::default(),
             events: "ViewDeleted,WorkbookCreated,WorkbookRefreshFailed",
@@ -219,6 +307,10 @@ impl Default for Declared {
 
 impl Parameters for Declared {
     async fn site_entries(&self) -> Result<Vec<Result<SiteEntry, BadEntry>>, ParametersError> {
+        if self.entries_fail {
+            let (parameter, source) = (SITES_PATH.to_owned(), "SSM is not available".into());
+            return Err(ParametersError::Unreadable { parameter, source });
+        }
         let entries = self.entries.iter();
         Ok(entries.map(|(name, value)| SiteEntry::read(&format!("{SITES_PATH}/{name}"), value)).collect())
     }
@@ -339,7 +431,7 @@ impl Declared {
         parameters: P,
         table: T,
         topics: A,
-    ) -> anyhow::Result<Reconciler<P, T, A>> {
+    ) -> anyhow::Result<Reconciler<P, T, A, Failures>> {
         let config = Config::from_lookup(|name| {
             let value = match name {
                 "RECEIVER_URL" => RECEIVER_URL,
@@ -361,7 +453,8 @@ impl Declared {
             written.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         });
         let (alerts, events, tableau) = (Some(topics.clone()), topics, Tableau::new()?);
-        Ok(Reconciler { config, parameters, table, alerts, events, tableau, log })
+        let failures = Some(self.failures.clone());
+        Ok(Reconciler { config, parameters, table, alerts, events, failures, tableau, log })
     }
 
     /// Runs the reconciler for all sites and returns the first site's report, failed or not.

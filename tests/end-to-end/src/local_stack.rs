@@ -11,6 +11,7 @@ use std::{
 
 use axum::http::HeaderMap;
 use infra::{
+    aws::has_code,
     cloud::{Cloud, STACK},
     functions,
     python::PythonTools,
@@ -26,6 +27,8 @@ use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
+
+use crate::aging::age;
 
 /// A cloud that the stacks of a test binary share. It ends with the last of them.
 #[derive(Debug)]
@@ -181,6 +184,39 @@ impl LocalStack {
     /// There are none yet.
     pub async fn keyring(&self) -> anyhow::Result<Keyring> {
         self.stack.keyring(&self.cloud.aws).await
+    }
+
+    /// Moves the stored state into the past, so that the next run recovers what was missed since. A run on the schedule may
+    /// store an item meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn make_state_older(&self, by: time::Duration) -> anyhow::Result<()> {
+        let (aws, table) = (&self.cloud.aws, self.stack.output("StateTableName")?);
+        let mut done = BTreeSet::new();
+        loop {
+            let stored = aws.json(&["dynamodb", "scan", "--table-name", table, "--query", "Items"]).await?;
+            let mut left: Vec<_> = stored.as_array().cloned().unwrap_or_default();
+            left.retain(|item| !done.contains(&item["pk"].to_string()));
+            if left.is_empty() {
+                return Ok(());
+            }
+            for mut item in left {
+                let version = json!({ ":version": item["version"] }).to_string();
+                let unchanged =
+                    ["--condition-expression", "version = :version", "--expression-attribute-values", &version];
+                age(&mut item, by);
+                let put = ["dynamodb", "put-item", "--table-name", table, "--item", &item.to_string()];
+                match aws.run(&[&put[..], &unchanged].concat()).await {
+                    Err(error) if has_code(&error, "ConditionalCheckFailedException") => {}
+                    result => {
+                        result?;
+                        done.insert(item["pk"].to_string());
+                    }
+                }
+            }
+        }
     }
 
     /// Makes a site on Tableau and declares it under the same name, for some events.

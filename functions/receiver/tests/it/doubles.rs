@@ -19,7 +19,7 @@ use receiver::{
 };
 use serde_json::{Value, json};
 use shared::{
-    alerts::{message::AlertMessage, selection::AlertEvents},
+    alerts::{message::AlertMessage, selection::DeliveryAlerts},
     events::cloud_event::EventMessage,
     registration::{
         claim::Registration,
@@ -187,7 +187,7 @@ impl Harness {
             write.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }));
         let receiver =
-            Receiver::new(keyring, topic.clone(), Some(alerts.clone()), AlertEvents::default(), delivery_log);
+            Receiver::new(keyring, topic.clone(), Some(alerts.clone()), DeliveryAlerts::default(), delivery_log);
         Self { parameter, topic, alerts, log, receiver }
     }
 

@@ -3,16 +3,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
-use shared::refreshes::{
-    job::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
-    state::MAX_ID_BYTES,
-};
+use shared::refreshes::job::{EndedJob, Refresh, RefreshOutcome, RefreshedKind, RefreshedResource};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use crate::{
     body::Unreadable,
     wire::{
-        list::{List, Pagination, number, read_pagination},
+        list::{List, Pagination, identifier, number, read_pagination},
         notes::read_notes,
     },
 };
@@ -62,10 +59,7 @@ pub(crate) fn read_jobs(answer: &Value) -> Result<JobPage, Unreadable> {
 /// Reads a row of the list.
 fn read_row(job: &Value) -> JobRow {
     let text = |member: &str| job[member].as_str().filter(|text| !text.is_empty());
-    let is_short = |id: &&str| {
-        id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
-    };
-    let Some(id) = text("id").filter(is_short) else {
+    let Some(id) = identifier(&job["id"]) else {
         // A hash distinguishes the row from others, also when a page repeats it.
         let mut hasher = DefaultHasher::new();
         job.to_string().hash(&mut hasher);
@@ -97,7 +91,7 @@ pub(crate) fn size_of_row(row: &JobRow) -> usize {
 }
 
 /// Reads a time.
-fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
+pub(crate) fn time_of(text: &str) -> Result<OffsetDateTime, Odd> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
     // Later conversions to UTC must not fail.
     time.and_then(|time| time.checked_to_offset(UtcOffset::UTC)).ok_or("it has a time that this release does not know")
@@ -146,6 +140,7 @@ pub(crate) fn read_refresh(answer: &Value, listed: &EndedJob) -> Result<Refresh,
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use shared::refreshes::state::MAX_ID_BYTES;
 
     use super::*;
 
@@ -211,6 +206,7 @@ mod tests {
             without_id(json!({ "id": "j2" })),
             without_id(json!(too_long)),
             without_id(json!("\u{1}\u{2}")),
+            without_id(json!("..")),
         ] {
             let jobs = [row(&json!({})), odd.clone(), row(&json!({ "id": "j3" }))];
             let page = read_jobs(&json!({ "backgroundJobs": { "backgroundJob": jobs } }))?;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Metrics of a run and their names in the output, the most important first.
-const COUNTS: [(&str, &str); 11] = [
+const COUNTS: [(&str, &str); 12] = [
     ("SitesFailed", "sites failed"),
     ("WebhooksCreated", "created"),
     ("WebhooksUpdated", "moved"),
@@ -23,6 +23,7 @@ const COUNTS: [(&str, &str); 11] = [
     ("TestsFailed", "tests failed"),
     ("Recovered", "refreshes recovered"),
     ("Explained", "failures explained"),
+    ("Resolved", "failures resolved"),
     ("NotRecovered", "not recovered"),
     ("RecoveryPending", "left to the next run"),
     ("AlertsFailed", "alerts failed"),

@@ -13,10 +13,16 @@ use std::{
 
 use anyhow::Context;
 use documents::{Document, Walk, exemptions::EXEMPTIONS, workspace};
+use picture::explanation;
 use serde_json::Value;
 use shared::{
-    events::{catalogue::Event, delivery::Delivery},
+    events::{catalogue::Event, cloud_event::EventMessage, delivery::Delivery},
     problems::ProblemKind,
+    refreshes::{
+        explanation::Explanation,
+        job::{Refresh, RefreshOutcome},
+        resolution::FailureEnd,
+    },
     registration::{
         claim::{Claim, Registration, Verified},
         keyring::{KEY_BYTES, Keyring},
@@ -24,6 +30,7 @@ use shared::{
     },
     sites::entry::SiteEntry,
 };
+use time::Duration;
 
 /// Folders with tests.
 const CODE: [&str; 4] = ["functions", "infra", "shared", "tests"];
@@ -200,6 +207,41 @@ fn the_documented_event_is_the_published_one() -> anyhow::Result<()> {
         assert_eq!(data[member], *value, "{member}");
     }
     Ok(())
+}
+
+/// The site of the documented events.
+const SITE_LUID: &str = "11ff7a7e-4ac9-4d99-84df-73a4138ab502";
+
+/// Compares the event in a section of `docs/events.md`, and its table of members, with a published one.
+fn check_event(heading: &str, published: Option<EventMessage>) -> anyhow::Result<()> {
+    let events = Document::read("docs/events.md")?;
+    let section = events.section(heading)?;
+    let shown: Value = serde_json::from_str(&section.blocks.first().context("no event")?.text)?;
+    let published: Value = serde_json::from_str(&published.context("nothing is published")?.body)?;
+    assert_eq!(shown, published, "the event of docs/events.md is to be\n{published:#}\n");
+    let rows = section.rows();
+    let documented: BTreeSet<_> = rows.iter().flat_map(|row| row[0].split('`').skip(1).step_by(2)).collect();
+    let members = published["data"].as_object().context("no data")?.keys().map(String::as_str).collect();
+    assert_eq!(documented, members, "the table of docs/events.md has a row for each member of data");
+    Ok(())
+}
+
+#[test]
+fn the_documented_reason_of_a_failure_is_the_published_one() -> anyhow::Result<()> {
+    check_event("Reasons of failures", explanation()?.event(&"marketing".parse()?, SITE_LUID))
+}
+
+#[test]
+fn the_documented_end_of_failures_is_the_published_one() -> anyhow::Result<()> {
+    let Explanation { refresh, context, in_a_row } = explanation()?;
+    let success = Refresh {
+        job_id: "6c1d4f0a-2b7e-4a83-9d15-0e8f7b3c2a64".to_owned(),
+        ended_at: refresh.ended_at + Duration::minutes(320),
+        outcome: RefreshOutcome::Succeeded,
+        ..refresh
+    };
+    let end = FailureEnd::by_refresh(&success, in_a_row, context);
+    check_event("Resolved failures", end.event(&"marketing".parse()?, SITE_LUID))
 }
 
 #[test]

@@ -6,9 +6,12 @@ use anyhow::{Context, ensure};
 use documents::workspace;
 use serde_json::Value;
 use shared::{
-    alerts::{message::AlertMessage, refresh_alert::explained_alerts, selection::AlertEvents},
+    alerts::{message::AlertMessage, refresh_alert::explained_alerts, selection::DeliveryAlerts},
     events::delivery::Delivery,
     refreshes::{
+        context::{FailureContext, Owner, Project, RefreshTask, ResourceContext},
+        explanation::Explanation,
+        failing::FailingResources,
         job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
         notes::Notes,
     },
@@ -36,16 +39,8 @@ const WIDTH: usize = 720;
 
 const PADDING: usize = 16;
 
-/// Returns the card of the failure, and that of its reason.
-fn cards() -> anyhow::Result<[Value; 2]> {
-    let verified = verified("marketing", "WorkbookRefreshFailed")?;
-    let body = format!(
-        r#"{{"event_type":"WorkbookRefreshFailed","resource_name":"Regional Sales","resource_luid":"{WORKBOOK}",
-             "created_at":"2026-05-21T08:04:07Z"}}"#
-    );
-    let delivery = Delivery::read(&verified, body.as_bytes());
-    let failed = AlertMessage::of_delivery(&delivery, delivery.id(""), &AlertEvents::default()).context("no alert")?;
-
+/// Returns the pictured failure with its reason, which `docs/events.md` shows as an event.
+pub(crate) fn explanation() -> anyhow::Result<Explanation> {
     let ended_at = datetime!(2026-05-21 08:04:07 UTC);
     let refresh = Refresh {
         job_id: "1f9b0e5e-7f0c-4e0e-8a53-7d6b4c3a2f10".to_owned(),
@@ -59,7 +54,36 @@ fn cards() -> anyhow::Result<[Value; 2]> {
         outcome: RefreshOutcome::Failed,
         notes: Notes::redacted("[Microsoft][ODBC Driver 17 for SQL Server] Login failed for user 'etl'."),
     };
-    let explained = explained_alerts(&[(&delivery.registration().site, &refresh)]).pop().context("no reason")?;
+    let url = |path: &str| format!("https://10ax.online.tableau.com/#/site/marketing/{path}").parse();
+    let context = FailureContext {
+        resource: ResourceContext {
+            webpage_url: Some(url("workbooks/1734/views")?),
+            project: Some(Project { id: "77".to_owned(), name: "Finance".to_owned() }),
+            tags: vec!["daily".to_owned()],
+            ..ResourceContext::default()
+        },
+        owner: Some(Owner { id: "9f".to_owned(), name: Some("Grace Hopper".to_owned()), email: None }),
+        task: RefreshTask::new(Some(ended_at + Duration::DAY), Some(4), None),
+        history_url: Some(url("tasks/extractRefreshes")?),
+    };
+    let mut explanation = Explanation::new(refresh, context, &FailingResources::default());
+    explanation.in_a_row.failures = 4;
+    explanation.in_a_row.since.0 -= Duration::days(3);
+    Ok(explanation)
+}
+
+/// Returns the card of the failure, and that of its reason.
+fn cards() -> anyhow::Result<[Value; 2]> {
+    let verified = verified("marketing", "WorkbookRefreshFailed")?;
+    let body = format!(
+        r#"{{"event_type":"WorkbookRefreshFailed","resource_name":"Regional Sales","resource_luid":"{WORKBOOK}",
+             "created_at":"2026-05-21T08:04:07Z"}}"#
+    );
+    let delivery = Delivery::read(&verified, body.as_bytes());
+    let alerts = DeliveryAlerts { reason_follows: true, ..DeliveryAlerts::default() };
+    let failed = AlertMessage::of_delivery(&delivery, delivery.id(""), &alerts).context("no alert")?;
+    let explanation = explanation()?;
+    let explained = explained_alerts(&[(&delivery.registration().site, &explanation)]).pop().context("no reason")?;
     let cards = [failed, explained].map(|AlertMessage { body, .. }| {
         let texts: Value = serde_json::from_str(&body)?;
         anyhow::Ok(serde_json::from_str(texts["https"].as_str().context("no card")?)?)
@@ -108,9 +132,10 @@ fn draw_card(card: &Value, top: usize, picture: &mut String) -> anyhow::Result<u
     let list = |member: &str| content[member].as_array().into_iter().flatten().filter_map(Value::as_str);
     let keywords: Vec<_> = list("keywords").collect();
     let mut texts = vec![("title", text("title")?.to_owned())];
-    texts.extend(lines(text("description")?).into_iter().map(|line| ("text", line)));
+    texts.extend(text("description")?.lines().flat_map(lines).map(|line| ("text", line)));
     texts.push(("heading", "Next steps".to_owned()));
-    let steps = list("nextSteps").flat_map(|step| lines(&format!("• {step}")));
+    let indented = |(number, line)| if number == 0 { line } else { format!("   {line}") };
+    let steps = list("nextSteps").flat_map(|step| lines(&format!("• {step}")).into_iter().enumerate().map(indented));
     texts.extend(steps.map(|line| ("text", line)));
     texts.push(("keywords", keywords.join(" · ")));
 

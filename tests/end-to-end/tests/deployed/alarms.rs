@@ -31,7 +31,7 @@ use receiver::{
 };
 use serde_json::{Value, json};
 use shared::{
-    alerts::selection::AlertEvents,
+    alerts::selection::DeliveryAlerts,
     registration::keyring::{KEY_BYTES, Keyring},
 };
 use strict_sns::publish::Publish;
@@ -139,7 +139,7 @@ impl Receiving {
         }));
         let keys = KeyringCache::load(Keys { are_readable }).await;
         let topic = || Sink { accepts: sns_accepts };
-        let receiver = Receiver::new(keys, topic(), Some(topic()), AlertEvents::default(), delivery_log);
+        let receiver = Receiver::new(keys, topic(), Some(topic()), DeliveryAlerts::default(), delivery_log);
         let event = serde_json::from_str(&sample::signed_event(&Workspace::locate()?, &keyring())?)?;
         Ok(Self { receiver, log, event })
     }

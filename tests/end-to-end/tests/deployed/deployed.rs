@@ -3,7 +3,7 @@
 use std::time::Duration as StdDuration;
 
 use anyhow::Context;
-use end_to_end::{aging::age, declared::site, local_stack::LocalStack};
+use end_to_end::{declared::site, local_stack::LocalStack};
 use infra::{aws::has_code, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -311,15 +311,8 @@ async fn failed_refreshes_of_a_disabled_webhook_reach_the_filtered_queue_once() 
     let failed = stack.cloud.subscribe_queue(&stack.stack, "failed", &json!({ "action": ["refresh-failed"] })).await?;
     let alerts = stack.stack.output("AlertsTopicArn")?;
     let alerts = stack.cloud.subscribe_queue_to(alerts, "alerts", &json!({})).await?;
-    // Moves that run into the past, so that the next run may already recover the following jobs.
-    let table = stack.stack.output("StateTableName")?;
-    let stored = stack.cloud.aws.json(&["dynamodb", "scan", "--table-name", table]).await?;
-    for item in stored["Items"].as_array().context("no items")? {
-        let mut older = item.clone();
-        age(&mut older, Duration::minutes(10));
-        let put = ["dynamodb", "put-item", "--table-name", table, "--item", &older.to_string()];
-        stack.cloud.aws.run(&put).await?;
-    }
+    // So that the next run may already recover the following jobs.
+    stack.make_state_older(Duration::minutes(10)).await?;
     let ended_at = OffsetDateTime::now_utc() - SETTLED - Duration::minutes(1);
     site(&stack.tableau, "marketing", |site| {
         site.webhooks[0].disable(None);

@@ -3,6 +3,7 @@
 mod alarms;
 mod delivery_under_rotation;
 mod deployed;
+mod explaining;
 mod faults;
 mod inner_loop;
 mod privileges;

@@ -231,6 +231,8 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
     let delete_item = "dynamodb delete-item --table-name";
     let send = "sqs send-message --message-body hello --queue-url";
     let (dead_letters, failed_runs) = (stack.output("DeadLettersUrl")?, stack.output("FailedRunsUrl")?);
+    let failures = stack.output("FailedRefreshesUrl")?;
+    let receive = "sqs receive-message --queue-url";
     let (receiver, reconciler) = (stack.output("ReceiverName")?, stack.output("ReconcilerName")?);
     let (receiver_log, reconciler_log) = (format!("/aws/lambda/{receiver}"), format!("/aws/lambda/{reconciler}"));
     // Only refusals for logs: ministack checks a function's own log under another ARN than AWS.
@@ -265,6 +267,10 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
         row(RECONCILER, false, put, &tableau_ca, &[]),
         row(RECONCILER, false, get, &site, &[]),
         row(RECONCILER, true, send, failed_runs, &[]),
+        row(RECONCILER, true, receive, failures, &[]),
+        row(RECONCILER, false, send, failures, &[]),
+        row(RECEIVER, false, receive, failures, &[]),
+        row(SCHEDULE, false, receive, failures, &[]),
         row(RECONCILER, false, stream, &receiver_log, &[]),
         row(SCHEDULE, true, invoke, reconciler, &["answer.json"]),
         row(SCHEDULE, false, invoke, receiver, &["answer.json"]),
@@ -284,6 +290,7 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
         unencrypted(RECONCILER, publish, events),
         unencrypted(RECONCILER, publish, alerts),
         unencrypted(RECONCILER, send, failed_runs),
+        unencrypted(RECONCILER, receive, failures),
         unencrypted(SCHEDULE, send, dead_letters),
     ]);
     // Refused to both functions.
@@ -305,7 +312,8 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
             refused("kms schedule-key-deletion --key-id", key, &[]),
             refused("kms put-key-policy --policy {} --key-id", key, &[]),
             refused(send, dead_letters, &[]),
-            refused("sqs receive-message --queue-url", failed_runs, &[]),
+            refused(receive, failed_runs, &[]),
+            refused("sqs purge-queue --queue-url", failures, &[]),
             refused("sqs purge-queue --queue-url", dead_letters, &[]),
             refused(invoke, receiver, &["answer.json"]),
             refused(invoke, reconciler, &["answer.json"]),

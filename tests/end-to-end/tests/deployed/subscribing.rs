@@ -21,8 +21,20 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Map, Value, json};
+use shared::{
+    events::cloud_event::EventMessage,
+    refreshes::{
+        context::{FailureContext, Owner, Project, ResourceContext},
+        explanation::Explanation,
+        failing::FailingResources,
+        job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
+        notes::Notes,
+        resolution::FailureEnd,
+    },
+};
 use strict_sns::gateway::Gateway;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 use tokio::{
     process::Command,
     time::{sleep, timeout},
@@ -51,13 +63,23 @@ const FIRED: [(&str, &str, &str, &str, &str); 6] = [
     ("marketing", "WorkbookRefreshFailed", "EXTRACTS", "95", "daily sales"),
 ];
 
+/// The failures among them, each with its project and owner. Their reasons and their ends are published, too.
+const REASONS: [(&str, RefreshedKind, &str, &str, &str, &str); 2] = [
+    ("finance", RefreshedKind::Datasource, "99", "Daily Sales", "Finance", "Grace Hopper"),
+    ("marketing", RefreshedKind::Workbook, "95", "daily sales", "Marketing", "Ada Lovelace"),
+];
+
 /// All events that are then published, as `site event_type`. The last is of a body that is no JSON object.
-const PUBLISHED: [&str; 9] = [
+const PUBLISHED: [&str; 13] = [
     "finance DatasourceRefreshFailed",
+    "finance RefreshFailureExplained",
+    "finance RefreshFailureResolved",
     "finance Test",
     "finance ViewDeleted",
     "finance WorkbookCreated",
     "marketing DatasourceRefreshSucceeded",
+    "marketing RefreshFailureExplained",
+    "marketing RefreshFailureResolved",
     "marketing Test",
     "marketing WorkbookDeleted",
     "marketing WorkbookRefreshFailed",
@@ -65,7 +87,7 @@ const PUBLISHED: [&str; 9] = [
 ];
 
 /// The events that each filter policy lets through, by the first words of the sentence before it.
-const LET_THROUGH: [(&str, &[&str]); 12] = [
+const LET_THROUGH: [(&str, &[&str]); 15] = [
     ("Every failed refresh", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
     (
         "Every extract refresh",
@@ -73,14 +95,31 @@ const LET_THROUGH: [(&str, &[&str]); 12] = [
     ),
     ("Events about workbooks and views on one site", &["finance ViewDeleted", "finance WorkbookCreated"]),
     ("One resource, whatever happens to it", &["finance WorkbookCreated"]),
-    ("One resource by its name", &["finance DatasourceRefreshFailed", "marketing WorkbookRefreshFailed"]),
+    (
+        "One resource by its name",
+        &[
+            "finance DatasourceRefreshFailed",
+            "finance RefreshFailureExplained",
+            "finance RefreshFailureResolved",
+            "marketing RefreshFailureExplained",
+            "marketing RefreshFailureResolved",
+            "marketing WorkbookRefreshFailed",
+        ],
+    ),
+    ("Failed refreshes of one project", &["finance RefreshFailureExplained"]),
+    ("Failed refreshes of one owner", &["marketing RefreshFailureExplained", "marketing RefreshFailureResolved"]),
+    ("Resources of one project that work again", &["finance RefreshFailureResolved"]),
     (
         "Everything but Tableau's test calls",
         &[
             "finance DatasourceRefreshFailed",
+            "finance RefreshFailureExplained",
+            "finance RefreshFailureResolved",
             "finance ViewDeleted",
             "finance WorkbookCreated",
             "marketing DatasourceRefreshSucceeded",
+            "marketing RefreshFailureExplained",
+            "marketing RefreshFailureResolved",
             "marketing WorkbookDeleted",
             "marketing WorkbookRefreshFailed",
             "marketing Unrecognized",
@@ -90,6 +129,8 @@ const LET_THROUGH: [(&str, &[&str]); 12] = [
         "All that happens on one site, and failed refreshes of the others",
         &[
             "finance DatasourceRefreshFailed",
+            "finance RefreshFailureExplained",
+            "finance RefreshFailureResolved",
             "finance Test",
             "finance ViewDeleted",
             "finance WorkbookCreated",
@@ -97,7 +138,15 @@ const LET_THROUGH: [(&str, &[&str]); 12] = [
         ],
     ),
     ("Only test calls", &["finance Test", "marketing Test", "marketing Unrecognized"]),
-    ("By how a resource's name begins", &["finance DatasourceRefreshFailed", "marketing DatasourceRefreshSucceeded"]),
+    (
+        "By how a resource's name begins",
+        &[
+            "finance DatasourceRefreshFailed",
+            "finance RefreshFailureExplained",
+            "finance RefreshFailureResolved",
+            "marketing DatasourceRefreshSucceeded",
+        ],
+    ),
     ("By a name, letter for letter", &["finance ViewDeleted"]),
     ("By type and source", &["marketing WorkbookDeleted"]),
     (
@@ -114,8 +163,10 @@ struct Policy {
 }
 
 /// JSON in the documents that is no filter policy.
-const OTHER_JSON: [(&str, &str); 3] = [
+const OTHER_JSON: [(&str, &str); 5] = [
     ("docs/events.md", "Event format"),
+    ("docs/events.md", "Reasons of failures"),
+    ("docs/events.md", "Resolved failures"),
     ("docs/sites.md", "Add a site by hand"),
     ("docs/operations.md", "Receiver log"),
 ];
@@ -286,6 +337,8 @@ async fn subscribe(
         documents::commands("docs/recipes.md", "Failures of one site to a queue")?,
         documents::commands("docs/recipes.md", "Failures of one workbook")?,
         documents::commands("docs/recipes.md", "Failures of one project")?,
+        documents::commands("docs/recipes.md", "Failures of one owner")?,
+        documents::commands("docs/recipes.md", "Incidents that close by themselves")?,
         documents::commands("docs/recipes.md", "A Lambda function for each event")?,
         documents::commands("docs/recipes.md", "E-mail and SMS")?,
         documents::commands("docs/recipes.md", "Events in S3, for Athena")?,
@@ -321,6 +374,48 @@ async fn fire_all(stack: &LocalStack) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Publishes the reasons of the failures and their ends, as the reconciler does.
+async fn publish_reasons_and_ends(stack: &LocalStack) -> anyhow::Result<()> {
+    for (site, kind, luid, name, project, owner) in REASONS {
+        let refresh = Refresh {
+            job_id: luid.to_owned(),
+            resource: RefreshedResource { kind, luid: luid.to_owned(), name: Some(name.to_owned()) },
+            started_at: None,
+            ended_at: OffsetDateTime::now_utc(),
+            outcome: RefreshOutcome::Failed,
+            notes: Notes::redacted("The database is not reachable."),
+        };
+        let context = FailureContext {
+            resource: ResourceContext {
+                project: Some(Project { id: project.to_owned(), name: project.to_owned() }),
+                ..ResourceContext::default()
+            },
+            owner: Some(Owner { id: owner.to_owned(), name: Some(owner.to_owned()), email: None }),
+            ..FailureContext::default()
+        };
+        let explanation = Explanation::new(refresh, context, &FailingResources::default());
+        publish(stack, explanation.event(&site.parse()?, site)).await?;
+        let Explanation { refresh, context, in_a_row } = explanation;
+        let ended_at = refresh.ended_at + time::Duration::HOUR;
+        let success = Refresh { ended_at, outcome: RefreshOutcome::Succeeded, ..refresh };
+        publish(stack, FailureEnd::by_refresh(&success, in_a_row, context).event(&site.parse()?, site)).await?;
+    }
+    Ok(())
+}
+
+/// Publishes an event with its attributes.
+async fn publish(stack: &LocalStack, event: Option<EventMessage>) -> anyhow::Result<()> {
+    let EventMessage { body, attributes, .. } = event.context("no event")?;
+    let topic = stack.stack.output("EventsTopicArn")?;
+    let attributes: Map<_, _> = attributes
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), json!({ "DataType": "String", "StringValue": value })))
+        .collect();
+    let attributes = Value::from(attributes).to_string();
+    let publish = ["sns", "publish", "--topic-arn", topic, "--message", &body, "--message-attributes", &attributes];
+    stack.cloud.aws.run(&publish).await.map(drop)
+}
+
 /// Checks the messages in the queues of the filter policies and of the example.
 async fn check_queues(stack: &LocalStack, policies: &[Policy]) -> anyhow::Result<()> {
     let published = eventually("something that was published", async || {
@@ -351,7 +446,18 @@ async fn check_queues(stack: &LocalStack, policies: &[Policy]) -> anyhow::Result
         ("tableau-failures", &FAILED[..]),
         ("finance-failures", &["finance DatasourceRefreshFailed"]),
         ("daily-sales-failures", &["marketing WorkbookRefreshFailed"]),
-        ("project-failures", &["finance DatasourceRefreshFailed"]),
+        ("finance-project-failures", &["finance RefreshFailureExplained"]),
+        ("owner-failures", &["marketing RefreshFailureExplained"]),
+        (
+            "refresh-incidents",
+            &[
+                "finance RefreshFailureExplained",
+                "finance RefreshFailureResolved",
+                "marketing RefreshFailureExplained",
+                "marketing RefreshFailureResolved",
+                "marketing WorkbookDeleted",
+            ],
+        ),
     ] {
         let queue = output(&stack.cloud.aws, name, "QueueUrl").await?;
         assert_eq!(labels(queue.rsplit('/').next().context("a name")?), expected, "{name}");
@@ -435,6 +541,7 @@ async fn subscribing_works_as_documented() -> anyhow::Result<()> {
         [Destination::answering(StatusCode::OK).await?, Destination::answering(StatusCode::OK).await?];
     subscribe(&stack, &policies, &endpoint, &chat).await?;
     fire_all(&stack).await?;
+    publish_reasons_and_ends(&stack).await?;
     check_queues(&stack, &policies).await?;
     let content = ["ViewDeleted", "WorkbookCreated", "WorkbookDeleted"];
     let sent = eventually("an event at the endpoint", async || {
@@ -575,7 +682,13 @@ async fn every_template_has_dead_letters_retention_and_encryption() -> anyhow::R
             wrong.extend(lacking.into_iter().map(|safeguard| format!("{logical_id} of {name} lacks {safeguard}")));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
+    // The schedule explains the failures that this queue or its subscription loses.
+    let expected = [
+        "FailedRefreshes of tableau-fanout lacks the longest retention",
+        "FailedRefreshesSubscription of tableau-fanout lacks dead letters",
+    ];
+    wrong.sort();
+    assert_eq!(wrong, expected);
     // Each subscription has a queue for messages that do not reach it, and by default the filter policy of its example.
     let filters = [
         Value::Null,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use end_to_end::{aging::age, declared::site, local_stack::LocalStack, previous};
+use end_to_end::{declared::site, local_stack::LocalStack, previous};
 use futures_util::join;
 use infra::{
     reconciler::{self, Answer},
@@ -167,7 +167,7 @@ impl Upgrade {
 
     /// Lets Tableau disable the healthy site's webhook for an event and miss a refresh, then runs the reconciler.
     async fn miss_and_run(&mut self, event: &str) -> anyhow::Result<()> {
-        self.make_state_older().await?;
+        self.stack.make_state_older(Duration::minutes(10)).await?;
         let ended_at = OffsetDateTime::now_utc() - SETTLED - Duration::minutes(1);
         let has_failed = event.ends_with("Failed");
         let job = Job {
@@ -217,18 +217,6 @@ impl Upgrade {
     /// Reads the problems of the site whose token is refused.
     async fn problems(&self) -> anyhow::Result<Problems> {
         Ok(self.state(REFUSED).await?.problems)
-    }
-
-    /// Moves earlier runs into the past, so that the next one recovers what was missed since.
-    async fn make_state_older(&self) -> anyhow::Result<()> {
-        let table = self.stack.stack.output("StateTableName")?;
-        let mut stored = self.stack.cloud.aws.json(&["dynamodb", "scan", "--table-name", table]).await?;
-        for item in stored["Items"].as_array_mut().context("no items")? {
-            age(item, Duration::minutes(10));
-            let put = ["dynamodb", "put-item", "--table-name", table, "--item", &item.to_string()];
-            self.stack.cloud.aws.run(&put).await?;
-        }
-        Ok(())
     }
 
     /// Reads the parts that an upgrade must keep.

@@ -43,5 +43,6 @@ async fn whatever_happens_nothing_is_harmed_or_lost_and_two_quiet_runs_put_every
     let crashes_after = |done: &&str| tally.count(&format!("crashes after {done}"));
     let missed: Vec<_> = DONE_IN_RUNS.into_iter().filter(|done| crashes_after(done) == 0).collect();
     assert!(missed.is_empty() || tally.count("histories") < ENOUGH_HISTORIES, "no crash came after {missed:?}");
+    assert!(tally.count("resolutions published") > 0 || tally.count("histories") < ENOUGH_HISTORIES);
     Ok(())
 }

@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use shared::{
     events::delivery::Delivery,
     refreshes::{
+        context::FailureContext,
+        explanation::Explanation,
+        failing::FailingResources,
         job::{Refresh, RefreshOutcome, RefreshedKind, RefreshedResource},
         notes::Notes,
     },
@@ -178,7 +181,8 @@ fn messages_of_a_refresh() -> anyhow::Result<Vec<String>> {
     };
     let registration = Registration { site: "marketing".parse()?, event: "WorkbookRefreshFailed".parse()? };
     let recovered = refresh.recovered_event(&registration, "site").context("no event")?;
-    let explained = refresh.explained_event(&registration.site, "site").context("no event")?;
+    let explanation = Explanation::new(refresh, FailureContext::default(), &FailingResources::default());
+    let explained = explanation.event(&registration.site, "site").context("no event")?;
     Ok(vec![recovered.body, explained.body])
 }
 

@@ -21,7 +21,7 @@ use tableau_simulator::{
     model::{Job, JobOddities, RefreshKind, RefreshOutcome},
     server::{Running, Simulator},
 };
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 const SITE: &str = "marketing";
 
@@ -61,6 +61,13 @@ pub(super) fn failed(id: &str) -> Job {
         ended_at,
         notes: Some("Login failed for user 'etl'.".to_owned()),
     }
+}
+
+/// Returns the event of a failure that has just been delivered, as the queue of failed refreshes has it.
+pub(super) fn failed_event(site: &str, event: &str, luid: &str) -> String {
+    let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let (source, r#type) = (format!("/tableau/{site}"), format!("com.tableau.{event}"));
+    json!({ "specversion": "1.0", "source": source, "type": r#type, "subject": luid, "time": time }).to_string()
 }
 
 impl Refreshes {
@@ -354,8 +361,11 @@ async fn a_run_publishes_a_limited_number_of_jobs_and_later_runs_the_rest() -> a
     // The state keeps the identifiers of one hour.
     refreshes.pass(60)?;
     refreshes.apply().await?;
-    let stored = refreshes.declared.table.content("site#marketing").to_string();
-    assert!(stored.len() < 500, "{stored}");
+    let stored = refreshes.declared.table.content("site#marketing");
+    let failing = refreshes.declared.table.content("failing#marketing")["resources"].clone();
+    // It keeps no more failing resources.
+    assert_eq!(failing.as_object().map(serde_json::Map::len), Some(400));
+    assert!(stored.to_string().len() < 500, "{stored}");
     Ok(())
 }
 

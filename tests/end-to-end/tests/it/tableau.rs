@@ -23,14 +23,19 @@ async fn registered(destination: &Destination) -> anyhow::Result<Running> {
 }
 
 /// Makes one of the simulator's own calls.
-async fn control(tableau: &Running, method: Method, path: &str, body: &Value) -> anyhow::Result<(StatusCode, String)> {
+pub(crate) async fn control(
+    tableau: &Running,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> anyhow::Result<(StatusCode, String)> {
     let url = format!("http://{}/_simulator/{path}", tableau.address);
     let response = http_client()?.request(method, url).json(body).send().await?;
     Ok((response.status(), response.text().await?))
 }
 
 /// Opens a session. Returns the site's identifier and the session's token.
-async fn sign_in(tableau: &Running) -> anyhow::Result<(String, String)> {
+pub(crate) async fn sign_in(tableau: &Running) -> anyhow::Result<(String, String)> {
     let credentials = json!({ "credentials": { "personalAccessTokenName": "fanout",
         "personalAccessTokenSecret": secret_of(SITE), "site": { "contentUrl": SITE } } });
     let post = http_client()?.post(format!("http://{}/api/3.27/auth/signin", tableau.address));

@@ -148,7 +148,7 @@ impl Execution {
         let mut ours: Vec<_> = webhooks.iter().filter(|webhook| is_ours(webhook)).map(short).collect();
         ours.sort();
         let mut wanted = match action {
-            Action::Plan | Action::Test => return Ok(()),
+            Action::Plan | Action::Test | Action::Explain => return Ok(()),
             Action::Destroy => Vec::new(),
             Action::Apply | Action::Rotate => {
                 let keyring = snapshot.keyring.as_ref().context("there are no keys")?;

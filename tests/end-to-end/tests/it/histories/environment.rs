@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use end_to_end::declared::{Declared, RECEIVER_URL, secret_of, site};
+use end_to_end::declared::{Declared, Failures, RECEIVER_URL, secret_of, site};
 use futures_util::future::join;
 use reconciler::{config::DEFAULT_TIMEOUT, failure::Failure, reconciler::Reconciler, report::Report, request::Request};
 use secrecy::ExposeSecret;
@@ -39,13 +39,13 @@ use super::{
     history::{DEFAULT_EVENTS, Run},
     recorder::Recorder,
 };
-use crate::refreshes::pass;
+use crate::refreshes::{failed_event, pass};
 
 /// A reconciler, as an environment of the function keeps it, and its sites on a Tableau that other histories use as well.
 pub(super) struct Environment {
     tableau: Arc<Running>,
     pub(super) recorder: Recorder,
-    reconciler: Reconciler<Recorder, Recorder, Recorder>,
+    reconciler: Reconciler<Recorder, Recorder, Recorder, Failures>,
     pub(super) names: Vec<String>,
     /// The name of the sites' token, if they share one. Otherwise each has the site's name.
     token: Option<String>,
@@ -115,8 +115,14 @@ impl Environment {
         keyring.context("the stored keys")
     }
 
-    /// Makes everything stored, and every job, older.
+    /// Puts a delivered failure into the queue, as the events topic does.
+    pub(super) fn send_failure(&self, at: usize, event: &Event, luid: &str) {
+        self.recorder.declared().failures.send(&failed_event(&self.names[at], event.as_str(), luid));
+    }
+
+    /// Makes everything stored, and every job, older. Messages that a run left behind can be received again.
     pub(super) fn pass(&self, time: time::Duration) -> anyhow::Result<()> {
+        self.recorder.declared().failures.show_hidden();
         let names: Vec<_> = self.names.iter().map(String::as_str).collect();
         let declared = self.recorder.declared().clone();
         pass(&self.tableau, &declared, &names, time)

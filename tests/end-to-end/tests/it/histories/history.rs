@@ -244,7 +244,7 @@ fn any_refreshing() -> impl Strategy<Value = Refreshing> {
     use RefreshOutcome::{Cancelled, Failed, Succeeded};
 
     let kind = || select(&[RefreshKind::Datasource, RefreshKind::Workbook][..]);
-    let outcome = || select(&[Failed, Failed, Failed, Succeeded, Cancelled][..]);
+    let outcome = || select(&[Failed, Failed, Failed, Succeeded, Succeeded, Cancelled][..]);
     prop_oneof![
         1 => kind().prop_map(Refreshing::Begin),
         1 => outcome().prop_map(Refreshing::End),
@@ -308,6 +308,7 @@ fn odd_values() -> Map<String, Value> {
         "delay_ms": [1, 4],
         "refuses_site_events": [true],
         "jobs": odd_jobs(),
+        "content": odd_content(),
         "token_list": ["not_there", "forbidden", "server_error", "page", "null", "odd_rows"],
     });
     values.as_object().cloned().unwrap_or_default()
@@ -330,6 +331,22 @@ fn odd_jobs() -> Vec<Value> {
     of_one.into_iter().chain(of_all).chain(others).collect()
 }
 
+/// Returns the ways in which content, users and refresh tasks are odd.
+fn odd_content() -> Vec<Value> {
+    let answers = ["forbidden", "not_found", "server_error", "page", "not_found_page", "xml", "null", "broken"];
+    let instead = ["resource", "user", "tasks"].into_iter().flat_map(|call| answers.map(|it| json!({ call: it })));
+    let others = [
+        json!({ "on_server": true }),
+        json!({ "on_server": true, "schedule_suspended": true }),
+        json!({ "missing": ["name", "webpageUrl", "project", "owner", "tags", "fullName"] }),
+        json!({ "missing": ["nextRunAt", "consecutiveFailedCount"], "odd_tasks": [null, 7, {}] }),
+        json!({ "webpage_url": "https://elsewhere.example/#/site/a/workbooks/1" }),
+        json!({ "bare_list": true, "counts_as_text": true, "other_tasks": 100 }),
+        json!({ "answered_before": 1, "too_many_requests": 2 }),
+    ];
+    instead.chain(others).collect()
+}
+
 /// Returns oddities: of each choice the member and its value.
 fn oddities(chosen: &[(Index, Index)]) -> Oddities {
     let all: Vec<_> = odd_values().into_iter().collect();
@@ -343,7 +360,7 @@ fn oddities(chosen: &[(Index, Index)]) -> Oddities {
     oddities.last_page_missing &= oddities.page_size.is_some();
     // A wait without a hint lasts 15 s and more: `reconciling.rs` has it.
     oddities.retry_after_seconds = Some(0);
-    if oddities.too_many_requests + oddities.jobs.too_many_requests > 0 {
+    if oddities.too_many_requests + oddities.jobs.too_many_requests + oddities.content.too_many_requests > 0 {
         (oddities.html_errors, oddities.error_shape) = Default::default();
     }
     oddities
@@ -352,6 +369,7 @@ fn oddities(chosen: &[(Index, Index)]) -> Oddities {
 fn any_run() -> impl Strategy<Value = Run> {
     let action = prop_oneof![
         16 => Just(Action::Apply),
+        8 => Just(Action::Explain),
         4 => Just(Action::Rotate),
         1 => Just(Action::Plan),
         1 => Just(Action::Test),
@@ -360,8 +378,8 @@ fn any_run() -> impl Strategy<Value = Run> {
     let crash = (any_point(), 0_usize..5).prop_map(|(point, polls)| Crash { point, polls });
     (action, option::weighted(0.15, any_site()), prop::bool::weighted(0.1), option::weighted(0.4, crash)).prop_map(
         |(action, site, is_short, crash)| {
-            // A rotation is for all sites.
-            let site = site.filter(|_| action != Action::Rotate);
+            // A rotation is for all sites, and an explanation for those in the queue.
+            let site = site.filter(|_| !matches!(action, Action::Rotate | Action::Explain));
             Run { action, site, is_short, crash }
         },
     )

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use shared::events::{catalogue::Event, cloud_event::EventMessage};
+use shared::{
+    events::{catalogue::Event, cloud_event::EventMessage},
+    state::failing_key,
+};
 use tableau_simulator::model::{Job, RefreshKind, RefreshOutcome};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -19,6 +22,9 @@ use super::{
 
 /// The event that explains a failure.
 const EXPLAINED: &str = "RefreshFailureExplained";
+
+/// The event that a failing resource refreshed successfully.
+const RESOLVED: &str = "RefreshFailureResolved";
 
 /// The age at which Tableau lists every job. The reconciler expects each within an hour.
 const MAX_DELAY: Duration = Duration::minutes(30);
@@ -52,6 +58,8 @@ struct Moment {
 struct Refresh {
     site: usize,
     job: String,
+    /// The resource.
+    luid: String,
     kind: RefreshKind,
     started: Moment,
     ended: Option<(Moment, RefreshOutcome)>,
@@ -81,8 +89,9 @@ impl Refresh {
         [(format!("{kind:?}RefreshStarted"), *started)].into_iter().chain(ended).collect()
     }
 
-    fn luid(&self) -> String {
-        format!("of-{}", self.job)
+    /// Returns when it ended as an event says, if it did.
+    fn ended_as(&self, wanted: RefreshOutcome) -> Option<Moment> {
+        self.ended.filter(|(_, outcome)| *outcome == wanted).map(|(ended, _)| ended)
     }
 
     /// Notes whether its last event is delivered, which happens now.
@@ -94,6 +103,9 @@ impl Refresh {
         let is_delivered = environment
             .site(self.site, |site| site.webhooks.iter().any(|webhook| delivers(webhook, &event, keyring.as_ref())))?;
         if is_delivered {
+            if name.ends_with("Failed") {
+                environment.send_failure(self.site, &event, &self.luid);
+            }
             self.delivered.insert(name);
         }
         Ok(())
@@ -137,14 +149,14 @@ impl NotRecovered {
 impl Refreshes {
     pub(super) fn refresh(&mut self, environment: &Environment, site: usize, step: &Refreshing) -> anyhow::Result<()> {
         match *step {
-            Refreshing::Begin(kind) => self.begin(environment, site, kind),
+            Refreshing::Begin(kind) => self.begin(environment, site, kind, None),
             Refreshing::End(outcome) => self.end(environment, site, outcome),
             Refreshing::Whole(kind, outcome, count, _) => (0..count).try_for_each(|_| {
-                self.begin(environment, site, kind)?;
+                self.begin(environment, site, kind, None)?;
                 self.end(environment, site, outcome)
             }),
             Refreshing::ListedLate(kind, outcome) => {
-                self.begin(environment, site, kind)?;
+                self.begin(environment, site, kind, None)?;
                 self.end(environment, site, outcome)?;
                 let job = environment.site(site, |site| site.jobs.pop())?;
                 self.unlisted.extend(job.map(|job| (site, job)));
@@ -162,15 +174,35 @@ impl Refreshes {
         Moment { runs: self.runs, at: OffsetDateTime::now_utc().truncate_to_second() }
     }
 
-    fn begin(&mut self, environment: &Environment, site: usize, kind: RefreshKind) -> anyhow::Result<()> {
+    /// Begins a refresh: of the named resource, or of any.
+    fn begin(
+        &mut self,
+        environment: &Environment,
+        site: usize,
+        kind: RefreshKind,
+        of: Option<String>,
+    ) -> anyhow::Result<()> {
         // The order of identifiers does not follow the order in which refreshes end.
         let number = self.all.len();
         let job = format!("{:x}-{number}", RandomState::new().hash_one(number));
         let started = self.now();
-        let mut refresh = Refresh { site, job, kind, started, ended: None, delivered: BTreeSet::new() };
+        let luid = of.or_else(|| self.resource(site, kind, number)).unwrap_or_else(|| format!("of-{job}"));
+        let mut refresh = Refresh { site, job, luid, kind, started, ended: None, delivered: BTreeSet::new() };
         refresh.deliver(environment)?;
         self.all.push(refresh);
         Ok(())
+    }
+
+    /// Returns a resource that was refreshed before, if this refresh is of one: the last that failed. It is not one that is
+    /// being refreshed, or was within the same second.
+    fn resource(&self, site: usize, kind: RefreshKind, number: usize) -> Option<String> {
+        let now = self.now();
+        let of_site = self.all.iter().filter(|it| (it.site, it.kind) == (site, kind));
+        let is_over = |refresh: &Refresh| refresh.ended.is_some_and(|(ended, _)| ended.at < now.at);
+        let mut known = of_site.filter(|refresh| self.all.iter().filter(|it| it.luid == refresh.luid).all(is_over));
+        let failed = |refresh: &&Refresh| refresh.ended_as(RefreshOutcome::Failed).is_some();
+        let chosen = (!number.is_multiple_of(3)).then(|| known.rfind(failed)).flatten();
+        chosen.map(|refresh| refresh.luid.clone())
     }
 
     fn end(&mut self, environment: &Environment, site: usize, outcome: RefreshOutcome) -> anyhow::Result<()> {
@@ -182,7 +214,7 @@ impl Refreshes {
         let job = Job {
             id: refresh.job.clone(),
             kind: refresh.kind,
-            luid: refresh.luid(),
+            luid: refresh.luid.clone(),
             name: CONTENT[number % CONTENT.len()].to_owned(),
             outcome,
             is_incremental: number.is_multiple_of(2),
@@ -198,6 +230,21 @@ impl Refreshes {
     pub(super) fn end_all(&mut self, environment: &Environment) -> anyhow::Result<()> {
         let running: Vec<_> = self.all.iter().filter(|it| it.ended.is_none()).map(|it| it.site).collect();
         running.into_iter().try_for_each(|site| self.end(environment, site, RefreshOutcome::Failed))
+    }
+
+    /// Refreshes every second resource whose last refresh failed, successfully. A failure that is not listed yet is resolved
+    /// only by the run after the one that explains it.
+    pub(super) fn resolve_some(&mut self, environment: &Environment) -> anyhow::Result<()> {
+        let resources = self.by_resource();
+        let last = resources.values().filter_map(|of_resource| of_resource.last());
+        let is_listed = |refresh: &Refresh| self.unlisted.iter().all(|(_, job)| job.luid != refresh.luid);
+        let failing =
+            last.filter(|refresh| refresh.ended_as(RefreshOutcome::Failed).is_some() && is_listed(refresh)).step_by(2);
+        let failing: Vec<_> = failing.map(|refresh| (refresh.site, refresh.kind, refresh.luid.clone())).collect();
+        failing.into_iter().try_for_each(|(site, kind, luid)| {
+            self.begin(environment, site, kind, Some(luid))?;
+            self.end(environment, site, RefreshOutcome::Succeeded)
+        })
     }
 
     /// Makes all of them older.
@@ -242,7 +289,7 @@ impl Refreshes {
         self.lines_read = lines.len();
         let (mut of_id, mut of_event) = (BTreeMap::new(), BTreeMap::new());
         for event in declared.topics.events() {
-            let named = ["event_type", "site", "resource_luid"].map(|name| event.attributes.get(name).cloned());
+            let named = (["event_type", "site"].map(|name| event.attributes.get(name).cloned()), job_of(&event));
             ensure!(*of_id.entry(event.id).or_insert_with(|| named.clone()) == named, "one identifier: {named:?}");
             ensure!(*of_event.entry(named).or_insert(event.id) == event.id, "two identifiers: {}", event.body);
         }
@@ -252,9 +299,12 @@ impl Refreshes {
     /// Checks that each event is on the topic or named in the log, and no other is on the topic.
     pub(super) fn check(&self, environment: &Environment, tally: &mut Tally) -> anyhow::Result<()> {
         let mut published: BTreeMap<_, usize> = BTreeMap::new();
-        for EventMessage { attributes, .. } in environment.recorder.declared().topics.events() {
-            let mut named = ["site", "resource_luid", "event_type"].map(|name| attributes.get(name).cloned());
-            *published.entry(named.each_mut().map(|name| name.take().unwrap_or_default())).or_default() += 1;
+        for event in environment.recorder.declared().topics.events() {
+            let [site, event_type] = ["site", "event_type"].map(|name| event.attributes.get(name).cloned());
+            let named = [site, job_of(&event), event_type].map(Option::unwrap_or_default);
+            if named[2] != RESOLVED {
+                *published.entry(named).or_default() += 1;
+            }
         }
         for refresh in &self.all {
             let (ended, outcome) = refresh.ended.context("a refresh is under way")?;
@@ -263,7 +313,7 @@ impl Refreshes {
             let events = refresh.events().into_iter().map(|(event, at)| (event.clone(), event, at));
             for (event, registered, moment) in events.chain(explained) {
                 let site = &environment.names[refresh.site];
-                let copies = published.remove(&[site.clone(), refresh.luid(), event.clone()]).unwrap_or_default();
+                let copies = published.remove(&[site.clone(), refresh.job.clone(), event.clone()]).unwrap_or_default();
                 let since = self.registered.get(&(refresh.site, registered));
                 let how = if copies > 0 {
                     "published"
@@ -288,6 +338,75 @@ impl Refreshes {
             }
         }
         ensure!(published.is_empty(), "these events did not happen: {published:?}");
+        self.check_resolved(environment, tally)
+    }
+
+    /// Checks that each success after explained failures was published, and no other, and that no state has a healthy resource
+    /// as failing.
+    fn check_resolved(&self, environment: &Environment, tally: &mut Tally) -> anyhow::Result<()> {
+        let events = environment.recorder.declared().topics.events();
+        let last_of = |name: &str, luid: &str| {
+            let attribute = |event: &EventMessage, name| event.attributes.get(name).cloned().unwrap_or_default();
+            events.iter().rposition(|it| attribute(it, "event_type") == name && attribute(it, "resource_luid") == luid)
+        };
+        for event in events.iter().filter(|event| event.attributes["event_type"] == RESOLVED) {
+            let job = job_of(event).context("a resolution without a job")?;
+            let failed = self.all.iter().find(|it| it.job == job).context("no such job")?;
+            let failed_at = failed.ended_as(RefreshOutcome::Failed).context("it did not fail")?.at;
+            let succeeded = |it: &&Refresh| it.luid == failed.luid && it.ended_as(RefreshOutcome::Succeeded).is_some();
+            let is_true =
+                self.all.iter().filter(succeeded).any(|it| it.ended.is_some_and(|(ended, _)| ended.at > failed_at));
+            ensure!(is_true, "{failed:?} was resolved without a success");
+        }
+        for (luid, of_resource) in self.by_resource() {
+            let last = of_resource.iter().rev().find(|it| it.ended_as(RefreshOutcome::Cancelled).is_none());
+            let Some(success) = last.filter(|it| it.ended_as(RefreshOutcome::Succeeded).is_some()) else { continue };
+            let site = &environment.names[success.site];
+            let is_named = |refresh: &Refresh, event: &str| {
+                let at = refresh.ended.map(|(ended, _)| ended.at);
+                at.is_some_and(|at| self.not_recovered.iter().any(|it| it.covers(site, refresh, event, at)))
+            };
+            let failures = of_resource.iter().filter(|it| it.ended_as(RefreshOutcome::Failed).is_some());
+            let are_named = failures.clone().any(|it| is_named(it, EXPLAINED)) || is_named(success, RESOLVED);
+            let is_kept = failures.clone().all(|failed| {
+                let since = self.registered.get(&(failed.site, format!("{:?}RefreshFailed", failed.kind)));
+                since.zip(failed.ended).is_some_and(|(since, (ended, _))| *since <= ended.runs)
+            });
+            let state = environment.recorder.declared().table.content(&failing_key(site));
+            let how = match (last_of(EXPLAINED, luid), last_of(RESOLVED, luid)) {
+                (None, _) => "of no failure",
+                (Some(explained), Some(resolved)) if explained < resolved => "published",
+                _ if are_named => "named in the log",
+                _ if !is_kept => "not registered",
+                _ => anyhow::bail!("that {luid} works again is lost: {of_resource:?}; {:?}", self.not_recovered),
+            };
+            tally.add(format!("resolutions {how}"), 1);
+            // A site that is not declared is left as it is.
+            let is_processed = self.registered.keys().any(|(at, _)| *at == success.site);
+            let failing = &state["resources"][luid];
+            ensure!(failing.is_null() || are_named || !is_processed, "{luid} works, and the state says {failing}");
+        }
         Ok(())
     }
+
+    /// Returns the refreshes of each resource in the order of their ends.
+    fn by_resource(&self) -> BTreeMap<&str, Vec<&Refresh>> {
+        let mut resources = BTreeMap::<_, Vec<_>>::new();
+        for refresh in &self.all {
+            resources.entry(refresh.luid.as_str()).or_default().push(refresh);
+        }
+        for of_resource in resources.values_mut() {
+            of_resource.sort_by_key(|refresh| refresh.ended.map(|(ended, _)| ended.at));
+        }
+        resources
+    }
+}
+
+/// Returns the job from which an event was made. That of a resolution is the last failed one.
+fn job_of(EventMessage { body, .. }: &EventMessage) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let data = &body["data"];
+    let job = data["failed_job_id"].as_str().or(data["job_id"].as_str());
+    let text = || data["text"].as_str()?.rsplit_once("recovered from job ").map(|(_, job)| job);
+    job.or_else(text).map(str::to_owned)
 }

@@ -1,0 +1,68 @@
+//! Failed refreshes on the deployed template: from Tableau's event to the reason with its context.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use end_to_end::local_stack::LocalStack;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// Longer than a failure waits for its explanation: the delay of the queue, the next minute of the schedule, and a run.
+const EXPLAINED_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Makes a call that only the simulator knows.
+async fn simulate(stack: &LocalStack, method: reqwest::Method, path: &str, body: &Value) -> anyhow::Result<()> {
+    let url = format!("http://{}/_simulator/{path}", stack.tableau.address);
+    let answer = stack.http.request(method, url).json(body).send().await?;
+    ensure!(answer.status().is_success(), "{}", answer.text().await?);
+    Ok(())
+}
+
+/// Waits for the alert with the reason, and returns its e-mail.
+async fn reason(stack: &LocalStack, alerts: &str) -> anyhow::Result<String> {
+    loop {
+        for message in stack.cloud.receive(alerts).await? {
+            let body: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
+            if body["Subject"].as_str().is_some_and(|subject| subject.contains("why the workbook refresh failed")) {
+                return Ok(body["Message"].as_str().context("no message")?.to_owned());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_schedule_explains_a_failure_with_its_project_and_owner_and_a_page_to_open() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    stack.declare("marketing", &["WorkbookRefreshFailed"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let of_finance = json!({ "event_type": ["RefreshFailureExplained"], "project": ["Finance"] });
+    let of_finance = stack.cloud.subscribe_queue(&stack.stack, "finance", &of_finance).await?;
+    let of_others = json!({ "event_type": ["RefreshFailureExplained"], "project": ["Sales"] });
+    let of_others = stack.cloud.subscribe_queue(&stack.stack, "sales", &of_others).await?;
+    let alerts = stack.cloud.subscribe_queue_to(stack.stack.output("AlertsTopicArn")?, "alerts", &json!({})).await?;
+    let owner = json!({ "name": "grace@example.com", "full_name": "Grace Hopper", "email": "grace@example.com" });
+    let content =
+        json!({ "site": "marketing", "kind": "workbook", "name": "Budget", "project": "Finance", "owner": owner });
+    simulate(&stack, reqwest::Method::PUT, "content", &content).await?;
+    let refresh = json!({ "site": "marketing", "kind": "workbook", "name": "Budget", "outcome": "failed",
+        "notes": "Login failed for user 'etl'." });
+    simulate(&stack, reqwest::Method::POST, "refreshes", &refresh).await?;
+
+    let email = timeout(EXPLAINED_TIMEOUT, reason(&stack, &alerts)).await.context("no reason was sent")??;
+    for expected in ["Login failed for user 'etl'.", "Project: Finance. Owner: Grace Hopper.", "Next run: "] {
+        assert!(email.contains(expected), "{email}");
+    }
+    assert!(!email.contains("grace@"), "{email}");
+    // A browser keeps the part from `#` to itself, and the page's script opens it.
+    for (label, shown) in [("Open the workbook: ", "<h1>Budget</h1>"), ("Refreshes of the site: ", "<td>Budget</td>")] {
+        let link = email.lines().find_map(|line| line.strip_prefix(label)).context("no link")?;
+        let page = stack.http.get(link.replace("/#", "")).send().await?.text().await?;
+        assert!(page.contains(shown), "{link}: {page}");
+    }
+    let explained = stack.cloud.receive_some(&of_finance).await?;
+    let event: Value = serde_json::from_str(explained[0]["Body"].as_str().context("no body")?)?;
+    assert_eq!(explained[0]["MessageAttributes"]["owner"]["StringValue"], "Grace Hopper");
+    assert_eq!(event["data"]["notes"], "Login failed for user 'etl'.");
+    assert_eq!(stack.cloud.receive(&of_others).await?, Vec::<Value>::new());
+    Ok(())
+}
