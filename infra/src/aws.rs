@@ -262,7 +262,7 @@ pub fn has_code(error: &anyhow::Error, code: &str) -> bool {
 }
 
 /// Quotes a word for a shell, if it needs quotes.
-fn shell_quoted(word: &str) -> String {
+pub(crate) fn shell_quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();

@@ -170,7 +170,10 @@ class Album:
         window.until("Each as it arrives")
         for action in ["publish", "fail-refresh"]:
             self.run(f"cargo infra simulate {action} {files}")
-        window.until("WorkbookRefreshFailed", "workbook refresh failed")
+        window.until("why the workbook refresh failed")
+        connect, window.output = "source target/terminal-files/env", ""
+        self.run(f"cargo infra simulate succeed-refresh {files}; {connect}; cargo infra reconcile apply")
+        window.until("workbook refresh works again", "RefreshFailureResolved")
         window.type(CTRL_C)
         window.end()
         self.write("local", window)
@@ -226,6 +229,8 @@ class Album:
         self.picture("test-verbose", "cargo infra test --verbose")
         self.picture("simulate", "cargo infra simulate fail-refresh")
         self.picture("reconcile-apply-explained", "cargo infra reconcile apply")
+        self.picture("simulate-works-again", "cargo infra simulate succeed-refresh")
+        self.picture("reconcile-apply-resolved", "cargo infra reconcile apply")
         self.picture("status", "cargo infra status")
         self.picture("status-json", "cargo infra status --json")
         self.picture("status-verbose", "cargo infra status --verbose")

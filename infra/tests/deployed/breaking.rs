@@ -1,6 +1,6 @@
 //! Commands at a running `cargo infra local`: those of the tutorial, and those that it prints itself.
 
-use std::{fs, os::unix::fs::symlink, process::Stdio, time::Duration};
+use std::{fs, os::unix::fs::symlink, process::Stdio, slice, time::Duration};
 
 use anyhow::{Context, ensure};
 use documents::{Block, Document};
@@ -55,11 +55,50 @@ async fn paste(local: &LocalCommand, commands: &[String]) -> anyhow::Result<Vec<
     Ok(printed.split_terminator(MARK).map(str::to_owned).collect())
 }
 
+/// Returns a shown line up to its link, which differs, with single spaces.
+fn squeezed(line: &str) -> String {
+    let line = line.split("http://").next().unwrap_or_default();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Checks that a text has all of these.
 fn has_all(text: &str, expected: &[&str]) -> anyhow::Result<()> {
     for expected in expected {
         ensure!(text.contains(expected), "{expected:?} is missing: {text}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_failure_in_the_tutorial_is_explained_with_a_page_to_open_and_works_again() -> anyhow::Result<()> {
+    let document = Document::read("docs/tutorial.md")?;
+    let shown = document.section("Let a refresh fail, and see why")?.blocks.iter().filter(|block| !block.is_commands());
+    let shown: Vec<Vec<_>> = shown.map(|block| block.text.lines().map(squeezed).collect()).collect();
+    let [failed, resolved] = &shown[..] else { anyhow::bail!("other outputs: {shown:?}") };
+    let commands = texts(documents::commands("docs/tutorial.md", "Let a refresh fail, and see why")?);
+    let [fail, succeed] = &commands[..] else { anyhow::bail!("other blocks: {commands:?}") };
+
+    let mut local = LocalCommand::start().await?;
+    let printed = paste(&local, slice::from_ref(fail)).await?.concat();
+    has_all(&printed, &["the receiver answered 200", "Next: `cargo infra simulate succeed-refresh --name Sales`"])?;
+    for line in failed {
+        local.shows(line).await?;
+    }
+    let explained = local.shows("RefreshFailureExplained Sales").await?;
+    let link = explained.rsplit(' ').next().context("no link")?;
+    // A browser keeps the part from `#` to itself, and the page's script opens it.
+    let page = http_client()?.get(link.replace("/#", "")).send().await?.text().await?;
+    has_all(&page, &["<h1>Sales</h1>", "owner Ada Lovelace"])?;
+
+    let printed = paste(&local, slice::from_ref(succeed)).await?.concat();
+    has_all(&printed, &["Next: `cargo infra reconcile apply` says that it works again", "1 resolved"])?;
+    for line in resolved {
+        local.shows(line).await?;
+    }
+    // A success that ends no failure.
+    let again = paste(&local, &["cargo infra simulate succeed-refresh".to_owned()]).await?.concat();
+    has_all(&again, &["The receiver published the events."])?;
+    ensure!(!again.contains("works again"), "{again}");
     Ok(())
 }
 
@@ -102,7 +141,8 @@ async fn the_refreshes_that_the_tutorial_misses_are_recovered_once() -> anyhow::
     let name = |number: u8| format!("Sales {number}");
     for name in (1..=3).map(name) {
         local.shows(&format!("event local WorkbookRefreshFailed {name} (recovered from Tableau's jobs)")).await?;
-        local.shows(&format!("RefreshFailureExplained {name}: Login failed for user 'etl'.")).await?;
+        let context = "(project Default, owner Ada Lovelace): Login failed for user 'etl'.";
+        local.shows(&format!("RefreshFailureExplained {name} {context}")).await?;
         local.shows(&format!("alert Tableau local: why the workbook refresh failed: {name}")).await?;
     }
     Ok(())
@@ -120,7 +160,8 @@ async fn an_event_that_sns_rejected_is_replayed_and_arrives() -> anyhow::Result<
     // The topic has its subscriptions again.
     let published = paste(&local, &["cargo infra simulate publish --name Later".to_owned()]).await?.concat();
     has_all(&published, &["the receiver answered 200"])?;
-    local.shows("event local WorkbookCreated Later").await
+    local.shows("event local WorkbookCreated Later").await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -141,7 +182,7 @@ async fn each_command_that_the_local_stack_prints_does_what_it_says() -> anyhow:
         ("cargo infra reconcile apply", "1 explained"),
         ("cargo infra simulate break-topic", "The events topic is deleted"),
         ("cargo infra simulate publish --name Lost", "the receiver answered 503, 503, 503, 503"),
-        ("cargo infra simulate restore-topic", "The events topic is back, with its 3 subscriptions."),
+        ("cargo infra simulate restore-topic", "The events topic is back, with its 4 subscriptions."),
         ("cargo infra replay 1", "1 event published."),
         ("curl -i", r#"{"status":"published""#),
     ] {
@@ -149,7 +190,12 @@ async fn each_command_that_the_local_stack_prints_does_what_it_says() -> anyhow:
         ensure!(printed.iter().zip(&outputs).any(is_run), "{begins}: {expected:?} is missing: {all}");
     }
     assert_eq!(printed.len(), 10, "another command is printed: {all}");
-    for shown in ["Regional Sales", "RefreshFailureExplained Sales: ", "Lost", "New Workbook!"] {
+    for shown in [
+        "Regional Sales",
+        "RefreshFailureExplained Sales (project Default, owner Ada Lovelace): ",
+        "Lost",
+        "New Workbook!",
+    ] {
         local.shows(shown).await?;
     }
     Ok(())
@@ -171,7 +217,8 @@ async fn the_simulator_runs_the_commands_of_the_docs() -> anyhow::Result<()> {
     )?;
     // The simulator answers an unknown request with an error.
     assert_eq!(odd, "");
-    local.shows("event local DatasourceRefreshSucceeded Superstore").await
+    local.shows("event local DatasourceRefreshSucceeded Superstore").await?;
+    Ok(())
 }
 
 #[tokio::test]

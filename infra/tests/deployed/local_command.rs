@@ -17,8 +17,8 @@ use tokio::{
 /// How long the start may take. It may include a build of the functions.
 const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long a message may take to the window.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a message may take to the window. The reason of a failure takes up to two minutes.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How long the end may take.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,14 +75,16 @@ impl LocalCommand {
         Ok(Self { process, lines, window: Vec::new(), commands, endpoint, tableau, folder })
     }
 
-    /// Waits until a line of the window has a text, whatever the width of its columns.
-    pub(crate) async fn shows(&mut self, text: &str) -> anyhow::Result<()> {
+    /// Waits until a line of the window has a text, whatever the width of its columns, and returns the line.
+    pub(crate) async fn shows(&mut self, text: &str) -> anyhow::Result<String> {
         let found = async {
-            while !self.window.iter().any(|line| line.contains(text)) {
+            loop {
+                if let Some(line) = self.window.iter().find(|line| line.contains(text)) {
+                    return Ok(line.clone());
+                }
                 let line = self.lines.next_line().await?.context("the command has ended")?;
                 self.window.push(line.split_whitespace().collect::<Vec<_>>().join(" "));
             }
-            anyhow::Ok(())
         };
         let found = timeout(ARRIVAL_TIMEOUT, found).await;
         found.with_context(|| format!("{text:?} is missing in the window: {:#?}", self.window))?

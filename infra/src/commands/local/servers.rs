@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use reqwest::Client;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -80,16 +80,17 @@ impl Simulator {
     pub(super) async fn add_site(&self, content_url: &str) -> anyhow::Result<Value> {
         let secret = Uuid::new_v4().to_string();
         let mut site = json!({ "site": content_url, "token_name": STACK, "token_secret": secret });
-        self.post("sites", &site).await?;
+        self.call(Method::POST, "sites", &site).await?;
         site["server"] = self.address.as_str().into();
         Ok(site)
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+    /// Makes a call of the simulator's own. Returns the answer.
+    pub(super) async fn call(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<String> {
         let url = format!("{}/_simulator/{path}", self.address);
-        let response = self.http.post(&url).json(body).send().await?;
+        let response = self.http.request(method.clone(), &url).json(body).send().await?;
         let (status, text) = (response.status(), response.text().await?);
-        ensure!(status.is_success(), "POST {url} was answered with {status}: {text}");
+        ensure!(status.is_success(), "{method} {url} was answered with {status}: {text}");
         Ok(text)
     }
 }

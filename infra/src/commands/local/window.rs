@@ -1,7 +1,10 @@
 //! The window of a running stack: each event and each alert as it arrives, a line each.
 
 use serde_json::{Value, json};
-use shared::alerts::text::plain;
+use shared::{
+    alerts::{phrasing::pluralize, text::plain},
+    refreshes::{explanation::EXPLAINED, resolution::RESOLVED},
+};
 use time::{OffsetDateTime, macros::format_description};
 
 use super::servers::Servers;
@@ -55,26 +58,44 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Formats an event: site, event, resource, and the reason of an explained failure.
+/// Formats an event: site, event, resource, and what the reconciler found out about it.
 fn event_line(event: &Value) -> String {
     let text = |value: &Value| plain(value.as_str().unwrap_or_default());
     let (source, name) = (text(&event["source"]), text(&event["type"]));
     let (site, name) = (source.trim_start_matches("/tableau/"), name.trim_start_matches(TYPE_PREFIX));
     let style = match name {
-        _ if name.ends_with("Failed") => BAD,
-        _ if name.ends_with("Succeeded") => GOOD,
+        _ if name.ends_with("Failed") || name == EXPLAINED => BAD,
+        _ if name.ends_with("Succeeded") || name == RESOLVED => GOOD,
         _ => BOLD,
     };
-    let data = &event["data"];
-    let resource = text(&data["resource_name"]);
-    let reason = data["notes"].as_str().map(|notes| format!(": {}", plain(notes))).unwrap_or_default();
+    let resource = text(&event["data"]["resource_name"]);
+    let findings = findings(&event["data"]);
     let recovered = if event["recovered"] == true { "  (recovered from Tableau's jobs)" } else { "" };
     let line =
-        format!("event  {site}  {}  {resource}{reason}{recovered}", styled(style, format!("{name:EVENT_WIDTH$}")));
+        format!("event  {site}  {}  {resource}{findings}{recovered}", styled(style, format!("{name:EVENT_WIDTH$}")));
     line.trim_end().to_owned()
+}
+
+/// Formats what an event of the reconciler says of a resource: its project and owner, how often it had failed until it worked
+/// again, and the reason of its failure with the page to open.
+fn findings(data: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(plain);
+    let named = |name: &str| Some(format!("{name} {}", text(&data[name]["name"])?));
+    let context: Vec<_> = ["project", "owner"].into_iter().filter_map(named).collect();
+    let context = if context.is_empty() { String::new() } else { format!(" ({})", context.join(", ")) };
+    let failures = data["failures"].as_u64().and_then(|failures| usize::try_from(failures).ok());
+    let failures =
+        failures.map(|failures| format!(" works again after {}", pluralize(failures, "failure", "failures")));
+    let reason = text(&data["notes"]).map(|notes| format!(": {notes}"));
+    let page = text(&data["resource_url"]).filter(|_| failures.is_none()).map(|page| format!(" {page}"));
+    [Some(context), failures, reason, page].into_iter().flatten().collect()
 }
 
 /// Formats an alert: its title, which names the site.
 fn alert_line(alert: &Value) -> String {
-    format!("{}  {}", styled(WARNING, "alert"), plain(alert["Subject"].as_str().unwrap_or_default()))
+    let subject = plain(alert["Subject"].as_str().unwrap_or_default());
+    // Such as `Tableau marketing: workbook refresh works again: Sales`.
+    let happened = subject.split(": ").nth(1).unwrap_or_default();
+    let is_over = happened == "solved" || ["works again", "work again"].iter().any(|end| happened.ends_with(end));
+    format!("{}  {subject}", styled(if is_over { GOOD } else { WARNING }, "alert"))
 }

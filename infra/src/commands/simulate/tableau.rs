@@ -33,10 +33,11 @@ impl Tableau {
         deliveries.as_array().cloned().context("the simulator answered without deliveries")
     }
 
-    /// Runs an extract refresh. Returns the deliveries of its events.
-    pub(super) async fn refresh(&self, refresh: &Value) -> anyhow::Result<Vec<Value>> {
+    /// Runs an extract refresh. Returns the deliveries of its events, and whether it ended failures.
+    pub(super) async fn refresh(&self, refresh: &Value) -> anyhow::Result<(Vec<Value>, bool)> {
         let refreshed = self.call_site("refreshes", refresh).await?;
-        refreshed["deliveries"].as_array().cloned().context("the simulator answered without deliveries")
+        let deliveries = refreshed["deliveries"].as_array().cloned();
+        Ok((deliveries.context("the simulator answered without deliveries")?, refreshed["ends_failures"] == true))
     }
 
     pub(super) async fn disable(&self, name: &str, reason: Option<&str>) -> anyhow::Result<()> {
