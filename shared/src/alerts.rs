@@ -40,6 +40,7 @@
 //! assert_eq!(plan.alerts[0].notification.headline, "marketing: solved: token refused");
 //! ```
 
+pub mod data;
 pub mod event_alert;
 #[cfg(test)]
 mod hostile;

@@ -4,7 +4,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     alerts::{
-        message::{AlertContent, AlertMessage, thread},
+        data::{AlertKind, Severity},
+        message::{AlertContent, AlertMessage, Related, thread},
         phrasing::{DisplayName, on_date},
         selection::DeliveryAlerts,
         text::{Text, text},
@@ -39,7 +40,14 @@ impl AlertMessage {
             text![before, name.in_sentence(), after, " on the Tableau site ", site_name.clone(), when.clone(), "."];
         let details = text!["\n\nDetails: event ", event_name.clone(), ", id ", id.to_string(), "."];
         let description = text![sentence.clone(), effect];
+        let is_failure = event.action() == Some("refresh-failed");
+        let (kind, severity) =
+            if is_failure { (AlertKind::RefreshFailed, Severity::Error) } else { (AlertKind::Event, Severity::Info) };
         let content = AlertContent {
+            kind,
+            severity,
+            resolved: false,
+            sites: vec![site_name.clone()],
             subject: short.clone(),
             email: text![description.clone(), "\n\n", next, details],
             sms: text![short, when],
@@ -47,11 +55,17 @@ impl AlertMessage {
             title,
             description,
             next: vec![next.into()],
+            pages: Vec::new(),
             keywords: vec![site_name, event_name.clone()],
             thread: thread(site, payload.resource_luid.as_deref().unwrap_or(event.as_str())),
             summary: sentence,
             event_type: event_name,
-            related: payload.resource_luid.clone(),
+            related: payload.resource_luid.clone().map(|id| Related {
+                kind: event.resource_type().unwrap_or("resource"),
+                id,
+                name: payload.resource_name.clone(),
+                project: None,
+            }),
         };
         content.into()
     }

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
 
-use crate::alerts::text::plain;
+use crate::alerts::{data::AlertData, text::plain};
 
 const PIECES: [&str; 36] = [
     "<!channel>",
@@ -64,6 +64,16 @@ pub(crate) fn assert_safe(subject: &str, body: &str) {
     assert!(!text("email").is_empty());
     assert_plain(text("sms"));
     assert!((1..=140).contains(&text("sms").chars().count()));
+
+    let data: AlertData = serde_json::from_str(text("sqs")).expect("an alert");
+    assert_eq!(text("lambda"), text("sqs"));
+    for text in [&data.title, &data.text, &data.thread, &data.event_id].into_iter().chain(&data.next_steps) {
+        text.lines().for_each(|line| assert_plain(line.trim()));
+        assert_no_markup(text);
+        assert!((1..=1500).contains(&text.chars().count()), "{text}");
+    }
+    let resource = data.resource.iter().flat_map(|of| [Some(&of.id), of.name.as_ref(), of.project.as_ref()]);
+    resource.flatten().chain(&data.sites).for_each(|text| assert_no_markup(text));
 
     let card: Value = serde_json::from_str(text("https")).expect("JSON");
     let mut members = vec![&card];

@@ -1,9 +1,13 @@
 //! Messages on the alerts topic: one text for each protocol.
 
 use serde_json::json;
+use url::Url;
 
 use crate::{
-    alerts::text::{Text, word},
+    alerts::{
+        data::{AlertData, AlertKind, AlertLink, AlertResource, Severity},
+        text::{MAX_NAME_CHARACTERS, Text, text, word},
+    },
     registration::site_name::SiteName,
 };
 
@@ -20,6 +24,9 @@ const MAX_CARD_CHARACTERS: usize = 1500;
 const MAX_TITLE_CHARACTERS: usize = 250;
 
 const MAX_THREAD_CHARACTERS: usize = 150;
+
+/// The most sites that an alert as JSON names: 20 KiB.
+const MAX_SITES: usize = 500;
 
 /// A message for the alerts topic, with `MessageStructure` `json`.
 ///
@@ -54,7 +61,7 @@ pub struct AlertMessage {
     /// Subject of the e-mail: printable ASCII of fewer than 100 characters.
     pub subject: String,
     /// A JSON object with a text for each protocol: `default` and `email` are sentences, `sms` is one line, `https` is a
-    /// custom notification for Amazon Q Developer in chat applications.
+    /// custom notification for Amazon Q Developer in chat applications, `sqs` and `lambda` are an [`AlertData`].
     pub body: String,
 }
 
@@ -63,8 +70,45 @@ pub(crate) fn thread(site: &SiteName, resource_luid: &str) -> String {
     format!("{site}/{}", word(resource_luid))
 }
 
+/// A page to open.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    label: String,
+    link: Text,
+    url: String,
+}
+
+impl Page {
+    /// A page at an address; `None` if the address cannot be shown safely.
+    pub(crate) fn new(label: impl Into<String>, url: &Url) -> Option<Self> {
+        Some(Self { label: label.into(), link: Text::link(url)?, url: url.to_string() })
+    }
+
+    /// Returns label and address.
+    pub(crate) fn line(&self) -> Text {
+        text![self.label.clone(), ": ", self.link.clone()]
+    }
+}
+
+/// The resource that an alert is about, by its names in Tableau.
+#[derive(Clone, Debug)]
+pub(crate) struct Related {
+    pub(crate) kind: &'static str,
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) project: Option<String>,
+}
+
 /// Content of an alert, before it is truncated and made safe for each protocol.
 pub(crate) struct AlertContent {
+    /// Its subject.
+    pub(crate) kind: AlertKind,
+    /// How urgent it is.
+    pub(crate) severity: Severity,
+    /// Whether it says that the matter is over.
+    pub(crate) resolved: bool,
+    /// The names of all sites.
+    pub(crate) sites: Vec<String>,
     /// Subject of the e-mail.
     pub(crate) subject: Text,
     /// The e-mail: sentences.
@@ -79,6 +123,8 @@ pub(crate) struct AlertContent {
     pub(crate) description: Text,
     /// The next steps.
     pub(crate) next: Vec<Text>,
+    /// The pages to open.
+    pub(crate) pages: Vec<Page>,
     /// Keywords of the card.
     pub(crate) keywords: Vec<String>,
     /// Identifier of the chat thread.
@@ -87,12 +133,13 @@ pub(crate) struct AlertContent {
     pub(crate) summary: Text,
     /// Type of the event or problem, for machines.
     pub(crate) event_type: String,
-    /// Identifier of the resource, if the alert is about one.
-    pub(crate) related: Option<String>,
+    /// The resource, if the alert is about one.
+    pub(crate) related: Option<Related>,
 }
 
 impl From<AlertContent> for AlertMessage {
     fn from(content: AlertContent) -> Self {
+        let data = data_of(&content);
         let AlertContent {
             subject,
             email,
@@ -101,11 +148,13 @@ impl From<AlertContent> for AlertMessage {
             title,
             description,
             next,
+            pages,
             keywords,
             thread,
             summary,
             event_type,
             related,
+            ..
         } = content;
         let mut metadata = json!({
             "eventType": word(&event_type),
@@ -113,8 +162,9 @@ impl From<AlertContent> for AlertMessage {
             "summary": summary.title(MAX_CARD_CHARACTERS),
         });
         if let Some(related) = related {
-            metadata["relatedResources"] = json!([word(&related)]);
+            metadata["relatedResources"] = json!([word(&related.id)]);
         }
+        let steps = next.into_iter().chain(pages.iter().map(Page::line)).map(|step| step.markdown(MAX_CARD_CHARACTERS));
         let card = json!({
             "version": "1.0",
             "source": "custom",
@@ -123,7 +173,7 @@ impl From<AlertContent> for AlertMessage {
                 "textType": "client-markdown",
                 "title": title.title(MAX_TITLE_CHARACTERS),
                 "description": description.markdown(MAX_CARD_CHARACTERS),
-                "nextSteps": next.iter().map(|step| step.markdown(MAX_CARD_CHARACTERS)).collect::<Vec<_>>(),
+                "nextSteps": steps.collect::<Vec<_>>(),
                 "keywords": keywords.iter().map(|keyword| word(keyword)).collect::<Vec<_>>(),
             },
             "metadata": metadata,
@@ -134,7 +184,39 @@ impl From<AlertContent> for AlertMessage {
             "email": email,
             "sms": sms.line(MAX_SMS_CHARACTERS),
             "https": card.to_string(),
+            "sqs": data,
+            "lambda": data,
         });
         Self { subject: subject.subject(MAX_SUBJECT_CHARACTERS), body: body.to_string() }
     }
+}
+
+/// Returns the alert as JSON.
+fn data_of(content: &AlertContent) -> String {
+    let AlertContent { kind, severity, resolved, sites, id, title, description, next, pages, thread, related, .. } =
+        content;
+    let safe = |text: &str, characters| Text::from(text.to_owned()).title(characters);
+    let name = |text: &String| safe(text, MAX_NAME_CHARACTERS);
+    let link = |Page { label, url, .. }: &Page| AlertLink { label: name(label), url: url.clone() };
+    let resource = |Related { kind, id, name: of_it, project }: &Related| AlertResource {
+        kind: (*kind).to_owned(),
+        id: word(id),
+        name: of_it.as_ref().map(name),
+        project: project.as_ref().map(name),
+    };
+    let data = AlertData {
+        kind: *kind,
+        severity: *severity,
+        title: title.title(MAX_TITLE_CHARACTERS),
+        text: description.lines(MAX_CARD_CHARACTERS),
+        next_steps: next.iter().map(|step| step.lines(MAX_CARD_CHARACTERS)).collect(),
+        links: pages.iter().map(link).collect(),
+        site: sites.first().filter(|_| sites.len() == 1).map(|site| word(site)),
+        sites: sites.iter().take(MAX_SITES).map(|site| word(site)).collect(),
+        resource: related.as_ref().map(resource),
+        thread: safe(thread, MAX_THREAD_CHARACTERS),
+        resolved: *resolved,
+        event_id: safe(id, MAX_THREAD_CHARACTERS),
+    };
+    json!(data).to_string()
 }

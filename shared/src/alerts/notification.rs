@@ -6,6 +6,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     alerts::{
+        data::{AlertKind, Severity},
         message::{AlertContent, AlertMessage},
         phrasing::format_time,
         text::{Text, text},
@@ -22,6 +23,10 @@ const MAX_IN_HEADING: usize = 3;
 /// A notification for subscribers, before it is rendered for each protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
+    kind: AlertKind,
+    severity: Severity,
+    /// The names of all sites.
+    sites: Vec<String>,
     /// A few words, with the sites.
     pub headline: String,
     /// The rest of the text message.
@@ -63,6 +68,9 @@ impl Notification {
             Some(if alone { detail } else { text![place.site.clone(), ": ", detail] })
         });
         Self {
+            kind: AlertKind::Problem,
+            severity: severity_of(kind),
+            sites: site_names(&sites),
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: gist.unwrap_or_default(),
             paragraphs,
@@ -82,6 +90,9 @@ impl Notification {
         let when = format_time(since).map(|since| format!("At {since} UTC")).unwrap_or_else(|| "Before".to_owned());
         let what = text![when, ", while no alert could be sent, at ", names.join(", "), ": ", kind.headline(), "."];
         Self {
+            kind: AlertKind::ProblemSolved,
+            severity: Severity::Warning,
+            sites: site_names(&sites),
             headline: format!("{}: {}", heading(&sites), kind.headline()),
             gist: what.clone(),
             paragraphs: vec![what, kind.effect().into()],
@@ -110,6 +121,9 @@ impl Notification {
         let is_named = names.len() > 1 || places.iter().any(|place| place.event.is_some());
         let names = if is_named { format!(" ({})", names.join(", ")) } else { String::new() };
         Self {
+            kind: AlertKind::ProblemSolved,
+            severity: Severity::Info,
+            sites: site_names(&sites),
             headline: format!("{at}: solved: {}", kind.headline()),
             paragraphs: vec![format!("Solved at {at}{names}: {}. {lasted}", kind.headline()).into()],
             gist: lasted.into(),
@@ -126,6 +140,9 @@ impl Notification {
     pub fn test(outcome: &str, text: &str, now: OffsetDateTime) -> Self {
         let id = thread_id("test", now);
         Self {
+            kind: AlertKind::Test,
+            severity: Severity::Info,
+            sites: Vec::new(),
             headline: format!("Fanout: test: {outcome}"),
             gist: Text::default(),
             paragraphs: vec![
@@ -144,11 +161,28 @@ impl Notification {
 
 impl From<Notification> for AlertMessage {
     fn from(notification: Notification) -> Self {
-        let Notification { headline, gist, paragraphs, fix, details, id, thread, keywords, event_type } = notification;
+        let Notification {
+            kind,
+            severity,
+            sites,
+            headline,
+            gist,
+            paragraphs,
+            fix,
+            details,
+            id,
+            thread,
+            keywords,
+            event_type,
+        } = notification;
         let details = if details.is_empty() { None } else { Some(text!["Details: ", details]) };
         let in_email =
             paragraphs.clone().into_iter().chain((!fix.is_empty()).then(|| fix.clone())).chain(details.clone());
         AlertContent {
+            kind,
+            severity,
+            resolved: kind == AlertKind::ProblemSolved,
+            sites,
             subject: text!["Tableau ", headline.clone()],
             email: Text::joined(in_email, "\n\n"),
             sms: text!["Tableau ", headline.clone(), ". ", gist],
@@ -156,6 +190,7 @@ impl From<Notification> for AlertMessage {
             title: headline.clone().into(),
             description: Text::joined(paragraphs.into_iter().chain(details), "\n\n"),
             next: vec![if fix.is_empty() { "Nothing needs to be done.".into() } else { fix }],
+            pages: Vec::new(),
             keywords,
             thread,
             summary: headline.into(),
@@ -164,6 +199,17 @@ impl From<Notification> for AlertMessage {
         }
         .into()
     }
+}
+
+fn severity_of(kind: ProblemKind) -> Severity {
+    let is_foreseen = kind == ProblemKind::TokenEnding;
+    // The run has enabled the webhook again.
+    let is_repaired = kind == ProblemKind::WebhookDisabled;
+    if is_foreseen || is_repaired { Severity::Warning } else { Severity::Error }
+}
+
+pub(crate) fn site_names(sites: &BTreeSet<&str>) -> Vec<String> {
+    sites.iter().map(|site| (*site).to_owned()).collect()
 }
 
 /// A line of a report.

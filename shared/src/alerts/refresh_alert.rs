@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     alerts::{
-        message::{AlertContent, AlertMessage, thread},
-        notification::heading,
+        data::{AlertKind, Severity},
+        message::{AlertContent, AlertMessage, Page, Related, thread},
+        notification::{heading, site_names},
         phrasing::{DisplayName, format_duration, format_time, join_first, on_date, pluralize},
         text::{MAX_NAME_CHARACTERS, Text, plain, text, truncate},
     },
@@ -72,6 +73,10 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
     let what = "Tableau did not deliver these events while a webhook was down. They were recovered from Tableau's jobs and \
                 are on the events topic now:";
     let content = AlertContent {
+        kind: AlertKind::RefreshRecovered,
+        severity: Severity::Warning,
+        resolved: false,
+        sites: site_names(&sites),
         subject: text!["Tableau ", headline.clone()],
         email: text![what, "\n\n", list(MAX_IN_EMAIL), "\n\n", NEXT],
         sms: text!["Tableau ", headline.clone(), ". ", recovered.first().map(line).unwrap_or_default()],
@@ -79,6 +84,7 @@ pub fn recovered_alert(recovered: &[(Registration, &Refresh)]) -> Option<AlertMe
         title: headline.clone().into(),
         description: text![what, "\n", list(MAX_ON_CARD)],
         next: vec![NEXT.into()],
+        pages: Vec::new(),
         keywords: keywords("recovered", &sites),
         thread: id,
         summary: headline.into(),
@@ -125,14 +131,12 @@ impl Failure<'_> {
     }
 
     /// Returns the pages to open.
-    fn next(&self) -> Vec<Text> {
+    fn pages(&self) -> Vec<Page> {
         let (kind, context) = (self.explanation.refresh.resource.kind.as_str(), &self.explanation.context);
-        let resource = context.resource.webpage_url.as_ref().and_then(Text::link);
-        let resource = resource.map(|link| text!["Open the ", kind, ": ", link]);
-        let history = context.history_url.as_ref().and_then(Text::link);
-        let history = history.map(|link| text!["Refreshes of the site: ", link]);
-        let pages: Vec<_> = resource.into_iter().chain(history).collect();
-        if pages.is_empty() { vec![NEXT.into()] } else { pages }
+        let resource = context.resource.webpage_url.as_ref();
+        let resource = resource.and_then(|url| Page::new(format!("Open the {kind}"), url));
+        let history = context.history_url.as_ref().and_then(|url| Page::new("Refreshes of the site", url));
+        resource.into_iter().chain(history).collect()
     }
 
     /// Returns the alert about this failure alone.
@@ -157,30 +161,42 @@ impl Failure<'_> {
         let details = text!["Details: event ", EXPLAINED, ", id ", id.clone(), ", job ", job, "."];
         let title = text!["why the ", kind, " refresh failed: ", name.clone()];
         let facts = paragraphs([ownership(&self.explanation.context), self.repetition()], "\n");
-        let pages = self.next();
+        let pages = self.pages();
+        let next: Vec<Text> = if pages.is_empty() { vec![NEXT.into()] } else { Vec::new() };
+        let steps = next.iter().cloned().chain(pages.iter().map(Page::line));
         let email = paragraphs(
             [
                 text![sentence.clone(), effect.clone()],
                 reason.clone(),
                 facts.clone(),
-                Text::joined(pages.clone(), "\n"),
+                Text::joined(steps, "\n"),
                 details,
             ],
             "\n\n",
         );
         AlertContent {
+            kind: AlertKind::RefreshExplained,
+            severity: Severity::Error,
+            resolved: false,
+            sites: vec![site.clone()],
             subject: text!["Tableau ", site.clone(), ": ", title.clone()],
             email,
             sms: text!["Tableau ", site.clone(), ": ", kind, " refresh failed: ", name, ": ", reason.clone()],
             id,
             title,
             description: paragraphs([text![sentence.clone(), effect, " ", reason.clone()], facts], "\n"),
-            next: pages,
+            next,
+            pages,
             keywords: vec![site, EXPLAINED.to_owned()],
             thread: thread(self.site, &refresh.resource.luid),
             summary: text![sentence, ": ", reason],
             event_type: EXPLAINED.to_owned(),
-            related: Some(refresh.resource.luid.clone()),
+            related: Some(related(
+                self.explanation.refresh.resource.kind.as_str(),
+                &refresh.resource.luid,
+                self.explanation.resource_name(),
+                &self.explanation.context,
+            )),
         }
         .into()
     }
@@ -236,12 +252,17 @@ fn shared_alert(failures: &[Failure<'_>]) -> AlertMessage {
         .unwrap_or_default();
     let id = shared_id("explained failures", failures.iter().map(Failure::id));
     AlertContent {
+        kind: AlertKind::RefreshExplained,
+        severity: Severity::Error,
+        resolved: false,
+        sites: site_names(&sites),
         subject: text!["Tableau ", headline.clone()],
         email: text![what.clone(), "\n\n", list(MAX_IN_EMAIL), "\n\n", NEXT],
         sms: text!["Tableau ", headline.clone(), ". ", first],
         title: headline.clone().into(),
         description: text![what, "\n", list(MAX_ON_CARD)],
         next: vec![NEXT.into()],
+        pages: Vec::new(),
         keywords: keywords(EXPLAINED, &sites),
         thread: id.clone(),
         id,
@@ -325,6 +346,12 @@ fn ordinal(number: u32) -> String {
 pub(crate) fn shared_id(what: &str, ids: impl Iterator<Item = EventId>) -> String {
     let ids: BTreeSet<_> = ids.map(|id| id.to_string()).collect();
     EventId::of([what.as_bytes()].into_iter().chain(ids.iter().map(String::as_bytes))).to_string()
+}
+
+/// Returns the resource that an alert is about.
+pub(crate) fn related(kind: &'static str, luid: &str, name: Option<&str>, context: &FailureContext) -> Related {
+    let project = context.resource.project.as_ref().map(|project| project.name.clone());
+    Related { kind, id: luid.to_owned(), name: name.map(str::to_owned), project }
 }
 
 pub(crate) fn keywords(what: &str, sites: &BTreeSet<&str>) -> Vec<String> {

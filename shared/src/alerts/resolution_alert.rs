@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::{
     alerts::{
-        message::{AlertContent, AlertMessage, thread},
-        notification::heading,
+        data::{AlertKind, Severity},
+        message::{AlertContent, AlertMessage, Page, thread},
+        notification::{heading, site_names},
         phrasing::{DisplayName, format_duration, format_time, join_first, pluralize},
-        refresh_alert::{MAX_IN_EMAIL, MAX_ON_CARD, MIN_SHARED, keywords, ownership, paragraphs, shared_id},
+        refresh_alert::{MAX_IN_EMAIL, MAX_ON_CARD, MIN_SHARED, keywords, ownership, paragraphs, related, shared_id},
         text::{Text, text},
     },
     events::id::EventId,
@@ -132,30 +133,41 @@ impl End<'_> {
         let (effect, next) = self.effect();
         let page = self.end.context.resource.webpage_url.as_ref();
         let page = page.filter(|_| self.end.kind != EndKind::Deleted);
-        let page = page.and_then(Text::link).map(|link| text!["Open the ", kind, ": ", link]);
-        let next: Vec<_> = [Text::from(next)].into_iter().chain(page).collect();
+        let page = page.and_then(|url| Page::new(format!("Open the {kind}"), url));
+        let steps = [Text::from(next)].into_iter().chain(page.iter().map(Page::line));
         let description = text![summary.clone(), " ", effect];
         let ownership = ownership(&self.end.context);
         let noun = if self.is_resolved() { "event " } else { "alert " };
         let details = text!["Details: ", noun, event_type, ", id ", id.clone(), "."];
+        let (alert_kind, severity) = kind_of(self.is_resolved());
         AlertContent {
+            kind: alert_kind,
+            severity,
+            resolved: self.is_resolved(),
+            sites: vec![site.clone()],
             subject: text!["Tableau ", site.clone(), ": ", title.clone()],
-            email: paragraphs(
-                [description.clone(), ownership.clone(), Text::joined(next.clone(), "\n"), details],
-                "\n\n",
-            ),
+            email: paragraphs([description.clone(), ownership.clone(), Text::joined(steps, "\n"), details], "\n\n"),
             sms: text!["Tableau ", site.clone(), ": ", title.clone(), short],
             id,
             title,
             description: paragraphs([description, ownership], "\n"),
-            next,
+            next: vec![next.into()],
+            pages: page.into_iter().collect(),
             keywords: vec![site, event_type.to_owned()],
             thread: thread(self.site, &self.end.luid),
             summary,
             event_type: event_type.to_owned(),
-            related: Some(self.end.luid.clone()),
+            related: Some(related(kind, &self.end.luid, self.end.resource_name(), &self.end.context)),
         }
         .into()
+    }
+}
+
+fn kind_of(is_resolved: bool) -> (AlertKind, Severity) {
+    if is_resolved {
+        (AlertKind::RefreshResolved, Severity::Info)
+    } else {
+        (AlertKind::RefreshStopped, Severity::Warning)
     }
 }
 
@@ -181,13 +193,19 @@ fn shared_alert(ends: &[End<'_>]) -> AlertMessage {
         ("These datasources and workbooks are not refreshed any more after their failures:", CORRECT)
     };
     let id = shared_id(event_type, ends.iter().map(End::id));
+    let (kind, severity) = kind_of(is_resolved);
     AlertContent {
+        kind,
+        severity,
+        resolved: is_resolved,
+        sites: site_names(&sites),
         subject: text!["Tableau ", headline.clone()],
         email: text![what, "\n\n", list(MAX_IN_EMAIL), "\n\n", next],
         sms: text!["Tableau ", headline.clone(), ". ", join_first(lines.iter().cloned(), 1, ", ")],
         title: headline.clone().into(),
         description: text![what, "\n", list(MAX_ON_CARD)],
         next: vec![next.into()],
+        pages: Vec::new(),
         keywords: keywords(event_type, &sites),
         thread: id.clone(),
         id,

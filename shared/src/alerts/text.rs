@@ -11,8 +11,9 @@ use crate::alerts::transliteration::{ascii_length, to_ascii};
 /// The most characters of a name in a sentence. A user typed it, and it may be very long.
 pub(crate) const MAX_NAME_CHARACTERS: usize = 80;
 
-/// The most bytes of an e-mail as JSON. SNS accepts 256 KiB for all texts, and this one is in the message twice.
-const MAX_MAIL_BYTES: usize = 100 * 1024;
+/// The most bytes of an e-mail as JSON. SNS accepts 256 KiB for all texts, and this one is in the message twice, as is the alert
+/// as JSON, which can have 50 KiB.
+const MAX_MAIL_BYTES: usize = 64 * 1024;
 
 /// A text in parts. A literal is trusted; every `String` counts as foreign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,8 @@ enum Part {
 enum Place {
     /// Plain text with line breaks.
     Mail,
+    /// The same, which may be parsed as markup.
+    Plain,
     /// Plain text on one line.
     Line,
     /// One line of a card, which may be parsed as markup.
@@ -104,6 +107,11 @@ impl Text {
         self.rendered(Place::Mail, MAX_MAIL_BYTES, "…", json_bytes)
     }
 
+    /// Renders lines that no program can take for markup.
+    pub(crate) fn lines(&self, characters: usize) -> String {
+        self.rendered(Place::Plain, characters, "…", |_| 1)
+    }
+
     /// Renders a text message.
     pub(crate) fn line(&self, characters: usize) -> String {
         self.rendered(Place::Line, characters, "…", |_| 1)
@@ -162,15 +170,17 @@ impl Place {
     fn shown(self, part: &Part) -> (&'static str, String) {
         let set_off = |mark, text: String| (if text.is_empty() { "" } else { mark }, text);
         match (part, self) {
-            (Part::Own(own), Self::Mail | Self::Markdown) => ("", (*own).to_owned()),
+            (Part::Own(own), Self::Mail | Self::Plain | Self::Markdown) => ("", (*own).to_owned()),
             (Part::Own(own), Self::Line | Self::Title) => ("", own.replace('\n', " ")),
             (Part::Link(url), _) => ("", url.clone()),
             (Part::Name(text) | Part::Verbatim(text), Self::Markdown) => set_off("`", in_code(&plain(text))),
             (Part::Name(text), Self::Mail | Self::Line) => set_off("\"", plain(text)),
-            (Part::Name(text), Self::Title) => set_off("\"", without_markup(&plain(text))),
+            (Part::Name(text), Self::Plain | Self::Title) => set_off("\"", without_markup(&plain(text))),
             (Part::Foreign(text) | Part::Verbatim(text), Self::Mail | Self::Line) => ("", on_one_line(text)),
             (Part::Foreign(text), Self::Markdown) => ("", without_markup(&on_one_line(text))),
-            (Part::Foreign(text) | Part::Verbatim(text), Self::Title) => ("", without_markup(&on_one_line(text))),
+            (Part::Foreign(text) | Part::Verbatim(text), Self::Plain | Self::Title) => {
+                ("", without_markup(&on_one_line(text)))
+            }
         }
     }
 }
@@ -273,6 +283,7 @@ mod tests {
         assert_eq!(text.mail(), "Own *words*\n<!here> a_b _c_ \"x `<y>` _z_\": R&D [1]");
         assert_eq!(text.line(100), "Own *words* <!here> a_b _c_ \"x `<y>` _z_\": R&D [1]");
         assert_eq!(text.title(100), "Own *words* ‹!here› a_b ＿c＿ \"x '‹y›' ＿z＿\": R＆D ［1］");
+        assert_eq!(text.lines(100), "Own *words*\n‹!here› a_b ＿c＿ \"x '‹y›' ＿z＿\": R＆D ［1］");
         assert_eq!(text.markdown(100), "Own *words*\n‹!here› a_b ＿c＿ `x '‹y›' _z_`: `R＆D [1]`");
         assert_eq!(text!["Umsätze\t📈".to_owned()].subject(100), "Umsaetze");
         assert_eq!(text!["Größen".to_owned()].subject(7), "Groe...");

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use shared::alerts::message::AlertMessage;
+use shared::alerts::{data::AlertData, message::AlertMessage};
 
 use super::{
     servers::Servers,
@@ -55,13 +55,13 @@ pub(super) async fn run(servers: &Servers<'_>, stack: &Stack) -> anyhow::Result<
     let alerts = Alerts { servers, queue };
     let id = step("An extract refresh fails on Tableau, which calls the receiver", fail(servers)).await?;
     let event = step("The events topic delivers the event", find(cloud, &failures, &id)).await?;
-    let title = "The alerts topic delivers the alert: by e-mail, and as a card in Slack or Teams";
+    let title = "The alerts topic delivers the alert: by e-mail, by SMS, and as a card in Slack or Teams";
     step(title, alerts.show_first(&event, stack)).await?;
     apply(cloud, stack, "Run the reconciler: it asks Tableau for the reason, as its schedule does within two minutes")
         .await?;
-    let title = "The alerts topic delivers the reason, by SMS too, with project, owner and a link";
-    let email = step(title, alerts.show_reason()).await?;
-    step("Open the link", open_link(servers, &email)).await?;
+    let title = "The alerts topic delivers the reason, with project, owner and a link";
+    let reason = step(title, alerts.show_reason()).await?;
+    step("Open the link", open_link(servers, &reason)).await?;
     step("The refresh succeeds on Tableau", refresh(servers, "succeeded", None)).await?;
     apply(cloud, stack, "Run the reconciler: it asks Tableau which refreshes still fail").await?;
     let subject = format!("Tableau {SITE}: datasource refresh works again: {NAME}");
@@ -87,9 +87,9 @@ async fn refresh(servers: &Servers<'_>, outcome: &str, notes: Option<&str>) -> a
 }
 
 /// Opens the data source's page by the link of an alert.
-async fn open_link(servers: &Servers<'_>, email: &str) -> anyhow::Result<()> {
-    let link = email.lines().find_map(|line| line.strip_prefix("Open the datasource: "));
-    let link = link.context("the alert has no link to the data source")?;
+async fn open_link(servers: &Servers<'_>, alert: &AlertData) -> anyhow::Result<()> {
+    let link = alert.links.iter().find(|link| link.label == "Open the datasource");
+    let link = &link.context("the alert has no link to the data source")?.url;
     // A browser keeps the part from `#` to itself, and the script of the page at `/` opens that path.
     let page = servers.simulator.http.get(link.replace("/#", "")).send().await?.error_for_status()?.text().await?;
     ensure!(page.contains(&format!("<h1>{NAME}</h1>")), "{link} opens another page: {page}");
@@ -98,16 +98,22 @@ async fn open_link(servers: &Servers<'_>, email: &str) -> anyhow::Result<()> {
 }
 
 impl Alerts<'_> {
-    /// Waits for the alert with this subject, shows it as an e-mail, and returns its text.
-    async fn show(&self, subject: &str) -> anyhow::Result<String> {
+    /// Waits for the alert with this subject, which the queue gets as JSON, shows it, and returns it.
+    async fn show(&self, subject: &str) -> anyhow::Result<AlertData> {
+        let alert = self.receive(subject).await?;
+        let links = alert.links.iter().map(|link| format!("{}: {}", link.label, link.url));
+        let lines: Vec<_> = [alert.text.clone()].into_iter().chain(links).collect();
+        show(&format!("Alert    {subject}\n\n{}", lines.join("\n")));
+        Ok(alert)
+    }
+
+    async fn receive(&self, subject: &str) -> anyhow::Result<AlertData> {
         let messages = self.servers.cloud.receive_some(&self.queue).await?;
         let alerts = messages.iter().filter_map(|message| message["Body"].as_str());
         let alerts: Vec<Value> = alerts.map(serde_json::from_str).collect::<Result<_, _>>()?;
         let arrived = alerts.iter().find(|alert| alert["Subject"] == subject);
         let arrived = arrived.with_context(|| format!("another alert arrived: {alerts:?}"))?;
-        let text = arrived["Message"].as_str().context("an alert without a text")?;
-        show(&format!("E-mail   {subject}\n\n{text}"));
-        Ok(text.to_owned())
+        Ok(serde_json::from_str(arrived["Message"].as_str().context("an alert without a text")?)?)
     }
 
     /// Shows the alert about the failure, as an e-mail and as a card.
@@ -116,21 +122,22 @@ impl Alerts<'_> {
         let keyring = stack.keyring(&self.servers.cloud.aws).await?;
         let AlertMessage { subject, body } = sample::alert(FAILED, data.get(), &keyring)?;
         let texts: Value = serde_json::from_str(&body)?;
-        // No e-mail leaves this machine. The queue gets the default text. If it is the text of this message, the other
-        // texts are too.
-        let arrived = self.show(&subject).await?;
-        ensure!(texts["default"] == arrived, "the alert has another text than {}", texts["default"]);
-        let card: Value = serde_json::from_str(texts["https"].as_str().context("an alert without a card")?)?;
-        show(&format!("\nCard\n{card:#}"));
+        // No e-mail leaves this machine. The queue gets the alert as JSON. If it is that of this message, the texts are too.
+        let arrived = self.receive(&subject).await?;
+        let text = |protocol: &str| texts[protocol].as_str().unwrap_or_default();
+        ensure!(serde_json::from_str::<AlertData>(text("sqs"))? == arrived, "another alert arrived: {arrived:?}");
+        show(&format!("E-mail   {subject}\n\n{}\n", text("email")));
+        show(&format!("SMS      {}\n", text("sms")));
+        show(&format!("Card\n{:#}", serde_json::from_str::<Value>(text("https"))?));
         Ok(())
     }
 
-    /// Shows the alert with the reason of the failure. Returns its text.
-    async fn show_reason(&self) -> anyhow::Result<String> {
-        let email = self.show(&format!("Tableau {SITE}: why the datasource refresh failed: {NAME}")).await?;
-        for part in [REASON, PROJECT, OWNER] {
-            ensure!(email.contains(part), "the alert has no {part:?}");
+    /// Shows the alert with the reason of the failure.
+    async fn show_reason(&self) -> anyhow::Result<AlertData> {
+        let alert = self.show(&format!("Tableau {SITE}: why the datasource refresh failed: {NAME}")).await?;
+        for part in ["Login failed for user 'etl'.", PROJECT, OWNER] {
+            ensure!(alert.text.contains(part), "the alert has no {part:?}: {}", alert.text);
         }
-        Ok(email)
+        Ok(alert)
     }
 }

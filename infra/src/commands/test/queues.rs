@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
-use shared::events::delivery::TEST;
+use shared::{alerts::data::AlertData, events::delivery::TEST};
 use uuid::Uuid;
 
 use crate::{
@@ -114,8 +114,11 @@ impl Queues {
             // SNS delivers it with its subject.
             let alert: Value = serde_json::from_str(message["Body"].as_str()?).ok()?;
             let text = |name: &str| alert[name].as_str().unwrap_or_default().to_owned();
-            let alert = ReceivedAlert { subject: text("Subject"), text: text("Message") };
-            alert.subject.starts_with(ALERT_SUBJECT).then_some(alert)
+            let subject = text("Subject");
+            // A stack of an earlier release sends sentences.
+            let data = serde_json::from_str(&text("Message")).map(|AlertData { text, .. }| text);
+            let text = data.unwrap_or_else(|_| text("Message"));
+            subject.starts_with(ALERT_SUBJECT).then_some(ReceivedAlert { subject, text })
         })
         .await
     }

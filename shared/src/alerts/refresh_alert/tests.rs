@@ -192,3 +192,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn programs_get_an_alert_as_json() {
+    let site = site("marketing");
+    let explanation = explanation(OwnerDetails::Name);
+    let (texts, _) = texts(&explained_alerts(&[(&site, &explanation)])[0]);
+    let data: Value = serde_json::from_str(texts["sqs"].as_str().expect("a text")).expect("JSON");
+    insta::assert_snapshot!(format!("{data:#}"));
+}

@@ -16,6 +16,7 @@ use documents::{Document, Walk, exemptions::EXEMPTIONS, workspace};
 use picture::explanation;
 use serde_json::Value;
 use shared::{
+    alerts::refresh_alert::explained_alerts,
     events::{catalogue::Event, cloud_event::EventMessage, delivery::Delivery},
     problems::ProblemKind,
     refreshes::{
@@ -242,6 +243,21 @@ fn the_documented_end_of_failures_is_the_published_one() -> anyhow::Result<()> {
     };
     let end = FailureEnd::by_refresh(&success, in_a_row, context);
     check_event("Resolved failures", end.event(&"marketing".parse()?, SITE_LUID))
+}
+
+#[test]
+fn the_documented_alert_for_programs_is_the_published_one() -> anyhow::Result<()> {
+    let alerts = Document::read("docs/alerts.md")?;
+    let section = alerts.section("Alerts for programs")?;
+    let shown: Value = serde_json::from_str(&section.blocks.first().context("no alert")?.text)?;
+    let (site, explanation) = ("marketing".parse()?, explanation()?);
+    let texts: Value = serde_json::from_str(&explained_alerts(&[(&site, &explanation)])[0].body)?;
+    let published: Value = serde_json::from_str(texts["sqs"].as_str().context("no text")?)?;
+    assert_eq!(shown, published, "the alert of docs/alerts.md is to be\n{published:#}\n");
+    let rows = section.rows();
+    let documented: BTreeSet<_> = rows.iter().flat_map(|row| row[0].split('`').skip(1).step_by(2)).collect();
+    assert_eq!(documented, published.as_object().context("no alert")?.keys().map(String::as_str).collect());
+    Ok(())
 }
 
 #[test]

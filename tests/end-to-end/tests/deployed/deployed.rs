@@ -8,6 +8,7 @@ use infra::{aws::has_code, stack::Stack, workspace::Workspace};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::{
+    alerts::data::AlertData,
     refreshes::window::SETTLED,
     registration::keyring::{KEY_BYTES, Keyring},
 };
@@ -59,7 +60,9 @@ async fn each_subscriber_gets_the_events_of_its_filter_from_every_site() -> anyh
     assert_eq!(stack.arrived(&finance, 3).await?, expected.into());
     assert_eq!(stack.arrived(&failed, 1).await?, ["finance DatasourceRefreshFailed".to_owned()].into());
     let alerts = stack.cloud.receive_some(&alerts).await?;
-    let texts: Vec<_> = alerts.iter().filter_map(|message| message["Body"].as_str()?.lines().next()).collect();
+    let bodies = alerts.iter().filter_map(|message| message["Body"].as_str());
+    let alerts: Vec<AlertData> = bodies.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let texts: Vec<_> = alerts.iter().map(|alert| alert.text.as_str()).collect();
     let expected = "The extract refresh of the datasource \"Sales \"North\" 📈\" failed on the Tableau site finance on 2026-05-21 at 08:00 UTC. The datasource keeps the data of its last successful refresh.";
     assert_eq!(texts, [expected]);
     Ok(())

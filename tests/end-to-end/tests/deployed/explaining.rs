@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use end_to_end::local_stack::LocalStack;
 use serde_json::{Value, json};
+use shared::alerts::data::AlertData;
 use tokio::time::timeout;
 
 /// Longer than a failure waits for its explanation: the delay of the queue, the next minute of the schedule, and a run.
@@ -18,13 +19,13 @@ async fn simulate(stack: &LocalStack, method: reqwest::Method, path: &str, body:
     Ok(())
 }
 
-/// Waits for the alert with the reason, and returns its e-mail.
-async fn reason(stack: &LocalStack, alerts: &str) -> anyhow::Result<String> {
+/// Waits for the alert with the reason.
+async fn reason(stack: &LocalStack, alerts: &str) -> anyhow::Result<AlertData> {
     loop {
         for message in stack.cloud.receive(alerts).await? {
             let body: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
             if body["Subject"].as_str().is_some_and(|subject| subject.contains("why the workbook refresh failed")) {
-                return Ok(body["Message"].as_str().context("no message")?.to_owned());
+                return Ok(serde_json::from_str(body["Message"].as_str().context("no message")?)?);
             }
         }
     }
@@ -48,16 +49,16 @@ async fn the_schedule_explains_a_failure_with_its_project_and_owner_and_a_page_t
         "notes": "Login failed for user 'etl'." });
     simulate(&stack, reqwest::Method::POST, "refreshes", &refresh).await?;
 
-    let email = timeout(EXPLAINED_TIMEOUT, reason(&stack, &alerts)).await.context("no reason was sent")??;
+    let alert = timeout(EXPLAINED_TIMEOUT, reason(&stack, &alerts)).await.context("no reason was sent")??;
     for expected in ["Login failed for user 'etl'.", "Project: Finance. Owner: Grace Hopper.", "Next run: "] {
-        assert!(email.contains(expected), "{email}");
+        assert!(alert.text.contains(expected), "{alert:?}");
     }
-    assert!(!email.contains("grace@"), "{email}");
+    assert!(!format!("{alert:?}").contains("grace@"), "{alert:?}");
     // A browser keeps the part from `#` to itself, and the page's script opens it.
-    for (label, shown) in [("Open the workbook: ", "<h1>Budget</h1>"), ("Refreshes of the site: ", "<td>Budget</td>")] {
-        let link = email.lines().find_map(|line| line.strip_prefix(label)).context("no link")?;
-        let page = stack.http.get(link.replace("/#", "")).send().await?.text().await?;
-        assert!(page.contains(shown), "{link}: {page}");
+    for (label, shown) in [("Open the workbook", "<h1>Budget</h1>"), ("Refreshes of the site", "<td>Budget</td>")] {
+        let link = alert.links.iter().find(|link| link.label == label).context("no link")?;
+        let page = stack.http.get(link.url.replace("/#", "")).send().await?.text().await?;
+        assert!(page.contains(shown), "{link:?}: {page}");
     }
     let explained = stack.cloud.receive_some(&of_finance).await?;
     let event: Value = serde_json::from_str(explained[0]["Body"].as_str().context("no body")?)?;

@@ -12,9 +12,12 @@ use infra::{
     workspace::Workspace,
 };
 use serde_json::{Value, json};
-use shared::events::{
-    delivery_log::{DeliveryRecord, Outcome},
-    unverified::UnverifiedRecord,
+use shared::{
+    alerts::data::AlertData,
+    events::{
+        delivery_log::{DeliveryRecord, Outcome},
+        unverified::UnverifiedRecord,
+    },
 };
 use tokio::time::timeout;
 
@@ -155,8 +158,12 @@ impl Faulty {
     async fn found(&self, accepted: BTreeSet<String>) -> anyhow::Result<Found> {
         let data = |body: &str| name(&serde_json::from_str::<Value>(body).ok()?["data"]);
         let events = self.arrived(&self.events, data).await?;
-        // The name is the first quotation.
-        let alerts = self.arrived(&self.alerts, |body| body.split('"').nth(1).map(str::to_owned)).await?;
+        // An alert as JSON has a similar character in place of a backslash.
+        let alert_name = |body: &str| {
+            let name = serde_json::from_str::<AlertData>(body).ok()?.resource?.name?;
+            Some(name.replace('＼', "\\"))
+        };
+        let alerts = self.arrived(&self.alerts, alert_name).await?;
         Ok(Found { accepted, events, alerts, recorded: self.recorded().await? })
     }
 }

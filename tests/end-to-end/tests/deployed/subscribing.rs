@@ -163,7 +163,8 @@ struct Policy {
 }
 
 /// JSON in the documents that is no filter policy.
-const OTHER_JSON: [(&str, &str); 5] = [
+const OTHER_JSON: [(&str, &str); 6] = [
+    ("docs/alerts.md", "Alerts for programs"),
     ("docs/events.md", "Event format"),
     ("docs/events.md", "Reasons of failures"),
     ("docs/events.md", "Resolved failures"),
