@@ -12,7 +12,7 @@ use reconciler::{
 };
 use serde_json::Value;
 use tableau_simulator::{
-    model::Job,
+    model::{Job, OddDetail, RefreshOutcome},
     server::{Running, Simulator},
 };
 use time::{Duration, OffsetDateTime};
@@ -332,5 +332,41 @@ async fn a_second_run_explains_no_failure_that_the_first_has_not_stored_yet() ->
     assert_eq!((explained(&first), explained(&second), explaining.explained()), (2, 0, 2));
     assert!(second.text.contains("Another run uses the token"), "{}", second.text);
     assert_eq!(explained(&explaining.run(Action::Apply).await?), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_explains_forgets_no_job_that_an_earlier_run_handled() -> anyhow::Result<()> {
+    let explaining = Explaining::start(&["marketing"]).await?;
+    explaining.fail("marketing", "j1")?;
+    explaining.run(Action::Explain).await?;
+    pass(&explaining.tableau, &explaining.declared, &["marketing"], Duration::minutes(10))?;
+    // Without tasks, a run reads each success that may be the end of the failure.
+    site(&explaining.tableau, "marketing", |site| site.oddities.content.tasks = Some(OddDetail::ServerError))?;
+    let luid = "luid-of-another".to_owned();
+    explaining.list("marketing", Job { luid, outcome: RefreshOutcome::Succeeded, ..failed("s1") })?;
+    for is_read in [true, false] {
+        explaining.run(Action::Apply).await?;
+        let calls = explaining.calls("marketing")?;
+        assert_eq!(calls.contains(&"GET sites/{site}/jobs/s1".to_owned()), is_read, "{calls:?}");
+        explaining.fail("marketing", if is_read { "j2" } else { "j3" })?;
+        assert_eq!(explained(&explaining.run(Action::Explain).await?), 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_alert_that_cannot_be_sent_is_in_the_log_and_raises_an_alarm() -> anyhow::Result<()> {
+    let mut explaining = Explaining::start(&["marketing"]).await?;
+    explaining.fail("marketing", "j1")?;
+    explaining.declared.topics.alerts_fail = true;
+    let lines = explaining.declared.log().len();
+    explaining.declared.run(Action::Explain, None).await??;
+    let line: Value = serde_json::from_str(&explaining.declared.log()[lines])?;
+    assert_eq!(
+        (&line["outcome"], &line["AlertsFailed"], line["alert_error"].is_string()),
+        (&"failed".into(), &1.into(), true)
+    );
+    assert_eq!(line["Explained"], 1);
     Ok(())
 }

@@ -10,13 +10,13 @@ use end_to_end::{
 };
 use reconciler::{failure::Failure, report::SiteReport, request::Action};
 use serde_json::{Value, json};
-use shared::alerts::message::AlertMessage;
+use shared::{alerts::message::AlertMessage, timestamp::Timestamp};
 use tableau_simulator::{
     content::ContentOddities,
     model::{Job, OddDetail, RefreshOutcome},
     server::{Running, Simulator},
 };
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     refreshes::{failed, pass},
@@ -365,5 +365,26 @@ async fn a_failure_counts_as_handled_only_when_its_resource_is_stored_as_failing
     assert!(resolving.has_failing());
     resolving.succeed("s1")?;
     assert_eq!(resolving.apply().await?.resolved.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn successes_that_a_run_cannot_read_hold_nothing_back_and_are_read_by_the_next() -> anyhow::Result<()> {
+    let resolving = Resolving::start().await?;
+    resolving.fail("f1")?;
+    resolving.apply().await?;
+    resolving.set_oddities(tasks(OddDetail::ServerError))?;
+    for number in 0..205 {
+        resolving.refresh(&format!("s{number:03}"), "Other", RefreshOutcome::Succeeded)?;
+    }
+    for read in [200, 5, 0] {
+        let report = resolving.apply().await?;
+        let calls = resolving.calls()?;
+        assert_eq!((calls.iter().filter(|call| call.starts_with("jobs/")).count(), report.refreshes_left), (read, 0));
+        // The successes ended fifteen minutes ago, and a job settles after five. A small step alone is not stored.
+        let watermark = &resolving.declared.table.content("site#marketing")["refreshes"]["watermark"];
+        let Timestamp(watermark) = serde_json::from_value(watermark.clone())?;
+        assert!(read == 0 || OffsetDateTime::now_utc() - watermark < Duration::minutes(10), "{watermark}");
+    }
     Ok(())
 }
