@@ -121,7 +121,7 @@ async fn run_site<T: StateTable>(run: &RunContext<'_, T>, entry: &SiteEntry, dea
     }
     let mut site = SiteRun::new(run, entry, deadline);
     let desired = match action {
-        Action::Destroy => Vec::new(),
+        Action::Destroy | Action::Explain => Vec::new(),
         _ => DesiredWebhook::all(&entry.name, site.wanted, &config.name_prefix, &config.receiver, keyring),
     };
     if run.action == Action::Explain && !site.may_explain() {
