@@ -95,26 +95,19 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>,
     fn count(&self, action: Action, result: &Result<Report, Failure>, duration: Duration) {
         let report = result.as_ref().map_or_else(Failure::report, Some);
         let sites = report.map_or(&[][..], |report| &report.sites);
-        let count = |name, count: &dyn Fn(&SiteReport) -> usize| {
-            Metric::count(name, sites.iter().map(count).sum::<usize>().try_into().unwrap_or(u32::MAX))
-        };
         let mut metrics = vec![
-            count("WebhooksCreated", &|site| site.created.len()),
-            count("WebhooksUpdated", &|site| site.updated.len()),
-            count("WebhooksDisabled", &|site| site.enabled.len()),
-            count("WebhooksDeleted", &|site| site.deleted.len() + site.surplus.len()),
-            count("TestsFailed", &|site| site.tests.iter().filter(|test| !test.succeeded()).count()),
-            count("Recovered", &|site| site.recovered.len()),
-            count("Explained", &|site| site.explained.len()),
-            count("Resolved", &|site| site.resolved.len()),
-            count("NotRecovered", &|site| site.not_recovered.len()),
-            count("RecoveryPending", &|site| site.refreshes_left),
-            count("Sites", &|_| 1),
-            count("SitesFailed", &|site| site.failed().into()),
-            Metric::count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
+            total("WebhooksCreated", sites, |site| site.created.len()),
+            total("WebhooksUpdated", sites, |site| site.updated.len()),
+            total("WebhooksDisabled", sites, |site| site.enabled.len()),
+            total("WebhooksDeleted", sites, |site| site.deleted.len() + site.surplus.len()),
+            total("TestsFailed", sites, |site| site.tests.iter().filter(|test| !test.succeeded()).count()),
+            total("RecoveryPending", sites, |site| site.refreshes_left),
+            total("Sites", sites, |_| 1),
+            total("SitesFailed", sites, |site| site.failed().into()),
             Metric::count("Succeeded", result.is_ok().into()),
             Metric::milliseconds("Duration", duration),
         ];
+        metrics.extend(refresh_metrics(report));
         let now = OffsetDateTime::now_utc();
         let days_left = sites.iter().filter_map(|site| Some(site.token_ends?.days_left(now))).min();
         metrics.extend(days_left.map(|days| Metric::count("TokenDaysLeft", days)));
@@ -140,16 +133,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>,
     fn count_explained(&self, result: &Result<Report, Failure>) {
         let report = result.as_ref().map_or_else(Failure::report, Some);
         let Some(sites) = report.map(|report| &report.sites).filter(|sites| !sites.is_empty()) else { return };
-        let sum = |count: &dyn Fn(&SiteReport) -> usize| sites.iter().map(count).sum::<usize>();
-        let count = |name, number: usize| Metric::count(name, number.try_into().unwrap_or(u32::MAX));
-        let metrics = [
-            count("Explained", sum(&|site| site.explained.len())),
-            count("Recovered", sum(&|site| site.recovered.len())),
-            count("Resolved", sum(&|site| site.resolved.len())),
-            count("NotRecovered", sum(&|site| site.not_recovered.len())),
-            count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
-        ];
-        let failed = sum(&|site| site.failed().into());
+        let failed = sites.iter().filter(|site| site.failed()).count();
         let mut fields = json!({ "action": Action::Explain, "sites": sites.len(), "failed": failed });
         let is_failed = report.is_some_and(|report| Failure::kind_of(report).is_some());
         fields["outcome"] = if is_failed { "failed" } else { "succeeded" }.into();
@@ -161,7 +145,7 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>,
                 fields[member] = error.as_str().into();
             }
         }
-        self.log.line(if is_failed { Level::WARN } else { Level::INFO }, None, &fields, &metrics);
+        self.log.line(if is_failed { Level::WARN } else { Level::INFO }, None, &fields, &refresh_metrics(report));
     }
 
     async fn carry_out(&self, request: Request, deadline: Instant) -> Result<Report, Failure> {
@@ -284,4 +268,21 @@ impl<P: Parameters, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>,
         tracing::warn!("{what}");
         Ok(Some(what))
     }
+}
+
+/// Returns the metrics of refreshes, which every run has that may change something.
+fn refresh_metrics(report: Option<&Report>) -> [Metric; 5] {
+    let sites = report.map_or(&[][..], |report| &report.sites);
+    [
+        total("Explained", sites, |site| site.explained.len()),
+        total("Recovered", sites, |site| site.recovered.len()),
+        total("Resolved", sites, |site| site.resolved.len()),
+        total("NotRecovered", sites, |site| site.not_recovered.len()),
+        Metric::count("AlertsFailed", report.is_some_and(|report| report.alerts_error.is_some()).into()),
+    ]
+}
+
+/// Adds a number up over the sites.
+fn total(name: &'static str, sites: &[SiteReport], count: impl Fn(&SiteReport) -> usize) -> Metric {
+    Metric::count(name, sites.iter().map(count).sum::<usize>().try_into().unwrap_or(u32::MAX))
 }
