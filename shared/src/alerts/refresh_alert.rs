@@ -204,7 +204,7 @@ impl Failure<'_> {
 
 /// Returns whose resource it is.
 pub(crate) fn ownership(context: &FailureContext) -> Text {
-    let project = context.resource.project.as_ref().map(|project| text!["Project: ", name(&project.name)]);
+    let project = context.project_name().map(|project| text!["Project: ", name(project)]);
     let owner = context.owner.as_ref().and_then(|owner| {
         let email = owner.email.as_deref().map(name);
         match (owner.name.as_deref().map(name), email) {
@@ -350,7 +350,7 @@ pub(crate) fn shared_id(what: &str, ids: impl Iterator<Item = EventId>) -> Strin
 
 /// Returns the resource that an alert is about.
 pub(crate) fn related(kind: &'static str, luid: &str, name: Option<&str>, context: &FailureContext) -> Related {
-    let project = context.resource.project.as_ref().map(|project| project.name.clone());
+    let project = context.project_name().map(str::to_owned);
     Related { kind, id: luid.to_owned(), name: name.map(str::to_owned), project }
 }
 

@@ -44,6 +44,23 @@ pub struct FailureContext {
     pub history_url: Option<Url>,
 }
 
+impl FailureContext {
+    /// Returns the address of the resource's page.
+    pub(crate) fn resource_url(&self) -> Option<&str> {
+        self.resource.webpage_url.as_ref().map(Url::as_str)
+    }
+
+    /// Returns the name of the project.
+    pub(crate) fn project_name(&self) -> Option<&str> {
+        self.resource.project.as_ref().map(|project| project.name.as_str())
+    }
+
+    /// Returns the name of the owner.
+    pub(crate) fn owner_name(&self) -> Option<&str> {
+        self.owner.as_ref().and_then(|owner| owner.name.as_deref())
+    }
+}
+
 /// An owner in events and alerts. Debug output has no e-mail address.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Owner {

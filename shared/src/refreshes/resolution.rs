@@ -129,7 +129,6 @@ impl FailureEnd {
         }
         let Self { luid, failing, context, .. } = self;
         let resolved_at = self.at.format()?;
-        let project = context.resource.project.as_ref();
         let data = to_raw_value(&ResolvedData {
             event_type: RESOLVED,
             job_id: self.job_id.as_deref(),
@@ -137,8 +136,8 @@ impl FailureEnd {
             resource_type: failing.kind.as_str(),
             resource_luid: luid,
             resource_name: self.resource_name(),
-            resource_url: context.resource.webpage_url.as_ref().map(url::Url::as_str),
-            project,
+            resource_url: context.resource_url(),
+            project: context.resource.project.as_ref(),
             owner: context.owner.as_ref(),
             site_luid,
             failing_since: failing.since.format()?,
@@ -154,8 +153,8 @@ impl FailureEnd {
             site_luid: Some(site_luid).filter(|luid| !luid.is_empty()),
             resource_luid: Some(luid),
             resource_name: self.resource_name(),
-            project: project.map(|project| project.name.as_str()),
-            owner: context.owner.as_ref().and_then(|owner| owner.name.as_deref()),
+            project: context.project_name(),
+            owner: context.owner_name(),
             time: Some(&resolved_at),
             is_recovered: false,
             data: Data::Json(&data.ok()?),
