@@ -6,6 +6,7 @@
 //! - [`refreshes`]: what Tableau's jobs say about refreshes, and how far they were processed.
 //! - [`problems`] and [`alerts`]: what is wrong with a site, and the messages about it.
 //! - [`state`]: the items that the reconciler stores between runs.
+//! - [`targets`]: services outside of AWS, and the messages that they get.
 //! - [`redaction`] and [`settings`]: hiding secrets, and reading configuration.
 //!
 //! The path of an event, from the signed URL of a webhook to the message on the events topic:
@@ -51,4 +52,5 @@ pub mod registration;
 pub mod settings;
 pub mod sites;
 pub mod state;
+pub mod targets;
 pub mod timestamp;

@@ -77,6 +77,8 @@ pub enum AlertKind {
     ProblemSolved,
     /// The outcome of a requested test.
     Test,
+    /// An alarm of CloudWatch, which the forwarder reads as an alert.
+    Alarm,
 }
 
 /// How urgent an alert is.

@@ -6,13 +6,18 @@ use url::{Host, Url};
 /// on a network is encrypted.
 pub fn parse(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let loopback = match url.host()? {
-        Host::Domain(name) => name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    };
-    let encrypted = url.scheme() == "https" || (url.scheme() == "http" && loopback);
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    (encrypted && bare).then_some(url)
+    (is_encrypted(&url) && bare).then_some(url)
+}
+
+/// Whether traffic to an address is encrypted wherever it crosses a network.
+pub(crate) fn is_encrypted(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }

@@ -1,0 +1,11 @@
+//! Targets: services outside of AWS to which the forwarder sends events and alerts.
+
+pub mod address;
+mod alarm;
+pub mod answer;
+pub mod credentials;
+pub mod entry;
+mod members;
+pub mod message;
+pub mod name;
+pub mod selection;
