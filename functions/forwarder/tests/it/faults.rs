@@ -1,0 +1,259 @@
+//! Targets that fail: nothing is lost, and each message ends once, delivered or as a dead letter.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::{
+    cloud::VISIBILITY_TIMEOUT,
+    target::{Answer, Target},
+    world::{CHAT, World, entry, event},
+};
+
+const MESSAGES: usize = 4;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The end of each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Delivered,
+    Dead { status: Option<u16> },
+}
+
+/// A target that fails, and what follows.
+struct Fault {
+    name: &'static str,
+    /// The answer by the number of earlier calls about the message, and the time.
+    answer: Box<dyn Fn(usize, Duration) -> Answer + Send + Sync>,
+    members: Value,
+    end: End,
+    /// The calls of each message; `None` for those of a day.
+    calls: Option<usize>,
+}
+
+impl Fault {
+    fn new(
+        name: &'static str,
+        end: End,
+        calls: Option<usize>,
+        answer: impl Fn(usize, Duration) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, answer: Box::new(answer), members: json!({}), end, calls }
+    }
+
+    /// Fails once, and then works.
+    fn once(name: &'static str, failure: Answer) -> Self {
+        Self::new(name, End::Delivered, Some(2), move |same, _| match same {
+            0 => failure.clone(),
+            _ => Answer::Status(200),
+        })
+    }
+
+    /// Always answers the same.
+    fn always(name: &'static str, status: u16, calls: Option<usize>) -> Self {
+        Self::new(name, End::Dead { status: Some(status) }, calls, move |_, _| Answer::Status(status))
+    }
+}
+
+fn faults() -> Vec<Fault> {
+    let down_for = |time: Duration, failure: Answer| {
+        move |_, now: Duration| if now < time { failure.clone() } else { Answer::Status(202) }
+    };
+    let location = || Answer::With(302, "location", "http://127.0.0.1:1/elsewhere".to_owned());
+    let redirects = Fault::new("answers 302", End::Dead { status: Some(302) }, Some(1), move |_, _| location());
+    let mut apps_script = Fault::new("answers 302 as a success", End::Delivered, Some(1), move |_, _| location());
+    apps_script.members = json!({ "redirect_is_success": true });
+    vec![
+        Fault::once("works", Answer::Status(204)).calls(1),
+        Fault::once("fails once", Answer::Status(500)),
+        Fault::once("asks for another time", Answer::Status(425)),
+        Fault::once("hangs once", Answer::Hang),
+        Fault::once("resets once", Answer::Reset),
+        Fault::once("answers without end", Answer::Endless(200)).calls(1),
+        Fault::new("is down for a minute", End::Delivered, None, down_for(HOUR / 60, Answer::Status(500))),
+        Fault::new("is down for a night", End::Delivered, None, down_for(HOUR * 10, Answer::Reset)),
+        Fault::new("forgets its address for a night", End::Delivered, None, down_for(HOUR * 10, Answer::Status(404))),
+        redirects,
+        apps_script,
+        Fault::always("answers 400", 400, Some(1)),
+        Fault::always("answers 413", 413, Some(1)),
+        Fault::always("answers 422", 422, Some(1)),
+        Fault::always("answers 410", 410, None),
+        Fault::always("answers 401", 401, None),
+        Fault::always("answers 503", 503, None),
+        Fault::new("resets all day", End::Dead { status: None }, None, |_, _| Answer::Reset),
+    ]
+}
+
+impl Fault {
+    fn calls(self, calls: usize) -> Self {
+        Self { calls: Some(calls), ..self }
+    }
+}
+
+async fn check(fault: Fault) -> anyhow::Result<()> {
+    let Fault { name, answer, members, end, calls } = fault;
+    let world = World::new();
+    let clock = world.cloud.clone();
+    let target = Target::start(move |_, same| answer(same, clock.now())).await?;
+    let world = world.with(&target, members, MESSAGES);
+    world.finish().await;
+
+    let one = match end {
+        End::Delivered => (1, 0),
+        End::Dead { .. } => (0, 1),
+    };
+    let redirected = target.calls().iter().filter(|call| matches!(call.answer, Answer::With(302, ..))).count();
+    if redirected == 0 || end != End::Delivered {
+        let expected: BTreeMap<_, _> = (1..=MESSAGES).map(|number| (format!("event-{number}"), one)).collect();
+        assert_eq!(world.ends(&target), expected, "{name}");
+    }
+    let all_calls = target.calls().len();
+    match calls {
+        Some(calls) => assert_eq!(all_calls, MESSAGES * calls, "{name}"),
+        None => assert!(all_calls > MESSAGES, "{name}: {all_calls} calls"),
+    }
+    for letter in world.cloud.dead() {
+        let End::Dead { status } = end else { panic!("{name}: {letter:?}") };
+        let attributes = letter.attributes();
+        let found = attributes.iter().find(|attribute| attribute.name == "status").map(|it| it.value.clone());
+        assert_eq!(found, status.map(|status| status.to_string()), "{name}");
+        let age = world.cloud.now();
+        assert_eq!(calls.is_none(), age >= HOUR * 23, "{name}: dead after {age:?}");
+        assert!(age <= HOUR * 25, "{name}: dead after {age:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_message_is_delivered_or_dead_once_whatever_the_target_answers() -> anyhow::Result<()> {
+    for fault in faults() {
+        check(fault).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn gaps_grow_from_seconds_to_an_hour() -> anyhow::Result<()> {
+    let target = Target::start(|_, _| Answer::Status(500)).await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.finish().await;
+    let mut waits = world.cloud.waits();
+    // The last one ends with the day.
+    waits.pop();
+    assert!((10..=20).contains(&waits[0].as_secs()), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= HOUR), "{waits:?}");
+    assert!(waits.iter().skip(10).all(|wait| *wait >= HOUR / 2), "{waits:?}");
+    assert!((20..=60).contains(&waits.len()), "{waits:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_wait_that_a_target_asks_for_is_kept_in_seconds_and_as_a_date() -> anyhow::Result<()> {
+    let date = (OffsetDateTime::now_utc() + HOUR).format(&Rfc2822)?.replace("+0000", "GMT");
+    for (retry_after, expected) in [("120".to_owned(), 120..=120), (date, 3590..=3600)] {
+        let shown = retry_after.clone();
+        let target = Target::start(move |_, same| match same {
+            0 => Answer::With(429, "retry-after", retry_after.clone()),
+            _ => Answer::Status(200),
+        });
+        let target = target.await?;
+        let world = World::new().with(&target, json!({}), 1);
+        world.finish().await;
+        let waits: Vec<_> = world.cloud.waits().iter().map(Duration::as_secs).collect();
+        assert!(waits.len() == 1 && expected.contains(&waits[0]), "{shown}: {waits:?}");
+        assert_eq!(world.ends(&target), [("event-1".to_owned(), (1, 0))].into());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_target_that_limits_its_rate_is_not_called_again_in_the_batch() -> anyhow::Result<()> {
+    let target = Target::start(|all, _| match all {
+        2 => Answer::With(429, "retry-after", "60".to_owned()),
+        _ => Answer::Status(200),
+    });
+    let target = target.await?;
+    let world = World::new().with(&target, json!({}), 8);
+    world.batch().await;
+    assert_eq!(target.calls().len(), 3);
+    assert_eq!(world.cloud.waits(), [Duration::from_secs(60); 6]);
+    world.finish().await;
+    assert_eq!(world.ends(&target), (1..=8).map(|number| (format!("event-{number}"), (1, 0))).collect());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_and_a_closed_port_are_reasons_of_dead_letters() -> anyhow::Result<()> {
+    let tls = tls::Authority::new()?.listen("localhost").await?;
+    let port = axum::serve::Listener::local_addr(&tls)?.port();
+    let server = tokio::spawn(axum::serve(tls, axum::Router::new()).into_future());
+    let closed = Target::start(|_, _| Answer::Status(200)).await?.address;
+    for (address, reason) in [
+        (format!("https://localhost:{port}/s3cret-path"), "the certificate is not accepted"),
+        (format!("http://{closed}/s3cret-path"), "the connection was refused"),
+    ] {
+        let world = World::new();
+        world.cloud.store("chat", entry(closed, json!({ "address": address })));
+        world.cloud.send(CHAT, event(1));
+        world.finish().await;
+        let dead = world.cloud.dead();
+        assert_eq!(dead.len(), 1, "{reason}");
+        assert!(format!("{dead:?}").contains(reason), "{dead:?}");
+    }
+    server.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_stays_in_its_queue_while_sqs_fails() -> anyhow::Result<()> {
+    let target = Target::start(|_, _| Answer::Status(422)).await?;
+    let world = World::new().with(&target, json!({}), 2);
+    world.cloud.fail(false, true);
+    world.batch().await;
+    assert_eq!((world.cloud.queued(), world.cloud.dead().len()), (2, 0));
+    let lines = world.lines();
+    assert!(
+        lines.iter().all(|line| line["queue_error"] == "SQS throttles" && line["DeadLetters"].is_null()),
+        "{lines:?}"
+    );
+    world.cloud.fail(false, false);
+    world.finish().await;
+    assert_eq!((world.cloud.queued(), world.cloud.dead().len()), (0, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_is_killed_is_repeated() -> anyhow::Result<()> {
+    let target = Target::start(|all, _| if all == 3 { Answer::Hang } else { Answer::Status(200) }).await?;
+    let world = Arc::new(World::new().with(&target, json!({}), 10));
+    let killed = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.batch().await }
+    });
+    target.called(4).await;
+    killed.abort();
+    assert!(killed.await.expect_err("killed").is_cancelled());
+    assert_eq!(world.cloud.queued(), 10);
+    world.cloud.advance(VISIBILITY_TIMEOUT);
+    world.finish().await;
+    let ends = world.ends(&target);
+    assert_eq!(ends.values().filter(|end| **end == (1, 0)).count(), 7, "{ends:?}");
+    assert_eq!(ends.values().filter(|end| **end == (2, 0)).count(), 3, "{ends:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_message_is_seen_by_the_metrics() -> anyhow::Result<()> {
+    let target = Target::start(|_, same| Answer::Status(if same == 0 { 500 } else { 200 })).await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.batch().await;
+    world.cloud.advance(HOUR);
+    world.finish().await;
+    let lines = world.lines();
+    assert_eq!((&lines[0]["ForwardRetried"], &lines[0]["OldestUndelivered"]), (&json!(1), &json!(0)));
+    assert_eq!((&lines[1]["Forwarded"], &lines[1]["age_s"]), (&json!(1), &json!(3600)));
+    assert_eq!((&lines[1]["attempts"], &lines[1]["target"]), (&json!(2), &json!("chat")));
+    Ok(())
+}
