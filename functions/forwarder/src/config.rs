@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn every_missing_or_invalid_variable_is_named_at_once() {
         let error = config("", "no").expect_err("not usable");
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @"the forwarder's environment cannot be used: TARGETS_PATH is missing: expected the SSM path of the targets, such as /tableau-fanout/targets; ALLOW_LOOPBACK_TARGETS is not valid: expected true, on a local stack only, or nothing. Set these variables on the function; infra/template.yaml does.");
         for path in ["tableau-fanout/targets", "/targets", "//targets", "/a/b/targets", "/tableau-fanout/sites"] {
             let error = config(path, "").expect_err(path).to_string();
             assert!(error.contains("TARGETS_PATH is not valid: expected "), "{error}");

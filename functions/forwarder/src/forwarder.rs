@@ -182,7 +182,8 @@ where
     pub async fn run(&self, event: SqsEvent, deadline: Instant) -> BatchResponse {
         let mut batch_item_failures = Vec::new();
         for (queue, records) in event.by_queue() {
-            batch_item_failures.extend(self.forward_all(queue, records, deadline).await);
+            // On the heap: otherwise the nested futures are too deep for the compiler.
+            batch_item_failures.extend(Box::pin(self.forward_all(queue, records, deadline)).await);
         }
         BatchResponse { batch_item_failures }
     }

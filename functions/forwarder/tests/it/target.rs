@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,7 +56,12 @@ impl Call {
 
     /// Whether the message was accepted.
     pub(crate) fn is_accepted(&self) -> bool {
-        matches!(self.answer, Answer::Status(200..=299) | Answer::With(200..=299, ..) | Answer::Endless(200..=299))
+        matches!(self.answer, Answer::Status(200..=299) | Answer::Endless(200..=299))
+    }
+
+    /// Whether the answer was a redirect.
+    pub(crate) fn is_redirected(&self) -> bool {
+        matches!(self.answer, Answer::With(300..=399, ..))
     }
 }
 
@@ -64,6 +72,7 @@ type Script = Box<dyn Fn(usize, usize) -> Answer + Send + Sync>;
 struct State {
     calls: Mutex<Vec<Call>>,
     called: Notify,
+    endless_bytes: AtomicUsize,
 }
 
 /// A target on a loopback port. Dropping this ends it.
@@ -97,6 +106,11 @@ impl Target {
     /// Returns the calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the bytes of answers without end that were sent.
+    pub(crate) fn endless_bytes(&self) -> usize {
+        self.state.endless_bytes.load(Ordering::Relaxed)
     }
 
     /// Waits until there was a number of calls.
@@ -143,6 +157,7 @@ async fn serve(stream: TcpStream, state: Arc<State>, script: Arc<Script>) -> any
                 stream.write_all(head(status, String::new(), "1000000000000").as_bytes()).await?;
                 loop {
                     stream.write_all(&[b' '; 4096]).await?;
+                    state.endless_bytes.fetch_add(4096, Ordering::Relaxed);
                 }
             }
             Answer::Hang => {

@@ -12,7 +12,10 @@ use lambda_support::metrics::MetricLog;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{cloud::Cloud, target::Target};
+use crate::{
+    cloud::Cloud,
+    target::{Call, Target},
+};
 
 /// Name of the queue of the target `chat`.
 pub(crate) const CHAT: &str = "tableau-fanout-target-chat";
@@ -87,10 +90,10 @@ impl World {
         lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Returns the number of each message's ends: accepted by the target, or dead letters.
-    pub(crate) fn ends(&self, target: &Target) -> BTreeMap<String, (usize, usize)> {
+    /// Returns the number of each message's ends: calls that are a success, and dead letters.
+    pub(crate) fn ends(&self, target: &Target, is_success: impl Fn(&Call) -> bool) -> BTreeMap<String, (usize, usize)> {
         let mut ends = BTreeMap::<String, (usize, usize)>::new();
-        for call in target.calls().iter().filter(|call| call.is_accepted()) {
+        for call in target.calls().iter().filter(|call| is_success(call)) {
             ends.entry(call.id()).or_default().0 += 1;
         }
         for letter in self.cloud.dead() {
