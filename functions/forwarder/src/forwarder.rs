@@ -32,9 +32,9 @@ use crate::{
 /// keeps its share of the target's rate, since none knows of the other.
 const INVOCATIONS: u32 = 2;
 
-/// The longest time from the beginning of a message to the end of an invocation: the entry is read, the message is sent and
-/// settled, and those that are left are returned.
-const RESERVE: Duration = SEND_TIMEOUT.saturating_add(OPERATION_TIMEOUT.saturating_mul(3)).saturating_add(MARGIN);
+/// The longest time from the beginning of a message to the end of an invocation. Besides the call of the target there are five
+/// of AWS: for the entry, for the message and the URL of a queue, and the same for those that are left.
+const RESERVE: Duration = SEND_TIMEOUT.saturating_add(OPERATION_TIMEOUT.saturating_mul(5)).saturating_add(MARGIN);
 
 /// The time for what is not a call.
 const MARGIN: Duration = Duration::from_secs(1);
