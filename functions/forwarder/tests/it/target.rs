@@ -16,7 +16,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinHandle,
-    time::Instant,
 };
 
 /// An answer.
@@ -41,8 +40,6 @@ pub(crate) struct Call {
     pub(crate) head: String,
     /// The body.
     pub(crate) body: String,
-    /// When it came.
-    pub(crate) at: Instant,
     /// The answer that it got.
     pub(crate) answer: Answer,
 }
@@ -139,7 +136,7 @@ async fn serve(stream: TcpStream, state: Arc<State>, script: Arc<Script>) -> any
             let mut calls = state.calls.lock().unwrap_or_else(PoisonError::into_inner);
             let same = calls.iter().filter(|call| call.body == body).count();
             let answer = script(calls.len(), same);
-            calls.push(Call { head, body, at: Instant::now(), answer: answer.clone() });
+            calls.push(Call { head, body, answer: answer.clone() });
             answer
         };
         state.called.notify_one();
