@@ -223,7 +223,7 @@ impl<'a> Parts<'a> {
 /// Whether a text is an e-mail address that no service takes for a mention or markup.
 fn is_email(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+".contains(&byte);
-    let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| is_plain(byte));
+    let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_plain);
     let parts = text.split_once('@');
     text.len() <= MAX_EMAIL && parts.is_some_and(|(user, host)| user.split('_').all(is_word) && is_word(host))
 }

@@ -1,9 +1,9 @@
 //! Templates that render JSON.
 //!
-//! Each `{{ … }}` of a template is one JSON value: a string with its quotation marks, a number, a list, an object. A template
-//! has no other way to insert a text, so no text can change the structure of the JSON.
+//! Each `{{ … }}` of a template becomes one JSON value: a string with its quotation marks, a number, a list, an object. Nothing
+//! in a template turns that off, so no text can change the structure of the JSON.
 
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, escape_formatter, value::Serde};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -71,15 +71,11 @@ fn environment() -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     // A member that an event lacks is `null`, as are its members.
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-    environment.set_auto_escape_callback(|_| AutoEscape::Json);
-    environment.set_formatter(|output, state, value| match value.as_str() {
-        // A string from a block is marked as safe, and would be written without quotation marks.
-        Some(text) if value.is_safe() => escape_formatter(output, state, &Value::from(text)),
-        _ => escape_formatter(output, state, value),
+    // The one way in which a value gets into the result, also within a block without escaping.
+    environment.set_formatter(|output, _, value| {
+        let json = serde_json::to_string(value).map_err(|_| Error::from(ErrorKind::BadSerialization))?;
+        output.write_str(&json).map_err(Error::from)
     });
-    for unsafe_filter in ["safe", "escape", "e"] {
-        environment.remove_filter(unsafe_filter);
-    }
     environment.add_filter("json", |value: Value| value);
     environment.add_filter("tojson", |value: Value| value);
     environment.add_filter("truncate", |value: &Value, max: usize| text::truncate(&string(value), max));

@@ -190,24 +190,33 @@ fn a_template_has_the_event_the_alert_and_filters() {
 #[test]
 fn no_construct_of_a_template_inserts_a_text_without_escaping() {
     let event = json!({
-        "id": "1", "source": "/tableau/m", "type": "com.tableau.Test", "data": { "resource_name": "\", \"x\": \"" },
+        "id": "1", "source": "/tableau/m", "type": "com.tableau.Test", "data": "\", \"injected\": \"",
     });
-    let name = "event.data.resource_name";
-    for template in [
-        format!("{{% autoescape false %}}{{{{ {name} }}}}{{% endautoescape %}}"),
-        format!("{{% autoescape 'none' %}}{{{{ {name} }}}}{{% endautoescape %}}"),
-        format!("{{% set it %}}{{{{ {name} }}}}{{% endset %}}{{{{ it }}}}"),
-        format!("{{{{ {name} | tojson }}}}"),
-        format!("{{{{ [{name}, 'a'] | join('\"') }}}}"),
+    for inserted in [
+        "{{ event.data }}",
+        "{{ event.data | safe }}",
+        "{{ event.data | tojson }}",
+        "{{ event.data | json | string }}",
+        "{% autoescape false %}{{ event.data }}{% endautoescape %}",
+        "{% autoescape 'none' %}{{ event.data }}{% endautoescape %}",
+        "{% set it %}{{ event.data }}{% endset %}{{ it }}",
+        "{% set it %}x{% endset %}{{ it | replace('x', event.data) }}",
+        "{% set it = event.data | safe %}{{ it ~ 'x' }}",
+        "{% set it %}%s{% endset %}{{ it | format(event.data) }}",
+        "{{ '%s' | safe | format(event.data) }}",
+        "{{ ['a', event.data] | join('b') }}",
+        "{{ event['data'] }}",
+        "{{ \"\\\", \\\"injected\\\": \\\"\" }}",
     ] {
-        match rendered(&custom(&template), &TargetMessage::Event(event.clone())) {
-            Ok(body) => assert!(body.is_string(), "{template}: {body}"),
-            Err(error) => assert!(matches!(error, RenderError::Template(_)), "{template}: {error}"),
+        // Within quotation marks, a text without escaping could add a member.
+        for template in [format!("{{\"a\": {inserted}}}"), format!("{{\"a\": \"{inserted}\"}}")] {
+            match rendered(&custom(&template), &TargetMessage::Event(event.clone())) {
+                Ok(body) => assert!(body["a"].is_string() && body.get("injected").is_none(), "{template}: {body}"),
+                Err(error) => assert!(matches!(error, RenderError::Template(_)), "{template}: {error}"),
+            }
         }
-    }
-    for filter in ["safe", "escape", "e"] {
-        let result = rendered(&custom(&format!("{{{{ {name} | {filter} }}}}")), &TargetMessage::Event(event.clone()));
-        assert!(matches!(result, Err(RenderError::Template(_))), "{filter}: {result:?}");
+        let alone = rendered(&custom(inserted), &TargetMessage::Event(event.clone()));
+        assert!(alone.as_ref().is_ok_and(Value::is_string), "{inserted}: {alone:?}");
     }
 }
 
@@ -225,6 +234,7 @@ fn a_template_that_does_not_work_is_an_error_that_repeats_nothing() {
         "{# nothing #}",
         endless,
         &doubling,
+        "{% for a in range(90000) %}{{ alert }}{% endfor %}",
         "{{ 'k-secret' * 1000000000 }}",
         "{{ range(1000000000) }}",
     ]
@@ -240,6 +250,7 @@ fn a_template_that_does_not_work_is_an_error_that_repeats_nothing() {
     the template rendered no JSON: line 1, column 41 of the result is wrong
     the template rendered no JSON: line 1, column 1 of the result is wrong
     the template rendered no JSON: line 1, column 0 of the result is wrong
+    the template does too much work: it has an endless loop, or renders too much text
     the template does too much work: it has an endless loop, or renders too much text
     the template does too much work: it has an endless loop, or renders too much text
     the template does too much work: it has an endless loop, or renders too much text
@@ -346,7 +357,7 @@ fn assert_teams(body: &Value) {
         Some("message" | "AdaptiveCard" | "Container" | "RichTextBlock") => assert!(!object.contains_key("text")),
         Some("TextRun") => {
             let text = object["text"].as_str().expect("a text");
-            assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+            assert!(!text.is_empty() && !text.contains('\n') && !text.contains("{{"), "{text:?}");
         }
         Some("Action.OpenUrl") => assert!(object["url"].as_str().expect("a text").starts_with("http")),
         Some(other) => panic!("{other}"),

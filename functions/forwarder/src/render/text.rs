@@ -54,9 +54,10 @@ pub(crate) fn slack(text: &str) -> String {
     escaped
 }
 
-/// Prepares a text for Slack's `plain_text`, which knows no markup. Without angle brackets it cannot contain a mention.
+/// Prepares a text for an element without markup. Slack's mentions need angle brackets, and the dates that cards format need
+/// double braces, so the text has neither.
 pub(crate) fn literal(text: &str) -> String {
-    text.replace('<', "‹").replace('>', "›")
+    text.replace('<', "‹").replace('>', "›").replace("{{", "｛｛")
 }
 
 /// Returns an identifier as it is, or shortened: its beginning and a hash of the whole, so that equal ones stay equal.
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn slack_finds_only_text_in_an_escaped_text() {
         assert_eq!(slack("R&D <!here> *a* @b\n> c"), "R&amp;D &lt;!here› ∗a∗ ＠b\n› c");
-        assert_eq!(literal("R&D <!here>"), "R&D ‹!here›");
+        assert_eq!(literal("R&D <!here> {{{DATE(x)}}}"), "R&D ‹!here› ｛｛{DATE(x)}}}");
     }
 
     #[test]
