@@ -165,3 +165,6 @@ fn content_type(preset: Preset, message: &TargetMessage) -> &'static str {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod properties;
