@@ -71,7 +71,7 @@ struct Parts<'a> {
     event: &'a Value,
     site: String,
     event_type: String,
-    /// What happened to the resource, such as `refresh-failed`.
+    /// Action on the resource, such as `refresh-failed`.
     action: Option<&'static str>,
     resource_kind: String,
     name: Option<String>,
