@@ -14,7 +14,8 @@ use memchr::memmem;
 use zip::ZipArchive;
 
 /// Names of the functions' binaries.
-pub const FUNCTIONS: [&str; 2] = ["tableau-webhook-receiver", "tableau-webhook-reconciler"];
+pub const FUNCTIONS: [&str; 3] =
+    ["tableau-webhook-receiver", "tableau-webhook-reconciler", "tableau-webhook-forwarder"];
 
 /// Start of an executable that names its processor.
 const ELF_HEADER_BYTES: u64 = 20;
@@ -99,17 +100,20 @@ pub fn zip_of(folder: &Path, function: &str) -> PathBuf {
 ///
 /// # Errors
 ///
-/// A zip is missing or does not contain a function, or the two were built for different architectures.
+/// A zip is missing or does not contain a function, or they were built for different architectures.
 pub fn architecture(folder: &Path) -> anyhow::Result<Architecture> {
-    let [receiver, reconciler] = FUNCTIONS.map(|function| architecture_of(&zip_of(folder, function)));
-    let (receiver, reconciler) = (receiver?, reconciler?);
-    ensure!(
-        receiver == reconciler,
-        "the receiver in {} was built for {receiver}, but the reconciler for {reconciler}. A stack has one architecture. \
-         {NOTHING_DEPLOYED}",
-        folder.display()
-    );
-    Ok(receiver)
+    let [first, others @ ..] = FUNCTIONS;
+    let architecture = architecture_of(&zip_of(folder, first))?;
+    for function in others {
+        let other = architecture_of(&zip_of(folder, function))?;
+        ensure!(
+            other == architecture,
+            "{first} in {} was built for {architecture}, but {function} for {other}. A stack has one architecture. \
+             {NOTHING_DEPLOYED}",
+            folder.display()
+        );
+    }
+    Ok(architecture)
 }
 
 fn architecture_of(zip: &Path) -> anyhow::Result<Architecture> {
@@ -147,8 +151,8 @@ fn check_one(function: &str, zip: &Path, architecture: Architecture) -> anyhow::
 ///
 /// A zip cannot be read.
 pub(crate) fn glibc_of_functions(folder: &Path) -> anyhow::Result<u32> {
-    let [receiver, reconciler] = FUNCTIONS.map(|function| glibc_of(&zip_of(folder, function)));
-    Ok(receiver?.max(reconciler?))
+    let mut needed = FUNCTIONS.iter().map(|function| glibc_of(&zip_of(folder, function)));
+    needed.try_fold(0, |newest, needed| Ok(newest.max(needed?)))
 }
 
 /// Returns the minor version of the newest GLIBC 2 that this program needs, 0 for none.

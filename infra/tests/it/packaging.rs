@@ -31,7 +31,7 @@ esac
 echo "$* | $(command -v cargo-lambda) | $(python3 -m ziglang version 2>&1)" >> "$0.log"
 case "$*" in *'--compiler cargo'*) arch=${LINKED:-$arch} ;; esac
 while [ "$1" != --lambda-dir ]; do shift; done
-for function in tableau-webhook-receiver tableau-webhook-reconciler; do
+for function in tableau-webhook-receiver tableau-webhook-reconciler tableau-webhook-forwarder; do
   mkdir "$2/$function"
   cp "$(dirname "$0")/${BUILT_FOR:-$arch}.zip" "$2/$function/bootstrap.zip"
 done
@@ -219,7 +219,7 @@ async fn a_release_folder_replaces_nothing_else() -> anyhow::Result<()> {
 async fn a_folder_that_cannot_be_deployed_is_rejected_with_the_reason() -> anyhow::Result<()> {
     let (packaging, workspace) = (Packaging::new()?, Workspace::locate()?);
     let folder = packaging.path("release");
-    let [receiver, reconciler] = FUNCTIONS.map(|function| zip_of(&folder, function));
+    let [receiver, reconciler, _] = FUNCTIONS.map(|function| zip_of(&folder, function));
     packaging.rejected(&folder, "there is no folder ").await?;
     fs::create_dir(&folder)?;
     packaging.rejected(&folder, "is not a release folder, since it has no readable template.yaml").await?;
@@ -236,7 +236,10 @@ async fn a_folder_that_cannot_be_deployed_is_rejected_with_the_reason() -> anyho
     run(infra(&arch), "").await?.failed(&["the argument '--arch <ARCH>' cannot be used with '--zips <FOLDER>'"])?;
     zip_stand_in(&reconciler, Architecture::X86_64)?;
     packaging
-        .rejected(&folder, "was built for arm64, but the reconciler for x86_64. A stack has one architecture")
+        .rejected(
+            &folder,
+            "was built for arm64, but tableau-webhook-reconciler for x86_64. A stack has one architecture",
+        )
         .await?;
     fs::write(&reconciler, "a text")?;
     packaging.rejected(&folder, "tableau-webhook-reconciler.zip is not a zipped function").await?;

@@ -65,7 +65,7 @@ pub(super) async fn stack(
     let for_functions = files.write("lambda.env", &cloud.lambda_environment(stack)?)?;
     let invoke_event = files.write("receiver-event.json", &sample::signed_event(&builds.workspace, &keyring)?)?;
     let environment = files.write_environment(&cloud.endpoint, &simulator.address, &builds.tools.programs())?;
-    let [receiver_binary, reconciler_binary] = FUNCTIONS;
+    let [receiver_binary, reconciler_binary, _] = FUNCTIONS;
     let post = format!("curl -i -H 'content-type: application/json' --data-binary @{OTHER_PAYLOAD}");
     print(format!(
         "
