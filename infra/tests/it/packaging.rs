@@ -137,11 +137,11 @@ async fn a_release_folder_differs_from_the_sources_only_in_the_code_and_the_arch
         let code = code.iter().map(String::as_str);
         let other = ["    AllowedValues: [arm64, x86_64]"];
         assert_eq!(removed, default.iter().copied().chain(other).chain(code).collect::<Vec<_>>());
-        let code = "      Code: tableau-webhook-receiver.zip\n      Code: tableau-webhook-reconciler.zip";
+        let code = FUNCTIONS.map(|function| format!("      Code: {function}.zip")).join("\n");
         let default = default.iter().map(|_| "    Default: x86_64\n").collect::<String>();
         let allowed = format!("{default}    AllowedValues: [{architecture}]\n    ConstraintDescription: >-\n");
         let added = added.join("\n");
-        ensure!(added.starts_with(&allowed) && added.ends_with(code), "{added}");
+        ensure!(added.starts_with(&allowed) && added.ends_with(&code), "{added}");
         ensure!(added.contains(&format!("--parameter-overrides Architecture={architecture}.")), "{added}");
     }
     Ok(())
