@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use delivery::addresses::AllowedAddresses;
 use shared::settings::{SettingsError, SettingsReader};
-
-use crate::addresses::AllowedAddresses;
 
 /// The longest wait for a connection to AWS. Within a region it takes milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

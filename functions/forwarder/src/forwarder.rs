@@ -2,6 +2,10 @@
 
 use std::{iter::once, sync::Arc, time::Duration};
 
+use delivery::{
+    render::{RenderError, render},
+    sender::Sender,
+};
 use futures_util::future::join_all;
 use lambda_support::{
     error_chain,
@@ -23,8 +27,6 @@ use crate::{
     config::{OPERATION_TIMEOUT, SEND_TIMEOUT},
     dead_letters::DeadLetter,
     queues::{QueueError, Queues},
-    render::{RenderError, render},
-    sender::Sender,
     targets::{Entries, Targets},
 };
 

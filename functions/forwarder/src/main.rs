@@ -3,12 +3,12 @@
 use std::{convert::Infallible, env, process::ExitCode, time::SystemTime};
 
 use aws_smithy_types::timeout::TimeoutConfig;
+use delivery::sender::HttpSender;
 use forwarder::{
     batch::SqsEvent,
     config::{CONNECT_TIMEOUT, Config, DEFAULT_TIMEOUT, OPERATION_TIMEOUT, SEND_TIMEOUT},
     forwarder::Forwarder,
     queues::SqsQueues,
-    sender::HttpSender,
     targets::{Entries, SsmTargets},
 };
 use lambda_runtime::{LambdaEvent, run, service_fn};

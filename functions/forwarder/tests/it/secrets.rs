@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use forwarder::addresses::AllowedAddresses;
+use delivery::addresses::AllowedAddresses;
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 

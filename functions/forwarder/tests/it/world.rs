@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use forwarder::{addresses::AllowedAddresses, forwarder::Forwarder, sender::HttpSender, targets::Entries};
+use delivery::{addresses::AllowedAddresses, sender::HttpSender};
+use forwarder::{forwarder::Forwarder, targets::Entries};
 use lambda_support::metrics::MetricLog;
 use serde_json::{Value, json};
 use tokio::time::Instant;

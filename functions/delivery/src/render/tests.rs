@@ -28,8 +28,7 @@ pub(crate) fn custom(template: &str) -> TargetEntry {
 }
 
 pub(crate) fn messages() -> Vec<(String, TargetMessage)> {
-    let all: Map<String, Value> =
-        serde_json::from_str(include_str!("../../tests/presets/messages.json")).expect("an object");
+    let all: Map<String, Value> = serde_json::from_str(include_str!("messages.json")).expect("an object");
     let parsed =
         all.into_iter().map(|(name, body)| (name, TargetMessage::parse(&body.to_string()).expect("a message")));
     parsed.collect()
