@@ -109,7 +109,7 @@ pub fn render(
     };
     let whole = |source| with_text(source, MAX_TEXT, MAX_BYTES);
     let body = match entry.preset {
-        Preset::Plain => finished(received(message), &entry.credentials, MAX_BYTES),
+        Preset::Plain => received(message, &entry.credentials),
         Preset::Custom => whole(entry.template.as_deref().ok_or(RenderError::NoTemplate)?),
         Preset::Slack => whole(include_str!("../presets/slack.json.j2")),
         Preset::PagerDuty => whole(include_str!("../presets/pagerduty.json.j2")),
@@ -138,11 +138,14 @@ fn smallest(render: impl Fn(usize) -> Result<Vec<u8>, RenderError>) -> Result<Ve
     result
 }
 
-/// Returns the message as it was received.
-fn received(message: &TargetMessage) -> Value {
-    match message {
-        TargetMessage::Event(event) => event.clone(),
-        TargetMessage::Alert(alert) => json!(alert),
+/// Returns the message as it was received, with the credentials if they belong into the body.
+fn received(message: &TargetMessage, credentials: &Credentials) -> Result<Vec<u8>, RenderError> {
+    match (message, credentials) {
+        (TargetMessage::Event(event), Credentials::Body { .. }) => {
+            finished(event.json().clone(), credentials, MAX_BYTES)
+        }
+        (TargetMessage::Event(event), _) => bounded(event.text().as_bytes().to_vec(), MAX_BYTES),
+        (TargetMessage::Alert(alert), _) => finished(json!(alert), credentials, MAX_BYTES),
     }
 }
 
@@ -152,7 +155,10 @@ fn finished(mut json: Value, credentials: &Credentials, max: usize) -> Result<Ve
         let object = json.as_object_mut().ok_or(RenderError::NoObject)?;
         object.insert(member.clone(), value.expose_secret().into());
     }
-    let body = json.to_string().into_bytes();
+    bounded(json.to_string().into_bytes(), max)
+}
+
+fn bounded(body: Vec<u8>, max: usize) -> Result<Vec<u8>, RenderError> {
     if body.len() > max { Err(RenderError::TooLarge { bytes: body.len(), max }) } else { Ok(body) }
 }
 

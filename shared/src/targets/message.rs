@@ -46,10 +46,36 @@ const MAX_ID_CHARACTERS: usize = 255;
 #[expect(clippy::large_enum_variant, reason = "a function holds a few of them for a short time")]
 pub enum TargetMessage {
     /// A CloudEvent of the events topic: a JSON object with the strings `id`, `source` and `type`.
-    Event(Value),
+    Event(ReceivedEvent),
     /// An alert of the alerts topic. An alarm of CloudWatch is one of the kind `alarm`: `OK` resolves it, and its thread is its
     /// name.
     Alert(AlertData),
+}
+
+/// An event as it was received. Its text keeps the order of members and the form of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedEvent {
+    text: String,
+    json: Value,
+}
+
+impl ReceivedEvent {
+    /// Returns its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns its JSON.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+}
+
+/// An event that was not received as a text.
+impl From<Value> for ReceivedEvent {
+    fn from(json: Value) -> Self {
+        Self { text: json.to_string(), json }
+    }
 }
 
 /// The message is neither an event nor an alert. Its texts repeat nothing of the message.
@@ -81,16 +107,17 @@ impl TargetMessage {
     pub fn parse(body: &str) -> Result<Self, NoMessage> {
         let message = object(body)?;
         match wrapped(&message) {
-            Some(wrapped) => Self::of(object(wrapped)?),
-            None => Self::of(message),
+            Some(wrapped) => Self::of(wrapped, object(wrapped)?),
+            None => Self::of(body, message),
         }
     }
 
-    fn of(message: Map<String, Value>) -> Result<Self, NoMessage> {
+    fn of(text: &str, message: Map<String, Value>) -> Result<Self, NoMessage> {
         let has = |member: &str| message.contains_key(member);
         if has("specversion") {
             let is_event = is_event(&message);
-            is_event.then_some(Self::Event(Value::Object(message))).ok_or(NoMessage::InvalidEvent)
+            let event = ReceivedEvent { text: text.to_owned(), json: Value::Object(message) };
+            is_event.then_some(Self::Event(event)).ok_or(NoMessage::InvalidEvent)
         } else if has("AlarmName") {
             let alarm: Alarm = serde_json::from_value(message.into()).map_err(|_| NoMessage::InvalidAlarm)?;
             alarm.try_into().map(Self::Alert).map_err(|_| NoMessage::InvalidAlarm)
@@ -105,7 +132,7 @@ impl TargetMessage {
     /// Returns the identifier of the event or alert: 1 to 255 visible ASCII characters. A repetition has the same.
     pub fn id(&self) -> &str {
         match self {
-            Self::Event(event) => event["id"].as_str().unwrap_or_default(),
+            Self::Event(ReceivedEvent { json, .. }) => json["id"].as_str().unwrap_or_default(),
             Self::Alert(alert) => &alert.event_id,
         }
     }
@@ -113,10 +140,10 @@ impl TargetMessage {
     /// Whether a selection has the message.
     pub fn is_selected(&self, selection: &Selection) -> bool {
         match self {
-            Self::Event(event) => {
-                let source = event["source"].as_str().unwrap_or_default();
+            Self::Event(ReceivedEvent { json, .. }) => {
+                let source = json["source"].as_str().unwrap_or_default();
                 let site = source.strip_prefix(SOURCE_PREFIX).unwrap_or_default();
-                selection.has_event(site, event["data"]["project"]["name"].as_str())
+                selection.has_event(site, json["data"]["project"]["name"].as_str())
             }
             Self::Alert(alert) => selection.has_alert(alert),
         }

@@ -67,7 +67,7 @@ impl<'a> Content<'a> {
     /// Returns the content of a message, with at most `max_text` characters in its texts.
     pub(crate) fn of(message: &'a TargetMessage, id: &'a str, now: OffsetDateTime, max_text: usize) -> Self {
         let (event, described) = match message {
-            TargetMessage::Event(event) => (Some(event), EventAlert::of(event, id)),
+            TargetMessage::Event(event) => (Some(event.json()), EventAlert::of(event.json(), id)),
             TargetMessage::Alert(alert) => (None, described(alert)),
         };
         let EventAlert { alert, event_type, time, owner, owner_email, reason } = described;

@@ -212,14 +212,14 @@ proptest! {
 
     #[test]
     fn no_event_breaks_a_limit_or_changes_the_structure(event in any_event()) {
-        assert_renders_safely(&TargetMessage::Event(event));
+        assert_renders_safely(&TargetMessage::Event(event.into()));
     }
 
     #[test]
     fn filters_make_any_text_safe_for_their_service(name in hostile::text()) {
         let event = json!({ "id": "1", "source": "/tableau/m", "type": "com.tableau.Test", "data": name });
         let template = custom("[{{ event.data | slack }}, {{ event.data | adf }}, {{ event.data | truncate(20) }}]");
-        let body = rendered(&template, &TargetMessage::Event(event)).expect("a body");
+        let body = rendered(&template, &TargetMessage::Event(event.into())).expect("a body");
         let slack = body[0].as_str().expect("a text");
         assert!(!slack.contains(['<', '>', '*', '~', '`', '@']), "{slack}");
         each_object(&body[1], &mut |node| {
@@ -232,7 +232,7 @@ proptest! {
     #[test]
     fn no_foreign_text_of_an_event_is_markup_or_a_mention(event in any_event()) {
         for name in ["zapier", "ifttt"] {
-            let body = rendered(&preset(name), &TargetMessage::Event(event.clone())).expect("a body");
+            let body = rendered(&preset(name), &TargetMessage::Event(event.clone().into())).expect("a body");
             each_text(&body, &mut |text| {
                 assert!(!text.contains(['<', '>', '&', '*', '~', '`', '[', ']', '\\', '@']), "{name}: {text}");
             });

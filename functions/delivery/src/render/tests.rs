@@ -82,7 +82,7 @@ fn a_plain_target_gets_the_message_itself() {
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         match message {
             TargetMessage::Event(event) => {
-                assert_eq!((body, content_type), (event, "application/cloudevents+json"), "{name}");
+                assert_eq!((&body, content_type), (event.json(), "application/cloudevents+json"), "{name}");
             }
             TargetMessage::Alert(alert) => {
                 assert_eq!((body, content_type), (json!(alert), "application/json"), "{name}")
@@ -99,7 +99,7 @@ fn every_event_has_its_own_title() {
             "specversion": "1.0", "id": "1", "source": "/tableau/marketing", "type": format!("com.tableau.{event}"),
             "data": { "resource_name": "Sales", "resource_luid": "99" },
         });
-        let body = rendered(&preset("ifttt"), &TargetMessage::Event(body)).expect("a body");
+        let body = rendered(&preset("ifttt"), &TargetMessage::Event(body.into())).expect("a body");
         let text = |member: &str| body[member].as_str().expect("a text").lines().next().expect("a line").to_owned();
         format!("{}\n  {}", text("value1"), text("value2"))
     });
@@ -129,6 +129,18 @@ fn a_signed_message_has_the_headers_of_standard_webhooks() {
     let body = String::from_utf8_lossy(&rendered.body);
     let signed = json!({ "secret": SIGNING_SECRET, "headers": headers, "body": body });
     insta::assert_snapshot!("signed", format!("{signed:#}"));
+}
+
+#[test]
+fn an_event_is_sent_and_signed_byte_for_byte_as_it_was_received() {
+    let text = r#"{"type":"T", "specversion":"1.0","source":"S","id":"7","data":{"n":1.50,"b":"\u00e9","a":12345678901234567890}}"#;
+    let message = TargetMessage::parse(text).expect("an event");
+    for further in [json!({}), json!({ "signing_secret": SIGNING_SECRET })] {
+        let mut members = json!({ "preset": "plain" });
+        members.as_object_mut().expect("an object").extend(further.as_object().expect("an object").clone());
+        let body = render(&entry(&members), &message, message.id(), NOW).expect("a body").body;
+        assert_eq!(String::from_utf8_lossy(&body), text);
+    }
 }
 
 #[test]
@@ -200,12 +212,12 @@ fn no_construct_of_a_template_inserts_a_text_without_escaping() {
     ] {
         // Within quotation marks, a text without escaping could add a member.
         for template in [format!("{{\"a\": {inserted}}}"), format!("{{\"a\": \"{inserted}\"}}")] {
-            match rendered(&custom(&template), &TargetMessage::Event(event.clone())) {
+            match rendered(&custom(&template), &TargetMessage::Event(event.clone().into())) {
                 Ok(body) => assert!(body["a"].is_string() && body.get("injected").is_none(), "{template}: {body}"),
                 Err(error) => assert!(matches!(error, RenderError::Template(_)), "{template}: {error}"),
             }
         }
-        let alone = rendered(&custom(inserted), &TargetMessage::Event(event.clone()));
+        let alone = rendered(&custom(inserted), &TargetMessage::Event(event.clone().into()));
         assert!(alone.as_ref().is_ok_and(Value::is_string), "{inserted}: {alone:?}");
     }
 }
@@ -256,7 +268,7 @@ fn a_template_that_does_not_work_is_an_error_that_repeats_nothing() {
 #[test]
 fn a_message_that_is_too_large_is_an_error() {
     let event = json!({ "id": "1", "source": "/tableau/m", "type": "com.tableau.Test", "data": "x".repeat(600_000) });
-    let result = render(&preset("plain"), &TargetMessage::Event(event), "1", NOW);
+    let result = render(&preset("plain"), &TargetMessage::Event(event.into()), "1", NOW);
     assert!(matches!(result, Err(RenderError::TooLarge { bytes: 600_000.., max: MAX_BYTES })), "{result:?}");
 }
 

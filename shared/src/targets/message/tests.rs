@@ -73,13 +73,13 @@ fn parse(message: &Value) -> TargetMessage {
 fn read_alarm(members: Value) -> AlertData {
     match parse(&with(alarm(), members)) {
         TargetMessage::Alert(alert) => alert,
-        TargetMessage::Event(event) => panic!("{event}"),
+        TargetMessage::Event(event) => panic!("{}", event.text()),
     }
 }
 
 #[test]
 fn events_and_alerts_are_read_with_and_without_the_envelope_of_sns() {
-    assert_eq!(parse(&event()), TargetMessage::Event(event()));
+    assert_eq!(parse(&event()), TargetMessage::Event(event().into()));
     assert_eq!(parse(&event()).id(), "e5382930c3df8e121f80ac403357ca8b");
     assert_eq!(parse(&alert()).id(), "7f");
     for message in [event(), alert(), alarm()] {
@@ -94,6 +94,16 @@ fn events_and_alerts_are_read_with_and_without_the_envelope_of_sns() {
         // One envelope is opened, not one in another.
         let twice = with(envelope.clone(), json!({"Message": envelope.to_string()})).to_string();
         assert_eq!(TargetMessage::parse(&twice), Err(NoMessage::Unknown));
+    }
+}
+
+#[test]
+fn an_event_keeps_the_text_that_was_received() {
+    let text = r#" {"type":"T","source":"S", "specversion":"1.0","id":"7","n":1.50,"t":"\u00e9/"}"#;
+    let envelope = json!({"Type": "Notification", "TopicArn": "arn:aws:sns:r:1:topic", "Message": text});
+    for body in [text.to_owned(), envelope.to_string()] {
+        let TargetMessage::Event(event) = TargetMessage::parse(&body).expect("an event") else { panic!("an event") };
+        assert_eq!((event.text(), &event.json()["t"]), (text, &json!("é/")));
     }
 }
 
@@ -248,6 +258,27 @@ fn an_event_of_another_source_is_of_no_site() {
     for source in ["marketing", "/tableau/marketing/x", "/other/marketing", "/tableau/Marketing"] {
         assert!(!parse(&with(event(), json!({"source": source}))).is_selected(&sites), "{source}");
     }
+}
+
+#[test]
+fn an_alarm_on_a_metric_of_the_forwarder_is_about_the_target_whose_queue_it_names() {
+    let trigger = json!({
+        "MetricName": "OldestUndelivered",
+        "Namespace": "TableauFanout",
+        "Statistic": "MAXIMUM",
+        "Unit": null,
+        "Dimensions": [{"value": "s-target-bi-team", "name": "QueueName"}],
+        "Period": 300,
+        "EvaluationPeriods": 14,
+        "DatapointsToAlarm": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Threshold": 3600.0,
+        "TreatMissingData": "ignore",
+        "EvaluateLowSampleCountPercentile": "",
+    });
+    let alarm = parse(&with(alarm(), json!({"AlarmName": "s-target-bi-team-undelivered", "Trigger": trigger})));
+    assert!(alarm.is_about(&"bi-team".parse().expect("a name"), "s"));
+    assert!(!alarm.is_about(&"pager".parse().expect("a name"), "s"));
 }
 
 #[test]
