@@ -9,7 +9,7 @@ use delivery::{
 use futures_util::future::join_all;
 use lambda_support::{
     error_chain,
-    metrics::{Metric, MetricLog},
+    metrics::{Metric, MetricLog, QueueMetrics},
 };
 use serde::Serialize;
 use shared::targets::{
@@ -43,6 +43,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// The wait of a message that there was no time for. It is as long as the longest gap between two calls.
 const SOON: Duration = Duration::from_secs(2);
+
+/// The metric of each target's queue: the age of the oldest message that stays in it, in seconds.
+const OLDEST: &str = "OldestUndelivered";
 
 /// Status of a target that limits its rate.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -317,17 +320,20 @@ where
     fn log(&self, batch: &Batch, record: &Record, handled: &Handled, queue_error: Option<QueueError>, stays: bool) {
         let Handled { outcome, event_id, status } = handled;
         let age = (OffsetDateTime::now_utc() - record.sent_at()).whole_seconds().try_into().unwrap_or_default();
-        let oldest = stays.then_some(Metric { name: "OldestUndelivered", value: age });
+        // Zero for a message that left the queue: CloudWatch takes the largest of a period.
+        let oldest = [Metric { name: OLDEST, value: if stays { age } else { 0 } }];
         let (level, count) = match outcome {
             // The alerts topic has no filter policy, so most messages of some targets are such.
-            Outcome::NotSelected => return,
+            Outcome::NotSelected if record.tries() == 1 => return,
+            // It may have been the oldest one.
+            Outcome::NotSelected => (Level::INFO, None),
             Outcome::Forwarded => (Level::INFO, Some("Forwarded")),
             Outcome::Again { .. } => (Level::WARN, Some("ForwardRetried")),
             Outcome::Postponed => (Level::INFO, None),
             Outcome::Dead { .. } if stays => (Level::ERROR, None),
             Outcome::Dead { .. } => (Level::ERROR, Some("DeadLetters")),
         };
-        let metrics: Vec<_> = count.map(|name| Metric::count(name, 1)).into_iter().chain(oldest).collect();
+        let count = count.map(|name| Metric::count(name, 1));
         let line = Line {
             target: batch.name(),
             outcome: outcome.name(),
@@ -340,7 +346,8 @@ where
             error: outcome.error(),
             queue_error: queue_error.map(|error| error_chain(&error)),
         };
-        self.log.line(level, None, &line, &metrics);
+        let queue = QueueMetrics { queue: batch.queue.name(), metrics: &oldest };
+        self.log.line_about(level, &line, count.as_slice(), queue);
     }
 }
 

@@ -17,8 +17,11 @@ use crate::{
 /// Namespace of all metrics.
 pub const NAMESPACE: &str = "TableauFanout";
 
-/// The only dimension: each value of another would be a metric that is paid for.
-const DIMENSION: &str = "FunctionName";
+/// The dimension of most metrics: each value of another is a metric that is paid for.
+const FUNCTION: &str = "FunctionName";
+
+/// The dimension of metrics about a queue, as SQS's own have it.
+const QUEUE: &str = "QueueName";
 
 /// A value that CloudWatch adds to a metric. Units are left out: they are optional, and would take 22 bytes of each line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,15 @@ impl Metric {
         let value = value.saturating_add(Duration::from_micros(500)).as_millis();
         Self { name, value: value.try_into().unwrap_or(u64::MAX) }
     }
+}
+
+/// Metrics about a queue. Each queue has its own.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueMetrics<'a> {
+    /// Name of the queue.
+    pub queue: &'a str,
+    /// The metrics.
+    pub metrics: &'a [Metric],
 }
 
 /// A function's own lines, of which some carry metrics.
@@ -67,6 +79,8 @@ struct Members<'a, F> {
 struct Metrics<'a> {
     #[serde(rename = "FunctionName")]
     function: &'a str,
+    #[serde(rename = "QueueName", skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
     #[serde(flatten)]
     values: BTreeMap<&'static str, u64>,
     #[serde(rename = "_aws")]
@@ -79,7 +93,7 @@ struct Metadata {
     /// Milliseconds since 1970.
     timestamp: i64,
     #[serde(rename = "CloudWatchMetrics")]
-    directives: [Directive; 1],
+    directives: Vec<Directive>,
 }
 
 #[derive(Serialize)]
@@ -111,19 +125,41 @@ impl MetricLog {
     /// field has the name of a metric.
     pub fn line(&self, level: Level, message: Option<&str>, fields: &impl Serialize, metrics: &[Metric]) {
         let now = OffsetDateTime::now_utc();
-        let members = Members { fields, metrics: self.metrics(now, metrics) };
-        (self.write)(&log_line(now, level, request_id().as_deref(), message, &members));
+        self.write(now, level, message, &Members { fields, metrics: self.metrics(now, metrics, None) });
+    }
+
+    /// Writes the same without a sentence, and with metrics about a queue.
+    pub fn line_about(&self, level: Level, fields: &impl Serialize, metrics: &[Metric], queue: QueueMetrics<'_>) {
+        let now = OffsetDateTime::now_utc();
+        self.write(now, level, None, &Members { fields, metrics: self.metrics(now, metrics, Some(queue)) });
+    }
+
+    fn write(&self, now: OffsetDateTime, level: Level, message: Option<&str>, members: &impl Serialize) {
+        (self.write)(&log_line(now, level, request_id().as_deref(), message, members));
     }
 
     /// Returns the members of metrics, `None` for no metric: CloudWatch reports a line that defines none as an error.
-    fn metrics(&self, now: OffsetDateTime, metrics: &[Metric]) -> Option<Metrics<'_>> {
-        let definitions = metrics.iter().map(|Metric { name, .. }| Definition { name }).collect();
-        let directive = Directive { namespace: NAMESPACE, dimensions: [[DIMENSION]], metrics: definitions };
+    fn metrics<'a>(
+        &'a self,
+        now: OffsetDateTime,
+        metrics: &[Metric],
+        queue: Option<QueueMetrics<'a>>,
+    ) -> Option<Metrics<'a>> {
+        let of_queue = queue.map(|queue| queue.metrics).unwrap_or_default();
+        let directives = [(FUNCTION, metrics), (QUEUE, of_queue)].into_iter().filter(|(_, metrics)| !metrics.is_empty());
+        let directives: Vec<_> = directives
+            .map(|(dimension, metrics)| Directive {
+                namespace: NAMESPACE,
+                dimensions: [[dimension]],
+                metrics: metrics.iter().map(|Metric { name, .. }| Definition { name }).collect(),
+            })
+            .collect();
         let timestamp = now.unix_timestamp() * 1000 + i64::from(now.millisecond());
-        (!metrics.is_empty()).then(|| Metrics {
+        (!directives.is_empty()).then(|| Metrics {
             function: &self.function,
-            values: metrics.iter().map(|Metric { name, value }| (*name, *value)).collect(),
-            metadata: Metadata { timestamp, directives: [directive] },
+            queue: queue.map(|queue| queue.queue),
+            values: metrics.iter().chain(of_queue).map(|Metric { name, value }| (*name, *value)).collect(),
+            metadata: Metadata { timestamp, directives },
         })
     }
 }
@@ -136,18 +172,41 @@ mod tests {
 
     use super::*;
 
+    /// Returns what a function writes.
+    fn written(write: impl FnOnce(&MetricLog)) -> Value {
+        let written = Arc::new(Mutex::new(String::new()));
+        let line = written.clone();
+        write(&MetricLog::new("tableau-fanout-receiver".to_owned(), move |text| {
+            line.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        }));
+        let line = written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    #[test]
+    fn metrics_about_a_queue_have_its_name_as_their_dimension() {
+        let oldest = [Metric { name: "OldestUndelivered", value: 0 }];
+        let about = QueueMetrics { queue: "tableau-fanout-target-chat", metrics: &oldest };
+        let line = written(|log| log.line_about(Level::INFO, &json!({}), &[Metric::count("Forwarded", 1)], about));
+        let directive = |dimension: &str, metric: &str| {
+            json!({ "Namespace": "TableauFanout", "Dimensions": [[dimension]], "Metrics": [{ "Name": metric }] })
+        };
+        let directives = [directive("FunctionName", "Forwarded"), directive("QueueName", "OldestUndelivered")];
+        assert_eq!(line["_aws"]["CloudWatchMetrics"], json!(directives));
+        assert_eq!(
+            (&line["QueueName"], &line["OldestUndelivered"], &line["Forwarded"]),
+            (&json!("tableau-fanout-target-chat"), &json!(0), &json!(1))
+        );
+        let line = written(|log| log.line_about(Level::INFO, &json!({}), &[], about));
+        assert_eq!(line["_aws"]["CloudWatchMetrics"], json!([directives[1]]));
+    }
+
     #[test]
     fn a_line_is_the_embedded_metric_format_beside_its_own_fields() {
-        let written = Arc::new(Mutex::new(String::new()));
-        let write = written.clone();
-        let log = MetricLog::new("tableau-fanout-receiver".to_owned(), move |line| {
-            write.lock().unwrap_or_else(PoisonError::into_inner).push_str(line);
-        });
         let latency = Metric::milliseconds("PublishLatency", Duration::from_micros(12_500));
         let fields = json!({ "site": "marketing" });
-        log.line(Level::INFO, Some("published"), &fields, &[Metric::count("Published", 1), latency]);
-        let line = written.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut line: Value = serde_json::from_str(&line).expect("JSON");
+        let metrics = [Metric::count("Published", 1), latency];
+        let mut line = written(|log| log.line(Level::INFO, Some("published"), &fields, &metrics));
         let time = line["timestamp"].take();
         assert!(time.as_str().is_some_and(|time| time.ends_with('Z')), "{time}");
         let timestamp = line["_aws"]["Timestamp"].take();

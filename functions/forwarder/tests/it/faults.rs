@@ -271,3 +271,37 @@ async fn a_failed_message_is_seen_by_the_metrics() -> anyhow::Result<()> {
     assert_eq!((&lines[1]["attempts"], &lines[1]["target"]), (&json!(2), &json!("chat")));
     Ok(())
 }
+
+#[tokio::test]
+async fn the_metric_of_a_target_is_the_age_of_its_oldest_message_until_that_left_the_queue() -> anyhow::Result<()> {
+    for (last, end) in [(200, "forwarded"), (422, "dead letter")] {
+        let target = Target::start(move |_, same| Answer::Status(if same < 9 { 503 } else { last })).await?;
+        let world = World::new().with(&target, json!({}), 1);
+        world.finish().await;
+        let lines = world.lines();
+        let (last, before) = lines.split_last().expect("a line");
+        for line in before {
+            assert_eq!((&line["OldestUndelivered"], &line["QueueName"]), (&line["age_s"], &json!(CHAT)), "{line}");
+        }
+        assert!(before.last().is_some_and(|line| line["OldestUndelivered"].as_u64() > Some(1800)), "{before:?}");
+        assert_eq!((&last["outcome"], &last["OldestUndelivered"]), (&json!(end), &json!(0)));
+        assert_eq!(last["_aws"]["CloudWatchMetrics"][1]["Dimensions"], json!([["QueueName"]]));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_metric_of_a_target_ends_with_a_message_that_it_no_longer_gets() -> anyhow::Result<()> {
+    let target = Target::start(|_, _| Answer::Status(503)).await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.batch().await;
+    world.cloud.store("chat", entry(target.address, json!({ "selection": { "sites": ["other"] } })));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    world.finish().await;
+    let lines = world.lines();
+    assert_eq!((lines.len(), &lines[1]["outcome"]), (2, &json!("not selected")));
+    assert_eq!(lines[1]["OldestUndelivered"], 0);
+    Ok(())
+}
