@@ -3,8 +3,10 @@
 pub mod address;
 mod alarm;
 pub mod answer;
+pub mod coalescing;
 pub mod credentials;
 pub mod entry;
+pub mod hold;
 mod members;
 pub mod message;
 pub mod name;

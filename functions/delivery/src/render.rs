@@ -114,6 +114,7 @@ pub fn render(
         Preset::Slack => whole(include_str!("../presets/slack.json.j2")),
         Preset::PagerDuty => whole(include_str!("../presets/pagerduty.json.j2")),
         Preset::Zapier => whole(include_str!("../presets/zapier.json.j2")),
+        Preset::Coefficient => counted(1, &entry.credentials),
         Preset::Ifttt => whole(include_str!("../presets/ifttt.json.j2")),
         Preset::Teams => {
             smallest(|max_text| with_text(include_str!("../presets/teams.json.j2"), max_text, MAX_TEAMS_BYTES))
@@ -124,6 +125,20 @@ pub fn render(
         secret.map(|secret| signature::headers(secret, id, now, &body).ok_or(RenderError::InvalidSigningSecret));
     let headers = headers.transpose()?.unwrap_or_default();
     Ok(Rendered { body, content_type: content_type(entry.preset, message), headers })
+}
+
+/// Renders one message for several, as a preset that coalesces sends it.
+///
+/// # Errors
+///
+/// The entry does not fit the message.
+pub fn coalesced(entry: &TargetEntry, messages: usize) -> Result<Rendered, RenderError> {
+    let body = counted(messages, &entry.credentials)?;
+    Ok(Rendered { body, content_type: JSON, headers: Vec::new() })
+}
+
+fn counted(messages: usize, credentials: &Credentials) -> Result<Vec<u8>, RenderError> {
+    finished(json!({ "messages": messages }), credentials, MAX_BYTES)
 }
 
 /// Renders with shorter texts until the message is small enough.

@@ -38,19 +38,29 @@ pub enum Preset {
     Zapier,
     /// A webhook of IFTTT.
     Ifttt,
+    /// A webhook of Coefficient, which refreshes a spreadsheet. It gets one call for all messages.
+    Coefficient,
     /// A template in the entry.
     Custom,
 }
 
 /// The text is not the name of a preset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a preset is one of slack, teams, pagerduty, plain, zapier, ifttt, custom")]
+#[error("a preset is one of slack, teams, pagerduty, plain, zapier, ifttt, coefficient, custom")]
 pub struct InvalidPreset;
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Slack, Self::Teams, Self::PagerDuty, Self::Plain, Self::Zapier, Self::Ifttt, Self::Custom];
+    pub const ALL: [Self; 8] = [
+        Self::Slack,
+        Self::Teams,
+        Self::PagerDuty,
+        Self::Plain,
+        Self::Zapier,
+        Self::Ifttt,
+        Self::Coefficient,
+        Self::Custom,
+    ];
 
     /// Returns its name in an entry.
     pub fn as_str(self) -> &'static str {
@@ -61,6 +71,7 @@ impl Preset {
             Self::Plain => "plain",
             Self::Zapier => "zapier",
             Self::Ifttt => "ifttt",
+            Self::Coefficient => "coefficient",
             Self::Custom => "custom",
         }
     }
@@ -68,15 +79,26 @@ impl Preset {
     /// Returns the most messages a second, unless the entry has its own number.
     ///
     /// Slack accepts one ("Rate limits", incoming webhooks). PagerDuty accepts 120 a minute for an integration. Zapier refuses
-    /// more than 30, and 20 leave room for other senders. The others publish no limit.
+    /// more than 30, and 20 leave room for other senders. A target that coalesces has a gap of its own. The others publish no
+    /// limit.
     pub const fn default_per_second(self) -> NonZeroU32 {
         let per_second = match self {
-            Self::Slack => 1,
+            Self::Slack | Self::Coefficient => 1,
             Self::PagerDuty => 2,
             Self::Zapier => 20,
             Self::Teams | Self::Plain | Self::Ifttt | Self::Custom => 10,
         };
         NonZeroU32::MIN.saturating_add(per_second - 1)
+    }
+
+    /// Whether the service gets one call for all messages that arrived.
+    pub const fn coalesces(self) -> bool {
+        match self {
+            Self::Coefficient => true,
+            Self::Slack | Self::Teams | Self::PagerDuty | Self::Plain | Self::Zapier | Self::Ifttt | Self::Custom => {
+                false
+            }
+        }
     }
 }
 
@@ -270,6 +292,9 @@ fn check_members_of_preset<L: Fn(&str) -> Option<String>>(
     }
     if preset != Preset::Plain && members.contains_key("signing_secret") {
         reader.add("signing_secret", "is for the preset plain only");
+    }
+    if preset.coalesces() && members.contains_key("per_second") {
+        reader.add("per_second", format_args!("is not for the preset {preset}, which gets one call each five minutes"));
     }
     let is_routing_key =
         |credentials: &Credentials| matches!(credentials, Credentials::Body { member, .. } if member == ROUTING_KEY);

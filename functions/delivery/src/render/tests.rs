@@ -76,6 +76,15 @@ fn ifttt_gets_three_values() {
 }
 
 #[test]
+fn a_target_that_coalesces_gets_the_number_of_messages() {
+    let entry = preset("coefficient");
+    let body = |rendered: Result<Rendered, RenderError>| String::from_utf8(rendered.expect("a body").body);
+    assert_eq!(body(coalesced(&entry, 250)).as_deref(), Ok(r#"{"messages":250}"#));
+    let message = message("alert: problem");
+    assert_eq!(body(render(&entry, &message, message.id(), NOW)).as_deref(), Ok(r#"{"messages":1}"#));
+}
+
+#[test]
 fn a_plain_target_gets_the_message_itself() {
     for (name, message) in messages() {
         let Rendered { body, content_type, headers } = render(&preset("plain"), &message, "1", NOW).expect("a body");

@@ -64,7 +64,7 @@ fn two_members_are_enough_and_the_rate_follows_from_the_preset() {
     for preset in Preset::ALL {
         let entry = parse(&entry(preset.as_str(), json!({}))).expect("usable");
         let per_second = match preset {
-            Preset::Slack => 1,
+            Preset::Slack | Preset::Coefficient => 1,
             Preset::PagerDuty => 2,
             Preset::Zapier => 20,
             _ => 10,
@@ -90,7 +90,7 @@ fn the_error_names_all_problems_and_no_value() {
         "s3cret": "s3cret",
         "another": "s3cret",
     });
-    insta::assert_snapshot!(error(&entry), @"the target entry bi-team cannot be used: it has members that are not known: allowed are preset, address, credentials, signing_secret, template, per_second, selection, redirect_is_success; preset is not valid: expected one of slack, teams, pagerduty, plain, zapier, ifttt, custom; address is not valid: expected an https address without a user and a password, such as https://target.example/hook; credentials.type is not valid: expected one of none, header, basic, bearer, query, body; signing_secret is not valid: expected whsec_ and 24 to 64 bytes in base64, or no such member; template is missing: expected a template, or no such member; per_second is not valid: expected a whole number from 1 to 1000, or no such member; selection has a member that is not known: allowed are kinds, severities, sites, projects; selection.kinds is not valid: expected a list of refresh-failed, refresh-explained, refresh-resolved, refresh-stopped, refresh-recovered, event, problem, problem-solved, test, alarm; selection.severities is not valid: expected a list of info, warning, error; selection.sites is not valid: expected a list of names of sites, such as marketing; selection.projects is not valid: expected a list of names of projects; redirect_is_success is not valid: expected true or false, or no such member.");
+    insta::assert_snapshot!(error(&entry), @"the target entry bi-team cannot be used: it has members that are not known: allowed are preset, address, credentials, signing_secret, template, per_second, selection, redirect_is_success; preset is not valid: expected one of slack, teams, pagerduty, plain, zapier, ifttt, coefficient, custom; address is not valid: expected an https address without a user and a password, such as https://target.example/hook; credentials.type is not valid: expected one of none, header, basic, bearer, query, body; signing_secret is not valid: expected whsec_ and 24 to 64 bytes in base64, or no such member; template is missing: expected a template, or no such member; per_second is not valid: expected a whole number from 1 to 1000, or no such member; selection has a member that is not known: allowed are kinds, severities, sites, projects; selection.kinds is not valid: expected a list of refresh-failed, refresh-explained, refresh-resolved, refresh-stopped, refresh-recovered, event, problem, problem-solved, test, alarm; selection.severities is not valid: expected a list of info, warning, error; selection.sites is not valid: expected a list of names of sites, such as marketing; selection.projects is not valid: expected a list of names of projects; redirect_is_success is not valid: expected true or false, or no such member.");
 }
 
 #[test]
@@ -110,6 +110,8 @@ fn a_preset_refuses_members_of_another_one() {
         assert_eq!(signed.is_ok(), preset == "plain", "{preset}");
         assert_eq!(templated.is_ok(), preset == "custom", "{preset}");
         assert_eq!(with_token.is_ok(), preset != "pagerduty", "{preset}");
+        let at_a_rate = parse(&entry(preset, json!({"per_second": 1})));
+        assert_eq!(at_a_rate.is_ok(), preset != "coefficient", "{preset}");
     }
     let both = json!({"signing_secret": signing_secret(24), "template": "{}"});
     insta::assert_snapshot!(error(&entry("slack", both)), @"the target entry bi-team cannot be used: template is for the preset custom only; signing_secret is for the preset plain only.");
