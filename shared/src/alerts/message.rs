@@ -90,8 +90,8 @@ impl Page {
     }
 }
 
-/// The resource that an alert is about, by its names in Tableau.
-#[derive(Clone, Debug)]
+/// The resource that an alert is about: one of Tableau by its names there, or a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Related {
     pub(crate) kind: &'static str,
     pub(crate) id: String,

@@ -1,4 +1,4 @@
-//! Notifications of the reconciler: a problem that begins, one that is solved, the outcome of a test.
+//! Notifications: a problem that begins, one that is solved, the outcome of a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,15 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     alerts::{
         data::{AlertKind, Severity},
-        message::{AlertContent, AlertMessage},
+        message::{AlertContent, AlertMessage, Related},
         phrasing::format_time,
         text::{Text, text},
     },
     problems::{Place, Problem, ProblemKind},
+    targets::{
+        entry::Preset,
+        name::{TARGET, TargetName},
+    },
 };
 
 /// The most places that are described in full. The report has all of them.
@@ -41,7 +45,11 @@ pub struct Notification {
     thread: String,
     keywords: Vec<String>,
     event_type: String,
+    related: Option<Related>,
 }
+
+/// Type of the alerts about a target.
+const TARGET_REFUSES: &str = "target-refuses";
 
 impl Notification {
     /// A problem that begins, at one place or several.
@@ -80,6 +88,7 @@ impl Notification {
             thread: thread(kind, now),
             keywords: keywords(kind, &sites),
             event_type: kind.to_string(),
+            related: None,
         }
     }
 
@@ -102,6 +111,7 @@ impl Notification {
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
             event_type: kind.to_string(),
+            related: None,
         }
     }
 
@@ -133,6 +143,7 @@ impl Notification {
             thread: thread(kind, since),
             keywords: keywords(kind, &sites),
             event_type: kind.to_string(),
+            related: None,
         }
     }
 
@@ -155,6 +166,67 @@ impl Notification {
             id,
             keywords: vec!["test".to_owned()],
             event_type: "test".to_owned(),
+            related: None,
+        }
+    }
+
+    /// A target that refuses every message, since `since`.
+    pub fn target_refuses(target: &TargetName, preset: Preset, status: u16, since: OffsetDateTime) -> Self {
+        let thread = target_thread(target, since);
+        let what = format!("The target {target} (preset {preset}) refuses messages: it answered {status}.");
+        let fix = format!(
+            "Fix: if its address or credentials are outdated, run `cargo infra add-target {target} --overwrite`. The next \
+             attempt uses the new ones."
+        );
+        Self {
+            severity: Severity::Error,
+            gist: what.clone().into(),
+            paragraphs: vec![
+                what.into(),
+                "Messages for it wait in its queue. Each one is tried for 24 hours, and then goes to the dead letters."
+                    .into(),
+            ],
+            fix: fix.into(),
+            id: format!("{thread}/new"),
+            ..Self::of_target(AlertKind::Problem, target, "messages refused", thread)
+        }
+    }
+
+    /// A target that refused every message, and takes them again.
+    pub fn target_works(target: &TargetName, since: OffsetDateTime, now: OffsetDateTime) -> Self {
+        let thread = target_thread(target, since);
+        let lasted = format_time(since).map(|since| format!("It had refused them since {since} UTC. "));
+        let lasted = lasted.unwrap_or_default();
+        Self {
+            severity: Severity::Info,
+            gist: lasted.clone().into(),
+            paragraphs: vec![
+                format!(
+                    "The target {target} takes messages again. {lasted}Those that wait in its queue follow within an hour."
+                )
+                .into(),
+            ],
+            id: thread_id(&format!("{thread}/solved"), now),
+            ..Self::of_target(AlertKind::ProblemSolved, target, "solved: messages refused", thread)
+        }
+    }
+
+    /// An alert about a target, without its texts.
+    fn of_target(kind: AlertKind, target: &TargetName, headline: &str, thread: String) -> Self {
+        Self {
+            kind,
+            severity: Severity::Info,
+            sites: Vec::new(),
+            headline: format!("target {target}: {headline}"),
+            gist: Text::default(),
+            paragraphs: Vec::new(),
+            fix: Text::default(),
+            details: Text::default(),
+            id: String::new(),
+            thread,
+            keywords: vec![TARGET_REFUSES.to_owned(), target.to_string()],
+            event_type: TARGET_REFUSES.to_owned(),
+            related: Some(Related { kind: TARGET, id: target.to_string(), name: None, project: None }),
         }
     }
 }
@@ -174,6 +246,7 @@ impl From<Notification> for AlertMessage {
             thread,
             keywords,
             event_type,
+            related,
         } = notification;
         let details = if details.is_empty() { None } else { Some(text!["Details: ", details]) };
         let in_email =
@@ -195,7 +268,7 @@ impl From<Notification> for AlertMessage {
             thread,
             summary: headline.into(),
             event_type,
-            related: None,
+            related,
         }
         .into()
     }
@@ -229,6 +302,10 @@ pub(crate) fn heading(sites: &BTreeSet<&str>) -> String {
 /// Returns the thread of the messages about a problem and about its end.
 fn thread(kind: ProblemKind, since: OffsetDateTime) -> String {
     thread_id(&kind.to_string(), since)
+}
+
+fn target_thread(target: &TargetName, since: OffsetDateTime) -> String {
+    thread_id(&format!("target/{target}"), since)
 }
 
 fn thread_id(what: &str, since: OffsetDateTime) -> String {
@@ -292,6 +369,16 @@ mod tests {
         let solved = Notification::solved(ProblemKind::TokenRefused, NOW, &BTreeSet::from([place]), NOW);
         assert_eq!(solved.thread, new(&["marketing".to_owned()]).thread);
         insta::assert_snapshot!(shown(solved));
+    }
+
+    #[test]
+    fn a_target_that_refuses_messages_has_what_happened_the_effect_and_the_fix() {
+        let target = "bi-team".parse().expect("a name");
+        let refuses = Notification::target_refuses(&target, Preset::Slack, 404, NOW);
+        let works = Notification::target_works(&target, NOW, NOW + time::Duration::hours(5));
+        assert_eq!(refuses.thread, works.thread);
+        insta::assert_snapshot!(shown(refuses));
+        insta::assert_snapshot!(shown(works));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     events::cloud_event::SOURCE_PREFIX,
     targets::{
         alarm::{Alarm, QUEUE},
-        name::TargetName,
+        name::{TARGET, TargetName},
         selection::Selection,
     },
 };
@@ -149,11 +149,15 @@ impl TargetMessage {
         }
     }
 
-    /// Whether it is an alarm about a queue of a target in a stack. The target must not get it: each attempt that fails would
-    /// keep the alarm up.
+    /// Whether it is an alarm about a queue of a target in a stack, or an alert about the target. The target must not get it:
+    /// each attempt that fails would keep the alarm up.
     pub fn is_about(&self, target: &TargetName, stack: &str) -> bool {
         let Self::Alert(AlertData { resource: Some(resource), .. }) = self else { return false };
-        resource.kind == QUEUE && [target.queue(stack), target.dead_letters(stack)].contains(&resource.id)
+        match &*resource.kind {
+            QUEUE => [target.queue(stack), target.dead_letters(stack)].contains(&resource.id),
+            TARGET => resource.id == target.as_str(),
+            _ => false,
+        }
     }
 }
 

@@ -11,6 +11,9 @@ const MAX_CHARACTERS: usize = 20;
 /// The end of the name of a target's dead-letter queue.
 const DEAD: &str = "-dead";
 
+/// Kind of the resource of an alert about a target.
+pub(crate) const TARGET: &str = "target";
+
 /// Name of a target: 1 to 20 lower-case letters, digits and hyphens. It does not end in `-dead`, as dead-letter queues do.
 ///
 /// ```

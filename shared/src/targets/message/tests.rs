@@ -297,6 +297,9 @@ fn an_alarm_is_about_the_target_whose_queue_it_names() {
         ),
         (with(alarm(), json!({"Trigger": null})), false),
         (with(alert(), json!({"resource": {"kind": "workbook", "id": "s-target-bi-team"}})), false),
+        (with(alert(), json!({"resource": {"kind": "target", "id": "bi-team"}})), true),
+        (with(alert(), json!({"resource": {"kind": "target", "id": "bi"}})), false),
+        (with(alert(), json!({"resource": {"kind": "workbook", "id": "bi-team"}})), false),
         (event(), false),
     ] {
         assert_eq!(parse(&alarm).is_about(&target, "s"), expected, "{alarm}");
