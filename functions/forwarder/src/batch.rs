@@ -3,8 +3,28 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use shared::targets::name::TargetName;
 use thiserror::Error;
 use time::OffsetDateTime;
+
+/// Input of an invocation.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Invocation {
+    /// Messages of a target's queue.
+    Batch(SqsEvent),
+    /// The schedule of a target that gets one call for all of its messages.
+    Coalesce {
+        /// Name of the target.
+        #[serde(rename = "coalesce", deserialize_with = "target")]
+        target: TargetName,
+    },
+}
+
+/// Reads the name of a target.
+fn target<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<TargetName, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
 
 /// Event of a Lambda function with messages of SQS. It has those members that the forwarder needs.
 #[derive(Debug, Deserialize)]
@@ -20,15 +40,15 @@ pub struct SqsEvent {
 pub struct Record {
     /// Its identifier.
     pub message_id: String,
-    /// The handle to return it to the queue.
+    /// The handle to return it to the queue, or to delete it.
     pub receipt_handle: String,
     /// Its body.
     pub body: String,
     /// Attributes that SQS adds.
     pub attributes: Attributes,
-    /// ARN of its queue.
+    /// Its queue.
     #[serde(rename = "eventSourceARN")]
-    pub queue: QueueArn,
+    pub queue: QueueName,
 }
 
 /// Attributes that SQS adds to a message.
@@ -37,10 +57,10 @@ pub struct Record {
 pub struct Attributes {
     /// How often it was received, this time included.
     #[serde(deserialize_with = "number")]
-    approximate_receive_count: u64,
+    pub(crate) approximate_receive_count: u64,
     /// When it came into the queue, in milliseconds since 1970.
     #[serde(deserialize_with = "number")]
-    sent_timestamp: u64,
+    pub(crate) sent_timestamp: u64,
 }
 
 /// Reads a number in a string.
@@ -73,7 +93,7 @@ impl Record {
 
 impl SqsEvent {
     /// Returns the messages of each queue. An event source mapping passes those of one.
-    pub(crate) fn by_queue(self) -> BTreeMap<QueueArn, Vec<Record>> {
+    pub(crate) fn by_queue(self) -> BTreeMap<QueueName, Vec<Record>> {
         let mut queues = BTreeMap::<_, Vec<_>>::new();
         for record in self.records {
             queues.entry(record.queue.clone()).or_default().push(record);
@@ -82,45 +102,41 @@ impl SqsEvent {
     }
 }
 
-/// ARN of a queue.
+/// Name of a queue in the function's account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub struct QueueArn {
-    account: String,
-    name: String,
-}
+pub struct QueueName(String);
 
 /// The text is not the ARN of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not the ARN of an SQS queue")]
 pub struct InvalidQueueArn;
 
-impl QueueArn {
-    /// Returns the number of its account.
-    pub fn account(&self) -> &str {
-        &self.account
+impl QueueName {
+    /// Returns the name of the queue of a target in a stack.
+    pub fn of_target(target: &TargetName, stack: &str) -> Self {
+        Self(target.queue(stack))
     }
 
-    /// Returns the queue's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-impl FromStr for QueueArn {
+/// Reads the name in the ARN of a queue.
+impl FromStr for QueueName {
     type Err = InvalidQueueArn;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split(':').collect::<Vec<_>>()[..] {
-            ["arn", _, "sqs", _, account, name] if ![account, name].contains(&"") => {
-                Ok(Self { account: account.to_owned(), name: name.to_owned() })
-            }
+            ["arn", _, "sqs", _, account, name] if ![account, name].contains(&"") => Ok(Self(name.to_owned())),
             _ => Err(InvalidQueueArn),
         }
     }
 }
 
-impl TryFrom<String> for QueueArn {
+impl TryFrom<String> for QueueName {
     type Error = InvalidQueueArn;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -173,9 +189,23 @@ mod tests {
         let record = &event.records[0];
         assert_eq!(record.tries(), 3);
         assert_eq!(record.sent_at(), datetime!(2026-05-21 08:00:00.123 UTC));
-        assert_eq!((record.queue.account(), record.queue.name()), ("123456789012", "tableau-fanout-target-chat"));
+        assert_eq!(record.queue.as_str(), "tableau-fanout-target-chat");
         let shown = format!("{event:?}");
         assert!(!shown.contains("private") && !shown.contains("AQEB"), "{shown}");
+    }
+
+    #[test]
+    fn the_schedule_of_a_target_names_it() {
+        let read = |input: &str| serde_json::from_str::<Invocation>(input);
+        let target = match read(r#"{"coalesce":"sheet"}"#).expect("an invocation") {
+            Invocation::Coalesce { target } => target,
+            Invocation::Batch(_) => panic!("a batch"),
+        };
+        assert_eq!(target.as_str(), "sheet");
+        assert!(matches!(read(r#"{"Records":[]}"#), Ok(Invocation::Batch(_))));
+        for other in ["{}", r#"{"coalesce":"no name"}"#, r#"{"coalesce":7}"#, "[]"] {
+            assert!(read(other).is_err(), "{other}");
+        }
     }
 
     #[test]
@@ -188,7 +218,7 @@ mod tests {
     #[test]
     fn only_the_arn_of_a_queue_is_one() {
         for text in ["", "queue", "arn:aws:sns:eu-central-1:123456789012:topic", "arn:aws:sqs:eu-central-1::queue"] {
-            assert_eq!(text.parse::<QueueArn>(), Err(InvalidQueueArn), "{text}");
+            assert_eq!(text.parse::<QueueName>(), Err(InvalidQueueArn), "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use delivery::addresses::AllowedAddresses;
+use lambda_support::topic::TopicArn;
 use shared::settings::{SettingsError, SettingsReader};
 
 /// The longest wait for a connection to AWS. Within a region it takes milliseconds.
@@ -27,6 +28,10 @@ pub struct Config {
     pub stack: String,
     /// SSM path of the targets.
     pub targets_path: String,
+    /// Name of the state table.
+    pub state_table: String,
+    /// The alerts topic.
+    pub alerts_topic: TopicArn,
     /// The addresses to which messages are sent.
     pub addresses: AllowedAddresses,
 }
@@ -47,13 +52,16 @@ impl Config {
         let addresses = fields.optional("ALLOW_LOOPBACK_TARGETS", "true, on a local stack only, or nothing", |text| {
             (text == "true").then_some(AllowedAddresses::PublicAndLoopback)
         });
-        let config = path.map(|(stack, targets_path)| Self {
-            stack,
-            targets_path,
-            addresses: addresses.unwrap_or(AllowedAddresses::Public),
-        });
+        let expected = "the name of a DynamoDB table, such as tableau-fanout-state";
+        let state_table = fields.required("STATE_TABLE", expected, |text| Some(text.to_owned()));
+        let alerts_topic = fields.required("ALERTS_TOPIC_ARN", TopicArn::EXPECTED, |text| text.parse().ok());
+        let config = || {
+            let (stack, targets_path) = path?;
+            let addresses = addresses.unwrap_or(AllowedAddresses::Public);
+            Some(Self { stack, targets_path, state_table: state_table?, alerts_topic: alerts_topic?, addresses })
+        };
         fields.finish(
-            config,
+            config(),
             "the forwarder's environment cannot be used",
             "Set these variables on the function; infra/template.yaml does.",
         )
@@ -68,6 +76,8 @@ mod tests {
         Config::from_lookup(|name| match name {
             "TARGETS_PATH" => Some(path.to_owned()),
             "ALLOW_LOOPBACK_TARGETS" => Some(loopback.to_owned()),
+            "STATE_TABLE" => Some("tableau-fanout-state".to_owned()),
+            "ALERTS_TOPIC_ARN" => Some("arn:aws:sns:eu-central-1:123456789012:alerts".to_owned()),
             _ => None,
         })
     }

@@ -146,7 +146,8 @@ impl MetricLog {
         queue: Option<QueueMetrics<'a>>,
     ) -> Option<Metrics<'a>> {
         let of_queue = queue.map(|queue| queue.metrics).unwrap_or_default();
-        let directives = [(FUNCTION, metrics), (QUEUE, of_queue)].into_iter().filter(|(_, metrics)| !metrics.is_empty());
+        let directives =
+            [(FUNCTION, metrics), (QUEUE, of_queue)].into_iter().filter(|(_, metrics)| !metrics.is_empty());
         let directives: Vec<_> = directives
             .map(|(dimension, metrics)| Directive {
                 namespace: NAMESPACE,
@@ -189,7 +190,8 @@ mod tests {
         let about = QueueMetrics { queue: "tableau-fanout-target-chat", metrics: &oldest };
         let line = written(|log| log.line_about(Level::INFO, &json!({}), &[Metric::count("Forwarded", 1)], about));
         let directive = |dimension: &str, metric: &str| {
-            json!({ "Namespace": "TableauFanout", "Dimensions": [[dimension]], "Metrics": [{ "Name": metric }] })
+            let metrics = json!([{ "Name": metric }]);
+            json!({ "Namespace": "TableauFanout", "Dimensions": [[dimension]], "Metrics": metrics })
         };
         let directives = [directive("FunctionName", "Forwarded"), directive("QueueName", "OldestUndelivered")];
         assert_eq!(line["_aws"]["CloudWatchMetrics"], json!(directives));

@@ -1,4 +1,4 @@
-//! SQS and SSM as values: queues with visibility timeouts, dead letters, and parameters. Time passes when a test says so.
+//! AWS as values: queues with visibility timeouts, dead letters, parameters, holds, alerts. Time passes when a test says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,21 @@ use std::{
 };
 
 use forwarder::{
-    batch::{BatchResponse, QueueArn, SqsEvent},
+    batch::{BatchResponse, QueueName, Record, SqsEvent},
     dead_letters::DeadLetter,
+    holds::{HoldError, Holds, TableUnavailable},
     queues::{QueueError, Queues},
     targets::{ParameterError, Targets},
 };
+use lambda_support::topic::{Topic, TopicError};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use shared::targets::name::TargetName;
+use shared::{
+    alerts::{data::AlertData, message::AlertMessage},
+    targets::{hold::Hold, name::TargetName},
+};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 /// The queue's visibility timeout: six times the function's timeout.
 pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(360);
@@ -26,9 +32,15 @@ const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 /// The most messages of a batch.
 const BATCH: usize = 10;
 
-/// Queues and parameters.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cloud(Arc<Mutex<State>>);
+/// AWS, since a time by its own clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Cloud(Arc<Mutex<State>>, Instant);
+
+impl Default for Cloud {
+    fn default() -> Self {
+        Self(Arc::default(), Instant::now())
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -42,6 +54,13 @@ struct State {
     reads: usize,
     ssm_fails: bool,
     sqs_fails: bool,
+    /// Holds, and the time of the test at which each ends.
+    holds: BTreeMap<String, (Hold, Duration)>,
+    alerts: Vec<AlertData>,
+    /// The most messages that are hidden at once, if there is a limit.
+    in_flight: Option<usize>,
+    table_fails: bool,
+    sns_fails: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +94,22 @@ impl Message {
     }
 }
 
+impl State {
+    /// Receives up to ten visible messages of some queues.
+    fn receive(&mut self, is_asked: impl Fn(&str) -> bool) -> Vec<Value> {
+        let Self { now, messages, received, .. } = self;
+        let visible = messages.iter_mut().filter(|message| message.visible_at <= *now && is_asked(&message.queue));
+        let received = visible.take(BATCH).map(|message| {
+            *received += 1;
+            message.receipt = format!("receipt-{received}");
+            message.receives += 1;
+            message.visible_at = *now + VISIBILITY_TIMEOUT;
+            message.record(*now)
+        });
+        received.collect()
+    }
+}
+
 fn arn(queue: &str) -> String {
     format!("arn:aws:sqs:eu-central-1:123456789012:{queue}")
 }
@@ -105,6 +140,34 @@ impl Cloud {
         (state.ssm_fails, state.sqs_fails) = (ssm_fails, sqs_fails);
     }
 
+    /// Makes the state table and SNS answer, or not.
+    pub(crate) fn fail_alerts(&self, table_fails: bool, sns_fails: bool) {
+        let mut state = self.state();
+        (state.table_fails, state.sns_fails) = (table_fails, sns_fails);
+    }
+
+    /// Limits the messages that are hidden at once.
+    pub(crate) fn limit_in_flight(&self, messages: usize) {
+        self.state().in_flight = Some(messages);
+    }
+
+    /// Stores a hold from now on.
+    pub(crate) fn hold(&self, key: &str, time: Duration) {
+        let mut state = self.state();
+        let (now, since) = (state.now + self.1.elapsed(), OffsetDateTime::now_utc());
+        state.holds.insert(key.to_owned(), (Hold { since, until: since + time }, now + time));
+    }
+
+    /// Returns the keys of the holds.
+    pub(crate) fn holds(&self) -> Vec<String> {
+        self.state().holds.keys().cloned().collect()
+    }
+
+    /// Returns the alerts.
+    pub(crate) fn alerts(&self) -> Vec<AlertData> {
+        self.state().alerts.clone()
+    }
+
     /// How often a parameter was read.
     pub(crate) fn reads(&self) -> usize {
         self.state().reads
@@ -129,18 +192,7 @@ impl Cloud {
 
     /// Receives a batch from all queues; `None` if no message is visible.
     pub(crate) fn receive(&self) -> Option<SqsEvent> {
-        let mut state = self.state();
-        let State { now, messages, received, .. } = &mut *state;
-        let visible = messages.iter_mut().filter(|message| message.visible_at <= *now).take(BATCH);
-        let records: Vec<_> = visible
-            .map(|message| {
-                *received += 1;
-                message.receipt = format!("receipt-{received}");
-                message.receives += 1;
-                message.visible_at = *now + VISIBILITY_TIMEOUT;
-                message.record(*now)
-            })
-            .collect();
+        let records = self.state().receive(|_| true);
         let event = (!records.is_empty()).then(|| json!({ "Records": records }));
         event.map(|event| serde_json::from_value(event).expect("an event"))
     }
@@ -189,7 +241,7 @@ impl Targets for Cloud {
 }
 
 impl Queues for Cloud {
-    async fn postpone(&self, queue: &QueueArn, receipt: &str, wait: Duration) -> Result<(), QueueError> {
+    async fn postpone(&self, queue: &QueueName, receipt: &str, wait: Duration) -> Result<(), QueueError> {
         let mut state = self.state();
         if state.sqs_fails {
             return Err(QueueError("SQS throttles".into()));
@@ -197,18 +249,18 @@ impl Queues for Cloud {
         assert!(wait >= Duration::from_secs(1) && wait <= MAX_VISIBILITY && wait.subsec_nanos() == 0, "{wait:?}");
         let now = state.now;
         let message = state.messages.iter_mut().find(|message| message.receipt == receipt).expect("a known receipt");
-        assert_eq!(queue.name(), message.queue);
+        assert_eq!(queue.as_str(), message.queue);
         message.visible_at = now + wait;
         state.waits.push(wait);
         Ok(())
     }
 
-    async fn add_dead_letter(&self, queue: &QueueArn, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn add_dead_letter(&self, queue: &QueueName, letter: &DeadLetter) -> Result<(), QueueError> {
         let mut state = self.state();
         if state.sqs_fails {
             return Err(QueueError("SQS throttles".into()));
         }
-        assert!(state.messages.iter().any(|it| it.queue == queue.name() && it.body == letter.body()), "another body");
+        assert!(state.messages.iter().any(|it| it.queue == queue.as_str() && it.body == letter.body()), "another body");
         let names: Vec<_> = letter.attributes().iter().map(|attribute| attribute.name).collect();
         assert!(["error", "attempts"].iter().all(|name| names.contains(name)), "{names:?}");
         for attribute in letter.attributes() {
@@ -216,6 +268,71 @@ impl Queues for Cloud {
             assert!(!attribute.value.is_empty() && attribute.value.chars().all(is_accepted), "{attribute:?}");
         }
         state.dead.push(letter.clone());
+        Ok(())
+    }
+
+    async fn receive(&self, queue: &QueueName) -> Result<Vec<Record>, QueueError> {
+        let mut state = self.state();
+        let hidden = state.messages.iter().filter(|message| message.visible_at > state.now).count();
+        if state.sqs_fails || state.in_flight.is_some_and(|limit| hidden >= limit) {
+            return Err(QueueError("OverLimit".into()));
+        }
+        let records = state.receive(|name| name == queue.as_str()).into_iter();
+        Ok(records.map(|record| serde_json::from_value(record).expect("a record")).collect())
+    }
+
+    async fn delete(&self, queue: &QueueName, receipts: &[String]) -> Result<(), QueueError> {
+        let mut state = self.state();
+        if state.sqs_fails {
+            return Err(QueueError("SQS throttles".into()));
+        }
+        assert!((1..=BATCH).contains(&receipts.len()), "{receipts:?}");
+        let before = state.messages.len();
+        state.messages.retain(|message| message.queue != queue.as_str() || !receipts.contains(&message.receipt));
+        assert_eq!(before - state.messages.len(), receipts.len(), "a receipt that is not known");
+        Ok(())
+    }
+}
+
+fn table_error() -> TableUnavailable {
+    TableUnavailable("DynamoDB throttles".into())
+}
+
+impl Holds for Cloud {
+    async fn take(&self, key: &str, hold: Hold) -> Result<(), HoldError> {
+        let mut state = self.state();
+        assert!(key.starts_with("target#"), "{key}");
+        assert!((hold.since - OffsetDateTime::now_utc()).abs() < time::Duration::seconds(2), "{hold:?}");
+        if state.table_fails {
+            return Err(table_error().into());
+        }
+        let now = state.now + self.1.elapsed();
+        if let Some((_, until)) = state.holds.get(key).filter(|(_, until)| *until > now) {
+            return Err(HoldError::Taken(Some(OffsetDateTime::now_utc() + (*until - now))));
+        }
+        let time: Duration = (hold.until - hold.since).try_into().expect("a time");
+        state.holds.insert(key.to_owned(), (hold, now + time));
+        Ok(())
+    }
+
+    async fn release(&self, key: &str) -> Result<Option<Hold>, TableUnavailable> {
+        let mut state = self.state();
+        if state.table_fails {
+            return Err(table_error());
+        }
+        Ok(state.holds.remove(key).map(|(hold, _)| hold))
+    }
+}
+
+impl Topic<AlertMessage> for Cloud {
+    async fn publish(&self, message: AlertMessage) -> Result<(), TopicError> {
+        let mut state = self.state();
+        if state.sns_fails {
+            return Err(TopicError::Failed("SNS throttles".into()));
+        }
+        let texts: Value = serde_json::from_str(&message.body).expect("JSON");
+        let alert = serde_json::from_str(texts["sqs"].as_str().expect("a text")).expect("an alert");
+        state.alerts.push(alert);
         Ok(())
     }
 }

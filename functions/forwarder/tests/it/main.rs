@@ -5,9 +5,11 @@
 mod aws;
 mod batches;
 mod cloud;
+mod coalescing;
 mod credentials;
 mod entries;
 mod faults;
+mod problems;
 mod secrets;
 mod target;
 mod world;

@@ -8,7 +8,11 @@ use std::{
 };
 
 use delivery::{addresses::AllowedAddresses, sender::HttpSender};
-use forwarder::{forwarder::Forwarder, targets::Entries};
+use forwarder::{
+    batch::{BatchResponse, Invocation},
+    forwarder::Forwarder,
+    targets::Entries,
+};
 use lambda_support::metrics::MetricLog;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -30,7 +34,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// A forwarder, and everything around it but the targets.
 pub(crate) struct World {
     pub(crate) cloud: Cloud,
-    pub(crate) forwarder: Forwarder<Cloud, HttpSender, Cloud>,
+    pub(crate) forwarder: Forwarder<Cloud, HttpSender, Cloud, Cloud, Cloud>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -50,6 +54,8 @@ impl World {
             entries: Entries::new(cloud.clone()),
             sender: HttpSender::new(addresses, SEND_TIMEOUT).expect("a client"),
             queues: cloud.clone(),
+            holds: cloud.clone(),
+            alerts: cloud.clone(),
             log: MetricLog::new("tableau-fanout-forwarder".to_owned(), write),
         };
         Self { cloud, forwarder, log }
@@ -68,7 +74,7 @@ impl World {
     pub(crate) async fn batch_until(&self, deadline: Instant) -> bool {
         let Some(event) = self.cloud.receive() else { return false };
         let ids: Vec<_> = event.records.iter().map(|record| record.message_id.clone()).collect();
-        let response = self.forwarder.run(event, deadline).await;
+        let response = self.forwarder.run(Invocation::Batch(event), deadline).await;
         self.cloud.delete(&ids, &response);
         true
     }
@@ -76,6 +82,13 @@ impl World {
     /// Handles one batch, if there is a visible message.
     pub(crate) async fn batch(&self) -> bool {
         self.batch_until(Instant::now() + INVOCATION).await
+    }
+
+    /// Handles what is in the queue of a target, as its schedule invokes it.
+    pub(crate) async fn coalesce(&self, target: &str) {
+        let target = target.parse().expect("a name");
+        let answer = self.forwarder.run(Invocation::Coalesce { target }, Instant::now() + INVOCATION).await;
+        assert_eq!(answer, BatchResponse::default());
     }
 
     /// Handles batches until no message is left, and lets the time of their waits pass.
