@@ -37,13 +37,13 @@ impl DisplayName {
 }
 
 /// Formats a time in UTC, to the minute; `None` if it is outside of the calendar's range.
-pub(crate) fn format_time(at: OffsetDateTime) -> Option<String> {
+pub fn format_time(at: OffsetDateTime) -> Option<String> {
     let at = at.checked_to_offset(UtcOffset::UTC)?;
     at.format(format_description!("[year]-[month]-[day] at [hour]:[minute]")).ok()
 }
 
 /// Formats a time as the end of a sentence; empty if it is outside of the calendar's range.
-pub(crate) fn on_date(at: OffsetDateTime) -> String {
+pub fn on_date(at: OffsetDateTime) -> String {
     format_time(at).map(|at| format!(" on {at} UTC")).unwrap_or_default()
 }
 

@@ -214,8 +214,8 @@ pub(crate) fn changes_direction(character: char) -> bool {
     matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces characters that any dialect of markup uses by similar ones.
-fn without_markup(text: &str) -> String {
+/// Replaces each character that any dialect of markup uses by a similar one.
+pub fn without_markup(text: &str) -> String {
     let characters: Vec<_> = text.chars().collect();
     let is_in_word = |at: usize| characters.get(at).is_some_and(|character| character.is_alphanumeric());
     let shown = characters.iter().enumerate().map(|(at, character)| match character {

@@ -8,8 +8,9 @@ use shared::{
         text::plain,
     },
     targets::message::TargetMessage,
+    timestamp::Timestamp,
 };
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use url::Url;
 
 use crate::render::{
@@ -176,5 +177,5 @@ fn capitalized(word: &str) -> String {
 }
 
 fn format(at: Option<OffsetDateTime>) -> Option<String> {
-    at?.checked_to_offset(UtcOffset::UTC)?.format(&Rfc3339).ok()
+    Timestamp(at?).format()
 }

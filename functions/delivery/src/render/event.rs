@@ -4,12 +4,12 @@ use serde_json::Value;
 use shared::{
     alerts::{
         data::{AlertData, AlertKind, AlertLink, AlertResource, Severity},
-        phrasing::pluralize,
+        phrasing::{format_time, on_date, pluralize},
     },
     events::catalogue::Event,
     refreshes::{explanation::EXPLAINED, resolution::RESOLVED},
 };
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::render::text::inert;
 
@@ -160,15 +160,15 @@ impl<'a> Parts<'a> {
     fn sentence(&self) -> String {
         let Self { site, event_type, resource_kind: kind, .. } = self;
         let subject = self.subject().unwrap_or_else(|| format!("a {kind}"));
-        let at = |pointer| self.time(pointer).and_then(format_time);
-        let when = at("/time").map(|at| format!(" on {at}")).unwrap_or_default();
+        let when = self.time("/time").map(on_date).unwrap_or_default();
         if self.is_failure() {
             format!(
                 "The extract refresh of {subject} failed on the Tableau site {site}{when}. The {kind} keeps the data of its \
                  last successful refresh."
             )
         } else if event_type == RESOLVED {
-            let since = at("/data/resolved_at").map(|at| format!(" since {at}")).unwrap_or_default();
+            let since = self.time("/data/resolved_at").and_then(format_time);
+            let since = since.map(|at| format!(" since {at} UTC")).unwrap_or_default();
             let failures = self.number("/data/failures").and_then(|count| count.try_into().ok());
             let after = failures.map(|count| format!(", after {}", pluralize(count, "failure", "failures")));
             let after = after.unwrap_or_default();
@@ -186,7 +186,7 @@ impl<'a> Parts<'a> {
         let is_suspended = self.event.pointer("/data/is_suspended").and_then(Value::as_bool) == Some(true);
         let suspension =
             is_suspended.then(|| "Tableau has suspended the refresh until somebody resumes it.".to_owned());
-        let next = self.time("/data/next_run_at").and_then(format_time).map(|at| format!("Next run: {at}."));
+        let next = self.time("/data/next_run_at").and_then(format_time).map(|at| format!("Next run: {at} UTC."));
         [in_a_row, suspension, next].into_iter().flatten().reduce(|all, sentence| format!("{all} {sentence}"))
     }
 
@@ -226,10 +226,4 @@ fn is_email(text: &str) -> bool {
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_plain);
     let parts = text.split_once('@');
     text.len() <= MAX_EMAIL && parts.is_some_and(|(user, host)| user.split('_').all(is_word) && is_word(host))
-}
-
-/// Formats a time in UTC, to the minute; `None` if it is outside of the calendar's range.
-fn format_time(at: OffsetDateTime) -> Option<String> {
-    let at = at.checked_to_offset(UtcOffset::UTC)?;
-    at.format(format_description!("[year]-[month]-[day] at [hour]:[minute] UTC")).ok()
 }

@@ -1,7 +1,7 @@
 //! Texts for targets: truncated, without markup, or as identifiers.
 
 use sha2::{Digest, Sha256};
-use shared::alerts::text::plain;
+use shared::alerts::text::{plain, without_markup};
 
 /// The end of a truncated text.
 const ELLIPSIS: char = '…';
@@ -37,13 +37,13 @@ pub(crate) fn plain_lines(text: &str) -> String {
 /// of it is visible.
 pub(crate) fn inert(text: &str, max: usize) -> Option<String> {
     let text = truncate(&plain(text), max);
-    (!text.is_empty()).then(|| lookalikes(&text).collect())
+    (!text.is_empty()).then(|| without_markup(&text))
 }
 
 /// Escapes a text for Slack's `mrkdwn`. Formatting and `@` become similar characters, for which Slack has no escape.
 pub(crate) fn slack(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for (character, lookalike) in text.chars().zip(lookalikes(text)) {
+    for (character, lookalike) in text.chars().zip(without_markup(text).chars()) {
         match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -69,31 +69,6 @@ pub(crate) fn identifier(text: &str, max: usize) -> String {
     let hash = &hash[..HASH_DIGITS];
     let kept: String = text.chars().take(max.saturating_sub(HASH_DIGITS + 1)).collect();
     format!("{kept}-{hash}").chars().take(max).collect()
-}
-
-/// Replaces each character that any dialect of markup uses by a similar one.
-fn lookalikes(text: &str) -> impl Iterator<Item = char> {
-    let around = |at: usize, length: usize| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + length..].chars().next();
-        [before, after]
-    };
-    text.char_indices().map(move |(at, character)| match character {
-        // The one in `daily_sales` is no markup in any dialect.
-        '_' if around(at, 1).into_iter().all(|it| it.is_some_and(char::is_alphanumeric)) => '_',
-        '_' => '＿',
-        '*' => '∗',
-        '~' => '∼',
-        '`' => '\'',
-        '<' => '‹',
-        '>' => '›',
-        '&' => '＆',
-        '[' => '［',
-        ']' => '］',
-        '\\' => '＼',
-        '@' => '＠',
-        other => other,
-    })
 }
 
 #[cfg(test)]
