@@ -57,7 +57,7 @@ where
     H: Holds + Sync,
     A: Sync,
 {
-    /// Sends one message for all that are in the queue of a target. Returns what follows for the target.
+    /// Sends one message for all that are in the queue of a target. Returns the batch, with the consequence for the target.
     pub(crate) async fn coalesce_all(&self, target: &TargetName, deadline: Instant) -> Batch {
         let mut batch = Batch::new(QueueName::of_target(target, &self.stack), Some(target.clone()));
         let records = self.drain(&batch, deadline).await;

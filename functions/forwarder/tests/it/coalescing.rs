@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forwarder::batch::Invocation;
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,6 +28,17 @@ fn world(target: &Target, members: Value, messages: usize) -> World {
 
 fn bodies(target: &Target) -> Vec<String> {
     target.calls().into_iter().map(|call| call.body).collect()
+}
+
+#[test]
+fn the_schedule_in_the_template_of_a_target_invokes_the_forwarder() -> anyhow::Result<()> {
+    let template = include_str!("../../../../infra/target.yaml");
+    let inputs = template.lines().filter_map(|line| line.trim().strip_prefix("Input: !Sub '")?.strip_suffix('\''));
+    let inputs: Vec<_> = inputs.map(|input| input.replace("${Target}", "chat")).collect();
+    assert_eq!(inputs.len(), 1);
+    let Invocation::Coalesce { target } = serde_json::from_str(&inputs[0])? else { anyhow::bail!("a batch") };
+    assert_eq!(target.as_str(), "chat");
+    Ok(())
 }
 
 #[tokio::test]
