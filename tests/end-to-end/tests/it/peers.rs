@@ -1,5 +1,6 @@
 //! Independent programs: Tableau's Python client with the simulator, the CloudEvents SDK with the published messages, the
-//! linter and the scanner with the templates, and two checkers with the files for GitHub.
+//! linter and the scanner with the templates, two checkers with the files for GitHub, and packages of services' makers with the
+//! messages for targets.
 
 use std::{
     fs,
@@ -73,12 +74,13 @@ async fn tableaus_python_client_works_with_the_simulator() -> anyhow::Result<()>
     Ok(())
 }
 
-/// Returns the paths of the stack's template and the examples.
+/// Returns the paths of the templates for CloudFormation: the stack's, that of a target, and the examples.
 fn templates(workspace: &Workspace) -> anyhow::Result<Vec<PathBuf>> {
-    let mut templates = vec![workspace.file("infra/template.yaml")];
+    let mut templates = ["infra/template.yaml", "infra/target.yaml"].map(|path| workspace.file(path)).to_vec();
     for example in fs::read_dir(workspace.file("infra/examples"))? {
         templates.push(example?.path());
     }
+    templates.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     Ok(templates)
 }
 
@@ -90,6 +92,19 @@ async fn the_linter_finds_nothing_in_the_templates() -> anyhow::Result<()> {
     let templates = templates.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>();
     let templates: Vec<_> = templates.iter().map(AsRef::as_ref).collect();
     assert_eq!(printed(&linter, &templates).await?, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_makers_packages_accept_the_messages_for_targets() -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    let tools = PythonTools::install(&workspace, "presets", &workspace.file("tests/presets/requirements.txt"))?;
+    let script = workspace.file("tests/presets/check.py");
+    let packages = workspace.local("presets-node")?;
+    let arguments = [script.to_string_lossy(), packages.to_string_lossy()];
+    let printed = printed(&tools.program("python3"), &arguments.each_ref().map(AsRef::as_ref)).await?;
+    let begins: Vec<_> = printed.lines().filter_map(|line| line.split_once(": ")).map(|(begin, _)| begin).collect();
+    assert_eq!(begins, ["Slack", "Teams", "Standard Webhooks"], "{printed}");
     Ok(())
 }
 
