@@ -12,4 +12,5 @@ mod faults;
 mod problems;
 mod secrets;
 mod target;
+mod templates;
 mod world;
