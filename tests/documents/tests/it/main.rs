@@ -1,6 +1,7 @@
 //! Checks of the documents against the code and against each other, and of their words.
 
 mod picture;
+mod target_picture;
 mod words;
 
 mod structure;

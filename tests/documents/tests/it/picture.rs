@@ -24,7 +24,7 @@ use crate::verified;
 const PICTURE: &str = "docs/alert.svg";
 
 /// Variable with which the test writes the picture.
-const UPDATE: &str = "UPDATE_PICTURE";
+pub(crate) const UPDATE: &str = "UPDATE_PICTURE";
 
 /// Identifier of the workbook. It puts both cards into one thread.
 const WORKBOOK: &str = "5998aaaf-9d94-4bb3-9d95-4b0a4c1d3f7a";
@@ -33,11 +33,11 @@ const WORKBOOK: &str = "5998aaaf-9d94-4bb3-9d95-4b0a4c1d3f7a";
 const MAX_LINE_CHARACTERS: usize = 88;
 
 /// Pixels from one line of text to the next, and of the card around it.
-const LINE_HEIGHT: usize = 20;
+pub(crate) const LINE_HEIGHT: usize = 20;
 
-const WIDTH: usize = 720;
+pub(crate) const WIDTH: usize = 720;
 
-const PADDING: usize = 16;
+pub(crate) const PADDING: usize = 16;
 
 /// Returns the pictured failure with its reason, which `docs/events.md` shows as an event.
 pub(crate) fn explanation() -> anyhow::Result<Explanation> {
@@ -93,7 +93,7 @@ fn cards() -> anyhow::Result<[Value; 2]> {
 }
 
 /// Breaks a text into lines. A code span keeps its marks, on each line that it reaches.
-fn lines(text: &str) -> Vec<String> {
+pub(crate) fn lines(text: &str) -> Vec<String> {
     let (mut lines, mut line, mut is_code) = (Vec::new(), String::new(), false);
     for word in text.split_whitespace() {
         if !line.is_empty() && line.chars().count() + word.chars().count() >= MAX_LINE_CHARACTERS {
@@ -112,7 +112,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 /// Formats a line of Markdown as text of an SVG.
-fn line(markdown: &str, x: usize, y: usize, class: &str) -> String {
+pub(crate) fn line(markdown: &str, x: usize, y: usize, class: &str) -> String {
     let escaped = markdown.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let spans = escaped.split('`').enumerate().filter(|(_, span)| !span.is_empty());
     let spans: String = spans
