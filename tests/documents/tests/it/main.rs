@@ -13,9 +13,10 @@ use std::{
 };
 
 use anyhow::Context;
+use delivery::render::render;
 use documents::{Document, Walk, exemptions::EXEMPTIONS, workspace};
 use picture::explanation;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     alerts::refresh_alert::explained_alerts,
     events::{catalogue::Event, cloud_event::EventMessage, delivery::Delivery},
@@ -31,8 +32,12 @@ use shared::{
         signed_url::ReceiverUrl,
     },
     sites::entry::SiteEntry,
+    targets::{
+        entry::{Preset, TargetEntry},
+        message::TargetMessage,
+    },
 };
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 /// Folders with tests.
 const CODE: [&str; 4] = ["functions", "infra", "shared", "tests"];
@@ -267,6 +272,72 @@ fn the_documented_site_entry_is_valid() -> anyhow::Result<()> {
     let mut blocks = sites.section("Add a site by hand")?.blocks.iter().filter(|block| block.language == "json");
     let entry = SiteEntry::parse("/tableau-fanout/sites/marketing", &blocks.next().context("no entry")?.text);
     assert!(entry.is_ok(), "{entry:?}");
+    Ok(())
+}
+
+#[test]
+fn the_documented_target_entries_are_valid() -> anyhow::Result<()> {
+    let templates = workspace().join("infra/examples");
+    for (document, heading, template) in [
+        ("docs/target-operations.md", "By hand", None),
+        ("docs/custom-targets.md", "Google Apps Script", Some("apps-script-target.json.j2")),
+    ] {
+        let document = Document::read(document)?;
+        let mut blocks = document.section(heading)?.blocks.iter().filter(|block| block.language == "json");
+        let mut entry: Value = serde_json::from_str(&blocks.next().context("no entry")?.text)?;
+        if let Some(template) = template {
+            entry["preset"] = "custom".into();
+            entry["template"] = fs::read_to_string(templates.join(template))?.into();
+        }
+        TargetEntry::parse(&"by-hand".parse()?, &entry.to_string())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_preset_has_its_place_in_the_documents() -> anyhow::Result<()> {
+    let code_spans = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let presets: BTreeSet<_> = Preset::ALL.map(|preset| preset.as_str().to_owned()).into();
+    let overview = Document::read("docs/targets.md")?.section("Targets outside AWS")?.rows();
+    let described: BTreeSet<_> = overview.iter().flat_map(|row| code_spans(&row[0])).collect();
+    let entry = Document::read("docs/target-operations.md")?.section("The entry")?.rows();
+    let listed = entry.iter().find(|row| row[0] == "`preset`").context("no preset")?;
+    let privacy = Document::read("docs/privacy.md")?.section("What leaves AWS")?.rows();
+    let leaving: BTreeSet<_> = privacy.iter().flat_map(|row| code_spans(&row[0])).collect();
+    assert_eq!((&described, &leaving), (&presets, &presets));
+    assert_eq!(BTreeSet::from_iter(code_spans(&listed[1])), presets);
+    let rates = &entry.iter().find(|row| row[0] == "`per_second`").context("no rate")?[2];
+    for preset in [Preset::Slack, Preset::PagerDuty, Preset::Zapier] {
+        let rate = format!("`{preset}` {}", preset.default_per_second());
+        assert!(rates.contains(&rate), "{rate}: {rates}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_documented_template_and_the_examples_render_an_event_and_an_alert() -> anyhow::Result<()> {
+    let page = Document::read("docs/custom-targets.md")?;
+    let block = page.section("Write a template")?.blocks.first().context("no template")?;
+    let mut templates = vec![block.text.clone()];
+    for example in fs::read_dir(workspace().join("infra/examples"))? {
+        let path = example?.path();
+        if path.extension().is_some_and(|extension| extension == "j2") {
+            templates.push(fs::read_to_string(path)?);
+        }
+    }
+    let (site, explanation) = ("marketing".parse()?, explanation()?);
+    let event = explanation.event(&site, SITE_LUID).context("no event")?.body;
+    let alert: Value = serde_json::from_str(&explained_alerts(&[(&site, &explanation)])[0].body)?;
+    let alert = alert["sqs"].as_str().context("no text")?.to_owned();
+    for template in templates {
+        let entry = json!({ "preset": "custom", "address": "https://target.example/", "template": template });
+        let entry = TargetEntry::parse(&"page".parse()?, &entry.to_string())?;
+        for message in [&event, &alert] {
+            let message = TargetMessage::parse(message)?;
+            let rendered = render(&entry, &message, message.id(), OffsetDateTime::UNIX_EPOCH)?;
+            assert!(String::from_utf8_lossy(&rendered.body).contains("Regional Sales"));
+        }
+    }
     Ok(())
 }
 
