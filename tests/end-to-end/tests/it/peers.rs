@@ -104,7 +104,7 @@ async fn the_makers_packages_accept_the_messages_for_targets() -> anyhow::Result
     let arguments = [script.to_string_lossy(), packages.to_string_lossy()];
     let printed = printed(&tools.program("python3"), &arguments.each_ref().map(AsRef::as_ref)).await?;
     let begins: Vec<_> = printed.lines().filter_map(|line| line.split_once(": ")).map(|(begin, _)| begin).collect();
-    assert_eq!(begins, ["Slack", "Teams", "Standard Webhooks"], "{printed}");
+    assert_eq!(begins, ["Slack", "Teams", "Apps Script", "Standard Webhooks"], "{printed}");
     Ok(())
 }
 
