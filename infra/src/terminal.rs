@@ -1,6 +1,7 @@
 //! Colours and marks of the output. A pipe, a file and `NO_COLOR` get the same text without colours.
 
 use std::{
+    array,
     fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -68,6 +69,17 @@ pub fn print_error(line: impl Display) {
 /// Prints the next command and its effect.
 pub fn next(command: &str, effect: &str) {
     print(format!("Next: `{command}` {effect}."));
+}
+
+/// Formats rows in aligned columns.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Begins of lines that stay whole, so that they can be copied: commands, and JSON.

@@ -13,13 +13,13 @@ use tableau::TableauError;
 
 use self::form::{Field, Form};
 use crate::{
+    connection::StackOptions,
     interruption::{Effect, explained},
     reconciler::{self, RunFailed},
     remedies,
     site_entries::{DeclaredSite, DeclaredSites, NewEntry, members},
     site_sign_in::SiteSignIn,
     steps::{show, step},
-    target::Target,
     terminal::{bad, good, print},
 };
 
@@ -49,7 +49,7 @@ pub struct AddSite {
     #[arg(long, value_name = "DATE", value_parser = token_end)]
     token_expires: Option<String>,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -64,8 +64,8 @@ pub async fn run(arguments: AddSite) -> anyhow::Result<()> {
 }
 
 async fn add(arguments: AddSite, effect: &Effect) -> anyhow::Result<()> {
-    let AddSite { name, overwrite, no_sign_in, token_expires, target } = arguments;
-    let connection = target.connect().await?;
+    let AddSite { name, overwrite, no_sign_in, token_expires, options } = arguments;
+    let connection = options.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let parameter = stack.site_parameter(name.as_str())?;
     let declared = DeclaredSites::read(aws, &stack).await?;

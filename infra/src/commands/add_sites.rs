@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     aws::Aws,
+    connection::StackOptions,
     interruption::{Effect, explained},
     reconciler::{self, Answer},
     remedies,
@@ -24,7 +25,6 @@ use crate::{
     site_sign_in::SiteSignIn,
     stack::Stack,
     steps::{show, step},
-    target::Target,
     terminal::{bad, good, print},
 };
 
@@ -56,7 +56,7 @@ pub struct AddSites {
     #[arg(long)]
     no_sign_in: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -70,10 +70,10 @@ pub async fn run(arguments: AddSites) -> anyhow::Result<()> {
 }
 
 async fn add(arguments: AddSites, effect: &Effect) -> anyhow::Result<()> {
-    let AddSites { file, overwrite, no_sign_in, target } = arguments;
+    let AddSites { file, overwrite, no_sign_in, options } = arguments;
     let rows = site_file::read(&file)?;
     let count = rows.len();
-    let connection = target.connect().await?;
+    let connection = options.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let declared = DeclaredSites::read(aws, &stack).await?;
     let sign_in = if no_sign_in { None } else { Some(SiteSignIn::new(aws, &stack, &declared).await?) };

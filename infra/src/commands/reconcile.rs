@@ -11,10 +11,10 @@ use clap::{
 use shared::registration::site_name::SiteName;
 
 use crate::{
+    connection::StackOptions,
     interruption::{Effect, explained},
     reconciler,
     steps::{show, step},
-    target::Target,
     terminal::reserve_stdout,
 };
 
@@ -38,7 +38,7 @@ pub struct Reconcile {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Actions of this command. `test`, and `destroy` for all sites, are commands of their own.
@@ -87,7 +87,7 @@ impl TypedValueParser for ActionParser {
 ///
 /// The run did not start, or some of its work failed. The rest of its work stays.
 pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
-    let Reconcile { action, sites, json, target } = arguments;
+    let Reconcile { action, sites, json, options } = arguments;
     if json {
         reserve_stdout();
     }
@@ -99,7 +99,7 @@ pub async fn run(arguments: Reconcile) -> anyhow::Result<()> {
         action != Action::Destroy || !sites.is_empty(),
         "destroy needs the names of sites. Fix: add --site, or run `cargo infra destroy` for all sites and the stack"
     );
-    let connection = target.connect().await?;
+    let connection = options.connect().await?;
     let stack = connection.stack().await?;
     let (name, about, effect) = match action {
         Action::Plan => ("plan", "", "A plan changes nothing. Fix: run this command again".to_owned()),

@@ -10,13 +10,13 @@ use shared::{
 
 use crate::{
     aws::{Aws, has_code},
+    connection::StackOptions,
     interruption::{Effect, explained},
     parameters,
     reconciler::{self, Answer, RunFailed},
     site_entries::{DeclaredSite, DeclaredSites},
     stack::Stack,
     steps::{show, step},
-    target::Target,
     terminal::{good, print, warning},
 };
 
@@ -36,7 +36,7 @@ pub struct RemoveSite {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -50,8 +50,8 @@ pub async fn run(arguments: RemoveSite) -> anyhow::Result<()> {
 }
 
 async fn remove(arguments: RemoveSite, effect: &Effect) -> anyhow::Result<()> {
-    let RemoveSite { name, force, target } = arguments;
-    let connection = target.connect().await?;
+    let RemoveSite { name, force, options } = arguments;
+    let connection = options.connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let declared = DeclaredSites::read(aws, &stack).await?;
     let parameter = stack.site_parameter(name.as_str())?;

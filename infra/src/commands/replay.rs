@@ -16,11 +16,11 @@ use time::OffsetDateTime;
 use self::delivery_log::{DeliveryLog, Unpublished};
 use crate::{
     aws::Aws,
+    connection::{Connection, StackOptions},
     interruption::unless_interrupted,
     log,
     stack::Stack,
     steps::{show, step},
-    target::{Connection, Target},
     terminal::{bad, good, print},
 };
 
@@ -49,7 +49,7 @@ pub struct Replay {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -58,8 +58,8 @@ pub struct Replay {
 ///
 /// The log cannot be read, some deliveries could not be published, or the command was interrupted. The others stay published.
 pub async fn run(arguments: Replay) -> anyhow::Result<()> {
-    let Replay { hours, dry_run, target } = arguments;
-    let connection = target.connect().await?;
+    let Replay { hours, dry_run, options } = arguments;
+    let connection = options.connect().await?;
     let sent = Cell::new(0);
     match unless_interrupted(replay(&connection, hours, dry_run, &sent)).await? {
         Some(result) => result,

@@ -13,11 +13,11 @@ use shared::sites::{
 };
 
 use crate::{
+    connection::StackOptions,
     site_entries::{DeclaredSite, DeclaredSites, same_site},
     stack::Stack,
     state_table,
-    target::Target,
-    terminal::{BOLD, bad, good, print, reserve_stdout, styled},
+    terminal::{BOLD, bad, columns, good, print, reserve_stdout, styled},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -35,7 +35,7 @@ pub struct Sites {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -44,11 +44,11 @@ pub struct Sites {
 ///
 /// The entries cannot be read, or one of them cannot be used.
 pub async fn run(arguments: Sites) -> anyhow::Result<()> {
-    let Sites { json, target } = arguments;
+    let Sites { json, options } = arguments;
     if json {
         reserve_stdout();
     }
-    let connection = target.connect().await?;
+    let connection = options.connect().await?;
     let stack = connection.stack().await?;
     let declared = DeclaredSites::read(&connection.aws, &stack).await?;
     // A stack of an earlier release has no state table.
@@ -125,20 +125,12 @@ fn to_json(Listed { site, token_ends, problem }: &Listed<'_>) -> Value {
 /// Formats the sites in aligned columns.
 fn table(sites: &[Listed<'_>]) -> Vec<String> {
     let head = ["name", "site", "token", "token ends", "stored", "events"].map(str::to_owned);
-    let rows: Vec<_> = sites.iter().map(row).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
-        cells.max().unwrap_or_default()
-    };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let mut lines = vec![styled(BOLD, format!("  {}", line(&head)))];
-    for (Listed { site, problem, .. }, row) in sites.iter().zip(&rows) {
+    let rows: Vec<_> = [head].into_iter().chain(sites.iter().map(row)).collect();
+    let rows = columns(&rows);
+    let mut lines: Vec<_> = rows.first().map(|head| styled(BOLD, format!("  {head}"))).into_iter().collect();
+    for (Listed { site, problem, .. }, row) in sites.iter().zip(rows.iter().skip(1)) {
         lines.push(match problem {
-            None => good(line(row)),
+            None => good(row),
             Some(problem) => bad(format!("{}: {problem}", site.name)),
         });
     }

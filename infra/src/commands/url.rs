@@ -9,8 +9,8 @@ use shared::{
 };
 
 use crate::{
+    connection::StackOptions,
     parameters,
-    target::Target,
     terminal::{print_error, warning},
 };
 
@@ -32,7 +32,7 @@ pub struct Url {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command. Standard output has the URL alone.
@@ -41,12 +41,12 @@ pub struct Url {
 ///
 /// The stack does not exist, has no signing keys yet, or does not declare the site.
 pub async fn run(arguments: Url) -> anyhow::Result<()> {
-    let Url { site, event, force, target } = arguments;
+    let Url { site, event, force, options } = arguments;
     if !event.is_known() {
         let known: Vec<_> = Event::catalogue().map(|event| event.to_string()).collect();
         warn(&format!("this release does not know the event {event}. It knows {}", known.join(", ")));
     }
-    let connection = target.connect().await?;
+    let connection = options.connect().await?;
     let stack = connection.stack().await?;
     if parameters::read(&connection.aws, &stack.site_parameter(site.as_str())?).await?.is_none() {
         let undeclared = format!(

@@ -17,7 +17,7 @@ use crate::{
 
 /// Options that choose the stack. The AWS CLI's own settings choose region, profile and credentials.
 #[derive(Clone, Debug, Args)]
-pub struct Target {
+pub struct StackOptions {
     /// Name of the stack. At most 53 characters, not beginning with aws or ssm.
     #[arg(long, default_value = STACK)]
     pub stack: StackName,
@@ -41,7 +41,7 @@ pub struct Connection {
     _folder: TempDir,
 }
 
-impl Target {
+impl StackOptions {
     /// Whether the command shows details too.
     pub fn is_verbose(&self) -> bool {
         self.verbose
