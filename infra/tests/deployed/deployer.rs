@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::{
     command::{Output, SECRET, infra, isolate, run},
+    sink::Sink,
     testbed::Testbed,
 };
 
@@ -20,11 +21,12 @@ const WITHOUT_RESOURCE_HERE: [&str; 4] =
     ["kms:ScheduleKeyDeletion", "ssm:DeleteParameters", "ssm:GetParametersByPath", "cloudwatch:DeleteDashboards"];
 
 /// Statements about calls that ministack does not check: those of CloudFormation, of SSM to KMS, and the passing of roles.
-const UNCHECKED_HERE: [&str; 4] = ["EncryptedParameters", "KeyAlias", "NewKey", "RolesOfServices"];
+const UNCHECKED_HERE: [&str; 5] = ["EncryptedParameters", "KeyAlias", "Mappings", "NewKey", "RolesOfServices"];
 
 /// Commands by statement: a command, a resource of the stack, and one of others. Without a resource there are no others.
-const COMMANDS: [(&str, &str, &str, &str); 17] = [
+const COMMANDS: [(&str, &str, &str, &str); 19] = [
     ("Stack", "cloudformation delete-stack --stack-name", "tableau-fanout", "theirs"),
+    ("Stack", "cloudformation delete-stack --stack-name", "tableau-fanout-target-pager", "tableau-fanout-targets"),
     ("Stack", "cloudformation describe-stack-events --stack-name", "tableau-fanout", "tableau-fanout-2"),
     ("Bucket", "s3api create-bucket --bucket", "tableau-fanout-artifacts-000000000000-eu-local-1", "theirs"),
     (
@@ -43,6 +45,7 @@ const COMMANDS: [(&str, &str, &str, &str); 17] = [
         "arn:aws:sns:eu-local-1:000000000000:theirs",
     ),
     ("Queues", "sqs create-queue --queue-name", "tableau-fanout-test-1", "tableau-failures"),
+    ("Queues", "sqs create-queue --queue-name", "tableau-fanout-target-pager-dead", "theirs"),
     ("State", "dynamodb delete-table --table-name", "tableau-fanout-state", "theirs"),
     ("Key", "kms schedule-key-deletion --key-id", "00000000-0000-0000-0000-000000000000", ""),
     ("Parameters", "ssm get-parameter --name", "/tableau-fanout/signing-keys", "/theirs/signing-keys"),
@@ -100,9 +103,13 @@ impl<'a> Deployer<'a> {
 
     /// Replaces the user's statements.
     async fn allow(&self, statements: &[Value]) -> anyhow::Result<()> {
+        let covers = |allowed: &Value, action: &str| {
+            let allowed = allowed.as_str().unwrap_or_default();
+            allowed == action || allowed.strip_suffix('*').is_some_and(|start| action.starts_with(start))
+        };
         let allows = |statement: &Value, action: &str| match &statement["Action"] {
-            Value::Array(actions) => actions.iter().any(|allowed| allowed == action),
-            allowed => allowed == action,
+            Value::Array(actions) => actions.iter().any(|allowed| covers(allowed, action)),
+            allowed => covers(allowed, action),
         };
         let without_resource = WITHOUT_RESOURCE_HERE.iter();
         let without_resource =
@@ -157,7 +164,7 @@ async fn let_the_reconciler_list_parameters(testbed: &Testbed) -> anyhow::Result
 #[tokio::test]
 async fn the_policy_for_deployers_allows_every_command_of_a_stacks_life() -> anyhow::Result<()> {
     let testbed = Testbed::with(&[("AUTH", "true")]).await?;
-    let deployer = Deployer::create(&testbed).await?;
+    let (deployer, sink) = (Deployer::create(&testbed).await?, Sink::start().await?);
     let zips = testbed.release.path().to_str().context("a path")?;
     let deploy = ["deploy", "--parameter", "Events=WorkbookCreated,ViewDeleted", "--zips", zips];
     deployer.infra(&deploy, "").await?.failed(&["these credentials lack a permission"])?;
@@ -166,7 +173,11 @@ async fn the_policy_for_deployers_allows_every_command_of_a_stacks_life() -> any
         (&deploy[..], "the stack tableau-fanout will be created"),
         (&deploy, "the stack tableau-fanout will be updated"),
         (&["add-site", "marketing"], "  + tableau-fanout-WorkbookCreated"),
+        (&["add-target", "bi", "--preset", "plain", "--on", "everything"], "The target bi gets events."),
         (&["test"], "events and alerts arrive."),
+        (&["targets"], "✓ bi "),
+        (&["redrive", "bi"], "bi has no dead letters."),
+        (&["remove-target", "bi", "--yes"], "bi is removed."),
         // Nobody is subscribed.
         (&["status"], "sites        1: marketing"),
         (&["reconcile", "plan"], "0 changes"),
@@ -177,7 +188,9 @@ async fn the_policy_for_deployers_allows_every_command_of_a_stacks_life() -> any
         if arguments[0] == "add-site" {
             let_the_reconciler_list_parameters(&testbed).await?;
         }
-        let output = deployer.infra(arguments, &testbed.entry().to_string()).await?;
+        let input =
+            if arguments[0] == "add-target" { json!({ "address": sink.address("bi") }) } else { testbed.entry() };
+        let output = deployer.infra(arguments, &input.to_string()).await?;
         let output =
             if arguments[0] == "status" { output.failed(&[expected])? } else { output.succeeded(&[expected])? };
         ensure!(!output.all().contains("lack a permission"), "{}", output.all());
