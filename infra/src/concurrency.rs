@@ -4,6 +4,7 @@
 //! prevents overlapping runs. A new account can have a quota of 10 and cannot reserve anything.
 
 use anyhow::{Context, bail};
+use shared::alerts::phrasing::pluralize;
 
 use crate::aws::Aws;
 
@@ -16,6 +17,9 @@ const MIN_RECEIVER: u32 = 5;
 /// The part of its quota that an account must leave unreserved (AWS Lambda developer guide, "Configuring reserved
 /// concurrency"). An account with a smaller quota can reserve nothing.
 const UNRESERVED: u32 = 100;
+
+/// Invocations of the forwarder that a target may have at the same time: `MaximumConcurrency` of its event source mapping.
+const PER_TARGET: u32 = 2;
 
 /// Concurrency of an account in a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,19 @@ impl Account {
     /// Concurrency that a stack can reserve.
     fn free(self) -> u32 {
         self.unreserved.saturating_sub(UNRESERVED.min(self.quota))
+    }
+
+    /// Returns a warning if slow targets could take more than half of the concurrency that nobody has reserved. The account
+    /// must have been read without functions.
+    pub fn warn_of_targets(self, targets: usize) -> Option<String> {
+        let Self { unreserved, .. } = self;
+        let used = u32::try_from(targets).unwrap_or(u32::MAX).saturating_mul(PER_TARGET);
+        (used > unreserved / 2).then(|| {
+            format!(
+                "{} can take {used} of the {unreserved} concurrent executions that the account's functions share. If they are                  slow, other functions may be throttled, also the receiver unless it has a reservation. Fix: request a higher                  quota (Service Quotas, AWS Lambda, Concurrent executions), or send to fewer targets",
+                pluralize(targets, "target", "targets")
+            )
+        })
     }
 
     /// Chooses the reservations by the parameters `ReceiverReservedConcurrency` and `ExclusiveRuns`. Empty ones get values
@@ -143,6 +160,14 @@ mod tests {
             assert!(decision.message.contains(message), "{message:?} is missing: {}", decision.message);
         }
         Ok(())
+    }
+
+    #[test]
+    fn targets_are_reported_if_they_can_take_more_than_half_of_the_free_concurrency() {
+        for (unreserved, targets, is_reported) in [(10, 2, false), (10, 3, true), (979, 244, false), (979, 245, true)] {
+            let warning = Account { quota: 1000, unreserved }.warn_of_targets(targets);
+            assert_eq!(warning.is_some(), is_reported, "{unreserved} {targets}");
+        }
     }
 
     #[test]

@@ -7,27 +7,32 @@ use clap_complete::Shell;
 use infra::commands::{
     add_site::{self, AddSite},
     add_sites::{self, AddSites},
+    add_target::{self, AddTarget},
     deploy::{self, Deploy},
     destroy::{self, Destroy},
     local::{self, Local},
     package::{self, Package},
     reconcile::{self, Reconcile},
+    redrive::{self, Redrive},
     remove_site::{self, RemoveSite},
+    remove_target::{self, RemoveTarget},
     replay::{self, Replay},
     simulate::{self, Simulate},
     sites::{self, Sites},
     status::{self, Status},
+    targets::{self, Targets},
     test::{self, Test},
     url::{self, Url},
 };
 use infra::terminal::{BAD, print_error, styled};
 
 const EXAMPLES: &str = "Examples:
-  cargo infra local --once          see it work on this machine
-  cargo infra deploy                create or update the stack on AWS
-  cargo infra add-site marketing    add a Tableau site
-  cargo infra status                see whether everything works
-  cargo infra status --help         read more about a command";
+  cargo infra local --once                     see it work on this machine
+  cargo infra deploy                           create or update the stack on AWS
+  cargo infra add-site marketing               add a Tableau site
+  cargo infra add-target team --preset slack   send failed refreshes to Slack
+  cargo infra status                           see whether everything works
+  cargo infra status --help                    read more about a command";
 
 /// Deploys and operates Tableau Fanout.
 #[derive(Debug, Parser)]
@@ -41,6 +46,7 @@ struct Arguments {
 enum Command {
     AddSite(AddSite),
     AddSites(AddSites),
+    AddTarget(AddTarget),
     /// Prints the completions of a shell, for the name `infra`.
     #[command(after_help = "\
 Example, in bash:
@@ -55,11 +61,14 @@ Example, in bash:
     Local(Local),
     Package(Package),
     Reconcile(Reconcile),
+    Redrive(Redrive),
     RemoveSite(RemoveSite),
+    RemoveTarget(RemoveTarget),
     Replay(Replay),
     Simulate(Simulate),
     Sites(Sites),
     Status(Status),
+    Targets(Targets),
     Test(Test),
     Url(Url),
 }
@@ -70,6 +79,7 @@ async fn main() -> ExitCode {
     let result = match command {
         Command::AddSite(arguments) => add_site::run(arguments).await,
         Command::AddSites(arguments) => add_sites::run(arguments).await,
+        Command::AddTarget(arguments) => add_target::run(arguments).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command().bin_name("infra");
             clap_complete::generate(shell, &mut command, "infra", &mut std::io::stdout());
@@ -80,11 +90,14 @@ async fn main() -> ExitCode {
         Command::Local(arguments) => local::run(arguments).await,
         Command::Package(arguments) => package::run(arguments).await,
         Command::Reconcile(arguments) => reconcile::run(arguments).await,
+        Command::Redrive(arguments) => redrive::run(arguments).await,
         Command::RemoveSite(arguments) => remove_site::run(arguments).await,
+        Command::RemoveTarget(arguments) => remove_target::run(arguments).await,
         Command::Replay(arguments) => replay::run(arguments).await,
         Command::Simulate(arguments) => simulate::run(arguments).await,
         Command::Sites(arguments) => sites::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Targets(arguments) => targets::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Url(arguments) => url::run(arguments).await,
     };

@@ -1,7 +1,7 @@
 //! Parameters in SSM Parameter Store, through the AWS CLI.
 
 use anyhow::Context;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use shared::timestamp::Timestamp;
 use time::OffsetDateTime;
@@ -10,6 +10,12 @@ use crate::aws::{Aws, Input, has_code};
 
 /// The most parameters that one call deletes (SSM API reference, `DeleteParameters`).
 const MAX_DELETED_AT_ONCE: usize = 10;
+
+/// The most bytes of a parameter in the standard tier, which is free (SSM quotas). A larger one costs.
+pub const MAX_STANDARD_BYTES: usize = 4096;
+
+/// The most bytes of any parameter.
+pub const MAX_BYTES: usize = 8192;
 
 /// Lists the names of all parameters of the stack called `name`, sorted.
 ///
@@ -87,8 +93,10 @@ pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Option<SecretString>>
 pub async fn put(aws: &Aws, name: &str, key: &str, value: &SecretString, overwrite: bool) -> anyhow::Result<()> {
     let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key];
     let overwrite: &[&str] = if overwrite { &["--overwrite"] } else { &[] };
+    let is_large = value.expose_secret().len() > MAX_STANDARD_BYTES;
+    let tier: &[&str] = if is_large { &["--tier", "Intelligent-Tiering"] } else { &[] };
     let from = ["--value", "file:///dev/stdin"];
-    aws.run_with(&[&put[..], overwrite, &from].concat(), Input::Secret(value)).await.map(drop)
+    aws.run_with(&[&put[..], overwrite, tier, &from].concat(), Input::Secret(value)).await.map(drop)
 }
 
 /// Deletes parameters.

@@ -3,15 +3,28 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Input, has_code};
 
 /// How long a message may take from the topic to a queue. It takes milliseconds, with a new subscription longer.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The most messages that a call receives.
+pub const MAX_RECEIVED: usize = 10;
+
+/// How long a message that is moved is hidden from others, in seconds. Each takes two processes of the AWS CLI.
+const MOVE_TIMEOUT: &str = "120";
+
+/// Messages that are moved side by side.
+const CALLS_AT_ONCE: usize = 4;
+
 /// How long a call waits for messages, in seconds.
 const RECEIVE_WAIT: &str = "5";
+
+/// SQS's error codes for a queue that does not exist, in newer and in older AWS CLIs.
+const NO_SUCH_QUEUE: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
 
 /// Creates a queue, FIFO if the name ends with `.fifo`, and returns its URL.
 ///
@@ -22,6 +35,55 @@ pub async fn create(aws: &Aws, name: &str) -> anyhow::Result<String> {
     let fifo: &[&str] = if name.ends_with(".fifo") { &["--attributes", "FifoQueue=true"] } else { &[] };
     let queue = aws.json(&[&["sqs", "create-queue", "--queue-name", name], fifo].concat()).await?;
     Ok(queue["QueueUrl"].as_str().context("a queue without a URL")?.to_owned())
+}
+
+/// Finds the URL of a queue. `None` if it does not exist.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn find(aws: &Aws, name: &str) -> anyhow::Result<Option<String>> {
+    match aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await {
+        Err(error) if NO_SUCH_QUEUE.iter().any(|code| has_code(&error, code)) => Ok(None),
+        found => Ok(found?["QueueUrl"].as_str().map(str::to_owned)),
+    }
+}
+
+/// Reads the number of messages in a queue, also of those that somebody receives now.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn depth(aws: &Aws, queue: &str) -> anyhow::Result<u64> {
+    let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+    let get = ["sqs", "get-queue-attributes", "--queue-url", queue, "--attribute-names"];
+    let attributes = aws.json(&[&get[..], &names].concat()).await?;
+    let count = |name: &str| attributes["Attributes"][name].as_str().and_then(|count| count.parse::<u64>().ok());
+    Ok(names.into_iter().filter_map(count).sum())
+}
+
+/// Moves at most `max` messages from a queue to another, without their attributes. A message is deleted only after the other
+/// queue has it. Returns the number of those received, fewer than `max` perhaps.
+///
+/// # Errors
+///
+/// A command fails.
+pub async fn move_some(aws: &Aws, from: &str, to: &str, max: usize) -> anyhow::Result<usize> {
+    let max = max.min(MAX_RECEIVED).to_string();
+    let receive = ["sqs", "receive-message", "--queue-url", from, "--max-number-of-messages", &max];
+    let options = ["--wait-time-seconds", RECEIVE_WAIT, "--visibility-timeout", MOVE_TIMEOUT];
+    let answer = aws.json(&[&receive[..], &options].concat()).await?;
+    let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+    let moves = messages.iter().map(|message| async move {
+        let text = |member: &str| message[member].as_str().with_context(|| format!("a message without {member}"));
+        let send = ["sqs", "send-message", "--queue-url", to, "--message-body", "file:///dev/stdin"];
+        // A command line has no room for the largest body.
+        aws.run_with(&send, Input::Text(text("Body")?)).await?;
+        let receipt = text("ReceiptHandle")?;
+        aws.run(&["sqs", "delete-message", "--queue-url", from, "--receipt-handle", receipt]).await.map(drop)
+    });
+    stream::iter(moves).buffer_unordered(CALLS_AT_ONCE).try_collect::<()>().await?;
+    Ok(messages.len())
 }
 
 /// Subscribes a queue to a topic, lets the topic send to it, and returns the subscription's ARN.

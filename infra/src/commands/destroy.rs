@@ -4,17 +4,21 @@ use std::io::{self, IsTerminal};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
-use serde_json::Value;
+use shared::targets::name::TargetName;
 
+use super::remove_target;
 use crate::{
     aws::{Aws, Location},
     bucket::Bucket,
+    connection::{Connection, StackOptions},
     interruption::{Effect, explained, unless_interrupted},
     parameters, prompt, reconciler,
     stack::{Condition, Stack},
-    stack_events,
+    stack_deletion::delete_stack,
     steps::{show, step},
-    target::{Connection, Target},
+    target_entries,
+    target_stack::{self, Depth},
+    targets,
     terminal::{BOLD, good, print, styled, warning},
 };
 
@@ -46,7 +50,7 @@ pub struct Destroy {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Runs the command.
@@ -56,8 +60,8 @@ pub struct Destroy {
 /// The stack does not exist, the confirmation is missing, webhooks are left on Tableau, or the deletion failed. The error
 /// says what is left.
 pub async fn run(arguments: Destroy) -> anyhow::Result<()> {
-    let Destroy { delete_parameters, force, yes, target } = arguments;
-    let connection = target.connect().await?;
+    let Destroy { delete_parameters, force, yes, options } = arguments;
+    let connection = options.connect().await?;
     let Connection { aws, name, .. } = &connection;
     let found = step(&format!("Check the stack {name}"), find(&connection)).await?;
     let plan = Plan::new(found, name, delete_parameters)?;
@@ -89,7 +93,9 @@ fn has_reconciler(stack: &Stack) -> bool {
 /// Resources of a stack name.
 struct Found {
     stack: Option<Stack>,
-    /// Names of the parameters.
+    /// The targets, each with its messages that are not delivered.
+    targets: Vec<(TargetName, Depth)>,
+    /// Names of the parameters, without those of the targets.
     parameters: Vec<String>,
     /// Keys of earlier stacks of the name.
     earlier_keys: Vec<String>,
@@ -117,20 +123,38 @@ async fn find(connection: &Connection) -> anyhow::Result<Found> {
              needs it: aws kms schedule-key-deletion --key-id {key}"
         ));
     }
-    let Some(stack) = stack else { return Ok(Found { stack, parameters: Vec::new(), earlier_keys, code: None }) };
+    let Some(stack) = stack else {
+        return Ok(Found { stack, targets: Vec::new(), parameters: Vec::new(), earlier_keys, code: None });
+    };
     ensure!(
         !matches!(stack.condition(), Condition::Busy | Condition::Updating),
         "another change of the stack {name} is in progress. Its state is {}. Nothing was done. Fix: run this command again when it \
          has ended",
         stack.state()
     );
-    let parameters = parameters::list(aws, name).await?;
+    let (mut parameters, targets) = (parameters::list(aws, name).await?, targets(aws, name).await?);
     show(&format!("state {}, {} parameters under /{name}", stack.state(), parameters.len()));
+    parameters.retain(|parameter| !targets.iter().any(|(target, _)| *parameter == entry(name, target)));
     let code = find_code(aws, &location, name).await.unwrap_or_else(|error| {
         show(&warning(format!("the tool's bucket could not be read, and is kept as it is. Details: {error:#}")));
         None
     });
-    Ok(Found { stack: Some(stack), parameters, earlier_keys, code })
+    Ok(Found { stack: Some(stack), targets, parameters, earlier_keys, code })
+}
+
+/// Finds the targets.
+async fn targets(aws: &Aws, stack: &str) -> anyhow::Result<Vec<(TargetName, Depth)>> {
+    let mut found = Vec::new();
+    for target in targets::valid_names(aws, stack).await? {
+        let depth = target_stack::depth(aws, stack, &target).await?;
+        found.push((target, depth));
+    }
+    Ok(found)
+}
+
+/// Returns the name of a target's parameter.
+fn entry(stack: &str, target: &TargetName) -> String {
+    target_entries::parameter(stack, target.as_str())
 }
 
 /// Finds the tool's own bucket and the stack's objects in it.
@@ -164,6 +188,8 @@ async fn earlier_keys(aws: &Aws, name: &str, key: Option<&str>) -> anyhow::Resul
 /// The resources to delete and to keep.
 struct Plan {
     stack: Stack,
+    /// The targets, each with its messages that are not delivered.
+    targets: Vec<(TargetName, Depth)>,
     deleted_parameters: Vec<String>,
     kept_parameters: Vec<String>,
     /// The stack's key first, if it is deleted, then those of earlier stacks.
@@ -176,7 +202,7 @@ struct Plan {
 
 impl Plan {
     fn new(found: Found, name: &str, delete_parameters: bool) -> anyhow::Result<Self> {
-        let Found { stack, parameters, earlier_keys, code } = found;
+        let Found { stack, targets, parameters, earlier_keys, code } = found;
         let stack = stack.with_context(|| {
             let left = if earlier_keys.is_empty() { "" } else { ". The keys above are of earlier stacks" };
             format!(
@@ -191,11 +217,11 @@ impl Plan {
         let key = stack.output("KeyId").ok().map(str::to_owned);
         let (deleted_keys, kept_key) =
             if delete_parameters { (key.into_iter().chain(earlier_keys).collect(), None) } else { (Vec::new(), key) };
-        Ok(Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key, code })
+        Ok(Self { stack, targets, deleted_parameters, kept_parameters, deleted_keys, kept_key, code })
     }
 
     fn print(&self) {
-        let Self { stack, deleted_parameters, kept_parameters, deleted_keys, kept_key, code } = self;
+        let Self { stack, targets, deleted_parameters, kept_parameters, deleted_keys, kept_key, code } = self;
         let name = stack.name();
         let item = |text: String| print(format!("  - {text}"));
         print(format!("\n{}", styled(BOLD, "This deletes permanently:")));
@@ -203,6 +229,9 @@ impl Plan {
             item("the stack's webhooks on every declared Tableau site, and no other webhooks".to_owned());
         } else {
             item(format!("nothing on Tableau, since the stack has no working reconciler ({})", stack.state()));
+        }
+        for (target, depth) in targets {
+            item(format!("{}, its stack and its entry", remove_target::describe(target, *depth)));
         }
         item(format!("the stack {name} with its functions, topics, subscriptions and the functions' logs"));
         deleted_parameters.iter().for_each(|parameter| item(format!("the parameter {parameter}")));
@@ -236,8 +265,17 @@ impl Plan {
 
     /// Deletes the stack, then the rest.
     async fn delete(&self, aws: &Aws) -> anyhow::Result<()> {
-        let Self { stack, deleted_parameters, deleted_keys, code, .. } = self;
+        let Self { stack, targets, deleted_parameters, deleted_keys, code, .. } = self;
         let name = stack.name();
+        for (target, _) in targets {
+            let deleted = remove_target::delete(aws, name, target).await;
+            deleted.with_context(|| {
+                format!(
+                    "the target {target} is not deleted, nor is the stack {name}. Fix: correct the cause, and run this command \
+                     again"
+                )
+            })?;
+        }
         step(&format!("Delete the stack {name}, and wait until it is deleted"), delete_stack(aws, name)).await?;
         if !deleted_parameters.is_empty() {
             let delete = async {
@@ -366,40 +404,6 @@ fn option(member: &str) -> String {
         option.push(letter.to_ascii_lowercase());
     }
     option
-}
-
-/// Deletes the stack. The error lists the resources that are left.
-async fn delete_stack(aws: &Aws, name: &str) -> anyhow::Result<()> {
-    // CloudFormation finds a deleted stack only by its identifier.
-    let find = ["cloudformation", "describe-stacks", "--stack-name", name, "--query", "Stacks[0].StackId"];
-    let id = aws.json(&find).await?;
-    let id = id.as_str().context("a stack without an identifier")?;
-    if aws.endpoint().is_none() {
-        show("CloudFormation usually takes one to three minutes");
-    }
-    let deletion = async {
-        aws.run(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
-        aws.run(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", id]).await
-    };
-    let (deleted, _) = stack_events::shown_during(aws, id, deletion).await;
-    let query = "StackResources[?ResourceStatus != 'DELETE_COMPLETE'].[LogicalResourceId, PhysicalResourceId, \
-                 ResourceStatusReason]";
-    let left = ["cloudformation", "describe-stack-resources", "--stack-name", id, "--query", query];
-    // Only for the message.
-    let left = aws.json(&left).await.unwrap_or_default();
-    let left = left.as_array().into_iter().flatten().map(|resource| {
-        let parts = resource.as_array().into_iter().flatten().filter_map(Value::as_str);
-        parts.collect::<Vec<_>>().join(": ")
-    });
-    let left: Vec<_> = left.collect();
-    let Err(error) = deleted else {
-        left.iter().for_each(|resource| show(&format!("kept by the template: {resource}")));
-        return Ok(());
-    };
-    bail!(error.context(format!(
-        "the stack {name} is not deleted. Resources left: {}. Fix: correct the cause and run this command again",
-        left.join(", ")
-    )))
 }
 
 #[cfg(test)]

@@ -145,19 +145,48 @@ async fn a_command_waits_while_the_reconciler_is_busy_with_another_run() -> anyh
     Ok(())
 }
 
+/// An AWS CLI with a stack of a release before targets.
+const STACK_WITHOUT_FORWARDER: &str = r#"#!/bin/sh
+case "$*" in
+  *--version*) echo aws-cli/2.15.0 ;;
+  *describe-stacks*) echo '{"Stacks":[{"StackStatus":"CREATE_COMPLETE","Outputs":[]}]}' ;;
+  *"--logical-resource-id Forwarder"*)
+    echo "An error occurred (ValidationError) when calling: Resource Forwarder does not exist for stack" >&2; exit 254 ;;
+  *) echo "An error occurred (AccessDenied) when calling: $*" >&2; exit 254 ;;
+esac
+"#;
+
+#[tokio::test]
+async fn a_target_needs_a_stack_with_the_forwarder() -> anyhow::Result<()> {
+    let folder = TempDir::new()?;
+    let aws = folder.path().join("aws");
+    fs::write(&aws, STACK_WITHOUT_FORWARDER)?;
+    fs::set_permissions(&aws, fs::Permissions::from_mode(0o755))?;
+    let mut infra = infra(&["add-target", "bi", "--preset", "plain"]);
+    isolate(&mut infra, &[folder.path(), Path::new("/bin"), Path::new("/usr/bin")], &[])?;
+    let expected =
+        ["has no forwarder, which sends to targets. Nothing was stored. Fix: update the stack with `cargo infra"];
+    run(infra, "{}").await?.failed(&expected)?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_command_rejects_a_stack_name_that_aws_rejects() -> anyhow::Result<()> {
     let (long, no_endpoint) = ("a".repeat(54), [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
     for command in [
         &["add-site", "marketing"][..],
         &["add-sites", "sites.csv"],
+        &["add-target", "bi", "--preset", "plain"],
         &["deploy", "--bucket", "b"],
         &["destroy"],
         &["reconcile", "plan"],
+        &["redrive", "bi"],
         &["remove-site", "marketing"],
+        &["remove-target", "bi"],
         &["replay", "1"],
         &["sites"],
         &["status"],
+        &["targets"],
         &["test"],
         &["url", "marketing", "WorkbookCreated"],
     ] {

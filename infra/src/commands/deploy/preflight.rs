@@ -9,11 +9,13 @@ use crate::{
     aws::{Aws, Location},
     binaries::Architecture,
     bucket::Bucket,
-    concurrency, parameters,
+    concurrency,
+    connection::Connection,
+    parameters,
     regions::Support,
     stack::{Condition, Stack},
     steps::show,
-    target::Connection,
+    target_entries,
     terminal::warning,
 };
 
@@ -51,7 +53,7 @@ pub(super) async fn run(connection: &Connection, wanted: &Wanted<'_>) -> anyhow:
         Support::Supported => {}
     }
     check_stack(aws, name, stack.as_ref()).await?;
-    let has_sites = check_stored(aws, name, stack.is_none()).await?;
+    let Stored { has_sites, targets } = check_stored(aws, name, stack.is_none()).await?;
     let bucket = Bucket::prepare(aws, &location, wanted.bucket).await?;
     let objects = bucket.objects_of(aws, name).await?;
     let url = upload(connection, &location, bucket.name(), wanted.template).await?;
@@ -61,6 +63,11 @@ pub(super) async fn run(connection: &Connection, wanted: &Wanted<'_>) -> anyhow:
         show(&endpoints(&location.region));
     }
     let parameters = settings.reservations(aws).await?;
+    if targets > 0
+        && let Ok(account) = concurrency::Account::read(aws, &[]).await
+    {
+        account.warn_of_targets(targets).iter().for_each(|text| show(&warning(text)));
+    }
     let architecture = match (wanted.arch, stack.as_ref()) {
         (Some(wanted), _) => wanted,
         // A local cloud runs the functions on this machine's own processor.
@@ -99,9 +106,16 @@ async fn check_stack(aws: &Aws, name: &str, stack: Option<&Stack>) -> anyhow::Re
     Ok(())
 }
 
-/// Reads the names of the stack's parameters in SSM. Shows those that a new stack takes over. Returns whether a site is
-/// among them.
-async fn check_stored(aws: &Aws, name: &str, is_new: bool) -> anyhow::Result<bool> {
+/// The entries of a stack.
+struct Stored {
+    /// Whether a site is declared.
+    has_sites: bool,
+    /// Number of targets.
+    targets: usize,
+}
+
+/// Reads the names of the stack's parameters in SSM. Shows those that a new stack takes over.
+async fn check_stored(aws: &Aws, name: &str, is_new: bool) -> anyhow::Result<Stored> {
     let stored = parameters::list(aws, name).await?;
     if is_new {
         for parameter in &stored {
@@ -111,8 +125,9 @@ async fn check_stored(aws: &Aws, name: &str, is_new: bool) -> anyhow::Result<boo
             ));
         }
     }
-    let sites = format!("/{name}/sites/");
-    Ok(stored.iter().any(|parameter| parameter.starts_with(&sites)))
+    let count = |path: String| stored.iter().filter(|parameter| parameter.starts_with(&path)).count();
+    let targets = count(format!("{}/", target_entries::path(name)));
+    Ok(Stored { has_sites: count(format!("/{name}/sites/")) > 0, targets })
 }
 
 /// Uploads the template and returns its URL.
