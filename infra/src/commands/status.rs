@@ -5,8 +5,8 @@ use clap::Args;
 use time::OffsetDateTime;
 
 use crate::{
+    connection::StackOptions,
     steps::with_spinner,
-    target::Target,
     terminal::{print, reserve_stdout},
 };
 
@@ -14,6 +14,8 @@ mod details;
 mod overview;
 mod readings;
 mod recovery;
+mod row;
+mod targets;
 mod version;
 
 use overview::Overview;
@@ -33,7 +35,7 @@ Examples:
   cargo infra status --json | jq '.problems'")]
 pub struct Status {
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
     /// Print the status as JSON.
     #[arg(long)]
     json: bool,
@@ -45,12 +47,12 @@ pub struct Status {
 ///
 /// Something is wrong, or a part of the status could not be read.
 pub async fn run(arguments: Status) -> anyhow::Result<()> {
-    let Status { target, json } = arguments;
+    let Status { options, json } = arguments;
     if json {
         reserve_stdout();
     }
-    let is_verbose = target.is_verbose();
-    let connection = target.connect().await?;
+    let is_verbose = options.is_verbose();
+    let connection = options.connect().await?;
     let (aws, now) = (&connection.aws, OffsetDateTime::now_utc());
     let read = async {
         let stack = connection.stack().await?;

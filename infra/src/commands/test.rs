@@ -3,27 +3,30 @@
 use anyhow::{anyhow, ensure};
 use clap::Args;
 use shared::{alerts::phrasing::pluralize, registration::site_name::SiteName, sites::commands::stack_option};
+use time::OffsetDateTime;
 
 use crate::{
     aws::Aws,
+    connection::StackOptions,
     interruption::unless_interrupted,
     reconciler::{self, Answer},
     run_report::SitePart,
     stack::Stack,
     steps::{show, step},
     subscriptions::Subscribers,
-    target::Target,
     terminal::{bad, good, print, warning},
 };
 
 mod queues;
+mod targets;
 
-use queues::{Queues, Resources};
+use queues::{Queues, Received, Resources};
+use targets::TargetTest;
 
 /// Has Tableau test every webhook, and receives an event and an alert.
 ///
 /// They arrive in two temporary queues. All subscribers of the alerts topic get that alert too, and the command names the
-/// subscribers of both topics.
+/// subscribers of both topics. It checks that each target whose messages they are took them.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Marks: ✓ works, ✗ does not work, ! was not tried.
@@ -37,7 +40,7 @@ pub struct Test {
     #[arg(long = "site", value_name = "NAME")]
     sites: Vec<SiteName>,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// The reconciler's kind of failure when it could not send the alert.
@@ -58,9 +61,9 @@ struct Run<'a> {
 ///
 /// A test failed, the event or the alert did not arrive, or a queue could not be removed.
 pub async fn run(arguments: Test) -> anyhow::Result<()> {
-    let Test { sites, target } = arguments;
-    let is_verbose = target.is_verbose();
-    let connection = target.connect().await?;
+    let Test { sites, options } = arguments;
+    let is_verbose = options.is_verbose();
+    let connection = options.connect().await?;
     let aws = &connection.aws;
     let stack = connection.stack().await?;
     let mut resources = Resources::default();
@@ -98,7 +101,7 @@ impl Run<'_> {
         let Self { aws, stack, sites, .. } = self;
         let subscribe = resources.create(aws, stack);
         let queues = step("Subscribe a queue to each topic, for this test only", subscribe).await?;
-        let mut failed = Vec::new();
+        let (mut failed, start) = (Vec::new(), OffsetDateTime::now_utc());
         let answer = step("Have Tableau test every webhook", async {
             let answer = reconciler::invoke(aws, stack, "test", sites).await?;
             if self.is_verbose {
@@ -119,7 +122,9 @@ impl Run<'_> {
         });
         let (answer, accepted) = answer.await?;
         let arrival = step("Receive a Test event and the alert", self.receive(&queues, &answer, accepted > 0));
-        failed.extend(arrival.await?);
+        let received = arrival.await?;
+        let targets = TargetTest { aws, stack, start, received: &received }.check().await?;
+        failed.extend(received.failed.into_iter().chain(targets));
         step("Subscribers of the stack", self.show_subscribers()).await?;
         Ok(failed)
     }
@@ -154,42 +159,44 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Receives the event and the alert, shows both, and returns the failures.
-    async fn receive(&self, queues: &Queues, answer: &Answer, is_event_sent: bool) -> anyhow::Result<Vec<String>> {
+    /// Receives the event and the alert, and shows both.
+    async fn receive(&self, queues: &Queues, answer: &Answer, is_event_sent: bool) -> anyhow::Result<Received> {
         // The reconciler could not send the alert, and its report has the reason.
         let is_alert_sent = !matches!(answer, Answer::Failure { kind, .. } if kind == ALERTS_FAILED);
         let (event, alert) =
             tokio::join!(async { if is_event_sent { Some(queues.event(self.aws).await) } else { None } }, async {
                 if is_alert_sent { Some(queues.alert(self.aws).await) } else { None }
             });
-        let mut failed = Vec::new();
+        let mut received = Received::default();
         match event {
             None => show(&warning("event  none can arrive, since the receiver accepted no test")),
             Some(Ok(event)) => {
                 show(&good(format!("event  {} of {}", event.attribute("event_type"), event.attribute("site"))));
                 self.show_details(&event.details());
+                received.event = Some(event);
             }
             Some(Err(error)) => {
                 show(&bad(format!("event  {error:#}")));
-                failed.push("no event arrived".to_owned());
+                received.failed.push("no event arrived".to_owned());
             }
         }
         match alert {
             None => {
                 show(&bad("alert  the reconciler could not send it"));
                 show(answer.text());
-                failed.push("the alert was not sent".to_owned());
+                received.failed.push("the alert was not sent".to_owned());
             }
             Some(Ok(alert)) => {
                 show(&good(format!("alert  {}", alert.subject)));
                 self.show_details(&alert.text);
+                received.alert = Some(alert);
             }
             Some(Err(error)) => {
                 show(&bad(format!("alert  {error:#}")));
-                failed.push("no alert arrived".to_owned());
+                received.failed.push("no alert arrived".to_owned());
             }
         }
-        Ok(failed)
+        Ok(received)
     }
 
     fn show_details(&self, text: &str) {

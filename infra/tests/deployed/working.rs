@@ -85,7 +85,7 @@ async fn the_status_is_a_line_for_each_part_and_each_problem_has_its_fix() -> an
                        hooks.example.com (not confirmed), sqs alerts";
     let healthy =
         testbed.infra(&["status"]).await?.succeeded(&[subscribers, "✓ sites        2: finance, marketing"])?;
-    ensure!(healthy.stdout.lines().count() == 6 && !healthy.stdout.contains('\u{1b}'), "{}", healthy.stdout);
+    ensure!(healthy.stdout.lines().count() == 7 && !healthy.stdout.contains('\u{1b}'), "{}", healthy.stdout);
     ensure!(healthy.stdout.lines().all(|line| line.starts_with('✓')), "{}", healthy.stdout);
     the_documented_commands_succeed(testbed).await?;
     let coloured = testbed.infra_in_terminal(&["status"], &[]).await?.succeeded(&["\u{1b}[32m✓"])?;

@@ -14,6 +14,7 @@ use crate::{
     stack::{Condition, Stack},
     state_table,
     subscriptions::Subscribers,
+    targets::{self, TargetReading},
 };
 
 /// Parameter of the template with the hours after which an alarm reports that no run succeeded.
@@ -37,6 +38,7 @@ pub(super) struct Readings {
     pub(super) last_event: Option<LastEvent>,
     pub(super) last_run: Option<LastRun>,
     pub(super) subscribers: Subscribers,
+    pub(super) targets: Vec<TargetReading>,
 }
 
 /// The stack itself.
@@ -112,7 +114,7 @@ impl Readings {
     ///
     /// A command fails.
     pub(super) async fn read(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<(Self, StoredSites)> {
-        let (location, alarms, names, stored, token_ends, last_event, last_run, subscribers) = tokio::try_join!(
+        let (location, alarms, names, stored, token_ends, last_event, last_run, subscribers, targets) = tokio::try_join!(
             aws.location(),
             alarms(aws, stack),
             declared(aws, stack),
@@ -121,7 +123,9 @@ impl Readings {
             last_event(aws, stack, now),
             last_run(aws, stack, now),
             Subscribers::read(aws, stack),
+            targets::read(aws, stack, now),
         )?;
+        let targets = targets.iter().map(|target| target.reading(stack)).collect();
         let sites = names.into_iter().map(|name| {
             let state = stored.get(&name).and_then(Option::as_ref);
             let problems = state.map(|SiteState { problems, alerting, .. }| {
@@ -132,7 +136,7 @@ impl Readings {
         });
         let sites = sites.collect();
         let stack = StackReading::of(stack, location);
-        Ok((Self { stack, alarms, sites, last_event, last_run, subscribers }, stored))
+        Ok((Self { stack, alarms, sites, last_event, last_run, subscribers, targets }, stored))
     }
 }
 

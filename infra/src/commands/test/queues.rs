@@ -2,23 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 use shared::{alerts::data::AlertData, events::delivery::TEST};
 use uuid::Uuid;
 
-use crate::{
-    aws::{Aws, has_code},
-    queue,
-    stack::Stack,
-    subscriptions::test_queue_prefix,
-};
+use crate::{aws::Aws, queue, stack::Stack, subscriptions::test_queue_prefix};
 
 /// Prefix of the subject of a test's alert.
 const ALERT_SUBJECT: &str = "Tableau Fanout: test:";
-
-/// SQS's error codes for a queue that does not exist, in newer and in older AWS CLIs.
-const NO_SUCH_QUEUE: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
 
 /// How long a message may take. It takes milliseconds, with a new subscription longer.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,6 +29,15 @@ pub(super) struct Queues {
     alerts: String,
 }
 
+/// The messages that arrived.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub(super) event: Option<ReceivedEvent>,
+    pub(super) alert: Option<ReceivedAlert>,
+    /// Those that did not.
+    pub(super) failed: Vec<String>,
+}
+
 /// A Test event, as it arrived.
 #[derive(Debug)]
 pub(super) struct ReceivedEvent(Value);
@@ -46,6 +47,8 @@ pub(super) struct ReceivedEvent(Value);
 pub(super) struct ReceivedAlert {
     pub(super) subject: String,
     pub(super) text: String,
+    /// As targets get it. A stack of an earlier release sends sentences.
+    pub(super) data: Option<AlertData>,
 }
 
 impl Resources {
@@ -115,10 +118,9 @@ impl Queues {
             let alert: Value = serde_json::from_str(message["Body"].as_str()?).ok()?;
             let text = |name: &str| alert[name].as_str().unwrap_or_default().to_owned();
             let subject = text("Subject");
-            // A stack of an earlier release sends sentences.
-            let data = serde_json::from_str(&text("Message")).map(|AlertData { text, .. }| text);
-            let text = data.unwrap_or_else(|_| text("Message"));
-            subject.starts_with(ALERT_SUBJECT).then_some(ReceivedAlert { subject, text })
+            let data: Option<AlertData> = serde_json::from_str(&text("Message")).ok();
+            let sentences = data.as_ref().map_or_else(|| text("Message"), |data| data.text.clone());
+            subject.starts_with(ALERT_SUBJECT).then_some(ReceivedAlert { subject, text: sentences, data })
         })
         .await
     }
@@ -130,12 +132,16 @@ impl ReceivedEvent {
         self.0["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default()
     }
 
+    /// Returns the event.
+    pub(super) fn body(&self) -> &str {
+        self.0["Body"].as_str().unwrap_or_default()
+    }
+
     /// Formats the event and its attributes.
     pub(super) fn details(&self) -> String {
         let attributes = self.0["MessageAttributes"].as_object().into_iter().flat_map(|attributes| attributes.keys());
         let attributes = attributes.map(|name| format!("{name:13} {}", self.attribute(name)));
-        let body = self.0["Body"].as_str().unwrap_or_default().to_owned();
-        [body].into_iter().chain(attributes).collect::<Vec<_>>().join("\n")
+        [self.body().to_owned()].into_iter().chain(attributes).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -173,10 +179,6 @@ async fn remove_subscription(aws: &Aws, name: &str, topic: &str) -> anyhow::Resu
 
 /// Deletes a queue, if it exists.
 async fn remove_queue(aws: &Aws, name: &str) -> anyhow::Result<()> {
-    let queue = match aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await {
-        Err(error) if NO_SUCH_QUEUE.iter().any(|code| has_code(&error, code)) => return Ok(()),
-        queue => queue?,
-    };
-    let queue = queue["QueueUrl"].as_str().context("a queue without a URL")?;
-    aws.run(&["sqs", "delete-queue", "--queue-url", queue]).await.map(drop)
+    let Some(queue) = queue::find(aws, name).await? else { return Ok(()) };
+    aws.run(&["sqs", "delete-queue", "--queue-url", &queue]).await.map(drop)
 }
