@@ -13,12 +13,12 @@ use self::preflight::{Checked, Wanted};
 use crate::{
     binaries::{self, Architecture},
     cargo_lambda,
+    connection::{Connection, StackOptions},
     interruption::unless_interrupted,
     release::ReleaseFolder,
     stack::{Condition, Stack},
     stack_events,
     steps::{show, step, step_of_program},
-    target::{Connection, Target},
     terminal::{good, print, warning},
     workspace::Workspace,
 };
@@ -50,7 +50,7 @@ pub struct Deploy {
     #[arg(long, value_name = "FOLDER")]
     zips: Option<PathBuf>,
     #[command(flatten)]
-    target: Target,
+    options: StackOptions,
 }
 
 /// Parameters that follow from other options.
@@ -73,7 +73,7 @@ fn parameter(text: &str) -> Result<String, String> {
 /// A requirement is missing, the functions do not build or cannot run on Lambda, CloudFormation failed, or the command was
 /// interrupted. The error says which, and names the state of the stack.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
-    let Deploy { bucket, arch, parameters, zips, target } = arguments;
+    let Deploy { bucket, arch, parameters, zips, options } = arguments;
     // Not in the option's parser, whose error would repeat the password.
     ensure!(
         !parameters.iter().any(|parameter| parameter.starts_with("HttpsProxy=") && parameter.contains('@')),
@@ -83,7 +83,7 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     );
     let workspace = Workspace::locate()?;
     let zips = zips.as_deref().map(ReleaseFolder::open).transpose()?;
-    let connection = target.connect().await?;
+    let connection = options.connect().await?;
     let template = zips.as_ref().map_or_else(|| workspace.file("infra/template.yaml"), ReleaseFolder::template);
     let wanted = Wanted { bucket: bucket.as_deref(), arch, template: &template, parameters: &parameters };
     let has_begun = Cell::new(false);

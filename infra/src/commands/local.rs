@@ -18,14 +18,16 @@ use crate::{
 
 mod failure;
 mod servers;
+mod sink;
+mod targets;
 mod tour;
 mod usage;
 mod window;
 
 /// Runs everything on this machine, with a simulated AWS and Tableau.
 ///
-/// Shows the way of an event from Tableau to its subscribers, and the alerts of a refresh that fails and works again. Then it
-/// keeps the stack up, and prints each message as it arrives. Ministack simulates AWS.
+/// Shows the way of an event from Tableau to its subscribers and targets, and the alerts of a refresh that fails and works
+/// again. Then it keeps the stack up, and prints each message as it arrives. Ministack simulates AWS.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -102,10 +104,16 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
     };
     let release = servers.builds.release.as_ref().context("the functions are not built")?;
     let (stack, entry) = tour::run(servers, release).await?;
+    let mut sink = sink::Sink::start().await?;
+    targets::add(servers, &stack, &sink).await?;
     failure::run(servers, &stack).await?;
+    targets::show_failure(&mut sink).await?;
     print(format!(
         "\n{}",
-        good(styled(BOLD, "It works: an event and the alerts of a failure went from Tableau to their subscribers."))
+        good(styled(
+            BOLD,
+            "It works: an event and the alerts of a failure went from Tableau to their subscribers and targets."
+        ))
     ));
     let Some(files) = files else {
         print(
@@ -115,8 +123,8 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
         return Ok(());
     };
     let window = window::Window::open(servers, &stack).await?;
-    usage::stack(servers, files, &stack, &entry).await?;
-    window.show().await
+    usage::stack(servers, files, &stack, &entry, &sink.address).await?;
+    window.show(&mut sink).await
 }
 
 /// Waits for a signal, which a user sends to stop a running stack.

@@ -182,19 +182,24 @@ async fn each_command_that_the_local_stack_prints_does_what_it_says() -> anyhow:
         ("cargo infra reconcile apply", "1 explained"),
         ("cargo infra simulate break-topic", "The events topic is deleted"),
         ("cargo infra simulate publish --name Lost", "the receiver answered 503, 503, 503, 503"),
-        ("cargo infra simulate restore-topic", "The events topic is back, with its 4 subscriptions."),
+        ("cargo infra simulate restore-topic", "The events topic is back, with its 5 subscriptions."),
         ("cargo infra replay 1", "1 event published."),
+        ("echo '{\"address\":", "The target mine gets events."),
+        ("cargo infra targets", "✓ mine "),
         ("curl -i", r#"{"status":"published""#),
     ] {
         let is_run = |(command, output): (&String, &String)| command.starts_with(begins) && output.contains(expected);
         ensure!(printed.iter().zip(&outputs).any(is_run), "{begins}: {expected:?} is missing: {all}");
     }
-    assert_eq!(printed.len(), 10, "another command is printed: {all}");
+    assert_eq!(printed.len(), 12, "another command is printed: {all}");
     for shown in [
         "Regional Sales",
         "RefreshFailureExplained Sales (project Default, owner Ada Lovelace): ",
         "Lost",
         "New Workbook!",
+        "target chat ",
+        "target archive com.tableau.WorkbookCreated Lost",
+        "target mine com.tableau.WorkbookCreated New Workbook!",
     ] {
         local.shows(shown).await?;
     }

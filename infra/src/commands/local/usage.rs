@@ -56,6 +56,7 @@ pub(super) async fn stack(
     files: &LocalFiles,
     stack: &Stack,
     entry: &Value,
+    sink: &str,
 ) -> anyhow::Result<()> {
     let Servers { builds, cloud, simulator } = servers;
     let keyring = stack.keyring(&cloud.aws).await?;
@@ -92,6 +93,11 @@ The stack is running. Ctrl-C stops it.
   cargo infra simulate restore-topic
   cargo infra replay 1
 
+{target} This address plays any service, and shows what it gets in the window below:
+
+  echo '{{\"address\":\"{sink}/mine\"}}' | cargo infra add-target mine --preset plain --on everything
+  cargo infra targets
+
 {post_title} As Tableau would. This URL is signed for {EVENT} of the site {SITE}:
 
   {post} {deployed}
@@ -104,10 +110,11 @@ The stack is running. Ctrl-C stops it.
   cargo lambda invoke -A 127.0.0.1 {receiver_binary} --data-file {invoke_event}
   cargo lambda invoke -A 127.0.0.1 {reconciler_binary} --data-file tests/events/reconciler-apply.json
 
-{window} Each as it arrives, with the time (UTC):",
+{window} Each as it arrives, with the time (UTC), also at the targets chat and archive:",
         connect = styled(BOLD, "Connect another terminal."),
         play = styled(BOLD, "Play Tableau's users."),
         lose = styled(BOLD, "Lose no event."),
+        target = styled(BOLD, "Add a target outside of AWS."),
         post_title = styled(BOLD, "Send an event yourself."),
         work = styled(BOLD, "Work on a function."),
         window = styled(BOLD, "Events and alerts."),

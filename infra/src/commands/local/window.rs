@@ -1,4 +1,4 @@
-//! The window of a running stack: each event and each alert as it arrives, a line each.
+//! The window of a running stack: each event, each alert, and each message to a target as it arrives, a line each.
 
 use serde_json::{Value, json};
 use shared::{
@@ -7,7 +7,10 @@ use shared::{
 };
 use time::{OffsetDateTime, macros::format_description};
 
-use super::servers::Servers;
+use super::{
+    servers::Servers,
+    sink::{Arrival, Sink},
+};
 use crate::{
     cloud::Cloud,
     queue,
@@ -39,23 +42,36 @@ impl<'a> Window<'a> {
     }
 
     /// Prints the messages until an error.
-    pub(super) async fn show(&self) -> anyhow::Result<()> {
-        tokio::try_join!(self.show_all(&self.events, event_line), self.show_all(&self.alerts, alert_line))?;
+    pub(super) async fn show(&self, sink: &mut Sink) -> anyhow::Result<()> {
+        let (events, alerts) = (self.show_all(&self.events, event_line), self.show_all(&self.alerts, alert_line));
+        tokio::try_join!(events, alerts, show_targets(sink))?;
         Ok(())
     }
 
     async fn show_all(&self, queue: &str, format: fn(&Value) -> String) -> anyhow::Result<()> {
-        let now = format_description!("[hour]:[minute]:[second]");
         loop {
             for message in queue::receive(&self.cloud.aws, queue).await? {
                 let body = message["Body"].as_str().unwrap_or_default();
-                let arrival = styled(DIM, OffsetDateTime::now_utc().format(&now)?);
                 // Everybody may publish to a topic of the local cloud.
-                let line = serde_json::from_str(body).map_or_else(|_| plain(body), |message| format(&message));
-                print(format!("{arrival}  {line}"));
+                print_arrival(&serde_json::from_str(body).map_or_else(|_| plain(body), |message| format(&message)))?;
             }
         }
     }
+}
+
+/// Prints the messages of targets until an error.
+async fn show_targets(sink: &mut Sink) -> anyhow::Result<()> {
+    loop {
+        let Arrival { target, text } = sink.arrival().await?;
+        print_arrival(&format!("{}  {target}  {text}", styled(BOLD, "target")))?;
+    }
+}
+
+/// Prints a line with the time.
+fn print_arrival(line: &str) -> anyhow::Result<()> {
+    let now = OffsetDateTime::now_utc().format(format_description!("[hour]:[minute]:[second]"))?;
+    print(format!("{}  {line}", styled(DIM, now)));
+    Ok(())
 }
 
 /// Formats an event: site, event, resource, and what the reconciler found out about it.
