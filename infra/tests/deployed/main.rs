@@ -14,6 +14,7 @@ mod lifecycle;
 mod local_command;
 mod many_sites;
 mod reading;
+mod reading_targets;
 mod replay;
 mod sink;
 mod stopping;

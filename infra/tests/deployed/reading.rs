@@ -22,17 +22,17 @@ use tokio::process::Command;
 
 use crate::{
     command::{Output, SECRET, isolate, run},
-    testbed::Testbed,
+    testbed::{Testbed, terminal},
 };
 
 /// A shell in a folder like the project's. Its `cargo` skips the release build, which takes minutes and a cross compiler.
-struct Shell {
-    testbed: Testbed,
-    folder: TempDir,
+pub(crate) struct Shell {
+    pub(crate) testbed: Testbed,
+    pub(crate) folder: TempDir,
 }
 
 impl Shell {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let testbed = Testbed::start().await?;
         let workspace = Workspace::locate()?;
         let release = testbed.release.path().to_owned();
@@ -71,11 +71,23 @@ impl Shell {
     }
 
     /// Runs blocks of commands, with a text on standard input for the first command that reads it.
-    async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Output> {
+    pub(crate) async fn paste(&self, blocks: &[Block], input: &str) -> anyhow::Result<Output> {
+        let mut bash = Command::new("bash");
+        bash.arg("-x");
+        self.run(bash, blocks, input).await
+    }
+
+    /// Runs blocks of commands in a terminal, and types the answers: question, answer, whether it is hidden.
+    pub(crate) async fn type_in(&self, blocks: &[Block], answers: &[(&str, &str, bool)]) -> anyhow::Result<Output> {
+        let mut bash = terminal(answers)?;
+        bash.arg("bash");
+        self.run(bash, blocks, "").await
+    }
+
+    async fn run(&self, mut bash: Command, blocks: &[Block], input: &str) -> anyhow::Result<Output> {
         let commands: String = blocks.iter().map(|block| block.text.as_str()).collect();
         let commands = commands.replace("YOUR-BUCKET", BUCKET);
-        let mut bash = Command::new("bash");
-        bash.args(["-e", "-u", "-x", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
+        bash.args(["-e", "-u", "-c", &commands]).current_dir(&self.folder).kill_on_drop(true);
         let settings = self.testbed.settings();
         let tools = PythonTools::for_local_stack(&Workspace::locate()?)?.programs();
         let ours = self.folder.path().join("bin");

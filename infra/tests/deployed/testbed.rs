@@ -25,6 +25,13 @@ use crate::command::{Output, SECRET, infra, run};
 /// Runs a command in a terminal.
 const TERMINAL: &str = include_str!("terminal.py");
 
+/// Returns a terminal in which the answers are typed, for a command that follows as its arguments.
+pub(crate) fn terminal(answers: &[(&str, &str, bool)]) -> anyhow::Result<Command> {
+    let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
+    terminal.args(["-c", TERMINAL, &json!(answers).to_string()]).kill_on_drop(true);
+    Ok(terminal)
+}
+
 /// The site's contentUrl on Tableau.
 pub(crate) const CONTENT_URL: &str = "mkt";
 
@@ -88,9 +95,8 @@ impl Testbed {
         arguments: &[&str],
         answers: &[(&str, &str, bool)],
     ) -> anyhow::Result<Output> {
-        let mut terminal = Command::new(PythonTools::for_local_stack(&Workspace::locate()?)?.program("python3"));
-        terminal.args(["-c", TERMINAL, &json!(answers).to_string(), env!("CARGO_BIN_EXE_infra")]);
-        terminal.args(arguments).args(["--endpoint-url", &self.cloud.endpoint]).kill_on_drop(true);
+        let mut terminal = terminal(answers)?;
+        terminal.arg(env!("CARGO_BIN_EXE_infra")).args(arguments).args(["--endpoint-url", &self.cloud.endpoint]);
         run(terminal, "").await
     }
 

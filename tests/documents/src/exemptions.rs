@@ -29,11 +29,8 @@ impl Exemption {
     }
 }
 
-/// The reason for the commands about targets.
-const TARGETS: &str = "infra/tests/deployed/targets.rs adds, lists, redrives and removes targets at a local cloud";
-
 /// All exemptions.
-pub const EXEMPTIONS: [Exemption; 30] = [
+pub const EXEMPTIONS: [Exemption; 12] = [
     Exemption::new("README.md", "See it work", "cargo test --workspace", "it runs the test that reads this list"),
     Exemption::new(
         "docs/tutorial.md",
@@ -81,22 +78,4 @@ pub const EXEMPTIONS: [Exemption; 30] = [
         "cargo +nightly fuzz",
         "it needs a nightly toolchain, a C++ compiler and ten minutes",
     ),
-    Exemption::new("README.md", "Slack in two commands", "cargo infra add-target", TARGETS),
-    Exemption::new("docs/custom-targets.md", "Jira Cloud", "cargo infra add-target", TARGETS),
-    Exemption::new("docs/custom-targets.md", "ServiceNow", "cargo infra add-target", TARGETS),
-    Exemption::new("docs/custom-targets.md", "GitHub", "cargo infra add-target", TARGETS),
-    Exemption::new("docs/custom-targets.md", "Google Apps Script", "cargo infra add-target", TARGETS),
-    Exemption::new("docs/target-operations.md", "Dead letters", "aws sqs", TARGETS),
-    Exemption::new("docs/target-operations.md", "Dead letters", "cargo infra", TARGETS),
-    Exemption::new("docs/target-operations.md", "By hand", "aws ssm", TARGETS),
-    Exemption::new("docs/target-operations.md", "By hand", "aws cloudformation", TARGETS),
-    Exemption::new("docs/targets.md", "Slack", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "Microsoft Teams", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "PagerDuty", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "Zapier", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "IFTTT", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "Coefficient", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "Any HTTPS address", "cargo", TARGETS),
-    Exemption::new("docs/targets.md", "Any HTTPS address", "echo", TARGETS),
-    Exemption::new("docs/targets.md", "Remove a target", "cargo", TARGETS),
 ];
