@@ -1,4 +1,4 @@
-//! The release folder: the template beside the zipped functions, as an archive of a release has them.
+//! The release folder: the templates beside the zipped functions, as an archive of a release has them.
 
 use std::{
     fs::{self, Permissions},
@@ -19,7 +19,10 @@ use crate::{
 /// The template in a release folder.
 const TEMPLATE: &str = "template.yaml";
 
-/// The folder of the templates for subscribers, in a release folder and in `infra`.
+/// The template of a target, in a release folder and in `infra`.
+const TARGET: &str = "target.yaml";
+
+/// The folder of the templates for subscribers and targets, in a release folder and in `infra`.
 const EXAMPLES: &str = "examples";
 
 /// The licences, in a release folder and in the project's folder.
@@ -87,6 +90,7 @@ impl ReleaseFolder {
         }
         let source = fs::read_to_string(workspace.file("infra/template.yaml"))?;
         replace(&path.join(TEMPLATE), adapt(&source, architecture)?.as_bytes())?;
+        replace(&path.join(TARGET), &fs::read(workspace.file("infra").join(TARGET))?)?;
         for licence in LICENCES {
             replace(&path.join(licence), &fs::read(workspace.file(licence))?)?;
         }
@@ -134,7 +138,8 @@ pub(crate) fn expect_replaceable(path: &Path) -> anyhow::Result<()> {
     let is_ours = fs::read_to_string(path.join(TEMPLATE)).is_ok_and(|template| is_our_template(&template));
     let zips = FUNCTIONS.map(|function| binaries::zip_of(path, function));
     let zips = zips.iter().filter_map(|zip| zip.file_name());
-    let known: Vec<_> = [TEMPLATE, EXAMPLES].into_iter().chain(LICENCES).map(AsRef::as_ref).chain(zips).collect();
+    let known: Vec<_> =
+        [TEMPLATE, TARGET, EXAMPLES].into_iter().chain(LICENCES).map(AsRef::as_ref).chain(zips).collect();
     if let Some(foreign) = names.iter().find(|name| !is_ours || !known.contains(&name.as_os_str())) {
         bail!("{} has other content, such as {}. {NOTHING_WRITTEN}", path.display(), foreign.display());
     }

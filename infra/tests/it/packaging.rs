@@ -113,6 +113,7 @@ async fn a_release_folder_differs_from_the_sources_only_in_the_code_and_the_arch
     let source = fs::read_to_string(workspace.file("infra/template.yaml"))?;
     let mut expected = files(&workspace.file("infra/examples"))?;
     expected = expected.into_iter().map(|(path, bytes)| (Path::new("examples").join(path), bytes)).collect();
+    expected.insert("target.yaml".into(), fs::read(workspace.file("infra/target.yaml"))?);
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         expected.insert(licence.into(), fs::read(workspace.file(licence))?);
     }
