@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use anyhow::Context;
 use axum::http::HeaderMap;
 use infra::{
     aws::has_code,
@@ -20,7 +21,7 @@ use infra::{
     stack::Stack,
     workspace::Workspace,
 };
-use reqwest::Client;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use shared::registration::keyring::Keyring;
 use strict_sns::gateway::Gateway;
@@ -50,11 +51,11 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
 
 impl SharedCloud {
-    /// Builds the functions and starts a cloud.
-    async fn start(workspace: &Workspace, tools: &PythonTools) -> anyhow::Result<Self> {
+    /// Builds the functions and starts a cloud with settings of its own.
+    async fn start(workspace: &Workspace, tools: &PythonTools, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let release = functions::package(workspace).await?;
         let folder = test_folder(workspace)?;
-        let (server, cloud) = Cloud::start(tools, &http_client()?, folder.path(), &[]).await?;
+        let (server, cloud) = Cloud::start(tools, &http_client()?, folder.path(), settings).await?;
         Ok(Self { release, _server: server, cloud, _folder: folder })
     }
 
@@ -64,7 +65,7 @@ impl SharedCloud {
         if let Some(cloud) = running.upgrade() {
             return Ok(cloud);
         }
-        let cloud = Arc::new(Self::start(workspace, tools).await?);
+        let cloud = Arc::new(Self::start(workspace, tools, &[]).await?);
         *running = Arc::downgrade(&cloud);
         Ok(cloud)
     }
@@ -137,7 +138,19 @@ impl LocalStack {
     ///
     /// As [`LocalStack::start`].
     pub async fn alone() -> anyhow::Result<Self> {
-        let start = async |workspace: &_, tools: &_| Ok(Arc::new(SharedCloud::start(workspace, tools).await?));
+        let start = async |workspace: &_, tools: &_| Ok(Arc::new(SharedCloud::start(workspace, tools, &[]).await?));
+        Self::deploy(start, STACK, None).await
+    }
+
+    /// Deploys the template in a cloud of its own, which runs some functions at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalStack::start`].
+    pub async fn with_concurrency(functions: &str) -> anyhow::Result<Self> {
+        let settings = [("LAMBDA_ACCOUNT_CONCURRENCY", functions)];
+        let start =
+            async |workspace: &_, tools: &_| Ok(Arc::new(SharedCloud::start(workspace, tools, &settings).await?));
         Self::deploy(start, STACK, None).await
     }
 
@@ -231,6 +244,55 @@ impl LocalStack {
         let entry = json!({ "server": server, "site": name, "token_name": "fanout", "token_secret": secret,
             "events": events });
         self.cloud.put_site(&self.stack, name, &entry).await
+    }
+
+    /// Stores the entry of a target, and deploys its stack on a topic (`EventsTopicArn` or `AlertsTopicArn`) with a filter
+    /// policy.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn add_target(&self, name: &str, entry: &Value, topic: &str, filter: &Value) -> anyhow::Result<()> {
+        let (aws, stack) = (&self.cloud.aws, self.stack.name());
+        let parameter = format!("/{stack}/targets/{name}");
+        self.cloud.put_parameter(&parameter, self.stack.output("KeyAlias")?, &entry.to_string()).await?;
+        let template = Workspace::locate()?.file("infra/target.yaml");
+        let parameters = [
+            format!("Stack={stack}"),
+            format!("Target={name}"),
+            format!("TopicArn={}", self.stack.output(topic)?),
+            format!("FilterPolicy={filter}"),
+            format!("AlertsTopicArn={}", self.stack.output("AlertsTopicArn")?),
+        ];
+        let (template, target) = (template.to_str().context("a path")?, format!("{stack}-target-{name}"));
+        let deploy = ["cloudformation", "deploy", "--template-file", template, "--stack-name", &target];
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
+        aws.run(&[&deploy[..], &["--parameter-overrides"], &parameters].concat()).await?;
+        Ok(())
+    }
+
+    /// Returns the bodies of a target's dead letters.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn dead_letters(&self, target: &str) -> anyhow::Result<Vec<Value>> {
+        let queue = format!("{}-target-{target}-dead", self.stack.name());
+        let url = self.cloud.aws.json(&["sqs", "get-queue-url", "--queue-name", &queue]).await?;
+        let url = url["QueueUrl"].as_str().context("a queue without a URL")?;
+        self.cloud.receive(url).await
+    }
+
+    /// Makes a call that only the simulator knows.
+    ///
+    /// # Errors
+    ///
+    /// The simulator refuses it.
+    pub async fn simulate(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<()> {
+        let url = format!("http://{}/_simulator/{path}", self.tableau.address);
+        let answer = self.http.request(method, url).json(body).send().await?;
+        anyhow::ensure!(answer.status().is_success(), "{}", answer.text().await?);
+        Ok(())
     }
 
     /// Lets an event happen on Tableau and returns the status codes it was answered with.

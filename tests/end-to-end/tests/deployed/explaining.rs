@@ -2,22 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use end_to_end::local_stack::LocalStack;
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::alerts::data::AlertData;
 use tokio::time::timeout;
 
 /// Longer than a failure waits for its explanation: the delay of the queue, the next minute of the schedule, and a run.
 const EXPLAINED_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// Makes a call that only the simulator knows.
-async fn simulate(stack: &LocalStack, method: reqwest::Method, path: &str, body: &Value) -> anyhow::Result<()> {
-    let url = format!("http://{}/_simulator/{path}", stack.tableau.address);
-    let answer = stack.http.request(method, url).json(body).send().await?;
-    ensure!(answer.status().is_success(), "{}", answer.text().await?);
-    Ok(())
-}
 
 /// Waits for the alert with the reason.
 async fn reason(stack: &LocalStack, alerts: &str) -> anyhow::Result<AlertData> {
@@ -44,10 +37,10 @@ async fn the_schedule_explains_a_failure_with_its_project_and_owner_and_a_page_t
     let owner = json!({ "name": "grace@example.com", "full_name": "Grace Hopper", "email": "grace@example.com" });
     let content =
         json!({ "site": "marketing", "kind": "workbook", "name": "Budget", "project": "Finance", "owner": owner });
-    simulate(&stack, reqwest::Method::PUT, "content", &content).await?;
+    stack.simulate(Method::PUT, "content", &content).await?;
     let refresh = json!({ "site": "marketing", "kind": "workbook", "name": "Budget", "outcome": "failed",
         "notes": "Login failed for user 'etl'." });
-    simulate(&stack, reqwest::Method::POST, "refreshes", &refresh).await?;
+    stack.simulate(Method::POST, "refreshes", &refresh).await?;
 
     let alert = timeout(EXPLAINED_TIMEOUT, reason(&stack, &alerts)).await.context("no reason was sent")??;
     for expected in ["Login failed for user 'etl'.", "Project: Finance. Owner: Grace Hopper.", "Next run: "] {

@@ -9,4 +9,5 @@ mod inner_loop;
 mod privileges;
 mod strictness;
 mod subscribing;
+mod targets;
 mod upgrading;

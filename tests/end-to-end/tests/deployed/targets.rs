@@ -1,0 +1,177 @@
+//! Targets on the deployed template: from Tableau's event to services outside of AWS.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use end_to_end::{
+    local_stack::LocalStack,
+    stand_ins::{Service, StandIn},
+};
+use futures_util::future::try_join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const EVENTS: &str = "EventsTopicArn";
+const ALERTS: &str = "AlertsTopicArn";
+
+/// The time of the service that is neither fast nor dead.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// Selects alerts about failed refreshes.
+fn failures() -> Value {
+    json!({ "kinds": ["refresh-failed", "refresh-explained", "refresh-resolved", "refresh-stopped"] })
+}
+
+/// A key in the form of PagerDuty's.
+fn routing_key() -> String {
+    "r".repeat(32)
+}
+
+/// Ends a refresh of a workbook on Tableau.
+async fn refresh(stack: &LocalStack, name: &str, outcome: &str) -> anyhow::Result<()> {
+    let notes = if outcome == "failed" { "Login failed for user 'etl'." } else { "" };
+    let refresh = json!({ "site": "marketing", "kind": "workbook", "name": name, "outcome": outcome, "notes": notes });
+    stack.simulate(Method::POST, "refreshes", &refresh).await
+}
+
+/// Fires an event for each of several workbooks.
+async fn fire(stack: &LocalStack, event: &str, workbooks: usize) -> anyhow::Result<()> {
+    let fired = (0..workbooks).map(async |number| {
+        let payload = json!({ "event_type": event, "resource_luid": number.to_string(), "resource_name": "Budget" });
+        ensure!(stack.fire("marketing", event, &payload, 1).await? == [Some(200)], "not accepted");
+        anyhow::Ok(())
+    });
+    try_join_all(fired).await.map(drop)
+}
+
+/// Whether a text is somewhere in a message.
+fn has(message: &Value, text: &str) -> bool {
+    message.to_string().contains(text)
+}
+
+/// The services of one stack.
+struct Services {
+    slack: StandIn,
+    teams: StandIn,
+    pager_duty: StandIn,
+    zapier: StandIn,
+}
+
+impl Services {
+    /// Starts the services, and adds each as a target.
+    async fn start(stack: &LocalStack) -> anyhow::Result<Self> {
+        let slack = StandIn::start(Service::Slack).await?;
+        let teams = StandIn::start(Service::Teams).await?;
+        let pager_duty = StandIn::start(Service::PagerDuty).await?;
+        let zapier = StandIn::start(Service::Zapier).await?;
+        for (name, stand_in) in [("slack", &slack), ("teams", &teams)] {
+            let entry = json!({ "preset": name, "address": stand_in.address, "selection": failures() });
+            stack.add_target(name, &entry, ALERTS, &json!({})).await?;
+        }
+        let key = json!({ "type": "body", "member": "routing_key", "value": routing_key() });
+        let entry = json!({ "preset": "pagerduty", "address": pager_duty.address, "credentials": key });
+        let of_failures = json!({ "event_type": [{ "suffix": "RefreshFailed" }, { "prefix": "RefreshFailure" }] });
+        stack.add_target("pagerduty", &entry, EVENTS, &of_failures).await?;
+        let entry = json!({ "preset": "zapier", "address": zapier.address });
+        stack.add_target("zapier", &entry, EVENTS, &json!({})).await?;
+        Ok(Self { slack, teams, pager_duty, zapier })
+    }
+}
+
+#[tokio::test]
+async fn a_failure_reaches_every_service_and_its_end_resolves_the_incident() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let Services { slack, teams, pager_duty, zapier } = Services::start(&stack).await?;
+    stack.declare("marketing", &["WorkbookRefreshFailed", "WorkbookRefreshSucceeded"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    refresh(&stack, "Budget", "failed").await?;
+    // As the schedule does.
+    stack.cloud.apply(&stack.stack).await?;
+
+    let explained = |messages: &[Value]| messages.iter().any(|message| has(message, "Login failed for user"));
+    for chat in [&slack, &teams] {
+        let messages = chat.until(explained).await?;
+        assert!(has(&messages[0], "workbook refresh failed: Budget"), "{messages:#?}");
+    }
+    let incidents = pager_duty.until(explained).await?;
+    let [failed, reason] = &incidents[..] else { anyhow::bail!("other incidents: {incidents:#?}") };
+    for incident in [failed, reason] {
+        assert_eq!((&incident["event_action"], &incident["payload"]["severity"]), (&json!("trigger"), &json!("error")));
+        assert_eq!(incident["dedup_key"], failed["dedup_key"], "{incidents:#?}");
+    }
+
+    refresh(&stack, "Budget", "succeeded").await?;
+    stack.cloud.apply(&stack.stack).await?;
+    let resolved = |messages: &[Value]| messages.last().is_some_and(|it| it["event_action"] == "resolve");
+    let incidents = pager_duty.until(resolved).await?;
+    assert_eq!(incidents[2]["dedup_key"], failed["dedup_key"], "{incidents:#?}");
+    for chat in [&slack, &teams] {
+        chat.until(|messages| messages.last().is_some_and(|message| has(message, "works again"))).await?;
+    }
+    let types = |events: &[Value]| {
+        let mut types: Vec<_> = events.iter().filter_map(|event| event["type"].as_str().map(str::to_owned)).collect();
+        types.sort();
+        types
+    };
+    let expected = ["RefreshFailureExplained", "RefreshFailureResolved", "Test", "WorkbookRefreshFailed"];
+    let expected = [&expected[..], &["WorkbookRefreshSucceeded"]].concat();
+    zapier.until(|events| types(events) == expected).await?;
+    for target in ["slack", "teams", "pagerduty", "zapier"] {
+        assert_eq!(stack.dead_letters(target).await?, Vec::<Value>::new(), "{target}");
+    }
+    let group = format!("/aws/lambda/{}-forwarder", stack.stack.name());
+    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+    let log = stack.cloud.aws.run(&filter).await?;
+    assert!(log.contains("forwarded"), "{log}");
+    for secret in ["stand-in", &routing_key(), "Login failed", "Budget"] {
+        assert!(!log.contains(secret), "{secret} is in the log: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_burst_reaches_each_service_at_a_rate_that_it_allows() -> anyhow::Result<()> {
+    /// The failures. Slack takes one a second.
+    const BURST: usize = 12;
+
+    let stack = LocalStack::start().await?;
+    let Services { slack, pager_duty, zapier, .. } = Services::start(&stack).await?;
+    stack.declare("marketing", &["WorkbookRefreshFailed"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    fire(&stack, "WorkbookRefreshFailed", BURST).await?;
+    // None of them answers 429 meanwhile.
+    slack.until(|messages| messages.len() == BURST).await?;
+    pager_duty.until(|messages| messages.len() == BURST).await?;
+    // And the test call of the webhook.
+    zapier.until(|messages| messages.len() == BURST + 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dead_target_keeps_its_messages_and_no_other_target_notices() -> anyhow::Result<()> {
+    const EVENTS_SENT: usize = 40;
+
+    let stack = LocalStack::start().await?;
+    let healthy = StandIn::start(Service::Slow(SLOW)).await?;
+    let dead = StandIn::start(Service::Down).await?;
+    for (name, stand_in) in [("healthy", &healthy), ("dead", &dead)] {
+        let entry = json!({ "preset": "plain", "address": stand_in.address });
+        stack.add_target(name, &entry, EVENTS, &json!({ "event_type": ["WorkbookCreated"] })).await?;
+    }
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    fire(&stack, "WorkbookCreated", EVENTS_SENT).await?;
+    healthy.until(|events| events.len() == EVENTS_SENT).await?;
+
+    let queue = format!("{}-target-dead", stack.stack.name());
+    let aws = &stack.cloud.aws;
+    let url = aws.json(&["sqs", "get-queue-url", "--queue-name", &queue]).await?;
+    let url = url["QueueUrl"].as_str().context("a queue without a URL")?;
+    let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+    let get = ["sqs", "get-queue-attributes", "--queue-url", url, "--attribute-names"];
+    let attributes = aws.json(&[&get[..], &names].concat()).await?;
+    let kept = names.iter().filter_map(|name| attributes["Attributes"][name].as_str()?.parse::<usize>().ok());
+    assert_eq!(kept.sum::<usize>(), EVENTS_SENT, "{attributes}");
+    assert_eq!(stack.dead_letters("dead").await?, Vec::<Value>::new());
+    Ok(())
+}
