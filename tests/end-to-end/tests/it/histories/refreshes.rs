@@ -29,6 +29,9 @@ const RESOLVED: &str = "RefreshFailureResolved";
 /// The age at which Tableau lists every job. The reconciler expects each within an hour.
 const MAX_DELAY: Duration = Duration::minutes(30);
 
+/// Tableau's limit of a refresh. The reconciler learns of a start only at the end, and does not remember its outage for longer.
+const LONGEST_REFRESH: Duration = Duration::hours(2);
+
 /// All refreshes of a history, and what runs must have published of them.
 #[derive(Debug, Default)]
 pub(super) struct Refreshes {
@@ -323,6 +326,8 @@ impl Refreshes {
                     "named in the log"
                 } else if since.is_none_or(|since| *since > moment.runs) {
                     "not registered"
+                } else if ended.at - moment.at > LONGEST_REFRESH {
+                    "of refreshes that ran for too long"
                 } else {
                     let (site, log) = (letter(refresh.site), &self.not_recovered);
                     anyhow::bail!("{event} of {site} is lost: {refresh:?}, registered in {since:?}; {log:?}")
