@@ -4,16 +4,16 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use benchmark::{
-    candidate::{Candidates, size},
+    candidate::{Candidate, Candidates, Events, size},
     cloud::Trust,
     instructions::can_be_counted,
-    report::{Figures, mebibytes, megabytes, milliseconds, ratio, table},
+    report::{Figures, mebibytes, megabytes, milliseconds, quantile, ratio, table},
     round::Bench,
 };
 use clap::{Parser, ValueEnum};
 use infra::workspace::Workspace;
 
-/// Latency of SNS in the throughput table.
+/// Latency of SNS and of the target in the throughput tables.
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// Measures the receiver beside the alternatives.
@@ -87,13 +87,13 @@ async fn latency(bench: &Bench, candidates: &Candidates, rounds: usize, events: 
             }
         }
         let figures: Vec<_> = measured.iter().map(|rounds| Figures::of(rounds)).collect();
-        let [empty, bare, receivers @ ..] = &figures[..] else { anyhow::bail!("too few candidates") };
+        let [empty, bare, _, receivers @ ..] = &figures[..] else { anyhow::bail!("too few candidates") };
         let rows = all
             .iter()
             .zip(&figures)
             .map(|(candidate, figures)| Ok(figures.row(candidate.name, size(&candidate.program)?, empty)));
         println!("Trust store: {title}\n\n{}", table(&Figures::COLUMNS, &rows.collect::<anyhow::Result<Vec<_>>>()?));
-        for (receiver, candidate) in receivers.iter().zip(all.iter().skip(2)) {
+        for (receiver, candidate) in receivers.iter().zip(all.iter().skip(3)) {
             let (cold, p50) = (ratio(receiver.cold, empty.cold), ratio(receiver.p50, bare.p50));
             println!("{}: start and first event {cold} times the empty handler's", candidate.name);
             println!("{}: p50 {p50} times the bare publish's\n", candidate.name);
@@ -103,7 +103,7 @@ async fn latency(bench: &Bench, candidates: &Candidates, rounds: usize, events: 
 }
 
 async fn throughput(bench: &Bench, candidates: &Candidates) -> anyhow::Result<()> {
-    bench.delay_publishes(LATENCY);
+    bench.delay_messages(LATENCY);
     let mut rows = Vec::new();
     for concurrency in [1, 4, 16, 64] {
         let figures = bench.throughput(&candidates.receiver, concurrency, concurrency * 40).await?;
@@ -114,9 +114,27 @@ async fn throughput(bench: &Bench, candidates: &Candidates) -> anyhow::Result<()
             mebibytes(figures.peak_kib),
         ]);
     }
-    bench.delay_publishes(Duration::ZERO);
+    bench.delay_messages(Duration::ZERO);
     let columns = ["concurrent events", "events per second", "CPU per event", "peak memory"];
     println!("One environment of the receiver while SNS takes {}\n\n{}", milliseconds(LATENCY), table(&columns, &rows));
+    forwarded(bench, &candidates.forwarder).await
+}
+
+/// Measures batches of ten messages, which one environment sends one after another.
+async fn forwarded(bench: &Bench, forwarder: &Candidate) -> anyhow::Result<()> {
+    const MESSAGES: usize = 10;
+
+    let forwarder = Candidate { events: Events::Forwarded(MESSAGES), ..forwarder.clone() };
+    let mut rows = Vec::new();
+    for latency in [Duration::ZERO, LATENCY, LATENCY * 10] {
+        bench.delay_messages(latency);
+        let batch = quantile(bench.round(&forwarder, Trust::One, 20).await?.warm, 50);
+        let per_second = f64::from(u32::try_from(MESSAGES)?) / batch.as_secs_f64();
+        rows.push(vec![milliseconds(latency), format!("{per_second:.0}")]);
+    }
+    bench.delay_messages(Duration::ZERO);
+    let columns = ["the target takes", "messages per second"];
+    println!("One environment of the forwarder\n\n{}", table(&columns, &rows));
     Ok(())
 }
 

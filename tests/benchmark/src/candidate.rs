@@ -1,4 +1,4 @@
-//! The programs that are measured: the receiver and those it is compared with.
+//! The programs that are measured: the receiver, the forwarder, and those they are compared with.
 
 use std::{
     env,
@@ -25,8 +25,30 @@ pub struct Candidate {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Whether it publishes its events.
-    pub publishes: bool,
+    /// The events that it serves.
+    pub events: Events,
+}
+
+/// Events of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// Deliveries of Tableau that it drops.
+    Dropped,
+    /// Deliveries of Tableau that it publishes.
+    Published,
+    /// Batches with a number of messages for a target.
+    Forwarded(usize),
+}
+
+impl Events {
+    /// Returns the messages that leave the function for each event.
+    pub fn messages(self) -> usize {
+        match self {
+            Self::Dropped => 0,
+            Self::Published => 1,
+            Self::Forwarded(messages) => messages,
+        }
+    }
 }
 
 /// Size of a program in bytes.
@@ -47,6 +69,8 @@ pub struct Candidates {
     pub bare: Candidate,
     /// The receiver.
     pub receiver: Candidate,
+    /// The forwarder, with one message in each batch.
+    pub forwarder: Candidate,
     /// Another build of the receiver.
     pub other: Option<Candidate>,
 }
@@ -70,19 +94,20 @@ impl Candidates {
 
     /// Returns those of an earlier build.
     pub fn built(workspace: &Workspace, other: Option<PathBuf>) -> Self {
-        let program = |name, program, publishes| Candidate { name, program, arguments: Vec::new(), publishes };
+        let program = |name, program, events| Candidate { name, program, arguments: Vec::new(), events };
         let built = |name: &str| workspace.built("benchmark/release").join(name);
         Self {
-            empty: program("empty handler", built("empty"), false),
-            bare: program("bare publish", built("bare"), true),
-            receiver: program("receiver", workspace.built("release/tableau-webhook-receiver"), true),
-            other: other.map(|binary| program("other receiver", binary, true)),
+            empty: program("empty handler", built("empty"), Events::Dropped),
+            bare: program("bare publish", built("bare"), Events::Published),
+            receiver: program("receiver", workspace.built("release/tableau-webhook-receiver"), Events::Published),
+            forwarder: program("forwarder", workspace.built("release/tableau-webhook-forwarder"), Events::Forwarded(1)),
+            other: other.map(|binary| program("other receiver", binary, Events::Published)),
         }
     }
 
     /// Returns them in the order of the report.
     pub fn all(&self) -> Vec<&Candidate> {
-        [&self.empty, &self.bare, &self.receiver].into_iter().chain(&self.other).collect()
+        [&self.empty, &self.bare, &self.forwarder, &self.receiver].into_iter().chain(&self.other).collect()
     }
 }
 

@@ -1,7 +1,8 @@
-//! SSM and SNS over TLS and without delay, for a function that is measured.
+//! SSM and SNS over TLS and a target, all without delay, for a function that is measured.
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,17 +15,17 @@ use anyhow::Context;
 use axum::{Json, Router, body::Bytes, http::StatusCode, serve::Listener};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::registration::keyring::{KEY_BYTES, Keyring};
 use tls::Authority;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 /// SNS's answer to a publish that it accepts.
 const ACCEPTED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult>
     <MessageId>00000000-0000-4000-8000-000000000000</MessageId></PublishResult></PublishResponse>"#;
 
-/// Both services, each on its own port, as on AWS.
+/// The services, each on its own port, as on AWS.
 #[derive(Debug)]
 pub struct Cloud {
     /// Endpoint of SSM.
@@ -41,9 +42,20 @@ pub struct Cloud {
 
 #[derive(Debug, Default)]
 struct State {
-    published: AtomicUsize,
-    /// Duration of a publish in milliseconds.
+    messages: AtomicUsize,
+    /// The time that SNS and the target take for a message, in milliseconds.
     latency: AtomicU64,
+}
+
+impl State {
+    /// Takes a message.
+    async fn take(&self) {
+        let latency = self.latency.load(Ordering::Relaxed);
+        if latency > 0 {
+            sleep(Duration::from_millis(latency)).await;
+        }
+        self.messages.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The trust store that a function is given.
@@ -56,7 +68,7 @@ pub enum Trust {
 }
 
 impl Cloud {
-    /// Starts both. Trust stores are written to `folder`.
+    /// Starts them. Trust stores are written to `folder`.
     ///
     /// # Errors
     ///
@@ -65,10 +77,23 @@ impl Cloud {
         let authority = Authority::new()?;
         let keyring = Keyring::of([7; KEY_BYTES]);
         let stored = keyring.to_stored();
-        let parameter = json!({ "Parameter": { "Name": "/keys", "Type": "SecureString",
-            "Value": stored.expose_secret() } });
-        let ssm = Router::new().fallback(move || std::future::ready(Json(parameter.clone())));
         let state = Arc::<State>::default();
+        let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        // One message a millisecond is the most that the forwarder sends.
+        let address = format!("http://{}/", target.local_addr()?);
+        let entry = json!({ "preset": "plain", "address": address, "per_second": 1000 }).to_string();
+        let keys = stored.expose_secret().to_owned();
+        let ssm = Router::new().fallback(move |request: Bytes| {
+            let request: Value = serde_json::from_slice(&request).unwrap_or_default();
+            let is_target = request["Name"].as_str().is_some_and(|name| name.contains("/targets/"));
+            let value = if is_target { &entry } else { &keys };
+            let parameter = json!({ "Name": request["Name"], "Type": "SecureString", "Value": value });
+            std::future::ready(Json(json!({ "Parameter": parameter })))
+        });
+        let accept = {
+            let state = Arc::clone(&state);
+            Router::new().fallback(async move || state.take().await)
+        };
         let sns = {
             let state = Arc::clone(&state);
             // Refuses any other call, such as one that opens a connection, as SNS refuses an unsigned request.
@@ -79,7 +104,10 @@ impl Cloud {
             sns: String::new(),
             keyring,
             state,
-            tasks: Vec::new(),
+            tasks: vec![tokio::spawn(async move {
+                // It serves until the task is aborted.
+                let _ = axum::serve(target, accept).await;
+            })],
             authority: authority.pem(),
             folder: folder.to_owned(),
         };
@@ -94,14 +122,14 @@ impl Cloud {
         Ok(cloud)
     }
 
-    /// Sets how long a publish takes.
+    /// Sets how long SNS and the target take for a message.
     pub fn delay(&self, latency: Duration) {
         self.state.latency.store(latency.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Counts the messages published so far.
-    pub fn published(&self) -> usize {
-        self.state.published.load(Ordering::Relaxed)
+    /// Counts the messages that SNS and the target took so far.
+    pub fn messages(&self) -> usize {
+        self.state.messages.load(Ordering::Relaxed)
     }
 
     /// Writes a trust store and returns its path.
@@ -130,11 +158,7 @@ async fn answer(state: Arc<State>, body: Bytes) -> (StatusCode, &'static str) {
     if !body.starts_with(b"Action=Publish&") {
         return (StatusCode::FORBIDDEN, "");
     }
-    let latency = state.latency.load(Ordering::Relaxed);
-    if latency > 0 {
-        sleep(Duration::from_millis(latency)).await;
-    }
-    state.published.fetch_add(1, Ordering::Relaxed);
+    state.take().await;
     (StatusCode::OK, ACCEPTED)
 }
 

@@ -56,7 +56,7 @@ impl Bench {
         let events = async {
             api.first_poll().await?;
             for number in 0..count {
-                api.send(self.event(number))?.answer().await?;
+                api.send(self.event(candidate, number))?.answer().await?;
             }
             anyhow::Ok(())
         };

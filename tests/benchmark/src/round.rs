@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use infra::{sample, workspace::Workspace};
+use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::{
-    candidate::Candidate,
+    candidate::{Candidate, Events},
     cloud::{Cloud, Trust},
     runtime_api::{Invocation, RuntimeApi},
 };
@@ -80,8 +81,8 @@ impl Bench {
         Ok(Self { cloud, folder: folder.to_owned(), event })
     }
 
-    /// Sets how long a publish takes.
-    pub fn delay_publishes(&self, latency: Duration) {
+    /// Sets how long SNS and the target take for a message.
+    pub fn delay_messages(&self, latency: Duration) {
         self.cloud.delay(latency);
     }
 
@@ -108,14 +109,28 @@ impl Bench {
             ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
             ("ALERTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:alerts"),
             ("SIGNING_KEYS_PARAMETER", "/keys"),
+            ("TARGETS_PATH", "/function/targets"),
+            ("ALLOW_LOOPBACK_TARGETS", "true"),
+            ("STATE_TABLE", "function-state"),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name, value.into()));
         Ok(variables.chain([("AWS_CA_BUNDLE", trust_store.into())]).collect())
     }
 
-    /// Returns the recorded event with a name of its own.
-    pub(crate) fn event(&self, number: usize) -> String {
-        self.event.replace(RECORDED_NAME, &format!("Workbook {number:05}"))
+    /// Returns an event for a candidate. Each number has another one.
+    pub(crate) fn event(&self, candidate: &Candidate, number: usize) -> String {
+        let Events::Forwarded(messages) = candidate.events else {
+            // The recorded event with a name of its own.
+            return self.event.replace(RECORDED_NAME, &format!("Workbook {number:05}"));
+        };
+        let records = (0..messages).map(|message| {
+            let body = json!({ "specversion": "1.0", "id": format!("{number}-{message}"), "source": "/tableau/marketing",
+                "type": "com.tableau.WorkbookCreated", "data": { "resource_name": format!("Workbook {number:05}") } });
+            json!({ "messageId": message.to_string(), "receiptHandle": "receipt", "body": body.to_string(),
+                "attributes": { "ApproximateReceiveCount": "1", "SentTimestamp": "1795726132307" },
+                "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:function-target-service" })
+        });
+        json!({ "Records": records.collect::<Vec<_>>() }).to_string()
     }
 
     async fn start(
@@ -149,18 +164,18 @@ impl Bench {
     ///
     /// It fails. Its log is in the folder.
     pub async fn round(&self, candidate: &Candidate, trust: Trust, events: usize) -> anyhow::Result<Round> {
-        let before = self.cloud.published();
+        let before = self.cloud.messages();
         let mut running = self.start(candidate, trust, &[]).await?;
         let (process, start) = (running.process, running.start);
-        let first = running.api.send(self.event(0))?.answer().await?;
+        let first = running.api.send(self.event(candidate, 0))?.answer().await?;
         let cpu = processor_time(process)?;
         let mut warm = Vec::with_capacity(events);
         for number in 1..=events {
-            warm.push(running.api.send(self.event(number))?.answer().await?);
+            warm.push(running.api.send(self.event(candidate, number))?.answer().await?);
         }
         let cpu = (processor_time(process)? - cpu) / u32::try_from(events.max(1))?;
-        let published = self.cloud.published() - before;
-        ensure!(!candidate.publishes || published == events + 1, "{published} of {} events arrived", events + 1);
+        let (arrived, sent) = (self.cloud.messages() - before, (events + 1) * candidate.events.messages());
+        ensure!(arrived == sent, "{arrived} of {sent} messages arrived");
         let peak_kib = peak_memory(process)?;
         running.child.kill().await?;
         Ok(Round { start, first, warm, cpu, peak_kib })
@@ -184,7 +199,7 @@ impl Bench {
         for (count, is_counted) in [(concurrency, false), (events, true)] {
             let (started, cpu) = (Instant::now(), processor_time(process)?);
             let offset = if is_counted { concurrency } else { 0 };
-            let sent = (0..count).map(|number| running.api.send(self.event(offset + number)));
+            let sent = (0..count).map(|number| running.api.send(self.event(candidate, offset + number)));
             let sent: Vec<Invocation> = sent.collect::<anyhow::Result<_>>()?;
             for invocation in sent {
                 invocation.answer().await?;

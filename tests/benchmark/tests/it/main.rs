@@ -1,7 +1,7 @@
 //! Checks that the benchmark measures. It asserts no figures, since machines differ.
 
 use benchmark::{
-    candidate::{Candidate, size},
+    candidate::{Candidate, Events, size},
     cloud::Trust,
     report::{Figures, table},
     round::Bench,
@@ -17,7 +17,7 @@ async fn a_round_has_figures_for_every_column() -> anyhow::Result<()> {
         name: "receiver",
         program: workspace.built("debug/tableau-webhook-receiver"),
         arguments: Vec::new(),
-        publishes: true,
+        events: Events::Published,
     };
     let folder = tempfile::tempdir()?;
     let bench = Bench::set_up(&workspace, folder.path()).await?;
@@ -30,6 +30,14 @@ async fn a_round_has_figures_for_every_column() -> anyhow::Result<()> {
     println!("{table}");
     assert!(rounds.iter().all(|round| round.warm.len() == 3 && round.cpu.as_nanos() > 0 && round.peak_kib > 0));
     assert_eq!(table.matches('|').count(), 3 * (Figures::COLUMNS.len() + 1));
+
+    let forwarder = Candidate {
+        name: "forwarder",
+        program: workspace.built("debug/tableau-webhook-forwarder"),
+        events: Events::Forwarded(2),
+        ..receiver.clone()
+    };
+    assert_eq!(bench.round(&forwarder, Trust::One, 3).await?.warm.len(), 3);
 
     let throughput = bench.throughput(&receiver, 2, 4).await?;
     assert!(throughput.per_second > 0.0);
