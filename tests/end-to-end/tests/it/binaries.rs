@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -44,6 +43,9 @@ pub(crate) const TABLE: &str = "tableau-fanout-state";
 /// Time limit for the events of all runs to reach the queue.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The forwarder's timeout in the template.
+const FORWARDER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Returns the request of every scheduled run.
 pub(crate) fn apply() -> Value {
     json!({ "action": "apply" })
@@ -55,7 +57,7 @@ pub(crate) struct World {
     pub(crate) tableau: Running,
     http: Client,
     tools: PythonTools,
-    binary: PathBuf,
+    workspace: Workspace,
     _destination: Destination,
     _server: Service,
     folder: TempDir,
@@ -66,7 +68,6 @@ impl World {
         let workspace = Workspace::locate()?;
         let (tools, folder) = (PythonTools::for_local_stack(&workspace)?, test_folder(&workspace)?);
         functions::build(&workspace).await?;
-        let binary = workspace.built("debug/tableau-webhook-reconciler");
         let http = http_client()?;
         let (_server, cloud) = Cloud::start(&tools, &http, folder.path(), &[]).await?;
         let _destination = Destination::answering(StatusCode::OK).await?;
@@ -74,7 +75,7 @@ impl World {
         let table = json!({ "TableName": TABLE, "BillingMode": "PAY_PER_REQUEST",
             "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }],
             "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }] });
-        let world = Self { cloud, tableau, http, tools, binary, _destination, _server, folder };
+        let world = Self { cloud, tableau, http, tools, workspace, _destination, _server, folder };
         world.dynamodb("CreateTable", &table).await?;
         Ok(world)
     }
@@ -101,13 +102,35 @@ impl World {
             ("NAME_PREFIX", "tableau-fanout"),
         ];
         // Later variables replace earlier ones.
-        let (variables, log) = ([&usual, more].concat(), self.folder.path().join("reconciler.log"));
-        Environment::start(&self.tools, &self.binary, &variables, &log, DEFAULT_TIMEOUT).await
+        self.environment("reconciler", &[&usual, more].concat(), DEFAULT_TIMEOUT).await
     }
 
-    /// Returns the reconciler's log so far.
-    pub(crate) fn log(&self) -> anyhow::Result<String> {
-        Ok(fs::read_to_string(self.folder.path().join("reconciler.log"))?)
+    /// Starts the forwarder, which may call targets on this machine.
+    pub(crate) async fn forwarder(&self) -> anyhow::Result<Environment> {
+        let variables = [
+            ("AWS_ENDPOINT_URL", self.cloud.endpoint.as_str()),
+            ("TARGETS_PATH", "/tableau-fanout/targets"),
+            ("STATE_TABLE", TABLE),
+            ("ALERTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:tableau-fanout-alerts"),
+            ("ALLOW_LOOPBACK_TARGETS", "true"),
+        ];
+        self.environment("forwarder", &variables, FORWARDER_TIMEOUT).await
+    }
+
+    async fn environment(
+        &self,
+        function: &str,
+        variables: &[(&str, &str)],
+        timeout: Duration,
+    ) -> anyhow::Result<Environment> {
+        let binary = self.workspace.built(&format!("debug/tableau-webhook-{function}"));
+        let log = self.folder.path().join(format!("{function}.log"));
+        Environment::start(&self.tools, &binary, variables, &log, timeout).await
+    }
+
+    /// Returns a function's log so far.
+    pub(crate) fn log(&self, function: &str) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join(format!("{function}.log")))?)
     }
 
     /// Stores a parameter.

@@ -1,4 +1,4 @@
-//! The log of both functions: one format for every line, and the bytes of a typical delivery.
+//! The log of all functions: one format for every line, and the bytes of a typical delivery.
 
 use std::{
     collections::BTreeSet,
@@ -6,11 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use axum::{Router, http::StatusCode, response::IntoResponse};
-use infra::{functions, workspace::Workspace};
+use end_to_end::stand_ins::{Service, StandIn};
+use infra::{functions, queue, workspace::Workspace};
 use serde_json::{Value, json};
 use shared::registration::{
     claim::Registration,
@@ -68,6 +70,10 @@ const OF_RUNS: [&str; 14] = [
     "errors",
     "not_recovered",
 ];
+
+/// Members that only lines of the forwarder have, besides metrics.
+const OF_MESSAGES: [&str; 8] =
+    ["target", "message_id", "event_id", "attempts", "age_s", "status", "wait_s", "queue_error"];
 
 /// Checks a log and returns its lines. Every line is an object with a time, a level, and the request id of an invocation;
 /// it has no member that is neither known nor a metric that it defines.
@@ -190,7 +196,7 @@ async fn every_line_of_the_reconciler_has_the_same_format() -> anyhow::Result<()
     world.put("sites/marketing", &entry.to_string()).await?;
     reconciler.invoke("bad", json!({ "action": "apply" })).await?;
 
-    let log = world.log()?;
+    let log = world.log("reconciler")?;
     let lines = checked(&log, &OF_RUNS, &["good", "bad"])?;
     let with = |name: &str, value: &str| lines.iter().filter(|line| line[name] == value).collect::<Vec<_>>();
     for (outcome, id, level) in [("succeeded", "good", "INFO"), ("failed", "bad", "WARN")] {
@@ -206,5 +212,54 @@ async fn every_line_of_the_reconciler_has_the_same_format() -> anyhow::Result<()
     // Lambda's runtime logs the report of the run that failed.
     let [error] = with("level", "ERROR")[..] else { anyhow::bail!("{log}") };
     ensure!(error["message"].as_str().is_some_and(|text| text.contains("marketing")), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_line_of_the_forwarder_has_the_same_format() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let working = StandIn::start(Service::Slow(Duration::ZERO)).await?;
+    let down = StandIn::start(Service::Down).await?;
+    let mut queues = Vec::new();
+    for (name, stand_in) in [("working", &working), ("down", &down)] {
+        let entry = json!({ "preset": "plain", "address": stand_in.address });
+        world.put(&format!("targets/{name}"), &entry.to_string()).await?;
+        let queue = format!("tableau-fanout-target-{name}");
+        queue::create(&world.cloud.aws, &queue).await?;
+        queue::create(&world.cloud.aws, &format!("{queue}-dead")).await?;
+        queues.push(format!("arn:aws:sqs:us-east-1:{}:{queue}", world.cloud.account));
+    }
+    let event =
+        r#"{"specversion":"1.0","id":"an-event","source":"/tableau/marketing","type":"com.tableau.ViewDeleted"}"#;
+    let batch = |queue: &str, bodies: &[&str]| {
+        let records = bodies.iter().map(|body| {
+            let sent = (OffsetDateTime::now_utc().unix_timestamp() * 1000).to_string();
+            let attributes = json!({ "ApproximateReceiveCount": "1", "SentTimestamp": sent });
+            json!({ "messageId": "a-message", "receiptHandle": "a-receipt", "body": body, "attributes": attributes,
+                "eventSourceARN": queue })
+        });
+        json!({ "Records": records.collect::<Vec<_>>() })
+    };
+    let forwarder = world.forwarder().await?;
+    forwarder.invoke("good", batch(&queues[0], &[event, "text"])).await?;
+    forwarder.invoke("bad", batch(&queues[1], &[event])).await?;
+
+    let log = world.log("forwarder")?;
+    let lines = checked(&log, &OF_MESSAGES, &["good", "bad"])?;
+    let written: Vec<_> = lines[1..]
+        .iter()
+        .map(|line| ["requestId", "target", "outcome", "level"].map(|name| line[name].as_str().unwrap_or_default()))
+        .collect();
+    let expected = [
+        ["good", "working", "forwarded", "INFO"],
+        ["good", "working", "dead letter", "ERROR"],
+        ["bad", "down", "again", "WARN"],
+    ];
+    assert_eq!(written, expected, "{log}");
+    ensure!((&lines[1]["status"], &lines[1]["Forwarded"]) == (&json!(200), &json!(1)), "{}", lines[1]);
+    ensure!(lines[2]["error"].is_string() && lines[2]["DeadLetters"] == 1, "{}", lines[2]);
+    // No queue gave out that receipt.
+    ensure!(lines[3]["wait_s"].is_u64() && lines[3]["queue_error"].is_string(), "{}", lines[3]);
+    ensure!(!log.contains("stand-in"), "an address is in the log: {log}");
     Ok(())
 }
