@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use axum::http::HeaderMap;
 use infra::{
-    aws::has_code,
+    aws::{Input, has_code},
     cloud::{Cloud, STACK},
     functions,
     python::PythonTools,
@@ -246,6 +246,16 @@ impl LocalStack {
         self.cloud.put_site(&self.stack, name, &entry).await
     }
 
+    /// Stores the entry of a target.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub async fn store_target(&self, name: &str, entry: &Value) -> anyhow::Result<()> {
+        let parameter = format!("/{}/targets/{name}", self.stack.name());
+        self.cloud.put_parameter(&parameter, self.stack.output("KeyAlias")?, &entry.to_string()).await
+    }
+
     /// Stores the entry of a target, and deploys its stack on a topic (`EventsTopicArn` or `AlertsTopicArn`) with a filter
     /// policy.
     ///
@@ -253,9 +263,8 @@ impl LocalStack {
     ///
     /// A command fails.
     pub async fn add_target(&self, name: &str, entry: &Value, topic: &str, filter: &Value) -> anyhow::Result<()> {
+        self.store_target(name, entry).await?;
         let (aws, stack) = (&self.cloud.aws, self.stack.name());
-        let parameter = format!("/{stack}/targets/{name}");
-        self.cloud.put_parameter(&parameter, self.stack.output("KeyAlias")?, &entry.to_string()).await?;
         let template = Workspace::locate()?.file("infra/target.yaml");
         let parameters = [
             format!("Stack={stack}"),
@@ -263,12 +272,46 @@ impl LocalStack {
             format!("TopicArn={}", self.stack.output(topic)?),
             format!("FilterPolicy={filter}"),
             format!("AlertsTopicArn={}", self.stack.output("AlertsTopicArn")?),
+            format!("Coalesce={}", entry["preset"] == "coefficient"),
         ];
         let (template, target) = (template.to_str().context("a path")?, format!("{stack}-target-{name}"));
         let deploy = ["cloudformation", "deploy", "--template-file", template, "--stack-name", &target];
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        aws.run(&[&deploy[..], &["--parameter-overrides"], &parameters].concat()).await?;
+        let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
+        aws.run(&[&deploy[..], &options, &parameters].concat()).await.map(drop)
+    }
+
+    /// Invokes the forwarder as the schedule of a target does.
+    ///
+    /// # Errors
+    ///
+    /// It fails.
+    pub async fn call_coalesced(&self, target: &str) -> anyhow::Result<()> {
+        let (function, request) = (format!("{}-forwarder", self.stack.name()), json!({ "coalesce": target }));
+        let invoke = ["lambda", "invoke", "--function-name", &function, "--payload", "fileb:///dev/stdin"];
+        let (command, request) = ([&invoke[..], &["answer.json"]].concat(), request.to_string());
+        let answer = self.cloud.aws.json_with(&command, Input::Text(&request)).await?;
+        anyhow::ensure!(answer["FunctionError"].is_null(), "{answer}");
         Ok(())
+    }
+
+    /// Returns the numbers of messages in a target's queue, and of those that it hides until their next attempt.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub async fn waiting(&self, target: &str) -> anyhow::Result<[usize; 2]> {
+        let url = self.queue_url(&format!("{}-target-{target}", self.stack.name())).await?;
+        let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+        let get = ["sqs", "get-queue-attributes", "--queue-url", &url, "--attribute-names"];
+        let attributes = self.cloud.aws.json(&[&get[..], &names].concat()).await?;
+        let [visible, hidden] = names.map(|name| attributes["Attributes"][name].as_str().unwrap_or_default().parse());
+        Ok([visible?, hidden?])
+    }
+
+    async fn queue_url(&self, name: &str) -> anyhow::Result<String> {
+        let url = self.cloud.aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await?;
+        Ok(url["QueueUrl"].as_str().context("a queue without a URL")?.to_owned())
     }
 
     /// Returns the bodies of a target's dead letters.
@@ -277,10 +320,8 @@ impl LocalStack {
     ///
     /// A command fails.
     pub async fn dead_letters(&self, target: &str) -> anyhow::Result<Vec<Value>> {
-        let queue = format!("{}-target-{target}-dead", self.stack.name());
-        let url = self.cloud.aws.json(&["sqs", "get-queue-url", "--queue-name", &queue]).await?;
-        let url = url["QueueUrl"].as_str().context("a queue without a URL")?;
-        self.cloud.receive(url).await
+        let url = self.queue_url(&format!("{}-target-{target}-dead", self.stack.name())).await?;
+        self.cloud.receive(&url).await
     }
 
     /// Makes a call that only the simulator knows.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use end_to_end::{
     local_stack::LocalStack,
     stand_ins::{Service, StandIn},
@@ -55,6 +55,7 @@ struct Services {
     teams: StandIn,
     pager_duty: StandIn,
     zapier: StandIn,
+    coefficient: StandIn,
 }
 
 impl Services {
@@ -74,14 +75,17 @@ impl Services {
         stack.add_target("pagerduty", &entry, EVENTS, &of_failures).await?;
         let entry = json!({ "preset": "zapier", "address": zapier.address });
         stack.add_target("zapier", &entry, EVENTS, &json!({})).await?;
-        Ok(Self { slack, teams, pager_duty, zapier })
+        let coefficient = StandIn::start(Service::Coefficient).await?;
+        let entry = json!({ "preset": "coefficient", "address": coefficient.address });
+        stack.add_target("sheet", &entry, EVENTS, &json!({ "action": ["refresh-succeeded"] })).await?;
+        Ok(Self { slack, teams, pager_duty, zapier, coefficient })
     }
 }
 
 #[tokio::test]
 async fn a_failure_reaches_every_service_and_its_end_resolves_the_incident() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
-    let Services { slack, teams, pager_duty, zapier } = Services::start(&stack).await?;
+    let Services { slack, teams, pager_duty, zapier, .. } = Services::start(&stack).await?;
     stack.declare("marketing", &["WorkbookRefreshFailed", "WorkbookRefreshSucceeded"]).await?;
     stack.cloud.apply(&stack.stack).await?;
     refresh(&stack, "Budget", "failed").await?;
@@ -163,15 +167,57 @@ async fn a_dead_target_keeps_its_messages_and_no_other_target_notices() -> anyho
     fire(&stack, "WorkbookCreated", EVENTS_SENT).await?;
     healthy.until(|events| events.len() == EVENTS_SENT).await?;
 
-    let queue = format!("{}-target-dead", stack.stack.name());
-    let aws = &stack.cloud.aws;
-    let url = aws.json(&["sqs", "get-queue-url", "--queue-name", &queue]).await?;
-    let url = url["QueueUrl"].as_str().context("a queue without a URL")?;
-    let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
-    let get = ["sqs", "get-queue-attributes", "--queue-url", url, "--attribute-names"];
-    let attributes = aws.json(&[&get[..], &names].concat()).await?;
-    let kept = names.iter().filter_map(|name| attributes["Attributes"][name].as_str()?.parse::<usize>().ok());
-    assert_eq!(kept.sum::<usize>(), EVENTS_SENT, "{attributes}");
+    assert_eq!(stack.waiting("dead").await?.iter().sum::<usize>(), EVENTS_SENT);
     assert_eq!(stack.dead_letters("dead").await?, Vec::<Value>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sheet_is_refreshed_once_for_all_refreshes_and_again_after_five_minutes_at_the_earliest() -> anyhow::Result<()>
+{
+    const REFRESHES: usize = 5;
+
+    let stack = LocalStack::start().await?;
+    let Services { coefficient, .. } = Services::start(&stack).await?;
+    stack.declare("marketing", &["WorkbookRefreshSucceeded"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    fire(&stack, "WorkbookRefreshSucceeded", REFRESHES).await?;
+    stack.call_coalesced("sheet").await?;
+    assert_eq!(coefficient.accepted()?, [json!({ "messages": REFRESHES })]);
+    assert_eq!(stack.waiting("sheet").await?, [0, 0]);
+
+    refresh(&stack, "Budget", "succeeded").await?;
+    stack.call_coalesced("sheet").await?;
+    assert_eq!(coefficient.accepted()?.len(), 1);
+    // It is hidden until then.
+    assert_eq!(stack.waiting("sheet").await?, [0, 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_its_credentials_is_a_problem_until_it_accepts_them() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let service = StandIn::start(Service::Slow(Duration::ZERO)).await?;
+    let outdated = format!("{}-outdated", service.address);
+    let created = json!({ "event_type": ["WorkbookCreated"] });
+    stack.add_target("program", &json!({ "preset": "plain", "address": outdated }), EVENTS, &created).await?;
+    let chat = StandIn::start(Service::Slack).await?;
+    let problems = json!({ "kinds": ["problem", "problem-solved"] });
+    let entry = json!({ "preset": "slack", "address": chat.address, "selection": problems });
+    stack.add_target("chat", &entry, ALERTS, &json!({})).await?;
+    stack.declare("marketing", &["WorkbookCreated"]).await?;
+    stack.cloud.apply(&stack.stack).await?;
+    fire(&stack, "WorkbookCreated", 3).await?;
+    let problem = chat.until(|messages| !messages.is_empty()).await?;
+    assert!(has(&problem[0], "program") && has(&problem[0], "404"), "{problem:#?}");
+
+    // The next attempt reads the entry again.
+    stack.store_target("program", &json!({ "preset": "plain", "address": service.address })).await?;
+    chat.until(|messages| messages.len() > 1).await?;
+    let alerts = chat.accepted()?;
+    assert!(has(&alerts[1], "solved"), "{alerts:#?}");
+    let attempts = service.calls();
+    let arrived = attempts.iter().filter(|call| call.status.is_success()).count();
+    assert!(arrived >= 1 && attempts.len() > arrived, "{attempts:#?}");
     Ok(())
 }
