@@ -40,6 +40,7 @@ use time::OffsetDateTime;
 
 const RECEIVER: &str = "tableau-fanout-receiver";
 const RECONCILER: &str = "tableau-fanout-reconciler";
+const FORWARDER: &str = "tableau-fanout-forwarder";
 const DEAD_LETTERS: &str = "tableau-fanout-dead-letters";
 
 /// A day in minutes.
@@ -295,6 +296,9 @@ async fn receiver_days(good: &Metrics) -> anyhow::Result<Vec<Day>> {
         day.add(NOON, Metric::of("AWS/Lambda", metric, "FunctionName", RECEIVER), value);
         days.push((problem, day, expected));
     }
+    let mut day = good.clone();
+    day.add(NOON, Metric::of("AWS/Lambda", "Errors", "FunctionName", FORWARDER), 1.0);
+    days.push(("an invocation of the forwarder fails", day, &["forwarder-errors"]));
     Ok(days)
 }
 
