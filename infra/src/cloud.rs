@@ -185,7 +185,8 @@ impl Cloud {
     ///
     /// The stack lacks an output.
     pub fn lambda_environment(&self, stack: &Stack) -> anyhow::Result<String> {
-        let [keys, tableau_ca] = ["signing-keys", "tableau-ca"].map(|parameter| stack.parameter(parameter));
+        let [keys, tableau_ca, targets] =
+            ["signing-keys", "tableau-ca", "targets"].map(|parameter| stack.parameter(parameter));
         let ours = [
             ("AWS_ACCESS_KEY_ID", self.account.as_str()),
             ("AWS_ENDPOINT_URL", &self.endpoint),
@@ -197,6 +198,8 @@ impl Cloud {
             ("RECEIVER_URL", stack.output("ReceiverUrl")?),
             ("SITES_PATH", stack.output("SitesPath")?),
             ("NAME_PREFIX", stack.name()),
+            ("TARGETS_PATH", &targets),
+            ("ALLOW_LOOPBACK_TARGETS", "true"),
         ];
         // `cargo lambda` rejects a line with an empty value.
         let shared = environment::AWS.into_iter().filter(|(name, _)| *name != "AWS_ACCESS_KEY_ID");

@@ -106,9 +106,11 @@ enum Comparison {
 
 /// The evaluation of a period without data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Missing {
+enum WithoutData {
     NotBreaching,
     Missing,
+    /// The state is kept.
+    Ignore,
 }
 
 /// An alarm, as it is deployed.
@@ -126,7 +128,7 @@ pub struct Alarm {
     datapoints_to_alarm: u32,
     comparison: Comparison,
     threshold: f64,
-    missing: Missing,
+    missing: WithoutData,
     /// The topics that each state is published to.
     actions: BTreeMap<State, Vec<String>>,
 }
@@ -182,8 +184,9 @@ impl Alarm {
             },
             threshold: alarm["Threshold"].as_f64().with_context(|| format!("no threshold: {alarm}"))?,
             missing: match text("TreatMissingData")? {
-                "notBreaching" => Missing::NotBreaching,
-                "missing" => Missing::Missing,
+                "notBreaching" => WithoutData::NotBreaching,
+                "missing" => WithoutData::Missing,
+                "ignore" => WithoutData::Ignore,
                 other => bail!("no treatment of missing data of ours: {other}"),
             },
             actions: actions.into(),
@@ -200,7 +203,7 @@ impl Alarm {
         let mut state = State::InsufficientData;
         let mut changes = Vec::new();
         for minute in minutes {
-            let next = self.state(metrics, minute);
+            let next = self.state(metrics, minute, state);
             if next != state && !self.actions[&next].is_empty() {
                 changes.push((minute, next));
             }
@@ -209,9 +212,9 @@ impl Alarm {
         changes
     }
 
-    /// Returns the state at the beginning of a minute. CloudWatch reads a little more than the alarm's periods when data is
+    /// Returns the state at the beginning of a minute, after an earlier one. CloudWatch reads a little more than the alarm's periods when data is
     /// missing, and does not document how much. This reads the periods alone.
-    fn state(&self, metrics: &Metrics, now: u32) -> State {
+    fn state(&self, metrics: &Metrics, now: u32, before: State) -> State {
         let values = metrics.0.get(&self.metric);
         let datapoints = (0..self.evaluation_periods).map(|period| {
             let end = now.checked_sub(period * self.period_minutes)?;
@@ -233,12 +236,14 @@ impl Alarm {
         let breaching = count(breaching.count());
         let missing = self.evaluation_periods - count(datapoints.len());
         match self.missing {
-            Missing::NotBreaching if breaching >= self.datapoints_to_alarm => State::Alarm,
-            Missing::NotBreaching => State::Ok,
-            Missing::Missing if datapoints.is_empty() => State::InsufficientData,
+            WithoutData::Ignore if datapoints.is_empty() => before,
+            WithoutData::NotBreaching | WithoutData::Ignore if breaching >= self.datapoints_to_alarm => State::Alarm,
+            WithoutData::Ignore if breaching > 0 && breaching + missing >= self.datapoints_to_alarm => before,
+            WithoutData::NotBreaching | WithoutData::Ignore => State::Ok,
+            WithoutData::Missing if datapoints.is_empty() => State::InsufficientData,
             // The values that exist decide, even if they are fewer than the alarm needs.
-            Missing::Missing if breaching > 0 && breaching + missing >= self.datapoints_to_alarm => State::Alarm,
-            Missing::Missing => State::Ok,
+            WithoutData::Missing if breaching > 0 && breaching + missing >= self.datapoints_to_alarm => State::Alarm,
+            WithoutData::Missing => State::Ok,
         }
     }
 }
@@ -283,9 +288,15 @@ mod tests {
             ("111", State::Alarm, State::Alarm),
             ("011", State::Ok, State::Ok),
         ] {
-            let at_the_end =
-                |treatment: &str| alarm(&json!({ "TreatMissingData": treatment })).state(&metrics(minutes), 3);
+            let after = |before: State, treatment: &str| {
+                alarm(&json!({ "TreatMissingData": treatment })).state(&metrics(minutes), 3, before)
+            };
+            let at_the_end = |treatment: &str| after(State::Ok, treatment);
             assert_eq!((at_the_end("missing"), at_the_end("notBreaching")), (missing, not_breaching), "{minutes}");
+            // Where the values do not decide, the state is kept.
+            let [kept, decided] = [State::Alarm, State::Ok].map(|before| after(before, "ignore"));
+            let is_undecided = ["---", "1-1", "-1-"].contains(&minutes);
+            assert_eq!(kept != decided, is_undecided, "{minutes}");
         }
     }
 

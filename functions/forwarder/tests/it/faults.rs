@@ -68,6 +68,7 @@ fn faults() -> Vec<Fault> {
         Fault::once("works", Answer::Status(204)).calls(1),
         Fault::once("fails once", Answer::Status(500)),
         Fault::once("asks for another time", Answer::Status(425)),
+        Fault::once("limits its rate", Answer::With(429, "retry-after", "120".to_owned())).any_calls(),
         Fault::once("hangs once", Answer::Hang),
         Fault::once("resets once", Answer::Reset),
         Fault::once("answers without end", Answer::Endless(200)).calls(1),
@@ -90,9 +91,14 @@ impl Fault {
     fn calls(self, calls: usize) -> Self {
         Self { calls: Some(calls), ..self }
     }
+
+    fn any_calls(self) -> Self {
+        Self { calls: None, ..self }
+    }
 }
 
-async fn check(fault: Fault) -> anyhow::Result<()> {
+/// Checks a fault, and returns its row of the table.
+async fn check(fault: Fault) -> anyhow::Result<String> {
     let Fault { name, answer, members, end, calls } = fault;
     let is_success =
         |call: &Call| call.is_accepted() || (call.is_redirected() && members["redirect_is_success"] == true);
@@ -107,13 +113,17 @@ async fn check(fault: Fault) -> anyhow::Result<()> {
         End::Dead { .. } => (0, 1),
     };
     let expected: BTreeMap<_, _> = (1..=MESSAGES).map(|number| (format!("event-{number}"), one)).collect();
-    assert_eq!(world.ends(&target, is_success), expected, "{name}");
+    let ends = world.ends(&target, is_success);
+    assert_eq!(ends, expected, "{name}");
     let all_calls = target.calls().len();
+    let (accepted, dead) = (ends.values().map(|end| end.0).sum::<usize>(), world.cloud.dead().len());
+    let lost = MESSAGES - ends.len();
+    let row = format!("{name:34} {MESSAGES:>4} {all_calls:>5} {accepted:>8} {dead:>12} {lost:>4}\n");
     match calls {
         Some(calls) => assert_eq!(all_calls, MESSAGES * calls, "{name}"),
         None => assert!(all_calls > MESSAGES, "{name}: {all_calls} calls"),
     }
-    let End::Dead { status } = end else { return Ok(()) };
+    let End::Dead { status } = end else { return Ok(row) };
     for letter in world.cloud.dead() {
         let attributes = letter.attributes();
         let found = attributes.iter().find(|attribute| attribute.name == "status").map(|it| it.value.clone());
@@ -123,14 +133,19 @@ async fn check(fault: Fault) -> anyhow::Result<()> {
     let age = world.cloud.now();
     let is_expected = if calls.is_some() { age < HOUR } else { (HOUR * 23..HOUR * 25).contains(&age) };
     assert!(is_expected, "{name}: dead after {age:?}");
-    Ok(())
+    Ok(row)
 }
 
 #[tokio::test]
 async fn each_message_is_delivered_or_dead_once_whatever_the_target_answers() -> anyhow::Result<()> {
+    let mut table = format!(
+        "{:34} {:>4} {:>5} {:>8} {:>12} {:>4}\n",
+        "the target", "sent", "calls", "accepted", "dead letters", "lost"
+    );
     for fault in faults() {
-        check(fault).await?;
+        table += &check(fault).await?;
     }
+    println!("{table}");
     Ok(())
 }
 

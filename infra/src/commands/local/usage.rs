@@ -66,7 +66,7 @@ pub(super) async fn stack(
     let for_functions = files.write("lambda.env", &cloud.lambda_environment(stack)?)?;
     let invoke_event = files.write("receiver-event.json", &sample::signed_event(&builds.workspace, &keyring)?)?;
     let environment = files.write_environment(&cloud.endpoint, &simulator.address, &builds.tools.programs())?;
-    let [receiver_binary, reconciler_binary, _] = FUNCTIONS;
+    let [receiver_binary, reconciler_binary, forwarder_binary] = FUNCTIONS;
     let post = format!("curl -i -H 'content-type: application/json' --data-binary @{OTHER_PAYLOAD}");
     print(format!(
         "
@@ -109,6 +109,7 @@ The stack is running. Ctrl-C stops it.
   {post} {watch}
   cargo lambda invoke -A 127.0.0.1 {receiver_binary} --data-file {invoke_event}
   cargo lambda invoke -A 127.0.0.1 {reconciler_binary} --data-file tests/events/reconciler-apply.json
+  cargo lambda invoke -A 127.0.0.1 {forwarder_binary} --data-file tests/events/forwarder-batch.json
 
 {window} Each as it arrives, with the time (UTC), also at the targets chat and archive:",
         connect = styled(BOLD, "Connect another terminal."),

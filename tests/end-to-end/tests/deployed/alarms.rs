@@ -16,6 +16,7 @@ use end_to_end::{
     declared::{Declared, site},
     destination::Destination,
     local_stack::LocalStack,
+    stand_ins::{Service, StandIn},
 };
 use infra::{cloud::STACK, sample, workspace::Workspace};
 use lambda_support::{
@@ -37,11 +38,15 @@ use shared::{
 use strict_sns::publish::Publish;
 use tableau_simulator::server::{Running, Simulator};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 const RECEIVER: &str = "tableau-fanout-receiver";
 const RECONCILER: &str = "tableau-fanout-reconciler";
 const FORWARDER: &str = "tableau-fanout-forwarder";
 const DEAD_LETTERS: &str = "tableau-fanout-dead-letters";
+
+/// Time limit for the forwarder to handle some messages, which takes seconds.
+const FORWARDED_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A day in minutes.
 const DAY: Range<u32> = 0..24 * 60;
@@ -388,6 +393,44 @@ const OF_AWS: [(&str, &str); 5] = [
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
 ];
 
+/// The metric that each target has.
+const OF_A_TARGET: &str = "OldestUndelivered";
+
+/// Deploys two targets, of which one is down, and returns the lines that the forwarder logs about their messages and about one
+/// that is no event, as if it was part of the stack that the alarms are read from.
+async fn forwarded() -> anyhow::Result<Vec<String>> {
+    let stack = LocalStack::start().await?;
+    let services = [StandIn::start(Service::Slow(Duration::ZERO)).await?, StandIn::start(Service::Down).await?];
+    let everything = json!({});
+    for (name, service) in ["working", "down"].iter().zip(&services) {
+        let entry = json!({ "preset": "plain", "address": service.address });
+        stack.add_target(name, &entry, "EventsTopicArn", &everything).await?;
+    }
+    let event =
+        r#"{"specversion":"1.0","id":"an-event","source":"/tableau/marketing","type":"com.tableau.ViewDeleted"}"#;
+    for message in [event, "text"] {
+        let publish = ["sns", "publish", "--topic-arn", stack.stack.output("EventsTopicArn")?, "--message", message];
+        stack.cloud.aws.run(&publish).await?;
+    }
+    for target in ["working", "down"] {
+        while stack.dead_letters(target).await?.is_empty() {}
+    }
+    services[0].until(|events| events.len() == 1).await?;
+    let name = stack.stack.name();
+    let group = format!("/aws/lambda/{name}-forwarder");
+    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+    let mut lines = Vec::new();
+    let is_complete = |lines: &[String]| {
+        ["Forwarded", "ForwardRetried"].iter().all(|metric| lines.iter().any(|it| it.contains(metric)))
+    };
+    while !is_complete(&lines) {
+        let log = stack.cloud.aws.json(&filter).await?;
+        lines =
+            log.as_array().into_iter().flatten().filter_map(|line| Some(line.as_str()?.replace(name, STACK))).collect();
+    }
+    Ok(lines)
+}
+
 /// Reads the metrics on the dashboard.
 async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
     let get = ["cloudwatch", "get-dashboard", "--dashboard-name", STACK];
@@ -395,13 +438,17 @@ async fn shown(stack: &LocalStack) -> anyhow::Result<BTreeSet<Metric>> {
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().context("no dashboard")?)?;
     let widgets = body["widgets"].as_array().context("no widgets")?.iter();
     let rows = widgets.filter_map(|widget| widget["properties"]["metrics"].as_array()).flatten();
-    rows.map(|row| match [0, 1, 2, 3].map(|position| row[position].as_str()) {
-        [Some(namespace), Some(name), Some(dimension), Some(value)] => {
-            Ok(Metric::of(namespace, name, dimension, value))
-        }
-        _ => anyhow::bail!("no metric: {row}"),
-    })
-    .collect()
+    // A target has a metric of its own, which only a search finds.
+    let (searches, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row[0]["expression"].is_string());
+    anyhow::ensure!(searches.len() == 1 && searches[0].to_string().contains(OF_A_TARGET), "no search: {searches:?}");
+    rows.into_iter()
+        .map(|row| match [0, 1, 2, 3].map(|position| row[position].as_str()) {
+            [Some(namespace), Some(name), Some(dimension), Some(value)] => {
+                Ok(Metric::of(namespace, name, dimension, value))
+            }
+            _ => anyhow::bail!("no metric: {row}"),
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -410,8 +457,9 @@ async fn alarms_and_dashboard_use_only_metrics_that_are_written() -> anyhow::Res
     let receiving = Receiving::start(true, true).await?;
     let too_large = json!({ "padding": "x".repeat(256 * 1024) }).to_string();
     anyhow::ensure!(receiving.send(&too_large, None).await? == StatusCode::PAYLOAD_TOO_LARGE, "not too large");
+    let forwarded = timeout(FORWARDED_TIMEOUT, forwarded()).await.context("the forwarder wrote no lines")??;
     let mut written = Metrics::default();
-    for line in receiving.lines() {
+    for line in receiving.lines().into_iter().chain(forwarded) {
         written.add_line(0, &line)?;
     }
     let days = days().await?;
@@ -423,7 +471,7 @@ async fn alarms_and_dashboard_use_only_metrics_that_are_written() -> anyhow::Res
         assert!(written.contains(metric) || of_aws, "no function writes {metric:?}");
     }
     // The dashboard shows every metric of the project.
-    let ours = written.iter().filter(|metric| metric.namespace == "TableauFanout");
+    let ours = written.iter().filter(|metric| metric.namespace == "TableauFanout" && metric.name != OF_A_TARGET);
     let hidden: Vec<_> = ours.filter(|metric| !shown.contains(**metric)).collect();
     assert!(hidden.is_empty(), "not on the dashboard: {hidden:?}");
     Ok(())
@@ -484,6 +532,46 @@ async fn the_deployed_functions_raise_alarms_that_reach_subscribers() -> anyhow:
     let alert: Value = serde_json::from_str(received[0]["Body"].as_str().unwrap_or_default())?;
     assert_eq!((&alert["AlarmName"], &alert["NewStateValue"]), (&json!(alarm), &json!("ALARM")), "{alert}");
     assert!(alert["AlarmDescription"].as_str().is_some_and(|text| text.contains("cargo infra replay")), "{alert}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_target_has_alarms_for_dead_letters_and_for_a_message_that_waits() -> anyhow::Result<()> {
+    let stack = LocalStack::start().await?;
+    let entry = json!({ "preset": "plain", "address": "https://target.example/" });
+    stack.add_target("program", &entry, "EventsTopicArn", &json!({})).await?;
+    let name = format!("{}-target-program", stack.stack.name());
+    let mut alarms = alarms(&stack).await?;
+    alarms.retain(|alarm| alarm.name.starts_with(&name));
+    assert_eq!(alarms.len(), 2);
+    let topic = stack.stack.output("AlertsTopicArn")?;
+    assert!(alarms.iter().all(|alarm| alarm.targets() == [topic].into()), "{alarms:?}");
+    // The age in seconds at each attempt, by its minute. The forwarder writes it even if it delivered others meanwhile.
+    let attempts = |attempts: &[(u32, f64)]| {
+        let mut metrics = Metrics::default();
+        for (minute, age) in attempts {
+            metrics.add(*minute, Metric::of("TableauFanout", "OldestUndelivered", "QueueName", &name), *age);
+        }
+        metrics
+    };
+    let changes = |metrics: &Metrics| {
+        let changed = |alarm: &Alarm| {
+            let changes = alarm.changes(metrics, DAY);
+            changes.into_iter().map(|(minute, state)| (short_name(&name, alarm), minute, state)).collect::<Vec<_>>()
+        };
+        alarms.iter().flat_map(changed).collect::<Vec<_>>()
+    };
+    let (mut short, long) =
+        (attempts(&[(1, 0.0), (30, 1500.0), (40, 0.0)]), [(30, 1800.0), (70, 4200.0), (130, 7800.0)]);
+    assert_eq!(changes(&short), []);
+    let undelivered = |minute| ("undelivered".to_owned(), minute, State::Alarm);
+    assert_eq!(changes(&attempts(&long)), [undelivered(71)]);
+    // It stays while nothing is known, and begins anew after a success.
+    let again = [&long[..], &[(140, 0.0), (300, 3700.0)]].concat();
+    assert_eq!(changes(&attempts(&again)), [undelivered(71), undelivered(301)]);
+    let dead = format!("{name}-dead");
+    short.add(60, Metric::of("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", &dead), 1.0);
+    assert_eq!(changes(&short), [("dead-letters".to_owned(), 61, State::Alarm)]);
     Ok(())
 }
 

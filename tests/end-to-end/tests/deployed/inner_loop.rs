@@ -1,9 +1,12 @@
 //! The inner loop: `cargo lambda watch` and `cargo lambda invoke`, as `cargo infra local` prints them.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::Context;
-use end_to_end::local_stack::LocalStack;
+use end_to_end::{
+    local_stack::LocalStack,
+    stand_ins::{self, StandIn},
+};
 use infra::{
     sample,
     service::{Program, Service, free_port},
@@ -13,7 +16,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::Result<()> {
+async fn all_functions_run_from_source_in_the_stacks_environment() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     stack.declare("local", &["WorkbookCreated"]).await?;
     let queue = stack.cloud.subscribe_queue(&stack.stack, "created", &json!({ "action": ["created"] })).await?;
@@ -64,5 +67,14 @@ async fn both_functions_run_from_source_in_the_stacks_environment() -> anyhow::R
     assert!(answer.contains(r#""statusCode":200"#), "{answer}");
     let answer = invoke("tableau-webhook-reconciler", &workspace.file("tests/events/reconciler-apply.json")).await?;
     assert!(answer.contains("1 site is as declared."), "{answer}");
+
+    let archive = StandIn::start(stand_ins::Service::Slow(Duration::ZERO)).await?;
+    stack.store_target("archive", &json!({ "preset": "plain", "address": archive.address })).await?;
+    let batch = fs::read_to_string(workspace.file("tests/events/forwarder-batch.json"))?;
+    let file = stack.folder().join("batch.json");
+    fs::write(&file, batch.replace("tableau-fanout-target-", &format!("{}-target-", stack.stack.name())))?;
+    let answer = invoke("tableau-webhook-forwarder", &file).await?;
+    assert!(answer.contains(r#"{"batchItemFailures":[]}"#), "{answer}");
+    assert_eq!(archive.accepted()?.len(), 1);
     Ok(())
 }

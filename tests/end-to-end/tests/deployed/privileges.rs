@@ -12,7 +12,7 @@ use infra::{
     environment::REGION,
     functions,
     python::PythonTools,
-    sample,
+    queue, sample,
     service::{Service, http_client},
     stack::Stack,
     workspace::Workspace,
@@ -22,9 +22,14 @@ use serde_json::{Value, json};
 use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
-/// The receiver's timeout in the template.
+/// The timeouts in the template.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
+const FORWARDER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The queue of a target.
+const TARGET: &str = "tableau-fanout-target-program";
 
 /// The stack in a cloud that checks identities.
 struct Guarded {
@@ -187,6 +192,7 @@ fn list_any_path(statements: &mut [Value]) -> anyhow::Result<()> {
 
 const RECEIVER: &str = "receiver";
 const RECONCILER: &str = "reconciler";
+const FORWARDER: &str = "forwarder";
 const SCHEDULE: &str = "schedule";
 
 /// The reconciler of a stack that puts it into a VPC.
@@ -239,6 +245,10 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
     let stream = "logs create-log-stream --log-stream-name test --log-group-name";
     let invoke = "lambda invoke --payload {} --function-name";
     let key = stack.output("KeyId")?;
+    let target = stack.parameter("targets/program");
+    let [queue, dead] = ["", "-dead"].map(|end| format!("http://127.0.0.1/000000000000/{TARGET}{end}"));
+    let hold = &["--item", r#"{"pk":{"S":"target#program"}}"#][..];
+    let hold_key = &["--key", r#"{"pk":{"S":"target#program"}}"#][..];
 
     let mut rows = vec![
         row(RECEIVER, true, publish, events, &[]),
@@ -279,6 +289,23 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
         row(SCHEDULE, false, get, &keys, &[]),
         row(SCHEDULE, false, scan, table, &[]),
         row(SCHEDULE, false, publish, alerts, &[]),
+        row(FORWARDER, true, get, &target, &[]),
+        row(FORWARDER, true, publish, alerts, &[]),
+        row(FORWARDER, true, send, &dead, &[]),
+        row(FORWARDER, true, receive, &queue, &[]),
+        row(FORWARDER, true, put_item, table, hold),
+        row(FORWARDER, true, delete_item, table, hold_key),
+        row(FORWARDER, false, scan, table, &[]),
+        row(FORWARDER, false, publish, events, &[]),
+        row(FORWARDER, false, get, &keys, &[]),
+        row(FORWARDER, false, get, &site, &[]),
+        row(FORWARDER, false, put, &target, &[]),
+        row(FORWARDER, false, receive, failures, &[]),
+        row(FORWARDER, false, "sqs purge-queue --queue-url", &queue, &[]),
+        row(RECEIVER, false, get, &target, &[]),
+        row(RECONCILER, false, get, &target, &[]),
+        row(RECEIVER, false, receive, &queue, &[]),
+        row(RECONCILER, false, receive, &queue, &[]),
     ];
     let unencrypted = |role, command: &str, resource: &str| {
         let over_tls = row(role, false, command, resource, &[]);
@@ -293,8 +320,8 @@ fn rows(stack: &Stack, other_key: &str, interface: &str) -> anyhow::Result<Vec<R
         unencrypted(RECONCILER, receive, failures),
         unencrypted(SCHEDULE, send, dead_letters),
     ]);
-    // Refused to both functions.
-    for role in [RECEIVER, RECONCILER] {
+    // Refused to all functions.
+    for role in [RECEIVER, RECONCILER, FORWARDER] {
         let refused = |command: &str, resource: &str, more: &[&str]| row(role, false, command, resource, more);
         rows.extend([
             refused(publish, other_topic, &[]),
@@ -372,6 +399,33 @@ async fn reconcile(guarded: &Guarded, role: &Credentials) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Runs the forwarder under a role. The target refuses a message, which stays in its queue, and an alert says so.
+async fn forward(guarded: &Guarded, role: &Credentials) -> anyhow::Result<()> {
+    let service = Destination::answering(StatusCode::NOT_FOUND).await?;
+    let entry = json!({ "preset": "plain", "address": service.address.as_str() }).to_string();
+    let parameter = guarded.stack.parameter("targets/program");
+    guarded.cloud.put_parameter(&parameter, guarded.stack.output("KeyAlias")?, &entry).await?;
+    queue::create(&guarded.cloud.aws, &format!("{TARGET}-dead")).await?;
+    let url = queue::create(&guarded.cloud.aws, TARGET).await?;
+    let event = json!({ "specversion": "1.0", "id": "an-event", "source": "/tableau/local", "type": "com.tableau.ViewDeleted" });
+    let send = ["sqs", "send-message", "--queue-url", &url, "--message-body", &event.to_string()];
+    guarded.cloud.aws.run(&send).await?;
+    let received = guarded.cloud.aws.json(&["sqs", "receive-message", "--queue-url", &url]).await?;
+    let message = &received["Messages"][0];
+    let sent = (OffsetDateTime::now_utc().unix_timestamp() * 1000).to_string();
+    let record = json!({ "messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"], "eventSourceARN": format!("arn:aws:sqs:{REGION}:000000000000:{TARGET}"),
+        "attributes": { "ApproximateReceiveCount": "1", "SentTimestamp": sent } });
+    let alerts = guarded.subscribe(guarded.stack.output("AlertsTopicArn")?, "alerts-about-targets").await?;
+    let environment = guarded.function("tableau-webhook-forwarder", role, FORWARDER_TIMEOUT).await?;
+    let answer = environment.invoke("batch", json!({ "Records": [record] })).await?;
+    assert_eq!(answer["batchItemFailures"][0]["itemIdentifier"], message["MessageId"], "{answer}");
+    assert_eq!(guarded.cloud.receive_some(&alerts).await?.len(), 1);
+    let log = fs::read_to_string(guarded.folder.path().join("tableau-webhook-forwarder"))?;
+    assert!(log.contains("the target answered 404") && !log.contains("queue_error"), "{log}");
+    Ok(())
+}
+
 /// Runs the receiver under a role. It publishes a signed delivery.
 async fn deliver(guarded: &Guarded, role: &Credentials) -> anyhow::Result<()> {
     let events = guarded.subscribe(guarded.stack.output("EventsTopicArn")?, "events").await?;
@@ -400,6 +454,8 @@ async fn each_role_allows_its_functions_work_and_nothing_else() -> anyhow::Resul
 
     reconcile(&guarded, &widened).await?;
     deliver(&guarded, &receiver).await?;
+    let forwarder = guarded.assume(&guarded.role("ForwarderRole").await?).await?;
+    forward(&guarded, &forwarder).await?;
 
     // These exist, so that a refusal is not due to their absence.
     aws.run(&["sns", "create-topic", "--name", "theirs"]).await?;
@@ -411,15 +467,19 @@ async fn each_role_allows_its_functions_work_and_nothing_else() -> anyhow::Resul
     let interface = guarded.network_interface().await?;
     let rows = rows(stack, other_key, &interface)?;
     let mut table = format!("{:10} {:45} {:75} {}\n", "role", "action", "resource", "");
-    for work in ["reconciles a site, alerts about another, stores that", "publishes a signed delivery"] {
-        let role = if work.starts_with("publishes") { "receiver" } else { "reconciler" };
+    for (role, work) in [
+        (RECONCILER, "reconciles a site, alerts about another, stores that"),
+        (RECEIVER, "publishes a signed delivery"),
+        (FORWARDER, "keeps a message that its target refuses, alerts about that"),
+    ] {
         writeln!(table, "{role:10} {:45} {:75} allowed", "the function's binary", work)?;
     }
     let by_path = "any path, since ministack checks no paths";
     writeln!(table, "{:10} {:45} {by_path:75} allowed for this test", "reconciler", "ssm get-parameters-by-path")?;
     // In a VPC the reconciler has the same role.
-    let roles = [(RECEIVER, &receiver), (RECONCILER, &reconciler), (IN_VPC, &reconciler), (SCHEDULE, &schedule)];
-    let with_endpoints = roles.into_iter().flat_map(|(role, credentials)| {
+    let functions = [(RECEIVER, &receiver), (RECONCILER, &reconciler), (FORWARDER, &forwarder)];
+    let roles = functions.into_iter().chain([(IN_VPC, &reconciler), (SCHEDULE, &schedule)]);
+    let with_endpoints = roles.flat_map(|(role, credentials)| {
         [true, false].map(|over_tls| ((role, over_tls), guarded.acting_as(credentials, over_tls)))
     });
     let acting: BTreeMap<_, _> = with_endpoints.collect();

@@ -163,13 +163,15 @@ struct Policy {
 }
 
 /// JSON in the documents that is no filter policy.
-const OTHER_JSON: [(&str, &str); 6] = [
+const OTHER_JSON: [(&str, &str); 8] = [
     ("docs/alerts.md", "Alerts for programs"),
+    ("docs/custom-targets.md", "Google Apps Script"),
     ("docs/events.md", "Event format"),
     ("docs/events.md", "Reasons of failures"),
     ("docs/events.md", "Resolved failures"),
     ("docs/sites.md", "Add a site by hand"),
     ("docs/operations.md", "Receiver log"),
+    ("docs/target-operations.md", "By hand"),
 ];
 
 /// Reads the documents' filter policies. One that is missing in [`LET_THROUGH`] is an error.
