@@ -3,7 +3,6 @@
 pub mod address;
 mod alarm;
 pub mod answer;
-pub mod coalescing;
 pub mod credentials;
 pub mod entry;
 pub mod hold;

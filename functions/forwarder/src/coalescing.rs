@@ -7,14 +7,13 @@ use futures_util::{StreamExt, stream};
 use lambda_support::error_chain;
 use shared::targets::{
     answer::TargetAnswer,
-    coalescing::{PATIENCE, Turn},
     entry::TargetEntry,
     hold::{Hold, call_key},
     message::TargetMessage,
     name::TargetName,
 };
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{
     batch::{QueueName, Record},
@@ -26,7 +25,7 @@ use crate::{
 };
 
 /// The most messages of one call. More wait for the next one.
-const MAX_MESSAGES: usize = 1000;
+const MAX_MESSAGES: usize = 300;
 
 /// The most bytes of their bodies, which the function has in its memory.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -71,7 +70,7 @@ where
 
     /// Receives the messages that are there, as far as there is room and time.
     async fn drain(&self, batch: &Batch, deadline: Instant) -> Vec<Record> {
-        let end = deadline.checked_sub(RESERVE + PATIENCE + SETTLING);
+        let end = deadline.checked_sub(RESERVE + SETTLING);
         let (mut records, mut bytes) = (Vec::new(), 0);
         loop {
             match self.queues.receive(&batch.queue).await {
@@ -143,27 +142,11 @@ where
             Ok(rendered) => rendered,
             Err(error) => return Call::Unsent(error.into()),
         };
-        match self.take_turn(&entry.name).await {
-            Ok(()) => Call::Answered(self.sender.send(entry, rendered).await),
-            Err(call) => call,
-        }
-    }
-
-    /// Waits for the next call of a target, if it is soon, and holds further ones.
-    async fn take_turn(&self, target: &TargetName) -> Result<(), Call> {
-        let mut has_waited = false;
-        loop {
-            let now = OffsetDateTime::now_utc();
-            let until = match self.holds.take(&call_key(target), Hold::of_call(now)).await {
-                Ok(()) => return Ok(()),
-                Err(HoldError::Taken(until)) => until,
-                Err(HoldError::Failed(error)) => return Err(Call::Unsent(Unsent::ForNow(error_chain(&error)))),
-            };
-            match Turn::of(until, now) {
-                Turn::Soon(wait) if !has_waited => sleep(wait).await,
-                Turn::Soon(wait) | Turn::Later(wait) => return Err(Call::Later(wait)),
-            }
-            has_waited = true;
+        let now = OffsetDateTime::now_utc();
+        match self.holds.take(&call_key(&entry.name), Hold::of_call(now)).await {
+            Ok(_) => Call::Answered(self.sender.send(entry, rendered).await),
+            Err(HoldError::Taken(until)) => Call::Later(Hold::left(until, now)),
+            Err(HoldError::Failed(error)) => Call::Unsent(Unsent::ForNow(error_chain(&error))),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     outcome::{Handled, Outcome, Unsent, attempt},
     queues::Queues,
     targets::{Entries, Targets},
+    working::Working,
 };
 
 /// The most invocations that send to one target at the same time: `MaximumConcurrency` of its event source mapping. Each
@@ -39,8 +40,9 @@ pub(crate) const RESERVE: Duration =
 /// The time for what is not a call.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The wait of a message that there was no time for. It is as long as the longest gap between two calls.
-const SOON: Duration = Duration::from_secs(2);
+/// The wait of a message that there was no time for. A shorter one would only be counted as a further attempt: the others in
+/// the queue are sent meanwhile.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Status of a target that limits its rate.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -67,6 +69,8 @@ pub struct Forwarder<T, S, Q, H, A> {
     pub holds: H,
     /// The alerts topic.
     pub alerts: A,
+    /// The targets about which this environment knows that no alert is open.
+    pub working: Working,
     /// The log.
     pub log: MetricLog,
 }
@@ -77,7 +81,8 @@ pub(crate) struct Batch {
     pub(crate) target: Option<TargetName>,
     /// The earliest time of the next call of the target.
     next_call: Instant,
-    /// The answer with which the target refused more calls for now. The messages after it get the same one.
+    /// The answer with which the target refused more calls for now. The messages after it get the same one, but for those
+    /// whose last attempt this is.
     refusal: Option<TargetAnswer>,
     /// The consequence of the last answers for the target.
     pub(crate) standing: Option<Standing>,
@@ -86,10 +91,10 @@ pub(crate) struct Batch {
 /// Consequence of an answer for a target as a whole.
 #[derive(Debug)]
 pub(crate) enum Standing {
-    /// It refuses every message with this status, so that its address or its credentials are wrong.
+    /// It refused a message with this status, by which its address or its credentials are wrong.
     Refuses(Arc<TargetEntry>, u16),
-    /// It took a message that was tried before.
-    Works,
+    /// It took a message, which it perhaps refused before.
+    Works { was_tried: bool },
 }
 
 impl Batch {
@@ -120,13 +125,13 @@ impl Batch {
         };
         let outcome = match attempt(record).judge(answer, entry.redirect_is_success) {
             Judgement::Delivered => {
-                if record.tries() > 1 {
-                    self.standing = Some(Standing::Works);
-                }
+                let was_tried =
+                    record.tries() > 1 || matches!(self.standing, Some(Standing::Works { was_tried: true }));
+                self.standing = Some(Standing::Works { was_tried });
                 Outcome::Forwarded
             }
             Judgement::Again { wait, rereads } => {
-                if let Some(status) = status.filter(|_| rereads) {
+                if let Some(status) = status.filter(|_| rereads && !answer.limits_rate()) {
                     self.standing = Some(Standing::Refuses(Arc::clone(entry), status));
                 }
                 Outcome::Again { wait, error }
@@ -209,7 +214,7 @@ where
             Ok(message) => message,
             Err(error) => return Handled::unread(Outcome::Dead { error: error.to_string() }),
         };
-        let (outcome, status) = match self.send(&message, batch).await {
+        let (outcome, status) = match self.send(record, &message, batch).await {
             Ok((entry, answer)) => {
                 let judged = batch.judge(record, &entry, &answer);
                 self.forget_refused(batch);
@@ -223,6 +228,7 @@ where
     /// Renders and sends a message, and returns the answer with the entry that it is from.
     async fn send(
         &self,
+        record: &Record,
         message: &TargetMessage,
         batch: &mut Batch,
     ) -> Result<(Arc<TargetEntry>, TargetAnswer), Unsent> {
@@ -234,7 +240,7 @@ where
         if !self.is_for(message, target, &entry) {
             return Err(Unsent::NotSelected);
         }
-        if let Some(refusal) = batch.refusal.clone() {
+        if let Some(refusal) = batch.refusal.clone().filter(|_| !attempt(record).is_last()) {
             return Ok((entry, refusal));
         }
         sleep_until(batch.next_call).await;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::put_item::PutItemError,
+    operation::update_item::UpdateItemError,
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use shared::{targets::hold::Hold, timestamp::Timestamp};
@@ -24,6 +24,9 @@ const UNTIL: &str = "until";
 
 /// There is no hold, or it has ended. Times of one form compare as texts.
 const IS_FREE: &str = "attribute_not_exists(#key) OR #until <= :since";
+
+/// A hold that follows one that has ended without a release is about the same matter.
+const STORE: &str = "SET #since = if_not_exists(#since, :since), #until = :until";
 
 /// The table could not be used.
 #[derive(Debug, Error)]
@@ -43,8 +46,9 @@ pub enum HoldError {
 
 /// Storage for holds.
 pub trait Holds {
-    /// Stores a hold, unless there is one that has not ended when this one begins.
-    fn take(&self, key: &str, hold: Hold) -> impl Future<Output = Result<(), HoldError>> + Send;
+    /// Stores a hold, unless there is one that has not ended when this one begins. Returns it as it is stored: it began with
+    /// the first one of its key that was not released.
+    fn take(&self, key: &str, hold: Hold) -> impl Future<Output = Result<Hold, HoldError>> + Send;
 
     /// Deletes a hold. Returns it, if there was one.
     fn release(&self, key: &str) -> impl Future<Output = Result<Option<Hold>, TableUnavailable>> + Send;
@@ -65,19 +69,21 @@ impl StateTable {
 }
 
 impl Holds for StateTable {
-    async fn take(&self, key: &str, hold: Hold) -> Result<(), HoldError> {
-        let since = time_value(hold.since);
-        let put = self.client.put_item().table_name(&self.name).item(KEY, AttributeValue::S(key.to_owned()));
-        let put = put.item(SINCE, since.clone()).item(UNTIL, time_value(hold.until)).condition_expression(IS_FREE);
-        let put = put.expression_attribute_names("#key", KEY).expression_attribute_names("#until", UNTIL);
-        let put = put.expression_attribute_values(":since", since);
-        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let error = match put.send().await {
-            Ok(_) => return Ok(()),
+    async fn take(&self, key: &str, hold: Hold) -> Result<Hold, HoldError> {
+        let update = self.client.update_item().table_name(&self.name).key(KEY, AttributeValue::S(key.to_owned()));
+        let update = update.update_expression(STORE).condition_expression(IS_FREE);
+        let update = update.expression_attribute_names("#key", KEY).expression_attribute_names("#since", SINCE);
+        let update = update.expression_attribute_names("#until", UNTIL);
+        let update = update.expression_attribute_values(":since", time_value(hold.since));
+        let update = update.expression_attribute_values(":until", time_value(hold.until));
+        let update = update.return_values(ReturnValue::AllNew);
+        let update = update.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let error = match update.send().await {
+            Ok(stored) => return Ok(stored.attributes.as_ref().and_then(hold_of).unwrap_or(hold)),
             Err(error) => error,
         };
         match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(taken)) => {
+            Some(UpdateItemError::ConditionalCheckFailedException(taken)) => {
                 Err(HoldError::Taken(taken.item().and_then(|item| time_of(item, UNTIL))))
             }
             _ => Err(TableUnavailable(error.into()).into()),
@@ -88,8 +94,12 @@ impl Holds for StateTable {
         let delete = self.client.delete_item().table_name(&self.name).key(KEY, AttributeValue::S(key.to_owned()));
         let delete = delete.return_values(ReturnValue::AllOld).send().await;
         let item = delete.map_err(|error| TableUnavailable(error.into()))?.attributes;
-        Ok(item.and_then(|item| Some(Hold { since: time_of(&item, SINCE)?, until: time_of(&item, UNTIL)? })))
+        Ok(item.as_ref().and_then(hold_of))
     }
+}
+
+fn hold_of(item: &HashMap<String, AttributeValue>) -> Option<Hold> {
+    Some(Hold { since: time_of(item, SINCE)?, until: time_of(item, UNTIL)? })
 }
 
 fn time_value(at: OffsetDateTime) -> AttributeValue {

@@ -11,6 +11,7 @@ use forwarder::{
     holds::StateTable,
     queues::SqsQueues,
     targets::{Entries, SsmTargets},
+    working::Working,
 };
 use lambda_runtime::{LambdaEvent, run, service_fn};
 use lambda_support::{aws::Aws, logging, metrics::MetricLog, topic::SnsTopic};
@@ -42,6 +43,7 @@ async fn serve(started_at: Instant) -> anyhow::Result<()> {
         queues: SqsQueues::new(aws_sdk_sqs::Client::new(&aws.config)),
         holds: StateTable::new(aws_sdk_dynamodb::Client::new(&aws.config), state_table),
         alerts: SnsTopic::new(aws_sdk_sns::Client::new(&aws.config), alerts_topic),
+        working: Working::default(),
         log: MetricLog::stdout(variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()),
     };
     let handler = service_fn(async |LambdaEvent { payload, context }: LambdaEvent<Invocation>| {

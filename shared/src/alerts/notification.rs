@@ -170,7 +170,7 @@ impl Notification {
         }
     }
 
-    /// A target that refuses every message, since `since`.
+    /// A target that refuses messages, since `since`.
     pub fn target_refuses(target: &TargetName, preset: Preset, status: u16, since: OffsetDateTime) -> Self {
         let thread = target_thread(target, since);
         let what = format!("The target {target} (preset {preset}) refuses messages: it answered {status}.");
@@ -192,7 +192,7 @@ impl Notification {
         }
     }
 
-    /// A target that refused every message, and takes them again.
+    /// A target that refused messages, and takes them again.
     pub fn target_works(target: &TargetName, since: OffsetDateTime, now: OffsetDateTime) -> Self {
         let thread = target_thread(target, since);
         let lasted = format_time(since).map(|since| format!("It had refused them since {since} UTC. "));
@@ -202,7 +202,7 @@ impl Notification {
             gist: lasted.clone().into(),
             paragraphs: vec![
                 format!(
-                    "The target {target} takes messages again. {lasted}Those that wait in its queue follow within an hour."
+                    "The target {target} takes messages again. {lasted}Those that wait in its queue follow, most within an hour."
                 )
                 .into(),
             ],

@@ -23,6 +23,7 @@ pub(crate) struct Alarm {
     alarm_name: String,
     alarm_description: Option<String>,
     new_state_value: AlarmState,
+    old_state_value: Option<AlarmState>,
     new_state_reason: Option<String>,
     state_change_time: Option<String>,
     /// Left out by a composite alarm.
@@ -67,10 +68,14 @@ impl TryFrom<Alarm> for AlertData {
             return Err(NoName);
         }
         let at = alarm.state_change_time.as_deref().and_then(parse_time).map(on_date).unwrap_or_default();
-        let (severity, headline, verb) = match alarm.new_state_value {
-            AlarmState::Alarm => (Severity::Error, "alarm", "began"),
-            AlarmState::InsufficientData => (Severity::Warning, "alarm without data", "ran out of data"),
-            AlarmState::Ok => (Severity::Info, "solved: alarm", "ended"),
+        let (severity, headline, verb) = match (alarm.new_state_value, alarm.old_state_value) {
+            (AlarmState::Alarm, _) => (Severity::Error, "alarm", "began"),
+            (AlarmState::InsufficientData, _) => (Severity::Warning, "alarm without data", "ran out of data"),
+            // So does every new alarm that tells its end.
+            (AlarmState::Ok, Some(AlarmState::InsufficientData)) => {
+                (Severity::Info, "quiet: alarm", "has data and is quiet")
+            }
+            (AlarmState::Ok, _) => (Severity::Info, "solved: alarm", "ended"),
         };
         let resolved = matches!(alarm.new_state_value, AlarmState::Ok);
         let text = |text: &Option<String>| line(text.as_deref().unwrap_or_default(), MAX_TEXT_CHARACTERS);

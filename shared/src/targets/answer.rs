@@ -117,6 +117,11 @@ impl TargetAnswer {
         }
     }
 
+    /// Whether the target asks for fewer calls, as GitHub does with 403.
+    pub fn limits_rate(&self) -> bool {
+        matches!(self, Self::Status { code: 429, .. } | Self::Status { retry_after: Some(_), .. })
+    }
+
     /// Describes the answer in a sentence about the target.
     fn verb(&self) -> String {
         match self {
@@ -164,6 +169,11 @@ impl Attempt {
             return Judgement::Never { reason };
         }
         Judgement::Again { wait, rereads }
+    }
+
+    /// Whether no further attempt follows, if this one fails.
+    pub fn is_last(&self) -> bool {
+        self.time_left() < Duration::from_secs(1)
     }
 
     /// Returns the time in which the message can still be sent again.

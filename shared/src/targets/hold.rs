@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::targets::{coalescing::GAP, name::TargetName};
+use crate::targets::name::TargetName;
 
 /// The beginning of the keys of targets' items in the state table.
 pub const TARGET_PREFIX: &str = "target#";
+
+/// The time between two calls of a target that coalesces. Coefficient takes twelve an hour, five minutes apart, and drops more
+/// without a sign. Half a minute more is for a first call that took longer to get there. The schedule is every six minutes.
+const GAP: Duration = Duration::from_secs(5 * 60 + 30);
 
 /// The time after which an alert about an unsolved problem is repeated.
 const REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,7 +24,10 @@ const REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// let hold = Hold::of_call(datetime!(2026-05-21 08:00:00.9 UTC));
 /// assert_eq!(hold.since, datetime!(2026-05-21 08:00:00 UTC));
-/// assert_eq!(hold.until, datetime!(2026-05-21 08:05:01 UTC));
+/// assert_eq!(hold.until, datetime!(2026-05-21 08:05:30 UTC));
+/// // A hold that ends then is over after that time.
+/// let now = datetime!(2026-05-21 08:05:00.5 UTC);
+/// assert_eq!(Hold::left(Some(hold.until), now).as_secs(), 30);
 ///
 /// let target = "sheet".parse()?;
 /// assert_eq!(call_key(&target), "target#sheet");
@@ -38,8 +45,15 @@ pub struct Hold {
 impl Hold {
     /// Holds further calls of a target that coalesces.
     pub fn of_call(now: OffsetDateTime) -> Self {
-        // A second more, since the fraction of this one is left out.
-        Self::new(now, GAP + Duration::from_secs(1))
+        Self::new(now, GAP)
+    }
+
+    /// Returns the time until a hold of a call ends, in whole seconds: at least one.
+    pub fn left(until: Option<OffsetDateTime>, now: OffsetDateTime) -> Duration {
+        let left: Duration = until.map_or(GAP, |until| (until - now).try_into().unwrap_or_default());
+        let seconds = left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+        // A time far in the future is that of another clock.
+        Duration::from_secs(seconds).clamp(Duration::from_secs(1), GAP)
     }
 
     /// Holds further alerts about a problem of a target.

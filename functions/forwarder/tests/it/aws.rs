@@ -211,41 +211,49 @@ async fn messages_are_received_with_their_attributes_and_deleted_together() -> a
 
 #[tokio::test]
 async fn a_hold_is_stored_unless_there_is_one_that_has_not_ended() -> anyhow::Result<()> {
-    let aws = Aws::new(|operation, body| match (operation, body["Item"]["pk"]["S"].as_str()) {
-        ("DynamoDB_20120810.PutItem", Some("target#free")) => (200, json!({})),
-        ("DynamoDB_20120810.PutItem", Some("target#taken")) => {
+    let aws = Aws::new(|operation, body| match (operation, body["Key"]["pk"]["S"].as_str()) {
+        ("DynamoDB_20120810.UpdateItem", Some("target#free")) => (200, json!({})),
+        ("DynamoDB_20120810.UpdateItem", Some("target#ended")) => {
+            let times = json!({ "since": { "S": "2026-05-20T07:00:00Z" }, "until": { "S": "2026-05-21T08:05:30Z" } });
+            (200, json!({ "Attributes": times }))
+        }
+        ("DynamoDB_20120810.UpdateItem", Some("target#taken")) => {
             let item = json!({
                 "pk": { "S": "target#taken" },
                 "since": { "S": "2026-05-21T08:00:00Z" },
-                "until": { "S": "2026-05-21T08:05:01Z" },
+                "until": { "S": "2026-05-21T08:05:30Z" },
             });
             (400, json!({ "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": item }))
         }
         ("DynamoDB_20120810.DeleteItem", _) if body["Key"]["pk"]["S"] == "target#held" => {
-            let times = json!({ "since": { "S": "2026-05-21T08:00:00Z" }, "until": { "S": "2026-05-21T08:05:01Z" } });
+            let times = json!({ "since": { "S": "2026-05-21T08:00:00Z" }, "until": { "S": "2026-05-21T08:05:30Z" } });
             (200, json!({ "Attributes": times }))
         }
         ("DynamoDB_20120810.DeleteItem", _) => (200, json!({})),
         _ => (400, json!({ "__type": "ThrottlingException", "message": "Rate exceeded" })),
     });
     let (table, hold) = (aws.table(), Hold::of_call(datetime!(2026-05-21 08:00:00.7 UTC)));
-    table.take("target#free", hold).await?;
-    let put = json!({
+    assert_eq!(table.take("target#free", hold).await?, hold);
+    let update = json!({
         "TableName": "tableau-fanout-state",
-        "Item": {
-            "pk": { "S": "target#free" },
-            "since": { "S": "2026-05-21T08:00:00Z" },
-            "until": { "S": "2026-05-21T08:05:01Z" },
-        },
+        "Key": { "pk": { "S": "target#free" } },
+        "UpdateExpression": "SET #since = if_not_exists(#since, :since), #until = :until",
         "ConditionExpression": "attribute_not_exists(#key) OR #until <= :since",
-        "ExpressionAttributeNames": { "#key": "pk", "#until": "until" },
-        "ExpressionAttributeValues": { ":since": { "S": "2026-05-21T08:00:00Z" } },
+        "ExpressionAttributeNames": { "#key": "pk", "#since": "since", "#until": "until" },
+        "ExpressionAttributeValues": {
+            ":since": { "S": "2026-05-21T08:00:00Z" },
+            ":until": { "S": "2026-05-21T08:05:30Z" },
+        },
+        "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     });
-    assert_eq!(aws.calls(), [("DynamoDB_20120810.PutItem".to_owned(), put)]);
+    assert_eq!(aws.calls(), [("DynamoDB_20120810.UpdateItem".to_owned(), update)]);
+    // The time of the first one, which nobody released.
+    let stored = table.take("target#ended", hold).await?;
+    assert_eq!((stored.since, stored.until), (datetime!(2026-05-20 07:00 UTC), hold.until));
     let taken = table.take("target#taken", hold).await;
     assert!(
-        matches!(taken, Err(HoldError::Taken(Some(until))) if until == datetime!(2026-05-21 08:05:01 UTC)),
+        matches!(taken, Err(HoldError::Taken(Some(until))) if until == datetime!(2026-05-21 08:05:30 UTC)),
         "{taken:?}"
     );
     assert!(matches!(table.take("target#busy", hold).await, Err(HoldError::Failed(_))));

@@ -151,13 +151,6 @@ impl Cloud {
         self.state().in_flight = Some(messages);
     }
 
-    /// Stores a hold from now on.
-    pub(crate) fn hold(&self, key: &str, time: Duration) {
-        let mut state = self.state();
-        let (now, since) = (state.now + self.1.elapsed(), OffsetDateTime::now_utc());
-        state.holds.insert(key.to_owned(), (Hold { since, until: since + time }, now + time));
-    }
-
     /// Returns the keys of the holds.
     pub(crate) fn holds(&self) -> Vec<String> {
         self.state().holds.keys().cloned().collect()
@@ -226,6 +219,11 @@ impl Cloud {
     /// Returns the dead letters.
     pub(crate) fn dead(&self) -> Vec<DeadLetter> {
         self.state().dead.clone()
+    }
+
+    /// Deletes all messages, as somebody who purges a queue does.
+    pub(crate) fn forget_messages(&self) {
+        self.state().messages.clear();
     }
 }
 
@@ -299,7 +297,7 @@ fn table_error() -> TableUnavailable {
 }
 
 impl Holds for Cloud {
-    async fn take(&self, key: &str, hold: Hold) -> Result<(), HoldError> {
+    async fn take(&self, key: &str, hold: Hold) -> Result<Hold, HoldError> {
         let mut state = self.state();
         assert!(key.starts_with("target#"), "{key}");
         assert!((hold.since - OffsetDateTime::now_utc()).abs() < time::Duration::seconds(2), "{hold:?}");
@@ -311,8 +309,10 @@ impl Holds for Cloud {
             return Err(HoldError::Taken(Some(OffsetDateTime::now_utc() + (*until - now))));
         }
         let time: Duration = (hold.until - hold.since).try_into().expect("a time");
+        let since = state.holds.get(key).map_or(hold.since, |(ended, _)| ended.since);
+        let hold = Hold { since, ..hold };
         state.holds.insert(key.to_owned(), (hold, now + time));
-        Ok(())
+        Ok(hold)
     }
 
     async fn release(&self, key: &str) -> Result<Option<Hold>, TableUnavailable> {

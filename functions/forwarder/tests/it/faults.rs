@@ -203,6 +203,23 @@ async fn a_target_that_limits_its_rate_is_not_called_again_in_the_batch() -> any
 }
 
 #[tokio::test]
+async fn no_message_is_a_dead_letter_because_another_met_a_limit() -> anyhow::Result<()> {
+    // The forwarder did not run for a day.
+    let target = Target::start(|all, _| match all {
+        0 => Answer::With(429, "retry-after", "60".to_owned()),
+        _ => Answer::Status(200),
+    });
+    let target = target.await?;
+    let world = World::new().with(&target, json!({}), 4);
+    world.cloud.advance(HOUR * 25);
+    world.finish().await;
+    let dead: Vec<_> = world.cloud.dead().iter().map(|letter| letter.body().to_owned()).collect();
+    assert_eq!((dead.len(), target.calls().len()), (1, 4), "{dead:?}");
+    assert!(dead[0].contains("event-1"), "{dead:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_answer_without_end_is_read_up_to_a_limit() -> anyhow::Result<()> {
     let target = Target::start(|_, _| Answer::Endless(200)).await?;
     let world = World::new().with(&target, json!({}), 1);

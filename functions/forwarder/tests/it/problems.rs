@@ -1,4 +1,4 @@
-//! Alerts about targets that refuse every message.
+//! Alerts about targets that refuse messages.
 
 use std::time::Duration;
 
@@ -46,6 +46,47 @@ async fn an_alert_is_repeated_after_a_day() -> anyhow::Result<()> {
     }
     let alerts = world.cloud.alerts();
     assert_eq!(alerts.iter().map(|alert| alert.kind).collect::<Vec<_>>(), [AlertKind::Problem; 2]);
+    assert_eq!(alerts[0].thread, alerts[1].thread);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_message_after_the_correction_ends_the_problem_even_if_none_was_left() -> anyhow::Result<()> {
+    let target = Target::start(|all, _| Answer::Status(if all < 1 { 401 } else { 200 })).await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.batch().await;
+    world.cloud.forget_messages();
+    world.cloud.send(CHAT, event(2));
+    world.batch().await;
+    assert_eq!(world.cloud.alerts().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_end_that_sns_does_not_accept_is_sent_with_the_next_message() -> anyhow::Result<()> {
+    let target = Target::start(|all, _| Answer::Status(if all < 1 { 401 } else { 200 })).await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.batch().await;
+    world.cloud.fail_alerts(false, true);
+    world.finish().await;
+    world.cloud.fail_alerts(false, false);
+    world.cloud.send(CHAT, event(2));
+    world.batch().await;
+    let alerts = world.cloud.alerts();
+    assert_eq!((alerts.len(), &alerts[0].thread), (2, &alerts[1].thread));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_target_that_limits_its_rate_with_403_causes_no_alert() -> anyhow::Result<()> {
+    let target = Target::start(|all, _| match all {
+        0 => Answer::With(403, "retry-after", "60".to_owned()),
+        _ => Answer::Status(200),
+    });
+    let target = target.await?;
+    let world = World::new().with(&target, json!({}), 1);
+    world.finish().await;
+    assert_eq!((world.cloud.alerts().len(), target.calls().len()), (0, 2));
     Ok(())
 }
 

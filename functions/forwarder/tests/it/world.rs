@@ -12,6 +12,7 @@ use forwarder::{
     batch::{BatchResponse, Invocation},
     forwarder::Forwarder,
     targets::Entries,
+    working::Working,
 };
 use lambda_support::metrics::MetricLog;
 use serde_json::{Value, json};
@@ -56,6 +57,7 @@ impl World {
             queues: cloud.clone(),
             holds: cloud.clone(),
             alerts: cloud.clone(),
+            working: Working::default(),
             log: MetricLog::new("tableau-fanout-forwarder".to_owned(), write),
         };
         Self { cloud, forwarder, log }

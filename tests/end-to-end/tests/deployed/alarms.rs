@@ -543,7 +543,7 @@ async fn a_target_has_alarms_for_dead_letters_and_for_a_message_that_waits() -> 
     let name = format!("{}-target-program", stack.stack.name());
     let mut alarms = alarms(&stack).await?;
     alarms.retain(|alarm| alarm.name.starts_with(&name));
-    assert_eq!(alarms.len(), 2);
+    assert_eq!(alarms.len(), 3);
     let topic = stack.stack.output("AlertsTopicArn")?;
     assert!(alarms.iter().all(|alarm| alarm.targets() == [topic].into()), "{alarms:?}");
     // The age in seconds at each attempt, by its minute. The forwarder writes it even if it delivered others meanwhile.
@@ -572,6 +572,9 @@ async fn a_target_has_alarms_for_dead_letters_and_for_a_message_that_waits() -> 
     let dead = format!("{name}-dead");
     short.add(60, Metric::of("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", &dead), 1.0);
     assert_eq!(changes(&short), [("dead-letters".to_owned(), 61, State::Alarm)]);
+    let mut stopped = Metrics::default();
+    stopped.add(90, Metric::of("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", &name), 3700.0);
+    assert_eq!(changes(&stopped), [("not-forwarded".to_owned(), 91, State::Alarm)]);
     Ok(())
 }
 
