@@ -111,7 +111,7 @@ async fn the_status_is_a_line_for_each_part_and_each_problem_has_its_fix() -> an
         "  Fix: cargo infra add-site finance --overwrite\n",
         "✗ alarm tableau-fanout-dead-letters: The schedule could not call the reconciler",
         "✗ sites        2, 1 with problems: finance, marketing",
-        "✗ alarms       1 raised, 11 quiet",
+        "✗ alarms       1 raised, 12 quiet",
         "✗ last run     apply, ",
         "error: 2 problems of tableau-fanout. Fix: see above",
     ];

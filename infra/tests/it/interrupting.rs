@@ -31,6 +31,7 @@ case "$*" in
     fi ;;
   *"cloudformation deploy"* | *"wait stack-delete-complete"*) at_work ;;
   *get-template*) echo '"6f0d2a94-58c1-4b7e-9d36-e1a7c40b83f5"' ;;
+  *get-parameters-by-path*/targets*) echo '[]' ;;
   *get-parameters-by-path*) echo '["/tableau-fanout/signing-keys"]' ;;
   *"dynamodb scan"*) echo '{"Items":[]}' ;;
   *get-account-settings*) echo '{"ConcurrentExecutions":1000,"UnreservedConcurrentExecutions":1000}' ;;
