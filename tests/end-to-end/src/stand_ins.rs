@@ -22,8 +22,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Time limit for calls to arrive: a function starts, and SQS passes its messages on.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit for calls to arrive: a function starts, SQS passes its messages on, and some wait for the next invocation.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Larger than any message of any service.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
