@@ -71,7 +71,9 @@ impl Account {
         let used = u32::try_from(targets).unwrap_or(u32::MAX).saturating_mul(PER_TARGET);
         (used > unreserved / 2).then(|| {
             format!(
-                "{} can take {used} of the {unreserved} concurrent executions that the account's functions share. If they are                  slow, other functions may be throttled, also the receiver unless it has a reservation. Fix: request a higher                  quota (Service Quotas, AWS Lambda, Concurrent executions), or send to fewer targets",
+                "{} can take {used} of the {unreserved} concurrent executions that the account's functions share. If \
+                 they are slow, other functions may be throttled, also the receiver unless it has a reservation. Fix: request \
+                 a higher quota (Service Quotas, AWS Lambda, Concurrent executions), or send to fewer targets",
                 pluralize(targets, "target", "targets")
             )
         })
@@ -168,6 +170,11 @@ mod tests {
             let warning = Account { quota: 1000, unreserved }.warn_of_targets(targets);
             assert_eq!(warning.is_some(), is_reported, "{unreserved} {targets}");
         }
+        let warning = Account { quota: 10, unreserved: 10 }.warn_of_targets(3);
+        let expected = "3 targets can take 6 of the 10 concurrent executions that the account's functions share. If they are \
+                        slow, other functions may be throttled, also the receiver unless it has a reservation. Fix: request a \
+                        higher quota (Service Quotas, AWS Lambda, Concurrent executions), or send to fewer targets";
+        assert_eq!(warning.as_deref(), Some(expected));
     }
 
     #[test]
