@@ -182,13 +182,14 @@ fn site_fix(kind: ProblemKind, site: &str, option: &str) -> String {
 fn alarms(readings: &Readings) -> Part {
     let Readings { alarms, .. } = readings;
     // The dead letters of a target have a finding of their own, with the last error.
-    let raised = alarms.iter().filter(|alarm| alarm.is_raised() && !targets::reports(readings, &alarm.name));
+    let raised = alarms.iter().filter(|alarm| alarm.is_raised());
+    let quiet = alarms.len() - raised.clone().count();
+    let raised = raised.filter(|alarm| !targets::reports(readings, &alarm.name));
     let finding = |alarm: &super::readings::Alarm| {
         let (what, fix) = alarm.description.split_once(" Fix: ").unwrap_or((&alarm.description, &alarm.reason));
         Finding::wrong(format!("alarm {}: {what}", alarm.name), fix)
     };
     let findings: Vec<_> = raised.map(finding).collect();
-    let quiet = alarms.len() - findings.len();
     let raised = if findings.is_empty() { String::new() } else { format!("{} raised, ", findings.len()) };
     part("alarms", findings, format!("{raised}{quiet} quiet"))
 }
