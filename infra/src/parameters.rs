@@ -1,7 +1,7 @@
 //! Parameters in SSM Parameter Store, through the AWS CLI.
 
 use anyhow::Context;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 use shared::timestamp::Timestamp;
 use time::OffsetDateTime;
@@ -85,7 +85,7 @@ pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Option<SecretString>>
     Ok(Some(SecretString::from(parameter["Parameter"]["Value"].as_str().unwrap_or_default())))
 }
 
-/// Stores a SecureString.
+/// Stores a SecureString, in the free tier while SSM allows that.
 ///
 /// # Errors
 ///
@@ -93,10 +93,9 @@ pub async fn read(aws: &Aws, name: &str) -> anyhow::Result<Option<SecretString>>
 pub async fn put(aws: &Aws, name: &str, key: &str, value: &SecretString, overwrite: bool) -> anyhow::Result<()> {
     let put = ["ssm", "put-parameter", "--name", name, "--type", "SecureString", "--key-id", key];
     let overwrite: &[&str] = if overwrite { &["--overwrite"] } else { &[] };
-    let is_large = value.expose_secret().len() > MAX_STANDARD_BYTES;
-    let tier: &[&str] = if is_large { &["--tier", "Intelligent-Tiering"] } else { &[] };
-    let from = ["--value", "file:///dev/stdin"];
-    aws.run_with(&[&put[..], overwrite, tier, &from].concat(), Input::Secret(value)).await.map(drop)
+    // Without a tier, SSM refuses a short value for a parameter that had a long one.
+    let from = ["--tier", "Intelligent-Tiering", "--value", "file:///dev/stdin"];
+    aws.run_with(&[&put[..], overwrite, &from].concat(), Input::Secret(value)).await.map(drop)
 }
 
 /// Deletes parameters.
