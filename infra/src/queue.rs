@@ -4,18 +4,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use secrecy::SecretString;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::aws::{Aws, Input, has_code};
 
 /// How long a message may take from the topic to a queue. It takes milliseconds, with a new subscription longer.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most messages that a call receives.
-pub const MAX_RECEIVED: usize = 10;
-
 /// How long a message that is moved is hidden from others, in seconds. Each takes two processes of the AWS CLI.
 const MOVE_TIMEOUT: &str = "120";
+
+/// Attribute of a received message: when it came into the queue, in milliseconds since 1970.
+const SENT: &str = "SentTimestamp";
 
 /// Messages that are moved side by side.
 const CALLS_AT_ONCE: usize = 4;
@@ -37,6 +39,11 @@ pub async fn create(aws: &Aws, name: &str) -> anyhow::Result<String> {
     Ok(queue["QueueUrl"].as_str().context("a queue without a URL")?.to_owned())
 }
 
+/// Whether a command failed since its queue does not exist.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    NO_SUCH_QUEUE.iter().any(|code| has_code(error, code))
+}
+
 /// Finds the URL of a queue. `None` if it does not exist.
 ///
 /// # Errors
@@ -44,7 +51,7 @@ pub async fn create(aws: &Aws, name: &str) -> anyhow::Result<String> {
 /// The command fails.
 pub async fn find(aws: &Aws, name: &str) -> anyhow::Result<Option<String>> {
     match aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await {
-        Err(error) if NO_SUCH_QUEUE.iter().any(|code| has_code(&error, code)) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         found => Ok(found?["QueueUrl"].as_str().map(str::to_owned)),
     }
 }
@@ -62,28 +69,36 @@ pub async fn depth(aws: &Aws, queue: &str) -> anyhow::Result<u64> {
     Ok(names.into_iter().filter_map(count).sum())
 }
 
-/// Moves at most `max` messages from a queue to another, without their attributes. A message is deleted only after the other
-/// queue has it. Returns the number of those received, fewer than `max` perhaps.
+/// Moves some messages from a queue to another, without their attributes, but none that came after `start`. A message is
+/// deleted only after the other queue has it. Returns the number of those moved.
 ///
 /// # Errors
 ///
 /// A command fails.
-pub async fn move_some(aws: &Aws, from: &str, to: &str, max: usize) -> anyhow::Result<usize> {
-    let max = max.min(MAX_RECEIVED).to_string();
-    let receive = ["sqs", "receive-message", "--queue-url", from, "--max-number-of-messages", &max];
+pub async fn move_some(aws: &Aws, from: &str, to: &str, start: OffsetDateTime) -> anyhow::Result<usize> {
+    let receive = ["sqs", "receive-message", "--queue-url", from, "--max-number-of-messages", "10"];
     let options = ["--wait-time-seconds", RECEIVE_WAIT, "--visibility-timeout", MOVE_TIMEOUT];
+    // Older AWS CLIs do not know `--message-system-attribute-names`.
+    let options = [&options[..], &["--attribute-names", SENT]].concat();
     let answer = aws.json(&[&receive[..], &options].concat()).await?;
-    let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+    let messages = answer["Messages"].as_array().into_iter().flatten();
+    let messages: Vec<_> = messages.filter(|message| !is_after(message, start)).collect();
     let moves = messages.iter().map(|message| async move {
         let text = |member: &str| message[member].as_str().with_context(|| format!("a message without {member}"));
         let send = ["sqs", "send-message", "--queue-url", to, "--message-body", "file:///dev/stdin"];
         // A command line has no room for the largest body.
-        aws.run_with(&send, Input::Text(text("Body")?)).await?;
+        aws.run_with(&send, Input::Secret(&SecretString::from(text("Body")?))).await?;
         let receipt = text("ReceiptHandle")?;
         aws.run(&["sqs", "delete-message", "--queue-url", from, "--receipt-handle", receipt]).await.map(drop)
     });
     stream::iter(moves).buffer_unordered(CALLS_AT_ONCE).try_collect::<()>().await?;
     Ok(messages.len())
+}
+
+/// Whether a message came into its queue after a time.
+fn is_after(message: &Value, time: OffsetDateTime) -> bool {
+    let sent = message["Attributes"][SENT].as_str().and_then(|sent| sent.parse::<i128>().ok());
+    sent.is_some_and(|milliseconds| milliseconds * 1_000_000 > time.unix_timestamp_nanos())
 }
 
 /// Subscribes a queue to a topic, lets the topic send to it, and returns the subscription's ARN.
@@ -143,4 +158,20 @@ pub async fn receive_some(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> 
         }
     }
     bail!("no message arrived in the queue within {} s", ARRIVAL_TIMEOUT.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_came_later_is_found_by_its_time() {
+        let start = datetime!(2026-05-21 08:00:00.5 UTC);
+        for (sent, is_later) in [("1779350400499", false), ("1779350400500", false), ("1779350400501", true)] {
+            assert_eq!(is_after(&json!({ "Attributes": { "SentTimestamp": sent } }), start), is_later, "{sent}");
+        }
+        assert!(!is_after(&json!({}), start));
+    }
 }

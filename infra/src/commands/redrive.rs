@@ -1,14 +1,15 @@
 //! `cargo infra redrive`: sends the dead letters of a target again.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use shared::{alerts::phrasing::pluralize, sites::commands::infra, targets::name::TargetName};
+use time::OffsetDateTime;
 
 use crate::{
     aws::Aws,
     connection::StackOptions,
     interruption::{Effect, explained},
-    queue::{self, MAX_RECEIVED},
+    queue,
     steps::{show, step},
     terminal::{good, print},
 };
@@ -16,7 +17,7 @@ use crate::{
 /// Sends the dead letters of a target again.
 ///
 /// Moves each message from the dead letters back to the queue of the target, without the reason. Correct the target first, or
-/// the messages come back.
+/// the messages come back. Those that come back meanwhile stay dead letters.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -32,9 +33,9 @@ pub struct Redrive {
 ///
 /// # Errors
 ///
-/// The target does not exist, or a message could not be moved. None is lost.
+/// The target does not exist, or a message could not be moved or is hidden. None is lost.
 pub async fn run(arguments: Redrive) -> anyhow::Result<()> {
-    let effect = Effect::new("No message is lost. One may be sent twice. Fix: run this command again for the others");
+    let effect = Effect::new("No message is lost. Some may be sent twice. Fix: run this command again for the others");
     explained(&effect, redrive(arguments)).await
 }
 
@@ -46,6 +47,11 @@ async fn redrive(arguments: Redrive) -> anyhow::Result<()> {
     let title = format!("Move the dead letters of {name} to its queue");
     let (moved, left) = step(&title, move_all(aws, &queues.0, &queues.1)).await?;
     let messages = pluralize(moved, "message", "messages");
+    ensure!(
+        moved > 0 || left == 0,
+        "no dead letter of {name} was moved: {} hidden for up to 2 minutes. No message is lost. Fix: run this command again then",
+        pluralize(usize::try_from(left).unwrap_or(usize::MAX), "is", "are")
+    );
     if moved == 0 {
         print(format!("\n{}", good(format!("{name} has no dead letters."))));
         return Ok(());
@@ -69,19 +75,16 @@ async fn find(aws: &Aws, queue: String, stack: &str) -> anyhow::Result<String> {
     })
 }
 
-/// Moves at most as many messages as there are now. A target that still fails would otherwise return them for ever. Returns
-/// the number of those moved, and of those left.
+/// Moves the messages that are there now. A target that still fails would otherwise return them for ever. Returns the number
+/// of those moved, and of those left.
 async fn move_all(aws: &Aws, from: &str, to: &str) -> anyhow::Result<(usize, u64)> {
-    // SQS counts a new message late.
-    let present = usize::try_from(queue::depth(aws, from).await?).unwrap_or(usize::MAX).max(MAX_RECEIVED);
-    let mut moved = 0;
-    while moved < present {
-        let received = queue::move_some(aws, from, to, present - moved).await?;
-        moved += received;
-        if received == 0 {
-            break;
+    let (start, mut moved) = (OffsetDateTime::now_utc(), 0);
+    loop {
+        let some = queue::move_some(aws, from, to, start).await?;
+        if some == 0 {
+            return Ok((moved, queue::depth(aws, from).await?));
         }
+        moved += some;
         show(&format!("{moved} moved"));
     }
-    Ok((moved, queue::depth(aws, from).await?))
 }
