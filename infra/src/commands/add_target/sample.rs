@@ -59,7 +59,7 @@ impl Sample<'_> {
         let Self { entry, is_local, .. } = self;
         let addresses = if is_local { AllowedAddresses::PublicAndLoopback } else { AllowedAddresses::Public };
         let sender = HttpSender::new(addresses, TIMEOUT).context("no HTTPS client")?;
-        for message in self.messages(OffsetDateTime::now_utc())? {
+        for (message, accepted) in self.messages(OffsetDateTime::now_utc())?.into_iter().zip(0..) {
             let now = OffsetDateTime::now_utc();
             let rendered = render(entry, &message, message.id(), now)
                 .context("the sample cannot be rendered. Nothing was stored. Fix: correct the values in the details")?;
@@ -73,12 +73,13 @@ impl Sample<'_> {
             }
             show(&bad(&described));
             if force {
-                show(&warning("continues because of --force"));
+                show(&warning(format!("continues because of --force.{}", open(accepted))));
                 return Ok(());
             }
             bail!(
-                "the target did not accept the sample: {described}. Nothing was stored. Fix: {}, and run this command again; or \
-                 add --force to store it all the same",
+                "the target did not accept the sample: {described}.{} Nothing was stored. Fix: {}, and run this command again; \
+                 or add --force to store it all the same",
+                open(accepted),
                 fix(&answer)
             );
         }
@@ -153,6 +154,15 @@ fn event(thread: &str, is_end: bool, now: OffsetDateTime) -> Value {
         "datacontenttype": "application/json",
         "data": data,
     })
+}
+
+/// Names the incident that PagerDuty opened by the first message of a sample, if the second one was not accepted.
+fn open(accepted: usize) -> String {
+    if accepted == 0 {
+        String::new()
+    } else {
+        format!(" The incident of {WORKBOOK:?} stays open in PagerDuty, until somebody resolves it there.")
+    }
 }
 
 /// Describes an answer without the address.
