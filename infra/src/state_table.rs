@@ -114,6 +114,19 @@ pub async fn release_token(aws: &Aws, HeldToken { table, key, version }: HeldTok
     aws.run(&[&delete[..], &own].concat()).await.map(drop)
 }
 
+/// Deletes items. Each may be missing.
+///
+/// # Errors
+///
+/// A command fails.
+pub async fn delete(aws: &Aws, table: &str, keys: &[String]) -> anyhow::Result<()> {
+    for key in keys {
+        let key = json!({ "pk": { "S": key } }).to_string();
+        aws.run(&["dynamodb", "delete-item", "--table-name", table, "--key", &key]).await?;
+    }
+    Ok(())
+}
+
 /// Adds DynamoDB's type to a value.
 fn typed(value: &Value) -> Value {
     match value {

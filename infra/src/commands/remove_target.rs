@@ -2,16 +2,25 @@
 
 use std::io::{self, IsTerminal};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
-use shared::{alerts::phrasing::pluralize, sites::commands::infra, targets::name::TargetName};
+use shared::{
+    alerts::phrasing::pluralize,
+    sites::commands::infra,
+    targets::{
+        hold::{call_key, problem_key},
+        name::TargetName,
+    },
+};
 
 use crate::{
     aws::Aws,
     connection::{Connection, StackOptions},
     interruption::{Effect, explained},
     parameters, prompt,
+    stack::Stack,
     stack_deletion::delete_stack,
+    state_table,
     steps::step,
     target_entries,
     target_stack::{self, Depth},
@@ -68,6 +77,15 @@ async fn remove(arguments: RemoveTarget, effect: &Effect) -> anyhow::Result<()> 
         name.queue(stack)
     ));
     delete(aws, stack, &name).await?;
+    // A target of this name that is added later has alerts of its own.
+    if let Some(found) = Stack::find(aws, stack).await?
+        && let Ok(table) = found.output("StateTableName")
+    {
+        let forgotten = state_table::delete(aws, table, &[call_key(&name), problem_key(&name)]).await;
+        forgotten.with_context(|| {
+            format!("{name} is removed, but a target of this name may have its first alert a day late. Fix: wait a day before you add it")
+        })?;
+    }
     print(format!("\n{}", good(format!("{name} is removed."))));
     print("Delete its webhook or key in the service too, unless something else uses it.");
     Ok(())
