@@ -68,9 +68,8 @@ pub fn forwarder(stack: &str) -> String {
 pub async fn find(aws: &Aws, stack: &str, target: &TargetName) -> anyhow::Result<Option<Stack>> {
     let found = Stack::find(aws, &target.queue(stack)).await?;
     if let Some(found) = &found {
-        let is_ours = found.setting("Stack") == Some(stack) && found.setting("Target") == Some(target.as_str());
         ensure!(
-            is_ours || found.condition() == Condition::Planned,
+            is_of(found, stack, target) || found.condition() == Condition::Planned,
             "the stack {} is not that of the target {target}. Nothing was done. Fix: choose another name for the target",
             found.name()
         );
@@ -78,7 +77,47 @@ pub async fn find(aws: &Aws, stack: &str, target: &TargetName) -> anyhow::Result
     Ok(found)
 }
 
-/// Creates or updates the stack of a target. Without `messages` an existing stack keeps its subscription.
+/// Checks that the state of a target's stack allows a change, or its deletion and another creation.
+///
+/// # Errors
+///
+/// It does not. The error has `effect`.
+pub fn expect_changeable(found: Option<&Stack>, effect: &str) -> anyhow::Result<()> {
+    let refusal = found.and_then(|found| refusal(found.name(), found.condition(), found.state(), effect));
+    refusal.map_or(Ok(()), |refusal| bail!(refusal))
+}
+
+fn refusal(name: &str, condition: Condition, state: &str, effect: &str) -> Option<String> {
+    match condition {
+        Condition::Busy | Condition::Updating => Some(format!(
+            "another change of the stack {name} is in progress. Its state is {state}. {effect}. Fix: run this command again \
+             when it has ended"
+        )),
+        Condition::RollbackFailed => Some(format!(
+            "the stack {name} cannot be updated. Its state is {state}. {effect}. Fix: run `aws cloudformation \
+             continue-update-rollback --stack-name {name}`, then this command again"
+        )),
+        Condition::Ready | Condition::Planned | Condition::Broken => None,
+    }
+}
+
+/// Whether a stack is that of a target.
+fn is_of(found: &Stack, stack: &str, target: &TargetName) -> bool {
+    found.setting("Stack") == Some(stack) && found.setting("Target") == Some(target.as_str())
+}
+
+/// Returns whether a target has a stack.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn exists(aws: &Aws, stack: &str, target: &TargetName) -> anyhow::Result<bool> {
+    let found = Stack::find(aws, &target.queue(stack)).await?;
+    Ok(found.is_some_and(|found| is_of(&found, stack, target)))
+}
+
+/// Creates or updates the stack of a target. Without `messages` an existing stack keeps its filter policy, and subscribes to the
+/// present topic of the main stack.
 ///
 /// # Errors
 ///
@@ -92,28 +131,22 @@ pub async fn deploy(
 ) -> anyhow::Result<()> {
     let name = &target.queue(stack.name());
     let found = find(aws, stack.name(), target).await?;
-    match found.as_ref().map(|found| (found.condition(), found.state())) {
-        Some((Condition::Broken, state)) => {
-            show(&format!("the stack {name} was not created completely ({state}), and is deleted first"));
-            delete_stack(aws, name).await?;
-        }
-        Some((Condition::Busy | Condition::Updating, state)) => bail!(
-            "another change of the stack {name} is in progress. Its state is {state}. Fix: run this command again when it \
-             has ended"
-        ),
-        Some((Condition::RollbackFailed, state)) => bail!(
-            "the stack {name} cannot be updated. Its state is {state}. Fix: run `aws cloudformation \
-             continue-update-rollback --stack-name {name}`, then this command again"
-        ),
-        Some((Condition::Ready | Condition::Planned, _)) | None => {}
+    expect_changeable(found.as_ref(), "It was not changed")?;
+    if let Some(broken) = found.as_ref().filter(|found| found.condition() == Condition::Broken) {
+        let state = broken.state();
+        show(&format!("the stack {name} was not created completely ({state}), and is deleted first"));
+        delete_stack(aws, name).await?;
     }
     fs::write(aws.folder().join(TEMPLATE_FILE), TEMPLATE).context("cannot write the template")?;
     let alerts = stack.output(Topic::Alerts.output())?;
     let mut parameters =
         vec![format!("Stack={}", stack.name()), format!("Target={target}"), format!("AlertsTopicArn={alerts}")];
     parameters.push(format!("Coalesce={}", preset.coalesces()));
-    if let Some(Messages { topic, policy, .. }) = messages {
+    let kept = || topic(stack, found.as_ref()?);
+    if let Some(topic) = messages.map(|messages| messages.topic).or_else(kept) {
         parameters.push(format!("TopicArn={}", stack.output(topic.output())?));
+    }
+    if let Some(Messages { policy, .. }) = messages {
         parameters.push(format!("FilterPolicy={}", Value::Object(policy.clone())));
     }
     let deploy = ["cloudformation", "deploy", "--template-file", TEMPLATE_FILE, "--stack-name", name];
@@ -135,12 +168,24 @@ pub async fn deploy(
     })
 }
 
-/// Returns the topic and the filter policy of a target's stack, as far as it has them.
-pub fn subscription(stack: &Stack, of_target: &Stack) -> Option<(Topic, Map<String, Value>)> {
+/// Returns the topic of a target's stack, if it has one. Any but the alerts topic is an events topic, perhaps one that the main
+/// stack had before.
+fn topic(stack: &Stack, of_target: &Stack) -> Option<Topic> {
     let topic = of_target.setting("TopicArn")?;
     let is_alerts = stack.output(Topic::Alerts.output()).is_ok_and(|arn| arn == topic);
+    Some(if is_alerts { Topic::Alerts } else { Topic::Events })
+}
+
+/// Whether a target's stack subscribes to a topic that the main stack does not have, or had before.
+pub fn has_other_topic(stack: &Stack, of_target: &Stack) -> bool {
+    let Some(topic) = topic(stack, of_target) else { return false };
+    stack.output(topic.output()).ok() != of_target.setting("TopicArn")
+}
+
+/// Returns the topic and the filter policy of a target's stack, as far as it has them.
+pub fn subscription(stack: &Stack, of_target: &Stack) -> Option<(Topic, Map<String, Value>)> {
     let policy = serde_json::from_str(of_target.setting("FilterPolicy").unwrap_or("{}")).ok()?;
-    Some((if is_alerts { Topic::Alerts } else { Topic::Events }, policy))
+    Some((topic(stack, of_target)?, policy))
 }
 
 /// Reads how many messages of a target are not delivered; none of queues that do not exist.
@@ -157,7 +202,33 @@ pub async fn depth(aws: &Aws, stack: &str, target: &TargetName) -> anyhow::Resul
 /// Reads the number of messages in a queue; none if it does not exist.
 async fn depth_of(aws: &Aws, queue: &str) -> anyhow::Result<u64> {
     match queue::find(aws, queue).await? {
-        Some(url) => queue::depth(aws, &url).await,
+        // It may be deleted meanwhile.
+        Some(url) => match queue::depth(aws, &url).await {
+            Err(error) if queue::is_missing(&error) => Ok(0),
+            depth => depth,
+        },
         None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_in_a_state_without_changes_is_rejected_with_the_fix() {
+        for (condition, state, expected) in [
+            (Condition::Ready, "UPDATE_COMPLETE", None),
+            (Condition::Broken, "ROLLBACK_COMPLETE", None),
+            (Condition::Planned, "REVIEW_IN_PROGRESS", None),
+            (Condition::Busy, "DELETE_IN_PROGRESS", Some("Fix: run this command again when it has ended")),
+            (Condition::Updating, "UPDATE_IN_PROGRESS", Some("Fix: run this command again when it has ended")),
+            (Condition::RollbackFailed, "UPDATE_ROLLBACK_FAILED", Some("continue-update-rollback --stack-name a")),
+        ] {
+            let text = refusal("a", condition, state, "Nothing was stored");
+            assert_eq!(text.is_some(), expected.is_some(), "{state}");
+            let parts = ["Nothing was stored. Fix: ", state, expected.unwrap_or_default()];
+            assert!(text.iter().all(|text| parts.iter().all(|part| text.contains(part))), "{text:?}");
+        }
     }
 }

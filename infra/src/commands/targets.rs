@@ -23,7 +23,7 @@ Examples:
 
 /// Lists the targets outside of AWS, without addresses and secrets.
 ///
-/// Shows what each one gets, its messages that are not delivered, and its last error of a day.
+/// Shows what each one gets, its messages that are not delivered, and its last error.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Targets {

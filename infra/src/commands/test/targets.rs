@@ -57,7 +57,7 @@ enum Expectation {
     /// It does not get any, for this reason.
     NotTried(String),
     /// It cannot get any.
-    Broken(String),
+    Broken { problem: String, fix: String },
 }
 
 /// The forwarder's result for a message.
@@ -108,10 +108,10 @@ impl TargetTest<'_> {
                     show(&warning(line("took no message. Its filter policy may not let the test through")));
                 }
                 (Expectation::NotTried(reason), _) => show(&warning(line(reason))),
-                (Expectation::Broken(problem), _) => {
+                (Expectation::Broken { problem, fix }, _) => {
                     failed += 1;
                     show(&bad(line(problem)));
-                    show(&format!("  Fix: {}", self.fix(target)));
+                    show(&format!("  Fix: {fix}"));
                 }
             }
         }
@@ -129,10 +129,10 @@ impl TargetTest<'_> {
     fn expectation(self, target: &Target) -> Expectation {
         let reading = target.reading(self.stack);
         if let Some(problem) = reading.problem {
-            return Expectation::Broken(problem);
+            return Expectation::Broken { problem, fix: reading.fix };
         }
         let (Some(entry), Some((topic, policy))) = (target.entry(), target.subscription(self.stack)) else {
-            return Expectation::Broken("its stack has no subscription".to_owned());
+            return Expectation::Broken { problem: "its stack has no subscription".to_owned(), fix: self.fix(target) };
         };
         if entry.preset.coalesces() {
             return Expectation::NotTried("not tried, since it gets one call at most every 5 minutes".to_owned());

@@ -74,6 +74,7 @@ fn target(name: &str) -> TargetReading {
         last_error: None,
         stored: None,
         problem: None,
+        fix: String::new(),
     }
 }
 
@@ -167,6 +168,15 @@ fn each_problem_is_named_with_its_fix() {
         "  Fix: correct the target, such as with cargo infra add-target failures --overwrite",
     ];
     assert_eq!((problems, lines), (1, expected.map(str::to_owned).into()));
+    // The finding about the target has the same as its alarm, which is not quiet all the same.
+    let mut readings = healthy();
+    readings.targets[1].dead_letters = 1;
+    (readings.alarms[0].name, readings.alarms[0].state) =
+        ("tableau-fanout-target-pager-dead-letters".to_owned(), "ALARM".to_owned());
+    let overview = Overview::of(&readings, NOW);
+    let lines: Vec<_> = overview.lines().iter().map(|line| strip_str(line).to_string()).collect();
+    assert!(overview.problems() == 1 && lines.contains(&"✓ alarms       1 quiet".to_owned()), "{lines:?}");
+
     let missing = "its stack is missing, so it gets no messages";
     let (problems, lines) = found(|readings| readings.targets[0].problem = Some(missing.to_owned()));
     assert_eq!((problems, &*lines[0]), (1, &*format!("✗ target failures: {missing}.")));
