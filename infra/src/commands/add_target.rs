@@ -15,6 +15,7 @@ use shared::{
     sites::commands::infra,
     targets::{
         entry::{Preset, TargetEntry},
+        hold::problem_key,
         name::TargetName,
     },
 };
@@ -30,6 +31,7 @@ use crate::{
     interruption::{Effect, explained},
     parameters::{self, MAX_BYTES, MAX_STANDARD_BYTES},
     stack::{Condition, Stack},
+    state_table,
     steps::{show, step},
     target_entries::{self, DeclaredTarget, DeclaredTargets, NewTarget, members},
     target_messages::{Messages, On, Topic},
@@ -40,6 +42,9 @@ use crate::{
 mod form;
 mod sample;
 mod services;
+
+/// The most characters of a queue's name (Amazon SQS quotas).
+const MAX_QUEUE_NAME: usize = 80;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,7 +86,7 @@ pub struct AddTarget {
     /// The PagerDuty account is in the European service region.
     #[arg(long)]
     eu: bool,
-    /// Change an existing target. Values that you do not give stay.
+    /// Change an existing target. Values that you do not give stay. Another preset needs --on, and the address again.
     #[arg(long)]
     overwrite: bool,
     /// Send no sample, if only AWS reaches the address.
@@ -109,10 +114,12 @@ async fn add(arguments: AddTarget, effect: &Effect) -> anyhow::Result<()> {
     let connection = arguments.options.clone().connect().await?;
     let (aws, stack) = (&connection.aws, connection.stack().await?);
     let name = &arguments.name;
+    check_length(name, stack.name())?;
     target_stack::expect_forwarder(aws, &stack).await?;
     let declared = DeclaredTargets::read(aws, &stack).await?;
     let stored = declared.find(name.as_str());
     let deployed = target_stack::find(aws, stack.name(), name).await?;
+    target_stack::expect_changeable(deployed.as_ref(), "Nothing was stored")?;
     let is_complete = deployed.as_ref().is_some_and(|deployed| deployed.condition() == Condition::Ready);
     // Before the user types anything. A target whose stack is missing was not added completely.
     ensure!(
@@ -137,11 +144,30 @@ async fn add(arguments: AddTarget, effect: &Effect) -> anyhow::Result<()> {
         "The entry of {name} may be stored, and its stack may be incomplete. Fix: run this command again"
     ));
     store(aws, &stack, &new, messages.as_ref(), stored.is_some()).await?;
+    // A problem after this change has an alert of its own.
+    let forgotten = state_table::delete(aws, stack.output("StateTableName")?, &[problem_key(name)]).await;
+    forgotten.with_context(|| {
+        format!(
+            "the target {name} is deployed, but an alert about its next problem may come a day late. Fix: run this command again"
+        )
+    })?;
     print_result(&new, messages.map(|messages| (messages.topic, messages.policy)).or(subscription), &stack);
     Ok(())
 }
 
-/// Stores the entry of a target, and deploys its stack. Without `messages` an existing stack keeps its subscription.
+/// Checks that SQS has room for the names of the target's queues. The name of a stack may be longer than others.
+fn check_length(name: &TargetName, stack: &str) -> anyhow::Result<()> {
+    let excess = name.dead_letters(stack).len().saturating_sub(MAX_QUEUE_NAME);
+    ensure!(
+        excess == 0,
+        "the name {name} is too long: the queues of a target have the name of the stack too, and SQS allows {MAX_QUEUE_NAME} \
+         characters. Nothing was stored. Fix: choose a name of at most {} characters",
+        name.as_str().len().saturating_sub(excess)
+    );
+    Ok(())
+}
+
+/// Stores the entry of a target, and deploys its stack. Without `messages` an existing stack keeps its filter policy.
 ///
 /// # Errors
 ///
@@ -188,7 +214,11 @@ impl AddTarget {
         let Self { on, sites, projects, .. } = self;
         let is_narrowed = !sites.is_empty() || !projects.is_empty();
         let is_same = stored.is_some_and(|stored| stored.members().get("preset") == Some(&json!(preset.as_str())));
-        if on.is_none() && is_same && is_complete {
+        if on.is_none() && stored.is_some() && is_complete {
+            ensure!(
+                is_same,
+                "another preset needs the messages again. Nothing was stored. Fix: add --on, such as --on failures"
+            );
             ensure!(
                 !is_narrowed,
                 "--site and --project need --on for a target that exists. Nothing was stored. Fix: add --on, such as --on failures"
@@ -319,4 +349,18 @@ fn print_result(new: &NewTarget, subscription: Option<(Topic, Map<String, Value>
     }
     print(format!("To see whether messages wait: {}", infra("targets", stack.name())));
     print(format!("To send test messages to the targets that get them: {}", infra("test", stack.name())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_beside_that_of_the_stack_is_rejected() -> anyhow::Result<()> {
+        let name: TargetName = "a-name-of-characters".parse()?;
+        check_length(&name, &"a".repeat(47))?;
+        let error = check_length(&name, &"a".repeat(53)).expect_err("86 characters").to_string();
+        assert!(error.contains("Fix: choose a name of at most 14 characters"), "{error}");
+        check_length(&"a-name-of-14-c".parse()?, &"a".repeat(53))
+    }
 }
