@@ -26,6 +26,9 @@ use crate::{
 /// URLs end with it.
 const OWN_PARAMETERS: [&str; 4] = ["signing-keys", "state", "refreshes", "refreshes-lease"];
 
+/// The effect of an end before the stack is deleted.
+const WEBHOOKS_DELETED: &str = ", but its webhooks on Tableau are, and its schedule is stopped";
+
 /// Returns the template's description of a stack's key. It identifies a key whose stack, and so whose alias, is deleted.
 fn key_description(stack: &str) -> String {
     format!("Site entries, signing keys and topics of {stack}")
@@ -146,7 +149,9 @@ async fn find(connection: &Connection) -> anyhow::Result<Found> {
 async fn targets(aws: &Aws, stack: &str) -> anyhow::Result<Vec<(TargetName, Depth)>> {
     let mut found = Vec::new();
     for target in targets::valid_names(aws, stack).await? {
-        let depth = target_stack::depth(aws, stack, &target).await?;
+        // Another stack of its name could not be deleted after the webhooks were.
+        let (_, depth) =
+            tokio::try_join!(target_stack::find(aws, stack, &target), target_stack::depth(aws, stack, &target))?;
         found.push((target, depth));
     }
     Ok(found)
@@ -270,9 +275,10 @@ impl Plan {
         for (target, _) in targets {
             let deleted = remove_target::delete(aws, name, target).await;
             deleted.with_context(|| {
+                let webhooks = if has_reconciler(stack) { WEBHOOKS_DELETED } else { "" };
                 format!(
-                    "the target {target} is not deleted, nor is the stack {name}. Fix: correct the cause, and run this command \
-                     again"
+                    "the target {target} is not deleted, nor is the stack {name}{webhooks}. Fix: correct the cause, and run this \
+                     command again"
                 )
             })?;
         }
@@ -308,10 +314,9 @@ impl Plan {
                 rest.push_str(&format!("\n  aws cloudformation wait stack-delete-complete --stack-name {name}"));
                 format!("CloudFormation continues to delete the stack {name}")
             }
-            Some(_) => bail!(
-                "interrupted. The stack {name} is not deleted, but its webhooks on Tableau are, and its schedule is stopped. \
-                 Fix: run this command again"
-            ),
+            Some(_) => {
+                bail!("interrupted. The stack {name} is not deleted{WEBHOOKS_DELETED}. Fix: run this command again")
+            }
             None => format!("the stack {name} is deleted"),
         };
         for parameter in &self.deleted_parameters {
