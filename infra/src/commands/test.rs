@@ -30,7 +30,7 @@ use targets::TargetTest;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Marks: ✓ works, ✗ does not work, ! was not tried.
-Exit status: 0 every test succeeded, 1 a site, the event or the alert failed, 2 usage.
+Exit status: 0 every test succeeded, 1 a site, the event, the alert or a target failed, 2 usage.
 
 Examples:
   cargo infra test
@@ -123,8 +123,12 @@ impl Run<'_> {
         let (answer, accepted) = answer.await?;
         let arrival = step("Receive a Test event and the alert", self.receive(&queues, &answer, accepted > 0));
         let received = arrival.await?;
-        let targets = TargetTest { aws, stack, start, received: &received }.check().await?;
-        failed.extend(received.failed.into_iter().chain(targets));
+        let targets = TargetTest { aws, stack, start, received: &received }.check().await;
+        failed.extend(received.failed);
+        failed.extend(targets.unwrap_or_else(|error| {
+            show(&bad(format!("targets  {error:#}")));
+            vec!["the targets could not be checked".to_owned()]
+        }));
         step("Subscribers of the stack", self.show_subscribers()).await?;
         Ok(failed)
     }
