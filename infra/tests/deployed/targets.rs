@@ -60,6 +60,7 @@ async fn targets_are_added_tested_redriven_and_removed() -> anyhow::Result<()> {
         "! the address does not begin with https://hooks.slack.com/",
         "✓ the target answered 200",
         "aws ssm put-parameter --name /tableau-fanout/targets/chat --type SecureString",
+        " --tier Intelligent-Tiering ",
         "✓ The target chat gets failures.",
     ])?;
     let sample = sink.received(&World::path("chat"));
@@ -91,6 +92,7 @@ async fn targets_are_added_tested_redriven_and_removed() -> anyhow::Result<()> {
         .await?
         .succeeded(&["✓ bi    plain   events, site marketing  0        0             none"])?;
     dead_letters_are_shown_and_sent_again(&world).await?;
+    what_others_changed_is_reported(&world).await?;
     targets_are_removed(&world).await
 }
 
@@ -143,11 +145,75 @@ async fn dead_letters_are_shown_and_sent_again(world: &World) -> anyhow::Result<
 
     sink.answer(200)?;
     let before = sink.received(&World::path("bi")).len();
-    testbed.infra(&["redrive", "bi"]).await?.succeeded(&["✓ Sent 1 message of bi again."])?;
+    // Somebody looks at it.
+    let queue = testbed.aws("sqs get-queue-url --queue-name tableau-fanout-target-bi-dead --query QueueUrl").await?;
+    let queue = queue.as_str().context("no queue")?;
+    let receive = format!("sqs receive-message --queue-url {queue} --visibility-timeout 120");
+    let receive = testbed.aws(&format!("{receive} --query Messages[0].ReceiptHandle")).await?;
+    testbed.infra(&["redrive", "bi"]).await?.failed(&[
+        "no dead letter of bi was moved: 1 is hidden for up to 2 minutes.",
+        "Fix: run this command again then",
+    ])?;
+    let receipt = ["--receipt-handle", receive.as_str().context("no receipt")?, "--visibility-timeout", "0"];
+    let show = ["sqs", "change-message-visibility", "--queue-url", queue];
+    testbed.cloud.aws.run(&[&show[..], &receipt].concat()).await?;
+    let sent = testbed.infra(&["redrive", "bi", "--verbose"]).await?;
+    let sent = sent.succeeded(&["✓ Sent 1 message of bi again.", "--message-body file:///dev/stdin"])?;
+    ensure!(!sent.all().contains("com.tableau.Test"), "{}", sent.all());
     sink.wait_for(&World::path("bi"), before + 1).await?;
     testbed.infra(&["redrive", "bi"]).await?.succeeded(&["✓ bi has no dead letters."])?;
     testbed.infra(&["redrive", "no"]).await?.failed(&["there is no queue tableau-fanout-target-no-dead"])?;
     Ok(())
+}
+
+/// Changes targets without our commands, and repairs them with the commands that are named.
+async fn what_others_changed_is_reported(world: &World) -> anyhow::Result<()> {
+    let World { testbed, .. } = world;
+    // The stack got another events topic.
+    let topic = testbed.aws("sns create-topic --name earlier --query TopicArn").await?;
+    let topic = format!("ParameterKey=TopicArn,ParameterValue={}", topic.as_str().context("no topic")?);
+    let kept = ["Stack", "Target", "FilterPolicy", "AlertsTopicArn", "Coalesce"];
+    let kept = kept.map(|parameter| format!("ParameterKey={parameter},UsePreviousValue=true")).join(" ");
+    let update = "cloudformation update-stack --stack-name tableau-fanout-target-bi --use-previous-template";
+    testbed.aws(&format!("{update} --capabilities CAPABILITY_IAM --parameters {kept} {topic}")).await?;
+    testbed.aws("cloudformation wait stack-update-complete --stack-name tableau-fanout-target-bi").await?;
+    testbed.infra(&["targets"]).await?.failed(&[
+        "✗ target bi: it subscribes to a topic that the stack does not have, so it gets no messages.",
+        "Fix: cargo infra add-target bi --overwrite\n",
+    ])?;
+    // Its alerts were held, and are not after the repair.
+    let held = |item: &str| format!(r#"{{"pk":{{"S":"target#{item}"}}}}"#);
+    let table = ["dynamodb", "put-item", "--table-name", "tableau-fanout-state", "--item"];
+    for item in ["bi#problem", "chat#problem", "chat"] {
+        testbed.cloud.aws.run(&[&table[..], &[&held(item)]].concat()).await?;
+    }
+    testbed
+        .infra(&["add-target", "bi", "--overwrite"])
+        .await?
+        .succeeded(&["The target bi gets events, site marketing."])?;
+    assert_eq!(held_alerts(testbed).await?, json!(["target#chat", "target#chat#problem"]));
+    // The queue of somebody else, and an entry that no command of ours stores.
+    testbed.aws("sqs create-queue --queue-name tableau-fanout-target-other").await?;
+    testbed.aws("ssm put-parameter --name /tableau-fanout/targets/Team_Slack --type String --value {}").await?;
+    let listed = testbed.infra(&["targets"]).await?;
+    let listed = listed.failed(&[
+        "✗ target Team_Slack: a target's name consists of",
+        "Fix: aws ssm delete-parameter --name /tableau-fanout/targets/Team_Slack",
+        "✓ bi ",
+        "1 of 3 targets",
+    ])?;
+    ensure!(!listed.all().contains("other"), "{}", listed.all());
+    testbed.aws("ssm delete-parameter --name /tableau-fanout/targets/Team_Slack").await?;
+    Ok(())
+}
+
+/// Keys of the items of targets in the state table, sorted.
+async fn held_alerts(testbed: &Testbed) -> anyhow::Result<Value> {
+    let keys = testbed.aws("dynamodb scan --table-name tableau-fanout-state --query Items[].pk.S").await?;
+    let keys = keys.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut keys: Vec<_> = keys.filter(|key| key.starts_with("target#")).collect();
+    keys.sort_unstable();
+    Ok(json!(keys))
 }
 
 async fn targets_are_removed(world: &World) -> anyhow::Result<()> {
@@ -165,6 +231,7 @@ async fn targets_are_removed(world: &World) -> anyhow::Result<()> {
         "✓ chat is removed.",
     ])?;
     assert_eq!(world.parameters().await?, json!(["/tableau-fanout/targets/bi"]));
+    assert_eq!(held_alerts(testbed).await?, json!([]));
     // Somebody deleted the stack alone.
     testbed.aws("cloudformation delete-stack --stack-name tableau-fanout-target-bi").await?;
     testbed.infra(&["targets"]).await?.failed(&["✗ target bi: its stack is missing, so it gets no messages."])?;
@@ -177,6 +244,12 @@ async fn targets_are_removed(world: &World) -> anyhow::Result<()> {
     );
     let plain = ["--preset", "plain", "--on", "everything"];
     world.add("bi", &plain).await?.succeeded(&["✓ The target bi gets events."])?;
+    // As in a stack from before targets.
+    testbed.aws("logs delete-log-group --log-group-name /aws/lambda/tableau-fanout-forwarder").await?;
+    testbed
+        .infra(&["targets"])
+        .await?
+        .failed(&["✗ target bi: the stack tableau-fanout has no forwarder", "Fix: cargo infra deploy"])?;
     testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[
         "- the target bi, whose queue and dead letters are empty, its stack and its entry",
         "is deleted.",
@@ -225,6 +298,10 @@ async fn a_terminal_is_asked_for_what_a_target_needs_and_shows_no_secret() -> an
         .infra(&["add-target", "bi", "--overwrite", "--site", "marketing"])
         .await?
         .failed(&["--site and --project need --on for a target that exists. Nothing was stored"])?;
+    testbed
+        .infra(&["add-target", "bi", "--overwrite", "--preset", "slack"])
+        .await?
+        .failed(&["another preset needs the messages again. Nothing was stored. Fix: add --on"])?;
     testbed
         .infra_in_terminal(&["add-target", "tickets", "--preset", "custom"], &[])
         .await?
