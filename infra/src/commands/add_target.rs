@@ -345,7 +345,7 @@ fn print_result(new: &NewTarget, subscription: Option<(Topic, Map<String, Value>
     let gets = subscription.map(|(topic, policy)| Messages::describe(topic, &policy, &entry.selection));
     print(format!("\n{}", good(format!("The target {} gets {}.", entry.name, gets.unwrap_or_default()))));
     if entry.preset.coalesces() {
-        show("it gets one call for all that arrived, at most every 5 minutes");
+        show("it gets one call for all that arrived, at most every 6 minutes");
     }
     print(format!("To see whether messages wait: {}", infra("targets", stack.name())));
     print(format!("To send test messages to the targets that get them: {}", infra("test", stack.name())));

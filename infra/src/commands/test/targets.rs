@@ -135,7 +135,7 @@ impl TargetTest<'_> {
             return Expectation::Broken { problem: "its stack has no subscription".to_owned(), fix: self.fix(target) };
         };
         if entry.preset.coalesces() {
-            return Expectation::NotTried("not tried, since it gets one call at most every 5 minutes".to_owned());
+            return Expectation::NotTried("not tried, since it gets one call at most every 6 minutes".to_owned());
         }
         let sample = infra(&format!("add-target {} --overwrite < /dev/null", target.name), self.stack.name());
         let other = format!(
