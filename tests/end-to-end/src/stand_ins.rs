@@ -219,7 +219,7 @@ impl Service {
     fn is_too_fast(self, calls: &[Call], at: Instant) -> bool {
         let (most, time) = match self {
             // One a second, and short bursts.
-            Self::Slack => (2, Duration::from_secs(2)),
+            Self::Slack => (12, Duration::from_secs(10)),
             Self::PagerDuty => (120, Duration::from_secs(60)),
             Self::Zapier => (30, Duration::from_secs(1)),
             Self::Coefficient => (1, Duration::from_secs(5 * 60)),

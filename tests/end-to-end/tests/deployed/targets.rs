@@ -142,7 +142,7 @@ async fn a_failure_reaches_every_service_and_its_end_resolves_the_incident() -> 
 #[tokio::test]
 async fn a_burst_reaches_each_service_at_a_rate_that_it_allows() -> anyhow::Result<()> {
     /// The failures. Slack takes one a second.
-    const BURST: usize = 12;
+    const BURST: usize = 20;
 
     let stack = LocalStack::start().await?;
     let Services { slack, pager_duty, zapier, .. } = Services::start(&stack).await?;
