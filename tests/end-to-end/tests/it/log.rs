@@ -91,14 +91,16 @@ fn checked(log: &str, known: &[&str], invocations: &[&str]) -> anyhow::Result<Ve
                 ensure!(line["init_ms"].is_u64() && line["version"] == env!("CARGO_PKG_VERSION"), "another version");
             }
         }
-        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array();
-        let metrics: BTreeSet<_> = metrics.into_iter().flatten().filter_map(|metric| metric["Name"].as_str()).collect();
+        let directives = || line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten();
+        let metrics = directives().filter_map(|directive| directive["Metrics"].as_array()).flatten();
+        let metrics: BTreeSet<_> = metrics.filter_map(|metric| metric["Name"].as_str()).collect();
+        let dimensions = directives().filter_map(|directive| directive["Dimensions"][0][0].as_str());
+        let of_metrics: Vec<_> = dimensions.chain(Some("_aws").filter(|_| !metrics.is_empty())).collect();
         for metric in &metrics {
             ensure!(line[metric].is_u64(), "{metric} has no value");
         }
-        let of_metrics = if metrics.is_empty() { &[][..] } else { &["_aws", "FunctionName"] };
         let is_known =
-            |name: &str| [&COMMON, known, of_metrics, &OF_STARTS].concat().contains(&name) || metrics.contains(name);
+            |name: &str| [&COMMON, known, &of_metrics, &OF_STARTS].concat().contains(&name) || metrics.contains(name);
         for name in line.as_object().context("no object")?.keys() {
             ensure!(is_known(name), "an unknown member: {name}");
         }
