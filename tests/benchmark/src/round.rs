@@ -105,6 +105,8 @@ impl Bench {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("AWS_SESSION_TOKEN", "token"),
             ("AWS_ENDPOINT_URL_SSM", &self.cloud.ssm),
+            // It answers any call with an object, which DynamoDB does for an item that does not exist.
+            ("AWS_ENDPOINT_URL_DYNAMODB", &self.cloud.ssm),
             ("AWS_ENDPOINT_URL_SNS", &self.cloud.sns),
             ("EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events"),
             ("ALERTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:alerts"),
