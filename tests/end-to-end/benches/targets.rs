@@ -9,6 +9,7 @@ use end_to_end::{
     stand_ins::{Service, StandIn},
 };
 use futures_util::future::try_join_all;
+use infra::target_messages::Topic;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
@@ -43,9 +44,9 @@ async fn measure(with_dead: bool) -> anyhow::Result<Part> {
     let dead = StandIn::start(Service::Down).await?;
     let created = json!({ "event_type": ["WorkbookCreated"] });
     let entry = |stand_in: &StandIn| json!({ "preset": "plain", "address": stand_in.address, "per_second": 1000 });
-    stack.add_target("healthy", &entry(&healthy), "EventsTopicArn", &created).await?;
+    stack.add_target("healthy", &entry(&healthy), Topic::Events, &created).await?;
     if with_dead {
-        stack.add_target("dead", &entry(&dead), "EventsTopicArn", &created).await?;
+        stack.add_target("dead", &entry(&dead), Topic::Events, &created).await?;
     }
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.apply(&stack.stack).await?;

@@ -16,14 +16,17 @@ use infra::{
     cloud::{Cloud, STACK},
     functions,
     python::PythonTools,
+    queue,
     release::ReleaseFolder,
     service::{Service, http_client},
     stack::Stack,
+    target_messages::{Messages, Topic},
+    target_stack,
     workspace::Workspace,
 };
 use reqwest::{Client, Method};
-use serde_json::{Value, json};
-use shared::registration::keyring::Keyring;
+use serde_json::{Map, Value, json};
+use shared::{registration::keyring::Keyring, targets::entry::Preset};
 use strict_sns::gateway::Gateway;
 use tableau_simulator::server::{Running, Simulator};
 use tempfile::TempDir;
@@ -256,29 +259,17 @@ impl LocalStack {
         self.cloud.put_parameter(&parameter, self.stack.output("KeyAlias")?, &entry.to_string()).await
     }
 
-    /// Stores the entry of a target, and deploys its stack on a topic (`EventsTopicArn` or `AlertsTopicArn`) with a filter
-    /// policy.
+    /// Stores the entry of a target, and deploys its stack as `cargo infra add-target` does, on a topic with a filter policy.
     ///
     /// # Errors
     ///
-    /// A command fails.
-    pub async fn add_target(&self, name: &str, entry: &Value, topic: &str, filter: &Value) -> anyhow::Result<()> {
+    /// The name, the preset or the policy is not valid, or a command fails.
+    pub async fn add_target(&self, name: &str, entry: &Value, topic: Topic, filter: &Value) -> anyhow::Result<()> {
         self.store_target(name, entry).await?;
-        let (aws, stack) = (&self.cloud.aws, self.stack.name());
-        let template = Workspace::locate()?.file("infra/target.yaml");
-        let parameters = [
-            format!("Stack={stack}"),
-            format!("Target={name}"),
-            format!("TopicArn={}", self.stack.output(topic)?),
-            format!("FilterPolicy={filter}"),
-            format!("AlertsTopicArn={}", self.stack.output("AlertsTopicArn")?),
-            format!("Coalesce={}", entry["preset"] == "coefficient"),
-        ];
-        let (template, target) = (template.to_str().context("a path")?, format!("{stack}-target-{name}"));
-        let deploy = ["cloudformation", "deploy", "--template-file", template, "--stack-name", &target];
-        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        let options = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides"];
-        aws.run(&[&deploy[..], &options, &parameters].concat()).await.map(drop)
+        let preset: Preset = entry["preset"].as_str().unwrap_or_default().parse()?;
+        let policy = filter.as_object().cloned().context("a filter policy is an object")?;
+        let messages = Messages { topic, policy, selection: Map::new() };
+        target_stack::deploy(&self.cloud.aws, &self.stack, &name.parse()?, preset, Some(&messages)).await
     }
 
     /// Invokes the forwarder as the schedule of a target does.
@@ -310,8 +301,18 @@ impl LocalStack {
     }
 
     async fn queue_url(&self, name: &str) -> anyhow::Result<String> {
-        let url = self.cloud.aws.json(&["sqs", "get-queue-url", "--queue-name", name]).await?;
-        Ok(url["QueueUrl"].as_str().context("a queue without a URL")?.to_owned())
+        queue::find(&self.cloud.aws, name).await?.with_context(|| format!("no queue {name}"))
+    }
+
+    /// Returns the lines that a function has logged.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub async fn log(&self, function: &str) -> anyhow::Result<Vec<String>> {
+        let group = format!("/aws/lambda/{function}");
+        let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
+        Ok(serde_json::from_value(self.cloud.aws.json(&filter).await?)?)
     }
 
     /// Returns the bodies of a target's dead letters.

@@ -18,7 +18,7 @@ use end_to_end::{
     local_stack::LocalStack,
     stand_ins::{Service, StandIn},
 };
-use infra::{cloud::STACK, sample, workspace::Workspace};
+use infra::{cloud::STACK, sample, target_messages, workspace::Workspace};
 use lambda_support::{
     metrics::MetricLog,
     topic::{Topic, TopicError},
@@ -404,7 +404,7 @@ async fn forwarded() -> anyhow::Result<Vec<String>> {
     let everything = json!({});
     for (name, service) in ["working", "down"].iter().zip(&services) {
         let entry = json!({ "preset": "plain", "address": service.address });
-        stack.add_target(name, &entry, "EventsTopicArn", &everything).await?;
+        stack.add_target(name, &entry, target_messages::Topic::Events, &everything).await?;
     }
     let event =
         r#"{"specversion":"1.0","id":"an-event","source":"/tableau/marketing","type":"com.tableau.ViewDeleted"}"#;
@@ -417,16 +417,13 @@ async fn forwarded() -> anyhow::Result<Vec<String>> {
     }
     services[0].until(|events| events.len() == 1).await?;
     let name = stack.stack.name();
-    let group = format!("/aws/lambda/{name}-forwarder");
-    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
     let mut lines = Vec::new();
     let is_complete = |lines: &[String]| {
         ["Forwarded", "ForwardRetried"].iter().all(|metric| lines.iter().any(|it| it.contains(metric)))
     };
     while !is_complete(&lines) {
-        let log = stack.cloud.aws.json(&filter).await?;
-        lines =
-            log.as_array().into_iter().flatten().filter_map(|line| Some(line.as_str()?.replace(name, STACK))).collect();
+        let log = stack.log(&format!("{name}-forwarder")).await?;
+        lines = log.iter().map(|line| line.replace(name, STACK)).collect();
     }
     Ok(lines)
 }
@@ -479,11 +476,8 @@ async fn alarms_and_dashboard_use_only_metrics_that_are_written() -> anyhow::Res
 
 /// Adds all metrics that a function of the stack has logged to one minute.
 async fn add_logged(stack: &LocalStack, metrics: &mut Metrics, minute: u32, function: &str) -> anyhow::Result<()> {
-    let group = format!("/aws/lambda/{function}");
-    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
-    let lines = stack.cloud.aws.json(&filter).await?;
-    for line in lines.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        metrics.add_line(minute, line)?;
+    for line in stack.log(function).await? {
+        metrics.add_line(minute, &line)?;
     }
     Ok(())
 }
@@ -539,7 +533,7 @@ async fn the_deployed_functions_raise_alarms_that_reach_subscribers() -> anyhow:
 async fn a_target_has_alarms_for_dead_letters_and_for_a_message_that_waits() -> anyhow::Result<()> {
     let stack = LocalStack::start().await?;
     let entry = json!({ "preset": "plain", "address": "https://target.example/" });
-    stack.add_target("program", &entry, "EventsTopicArn", &json!({})).await?;
+    stack.add_target("program", &entry, target_messages::Topic::Events, &json!({})).await?;
     let name = format!("{}-target-program", stack.stack.name());
     let mut alarms = alarms(&stack).await?;
     alarms.retain(|alarm| alarm.name.starts_with(&name));

@@ -126,10 +126,7 @@ impl Faulty {
 
     /// Returns the names in the genuine deliveries that the log records as undelivered or unverified.
     async fn recorded(&self) -> anyhow::Result<BTreeSet<String>> {
-        let group = format!("/aws/lambda/{}", self.stack.stack.output("ReceiverName")?);
-        let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
-        let lines = self.stack.cloud.aws.json(&filter).await?;
-        let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let lines = self.stack.log(self.stack.stack.output("ReceiverName")?).await?;
         let keyring = self.stack.keyring().await?;
         let body = |line: &str| match serde_json::from_str::<UnverifiedRecord>(line) {
             Ok(record) => record.verify(&keyring).and_then(|_| record.body()),
@@ -138,7 +135,7 @@ impl Faulty {
                 .filter(|record| record.outcome == Outcome::Undelivered)
                 .and_then(|record| record.body()),
         };
-        Ok(lines.filter_map(|line| name(&serde_json::from_slice(&body(line)?).ok()?)).collect())
+        Ok(lines.iter().filter_map(|line| name(&serde_json::from_slice(&body(line)?).ok()?)).collect())
     }
 
     /// Empties a queue. Returns the names that `find` reads from the messages' bodies.

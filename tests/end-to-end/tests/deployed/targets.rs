@@ -8,11 +8,9 @@ use end_to_end::{
     stand_ins::{Service, StandIn},
 };
 use futures_util::future::try_join_all;
+use infra::target_messages::Topic;
 use reqwest::Method;
 use serde_json::{Value, json};
-
-const EVENTS: &str = "EventsTopicArn";
-const ALERTS: &str = "AlertsTopicArn";
 
 /// The time of the service that is neither fast nor dead.
 const SLOW: Duration = Duration::from_millis(200);
@@ -78,17 +76,17 @@ impl Services {
         let zapier = StandIn::start(Service::Zapier).await?;
         for (name, stand_in) in [("slack", &slack), ("teams", &teams)] {
             let entry = json!({ "preset": name, "address": stand_in.address, "selection": failures() });
-            stack.add_target(name, &entry, ALERTS, &json!({})).await?;
+            stack.add_target(name, &entry, Topic::Alerts, &json!({})).await?;
         }
         let key = json!({ "type": "body", "member": "routing_key", "value": routing_key() });
         let entry = json!({ "preset": "pagerduty", "address": pager_duty.address, "credentials": key });
         let of_failures = json!({ "event_type": [{ "suffix": "RefreshFailed" }, { "prefix": "RefreshFailure" }] });
-        stack.add_target("pagerduty", &entry, EVENTS, &of_failures).await?;
+        stack.add_target("pagerduty", &entry, Topic::Events, &of_failures).await?;
         let entry = json!({ "preset": "zapier", "address": zapier.address });
-        stack.add_target("zapier", &entry, EVENTS, &json!({})).await?;
+        stack.add_target("zapier", &entry, Topic::Events, &json!({})).await?;
         let coefficient = StandIn::start(Service::Coefficient).await?;
         let entry = json!({ "preset": "coefficient", "address": coefficient.address });
-        stack.add_target("sheet", &entry, EVENTS, &json!({ "action": ["refresh-succeeded"] })).await?;
+        stack.add_target("sheet", &entry, Topic::Events, &json!({ "action": ["refresh-succeeded"] })).await?;
         Ok(Self { slack, teams, pager_duty, zapier, coefficient })
     }
 }
@@ -135,9 +133,7 @@ async fn a_failure_reaches_every_service_and_its_end_resolves_the_incident() -> 
     for target in ["slack", "teams", "pagerduty", "zapier"] {
         assert_eq!(stack.dead_letters(target).await?, Vec::<Value>::new(), "{target}");
     }
-    let group = format!("/aws/lambda/{}-forwarder", stack.stack.name());
-    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--query", "events[].message"];
-    let log = stack.cloud.aws.run(&filter).await?;
+    let log = stack.log(&format!("{}-forwarder", stack.stack.name())).await?.concat();
     assert!(log.contains("forwarded"), "{log}");
     for secret in ["stand-in", &routing_key(), "Login failed", "Budget"] {
         assert!(!log.contains(secret), "{secret} is in the log: {log}");
@@ -172,7 +168,7 @@ async fn a_dead_target_keeps_its_messages_and_no_other_target_notices() -> anyho
     let dead = StandIn::start(Service::Down).await?;
     for (name, stand_in) in [("healthy", &healthy), ("dead", &dead)] {
         let entry = json!({ "preset": "plain", "address": stand_in.address });
-        stack.add_target(name, &entry, EVENTS, &json!({ "event_type": ["WorkbookCreated"] })).await?;
+        stack.add_target(name, &entry, Topic::Events, &json!({ "event_type": ["WorkbookCreated"] })).await?;
     }
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.apply(&stack.stack).await?;
@@ -212,11 +208,11 @@ async fn a_target_that_refuses_its_credentials_is_a_problem_until_it_accepts_the
     let service = StandIn::start(Service::Slow(Duration::ZERO)).await?;
     let outdated = format!("{}-outdated", service.address);
     let created = json!({ "event_type": ["WorkbookCreated"] });
-    stack.add_target("program", &json!({ "preset": "plain", "address": outdated }), EVENTS, &created).await?;
+    stack.add_target("program", &json!({ "preset": "plain", "address": outdated }), Topic::Events, &created).await?;
     let chat = StandIn::start(Service::Slack).await?;
     let problems = json!({ "kinds": ["problem", "problem-solved"] });
     let entry = json!({ "preset": "slack", "address": chat.address, "selection": problems });
-    stack.add_target("chat", &entry, ALERTS, &json!({})).await?;
+    stack.add_target("chat", &entry, Topic::Alerts, &json!({})).await?;
     stack.declare("marketing", &["WorkbookCreated"]).await?;
     stack.cloud.apply(&stack.stack).await?;
     fire(&stack, "WorkbookCreated", 3).await?;
