@@ -24,7 +24,7 @@ use crate::verified;
 const PICTURE: &str = "docs/alert.svg";
 
 /// Variable with which the test writes the picture.
-pub(crate) const UPDATE: &str = "UPDATE_PICTURE";
+const UPDATE: &str = "UPDATE_PICTURE";
 
 /// Identifier of the workbook. It puts both cards into one thread.
 const WORKBOOK: &str = "5998aaaf-9d94-4bb3-9d95-4b0a4c1d3f7a";
@@ -176,19 +176,23 @@ fn draw(cards: &[Value]) -> anyhow::Result<String> {
     ))
 }
 
+/// Checks that a picture is as drawn, or writes it if the variable is set.
+pub(crate) fn check(picture: &str, drawn: &str) -> anyhow::Result<()> {
+    let path = workspace().join(picture);
+    if env::var_os(UPDATE).is_some() {
+        return Ok(fs::write(path, drawn)?);
+    }
+    let shown = fs::read_to_string(path).with_context(|| format!("cannot read {picture}"))?;
+    ensure!(
+        shown == drawn,
+        "{picture} shows something else. Fix: run `{UPDATE}=1 cargo test --workspace --test it picture`, and look at it"
+    );
+    Ok(())
+}
+
 #[test]
 fn the_pictured_alerts_are_the_published_ones() -> anyhow::Result<()> {
     let cards = cards()?;
     ensure!(cards[0]["metadata"]["threadId"] == cards[1]["metadata"]["threadId"], "two threads: {cards:?}");
-    let (drawn, path) = (draw(&cards)?, workspace().join(PICTURE));
-    if env::var_os(UPDATE).is_some() {
-        fs::write(path, drawn)?;
-        return Ok(());
-    }
-    let shown = fs::read_to_string(path).with_context(|| format!("cannot read {PICTURE}"))?;
-    ensure!(
-        shown == drawn,
-        "{PICTURE} shows other alerts. Fix: run `{UPDATE}=1 cargo test --workspace --test it picture`, and look at it"
-    );
-    Ok(())
+    check(PICTURE, &draw(&cards)?)
 }

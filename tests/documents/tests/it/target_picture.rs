@@ -1,10 +1,7 @@
 //! The picture of messages for targets, `docs/targets.svg`, drawn from the message that the presets render.
 
-use std::{env, fs};
-
 use anyhow::{Context, ensure};
 use delivery::render::render;
-use documents::workspace;
 use serde_json::{Value, json};
 use shared::{
     alerts::refresh_alert::explained_alerts,
@@ -12,7 +9,7 @@ use shared::{
 };
 use time::OffsetDateTime;
 
-use crate::picture::{LINE_HEIGHT, PADDING, UPDATE, WIDTH, explanation, line, lines};
+use crate::picture::{LINE_HEIGHT, PADDING, WIDTH, check, explanation, line, lines};
 
 /// The picture.
 const PICTURE: &str = "docs/targets.svg";
@@ -166,15 +163,5 @@ fn the_pictured_messages_for_targets_are_those_of_the_presets() -> anyhow::Resul
     let mut drawing = Drawing::default();
     drawing.slack(&message("slack")?)?;
     drawing.teams(&message("teams")?)?;
-    let (drawn, path) = (drawing.finish(), workspace().join(PICTURE));
-    if env::var_os(UPDATE).is_some() {
-        fs::write(path, drawn)?;
-        return Ok(());
-    }
-    let shown = fs::read_to_string(path).with_context(|| format!("cannot read {PICTURE}"))?;
-    ensure!(
-        shown == drawn,
-        "{PICTURE} shows other messages. Fix: run `{UPDATE}=1 cargo test --workspace --test it picture`, and look at it"
-    );
-    Ok(())
+    check(PICTURE, &drawing.finish())
 }
