@@ -1,6 +1,7 @@
 //! Extract refreshes: Tableau's jobs, the events recovered from them, and the reasons of failures.
 
 pub mod context;
+pub mod event_log;
 pub mod explanation;
 pub mod failed_event;
 pub mod failing;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     alerting,
-    publishing::Published,
+    publishing::{EventPublisher, Published},
     refreshes::{SiteRefreshes, log_not_recovered},
     remedies::{alerts_lost, lost},
     request::Action,
@@ -114,9 +114,10 @@ impl<'a, T: StateTable, A: Topic<AlertMessage> + Topic<EventMessage>> Ending<'a,
 
     async fn publish(&mut self, outcomes: &mut [SiteOutcome], deadline: Instant) -> Published {
         let mut published = Published::default();
+        let publisher = EventPublisher { topic: self.events, log: self.run.log };
         for SiteOutcome { report, refreshes, .. } in outcomes {
             if let (Some(refreshes), Ok(site)) = (refreshes, report.site.parse::<SiteName>()) {
-                refreshes.publish(&site, self.events, report, &mut published, deadline).await;
+                refreshes.publish(&site, &publisher, report, &mut published, deadline).await;
             }
         }
         if let Some(error) = &published.error {

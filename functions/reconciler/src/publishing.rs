@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_util::future::join_all;
 use lambda_support::{
     error_chain,
+    metrics::MetricLog,
     topic::{Topic, TopicError},
 };
 use shared::{
@@ -16,6 +17,7 @@ use shared::{
     },
     events::cloud_event::EventMessage,
     refreshes::{
+        event_log::{JobEnd, JobEventRecord},
         explanation::{EXPLAINED, Explanation},
         health::is_failure,
         job::Refresh,
@@ -26,6 +28,7 @@ use shared::{
 };
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::{
     refreshes::SiteRefreshes,
@@ -43,6 +46,14 @@ pub(crate) struct Published {
     ended: Vec<(SiteName, FailureEnd)>,
     /// The reason why SNS accepts no more.
     pub(crate) error: Option<String>,
+}
+
+/// Publishes events of jobs, and logs each.
+pub(crate) struct EventPublisher<'a, A> {
+    /// The events topic.
+    pub(crate) topic: &'a A,
+    /// The log.
+    pub(crate) log: &'a MetricLog,
 }
 
 /// A due event of a job.
@@ -87,7 +98,7 @@ impl SiteRefreshes {
     pub(crate) async fn publish(
         &mut self,
         site: &SiteName,
-        topic: &impl Topic<EventMessage>,
+        publisher: &EventPublisher<'_, impl Topic<EventMessage>>,
         report: &mut SiteReport,
         published: &mut Published,
         deadline: Instant,
@@ -100,7 +111,8 @@ impl SiteRefreshes {
             let (refresh, handled, mut refused) = (job.refresh.clone(), job.handled, Vec::new());
             for event in self.due_events(site, job) {
                 let message = event.message(&refresh, site, &self.site_luid);
-                match publish_event(topic, event.name(), message).await {
+                let job = JobEnd { id: Some(&refresh.job_id), at: refresh.ended_at };
+                match publisher.publish(site, event.name(), message, job).await {
                     Ok(()) => self.note_published(site, event, &refresh, report, published),
                     Err(Unpublished::ForGood(reason)) => {
                         refused.push(reason);
@@ -123,7 +135,7 @@ impl SiteRefreshes {
                 self.drop_job(&refresh.job_id, refused.join("; "), report);
             }
         }
-        self.publish_ends(site, topic, report, published, deadline).await;
+        self.publish_ends(site, publisher, report, published, deadline).await;
     }
 
     /// Returns the events of a job that are due after those before it were published.
@@ -167,7 +179,7 @@ impl SiteRefreshes {
     async fn publish_ends(
         &mut self,
         site: &SiteName,
-        topic: &impl Topic<EventMessage>,
+        publisher: &EventPublisher<'_, impl Topic<EventMessage>>,
         report: &mut SiteReport,
         published: &mut Published,
         deadline: Instant,
@@ -182,7 +194,8 @@ impl SiteRefreshes {
                     report.refreshes_left += 1;
                     continue;
                 }
-                match publish_event(topic, RESOLVED, end.event(site, &self.site_luid)).await {
+                let job = JobEnd { id: end.job_id.as_deref(), at: end.at.0 };
+                match publisher.publish(site, RESOLVED, end.event(site, &self.site_luid), job).await {
                     Ok(()) => {}
                     Err(Unpublished::ForNow(reason)) => {
                         published.error = Some(reason);
@@ -219,21 +232,28 @@ impl SiteRefreshes {
     }
 }
 
-/// Publishes an event. `message` is `None` if SNS would not accept it.
-async fn publish_event(
-    topic: &impl Topic<EventMessage>,
-    name: &str,
-    message: Option<EventMessage>,
-) -> Result<(), Unpublished> {
-    let message = message.ok_or_else(|| Unpublished::ForGood(format!("its {name} is larger than SNS accepts")))?;
-    topic.publish(message).await.map_err(|error| {
-        let reason = error_chain(&error);
-        if error.is_for_good() {
-            Unpublished::ForGood(format!("SNS refuses its {name}: {reason}"))
-        } else {
-            Unpublished::ForNow(format!("SNS did not accept the {name} of a job: {reason}"))
-        }
-    })
+impl<A: Topic<EventMessage>> EventPublisher<'_, A> {
+    /// Publishes an event. `message` is `None` if SNS would not accept it.
+    async fn publish(
+        &self,
+        site: &SiteName,
+        name: &str,
+        message: Option<EventMessage>,
+        job: JobEnd<'_>,
+    ) -> Result<(), Unpublished> {
+        let message = message.ok_or_else(|| Unpublished::ForGood(format!("its {name} is larger than SNS accepts")))?;
+        let record = JobEventRecord::of(site, &message, job, OffsetDateTime::now_utc());
+        self.topic.publish(message).await.map_err(|error| {
+            let reason = error_chain(&error);
+            if error.is_for_good() {
+                Unpublished::ForGood(format!("SNS refuses its {name}: {reason}"))
+            } else {
+                Unpublished::ForNow(format!("SNS did not accept the {name} of a job: {reason}"))
+            }
+        })?;
+        self.log.line(Level::INFO, None, &record, &[]);
+        Ok(())
+    }
 }
 
 impl Published {

@@ -136,7 +136,7 @@ impl DeliveryRecord {
 }
 
 /// Returns a name's beginning as one plain text, `None` if nothing of it can be shown.
-fn short_name(name: &str) -> Option<String> {
+pub(crate) fn short_name(name: &str) -> Option<String> {
     let name = attribute_value(name)?;
     let is_shown = |character: &char| !changes_direction(*character) && !matches!(character, '\u{2028}' | '\u{2029}');
     let name: String = name.chars().filter(is_shown).take(NAME_CHARACTERS).collect();

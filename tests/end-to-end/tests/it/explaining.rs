@@ -189,13 +189,14 @@ async fn a_run_that_explains_leaves_problems_to_the_schedule() -> anyhow::Result
     let subjects = explaining.declared.topics.take_subjects();
     assert_eq!(subjects.len(), 1, "{subjects:?}");
     // No alarm may take it for a run that keeps the webhooks as declared, or for one that fails.
-    let line: Value = serde_json::from_str(&explaining.declared.log()[lines])?;
+    // Behind the line of the explanation.
+    let line: Value = serde_json::from_str(&explaining.declared.log()[lines + 1])?;
     let metrics = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
     assert_eq!(
         metrics,
         &serde_json::json!([{ "Name": "Explained" }, { "Name": "Recovered" }, { "Name": "Resolved" }, { "Name": "NotRecovered" }, { "Name": "AlertsFailed" }])
     );
-    assert_eq!((explaining.declared.log().len(), explaining.declared.failures.counts()), (lines + 1, (1, 0)));
+    assert_eq!((explaining.declared.log().len(), explaining.declared.failures.counts()), (lines + 2, (1, 0)));
 
     let report = explaining.run(Action::Apply).await?;
     assert_eq!(report.sites.iter().filter(|site| site.failed()).count(), 1);
@@ -360,9 +361,8 @@ async fn an_alert_that_cannot_be_sent_is_in_the_log_and_raises_an_alarm() -> any
     let mut explaining = Explaining::start(&["marketing"]).await?;
     explaining.fail("marketing", "j1")?;
     explaining.declared.topics.alerts_fail = true;
-    let lines = explaining.declared.log().len();
     explaining.declared.run(Action::Explain, None).await??;
-    let line: Value = serde_json::from_str(&explaining.declared.log()[lines])?;
+    let line: Value = serde_json::from_str(explaining.declared.log().last().context("no line")?)?;
     assert_eq!(
         (&line["outcome"], &line["AlertsFailed"], line["alert_error"].is_string()),
         (&"failed".into(), &1.into(), true)

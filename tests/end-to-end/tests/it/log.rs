@@ -54,7 +54,7 @@ const OF_DELIVERIES: [&str; 9] = [
 ];
 
 /// Members that only lines of the reconciler have, besides metrics.
-const OF_RUNS: [&str; 14] = [
+const OF_RUNS: [&str; 20] = [
     "action",
     "parameter",
     "keys",
@@ -69,6 +69,12 @@ const OF_RUNS: [&str; 14] = [
     "tests",
     "errors",
     "not_recovered",
+    "event_id",
+    "resource_id",
+    "resource_name",
+    "recovered",
+    "job_id",
+    "delay_s",
 ];
 
 /// Members that only lines of the forwarder have, besides metrics.

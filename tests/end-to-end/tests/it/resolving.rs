@@ -10,7 +10,7 @@ use end_to_end::{
 };
 use reconciler::{failure::Failure, report::SiteReport, request::Action};
 use serde_json::{Value, json};
-use shared::{alerts::message::AlertMessage, timestamp::Timestamp};
+use shared::{alerts::message::AlertMessage, refreshes::event_log::JobEventRecord, timestamp::Timestamp};
 use tableau_simulator::{
     content::ContentOddities,
     model::{Job, OddDetail, RefreshOutcome},
@@ -92,6 +92,11 @@ impl Resolving {
 
     fn subjects(&self) -> Vec<String> {
         self.declared.topics.take_subjects()
+    }
+
+    /// Returns the log records of published events.
+    fn records(&self) -> Vec<JobEventRecord> {
+        self.declared.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Whether the state has a failing resource.
@@ -386,5 +391,42 @@ async fn successes_that_a_run_cannot_read_hold_nothing_back_and_are_read_by_the_
         let Timestamp(watermark) = serde_json::from_value(watermark.clone())?;
         assert!(read == 0 || OffsetDateTime::now_utc() - watermark < Duration::minutes(10), "{watermark}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_event_that_sns_accepted_has_one_line_in_the_log() -> anyhow::Result<()> {
+    let resolving = Resolving::start().await?;
+    site(&resolving.tableau, SITE, |site| site.webhooks.iter_mut().for_each(|webhook| webhook.disable(None)))?;
+    resolving.fail("f1")?;
+    // SNS accepts the recovered event, and not the explanation.
+    *resolving.declared.topics.events_taken.lock().expect("no panic") = Some(1);
+    resolving.pass(15)?;
+    assert!(resolving.declared.apply().await?.is_err());
+    assert_eq!(resolving.records().len(), 1);
+    *resolving.declared.topics.events_taken.lock().expect("no panic") = None;
+    resolving.apply().await?;
+    resolving.succeed("s1")?;
+    resolving.apply().await?;
+
+    let (records, events) = (resolving.records(), resolving.declared.topics.events());
+    let found: Vec<_> = records.iter().map(|it| (it.event.as_str(), it.recovered, it.job_id.as_deref())).collect();
+    let expected = [
+        ("WorkbookRefreshFailed", true, Some("f1")),
+        ("WorkbookRefreshFailed", true, Some("f1")),
+        ("RefreshFailureExplained", false, Some("f1")),
+        // The tasks of the site showed it, and no job.
+        ("RefreshFailureResolved", false, None),
+    ];
+    assert_eq!(found, expected);
+    assert!(records.iter().map(|it| it.event_id).eq(events.iter().map(|event| event.id)), "{events:?}");
+    for record in &records {
+        assert_eq!((record.site.as_str(), record.resource_id.as_deref()), (SITE, Some("luid-of-Sales")));
+        assert_eq!(record.resource_name.as_deref(), Some("Sales"));
+    }
+    assert!((900..1000).contains(&records[0].delay_s) && records[3].delay_s < 60, "{records:?}");
+    // Not in any line of the log: the notes, and who owns the resource.
+    let log = resolving.declared.log().join("\n");
+    assert!(!log.contains("Login failed") && !log.contains("Lovelace"), "{log}");
     Ok(())
 }
