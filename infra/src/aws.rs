@@ -261,6 +261,11 @@ pub fn has_code(error: &anyhow::Error, code: &str) -> bool {
     error.downcast_ref::<CommandFailed>().and_then(CommandFailed::code) == Some(code)
 }
 
+/// Returns whether a command failed because a right is missing.
+pub fn is_denied(error: &anyhow::Error) -> bool {
+    ["AccessDenied", "AccessDeniedException"].iter().any(|code| has_code(error, code))
+}
+
 /// Quotes a word for a shell, if it needs quotes.
 pub(crate) fn shell_quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);

@@ -5,6 +5,7 @@ pub mod add_sites;
 pub mod add_target;
 pub mod deploy;
 pub mod destroy;
+pub mod events;
 pub mod local;
 pub mod package;
 pub mod reconcile;

@@ -7,6 +7,14 @@ use time::OffsetDateTime;
 
 use crate::aws::Aws;
 
+/// The most lines in one answer of CloudWatch Logs. A local cloud leaves out the later ones, without a token for them.
+const MAX_LINES: usize = 10_000;
+
+/// Returns the name of a function's log group.
+pub fn group(function: &str) -> String {
+    format!("/aws/lambda/{function}")
+}
+
 /// Reads the lines of a function's log since a time that match a filter pattern, as pairs of time and text. A local cloud
 /// may return lines that do not match.
 ///
@@ -14,10 +22,22 @@ use crate::aws::Aws;
 ///
 /// The command fails.
 pub async fn lines(aws: &Aws, function: &str, since: OffsetDateTime, pattern: &str) -> anyhow::Result<Value> {
-    let group = format!("/aws/lambda/{function}");
-    let start_ms = (since.unix_timestamp() * 1000).to_string();
-    let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--start-time", &start_ms];
-    aws.json(&[&filter[..], &["--filter-pattern", pattern, "--query", "events[].[timestamp, message]"]].concat()).await
+    let (group, mut start_ms) = (group(function), since.unix_timestamp() * 1000);
+    let mut all = Vec::new();
+    loop {
+        let start = start_ms.to_string();
+        let filter = ["logs", "filter-log-events", "--log-group-name", &group, "--start-time", &start];
+        let query = ["--filter-pattern", pattern, "--query", "events[].[timestamp, message]"];
+        let Value::Array(lines) = aws.json(&[&filter[..], &query].concat()).await? else { break };
+        let last_ms = lines.last().and_then(|line| line[0].as_i64());
+        let is_cut = aws.endpoint().is_some() && lines.len() == MAX_LINES;
+        all.extend(lines);
+        // The next answer has all lines of the last millisecond, unless that has too many for any answer.
+        let Some(last_ms) = last_ms.filter(|last_ms| is_cut && *last_ms > start_ms) else { break };
+        all.retain(|line| line[0].as_i64() != Some(last_ms));
+        start_ms = last_ms;
+    }
+    Ok(Value::Array(all))
 }
 
 /// Returns the lines that are JSON, each with its time.

@@ -10,6 +10,7 @@ use infra::commands::{
     add_target::{self, AddTarget},
     deploy::{self, Deploy},
     destroy::{self, Destroy},
+    events::{self, Events},
     local::{self, Local},
     package::{self, Package},
     reconcile::{self, Reconcile},
@@ -58,6 +59,7 @@ Example, in bash:
     },
     Deploy(Deploy),
     Destroy(Destroy),
+    Events(Events),
     Local(Local),
     Package(Package),
     Reconcile(Reconcile),
@@ -87,6 +89,7 @@ async fn main() -> ExitCode {
         }
         Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::Destroy(arguments) => destroy::run(arguments).await,
+        Command::Events(arguments) => events::run(arguments).await,
         Command::Local(arguments) => local::run(arguments).await,
         Command::Package(arguments) => package::run(arguments).await,
         Command::Reconcile(arguments) => reconcile::run(arguments).await,

@@ -34,7 +34,12 @@ pub fn signed_url(receiver: &str, keyring: &Keyring) -> anyhow::Result<Registrat
     Ok(registration(EVENT)?.signed_url(&receiver, keyring))
 }
 
-fn registration(event: &str) -> anyhow::Result<Registration> {
+/// Returns the registration of an event of [`SITE`].
+///
+/// # Errors
+///
+/// `event` is no event name.
+pub fn registration(event: &str) -> anyhow::Result<Registration> {
     Ok(Registration { site: SITE.parse()?, event: event.parse()? })
 }
 
@@ -44,7 +49,7 @@ fn registration(event: &str) -> anyhow::Result<Registration> {
 ///
 /// The event causes no alert.
 pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<AlertMessage> {
-    let verified = verified(event, keyring)?;
+    let verified = verified(&registration(event)?, keyring)?;
     let delivery = Delivery::read(&verified, body.as_bytes());
     // As a stack with its default `RecoverHours`.
     let alerts = DeliveryAlerts { reason_follows: true, ..DeliveryAlerts::default() };
@@ -52,14 +57,14 @@ pub fn alert(event: &str, body: &str, keyring: &Keyring) -> anyhow::Result<Alert
     alert.with_context(|| format!("{event} causes no alert"))
 }
 
-/// Verifies a signed registration of an event of [`SITE`].
+/// Signs a registration, and verifies it.
 ///
 /// # Errors
 ///
-/// `event` is no event name.
-pub fn verified(event: &str, keyring: &Keyring) -> anyhow::Result<Verified> {
+/// None is known.
+pub fn verified(registration: &Registration, keyring: &Keyring) -> anyhow::Result<Verified> {
     let root = "https://receiver.example";
-    let url = registration(event)?.signed_url(&ReceiverUrl::parse(root).context("a URL")?, keyring);
+    let url = registration.signed_url(&ReceiverUrl::parse(root).context("a URL")?, keyring);
     let claim = url.expose().strip_prefix(root).and_then(Claim::parse).context("a claim")?;
     claim.verify(keyring).context("a signature of ours")
 }

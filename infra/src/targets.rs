@@ -17,7 +17,7 @@ use shared::{
 use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{
-    aws::{Aws, has_code, shell_quoted},
+    aws::{Aws, has_code, is_denied, shell_quoted},
     findings::Finding,
     log,
     stack::{Condition, Stack},
@@ -35,9 +35,6 @@ const RECENT: Duration = Duration::from_secs(70 * 60);
 
 /// How far back to look for the errors of targets with undelivered messages.
 const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
-
-/// Error codes of services for a missing right.
-const DENIED: [&str; 2] = ["AccessDenied", "AccessDeniedException"];
 
 /// Lines of the forwarder's log about messages that were not delivered.
 const FAILED: &str = r#"{ ($.outcome = "again") || ($.outcome = "dead letter") }"#;
@@ -107,7 +104,7 @@ pub async fn names(aws: &Aws, stack: &str) -> anyhow::Result<BTreeSet<String>> {
     );
     let (entries, queues) = tokio::join!(aws.json(&entries), aws.json(&queues));
     let queues = match queues {
-        Err(error) if DENIED.iter().any(|code| has_code(&error, code)) => {
+        Err(error) if is_denied(&error) => {
             let text = "the queues could not be listed, so a target without an entry is not shown. Fix: give the deployer the \
                         newer policy, which infra/deployer-policy.json has";
             print_error(warning(text));

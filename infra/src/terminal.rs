@@ -8,6 +8,8 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use console::{Term, measure_text_width, strip_ansi_codes};
+use serde::Serialize;
+use shared::alerts::text::changes_direction;
 
 /// Headings.
 pub const BOLD: Style = Style::new().bold();
@@ -50,6 +52,26 @@ pub fn warning(text: impl Display) -> String {
 /// Keeps standard output for JSON: every other line goes to standard error from now on.
 pub fn reserve_stdout() {
     IS_FOR_PROGRAMS.store(true, Ordering::Relaxed);
+}
+
+/// Formats a value as JSON that changes nothing in a terminal: control characters and those that change the direction of
+/// text are escaped, as JSON allows.
+///
+/// # Errors
+///
+/// It cannot be JSON.
+pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    let text = format!("{:#}", serde_json::to_value(value)?);
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Between the texts of JSON there are line feeds alone.
+        if character != '\n' && character.is_control() || changes_direction(character) {
+            safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            safe.push(character);
+        }
+    }
+    Ok(safe)
 }
 
 /// Prints a line for a reader.
@@ -151,6 +173,15 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_in_json_changes_the_terminal() -> anyhow::Result<()> {
+        let names = ["a\u{1b}[31m\u{9b}\n\u{7f}", "\u{202e}b", "Umsätze 📈"];
+        let text = json(&names)?;
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}']) && text.contains("Umsätze 📈"), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text)?, names);
+        Ok(())
+    }
 
     #[test]
     fn a_long_line_continues_at_its_indentation_and_commands_stay_whole() {

@@ -210,7 +210,7 @@ fn on_one_line(text: &str) -> String {
 }
 
 /// Whether a character changes the direction of the text around it.
-pub(crate) fn changes_direction(character: char) -> bool {
+pub fn changes_direction(character: char) -> bool {
     matches!(character, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 

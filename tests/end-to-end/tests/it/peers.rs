@@ -179,7 +179,7 @@ fn the_template_has_no_chat_channel_which_an_account_has_only_once() -> anyhow::
 
 /// Returns the receiver's message for a body.
 fn message(event: &str, body: &[u8]) -> anyhow::Result<String> {
-    let verified = sample::verified(event, &Keyring::of([7; KEY_BYTES]))?;
+    let verified = sample::verified(&sample::registration(event)?, &Keyring::of([7; KEY_BYTES]))?;
     let delivery = Delivery::read(&verified, body);
     Ok(delivery.message(delivery.id("request"))?.body)
 }
