@@ -32,11 +32,15 @@ function place(parent, nodes) {
   while (parent.children.length > nodes.length) parent.lastElementChild.remove();
 }
 
-/** Changes a part of the page, and keeps the focus on the control with the same key. */
+/** Changes a part of the page. The control with the same key keeps the focus, and details stay open. */
 function redraw(parent, ...nodes) {
-  const key = parent.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const focused = parent.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
+  const open = new Set([...parent.querySelectorAll("details[open]")].map((node) => node.dataset.key));
   parent.replaceChildren(...nodes.flat(Infinity).filter(Boolean));
-  if (key) [...parent.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key)?.focus();
+  for (const node of parent.querySelectorAll("[data-key]")) {
+    if (node.dataset.key === focused) (node.querySelector("summary") ?? node).focus();
+    if (open.has(node.dataset.key)) node.open = true;
+  }
 }
 
 const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
@@ -163,10 +167,10 @@ function drawBanner() {
 
 function drawState() {
   const { stack, is_local: isLocal, simulated, ok, problems } = state;
-  const place = isLocal ? ["local stack"] : [`account ${stack.account}`, stack.region];
-  $("where").textContent = [stack.name, ...place, `version ${stack.version}`].join(" · ");
+  const where = isLocal ? ["local stack"] : [`account ${stack.account}`, stack.region];
+  $("where").textContent = [stack.name, ...where, `version ${stack.version}`].join(" · ");
   const works = ok && !problems.length;
-  $("health").textContent = works ? "works" : count(problems.length, "problem");
+  $("health").textContent = works ? "works" : count(Math.max(problems.length, 1), "problem");
   $("health").className = `pill ${works ? "good" : "bad"}`;
   $("tab-tableau").hidden = !simulated;
   if (simulated) drawSimulated(simulated);
@@ -221,7 +225,7 @@ function tokenEnd(text) {
 
 function drawSites() {
   const none = element("div", { class: "empty" }, element("b", {}, "No site is declared"), "Add one: ", element("code", {}, "cargo infra add-site NAME"));
-  redraw($("sites"), state.sites.length ? state.sites.map(siteBox) : none);
+  redraw($("site-list"), state.sites.length ? state.sites.map(siteBox) : none);
 }
 
 function siteBox(site) {
@@ -248,23 +252,25 @@ function siteBox(site) {
 function registrations(report) {
   if (!report) return element("p", { class: "muted" }, "Choose Plan to see each webhook and its state.");
   const { action, site } = report;
-  const state = (planned, done) => (action === "plan" ? planned : done);
+  const label = (planned, done) => (action === "plan" ? planned : done);
   const lists = [
-    ["created", state("to create", "created"), "good"],
-    ["enabled", state("to enable", "enabled"), "warn"],
-    ["updated", state("to update", "updated"), "warn"],
-    ["deleted", state("to delete", "deleted"), "warn"],
-    ["surplus", state("to delete", "deleted"), "warn"],
+    ["created", label("to create", "created"), "good"],
+    ["enabled", label("to enable", "enabled"), "warn"],
+    ["updated", label("to update", "updated"), "warn"],
+    ["deleted", label("to delete", "deleted"), "warn"],
+    ["surplus", label("to delete", "deleted"), "warn"],
     ["unchanged", "unchanged", ""],
     ["foreign", "foreign", ""],
   ];
   const rows = lists.flatMap(([member, label, mood]) => (site[member] ?? []).map((it) => [it.name ?? it, label, mood]));
   if (!rows.length) return element("p", { class: "muted" }, "The last report names no webhook.");
-  const changes = rows.filter(([, , mood]) => mood).length;
-  return element("div", {},
-    element("h3", {}, "Webhooks"),
-    element("p", { class: "muted" }, `From the last report: ${changes ? count(changes, "change") : "no change"}, ${count(rows.length, "webhook")}.`),
-    element("ul", { class: "hooks" }, rows.map(([webhook, label, mood]) => element("li", {}, name(webhook), tag(label, mood)))));
+  const unchanged = (site.unchanged ?? []).length;
+  const row = ([webhook, label, mood]) => element("li", {}, name(webhook), tag(label, mood));
+  const list = (rows) => element("ul", { class: "hooks" }, rows.map(row));
+  return element("div", { class: "webhooks" },
+    element("h3", {}, "Webhooks in the last report"),
+    list(rows.filter(([, label]) => label !== "unchanged")),
+    unchanged > 0 && element("details", { "data-key": `unchanged ${site.site}` }, element("summary", {}, `${unchanged} unchanged`), list(rows.filter(([, label]) => label === "unchanged"))));
 }
 
 function table(caption, heads, rows) {
@@ -323,12 +329,13 @@ const runButtons = () => document.querySelectorAll("[data-run], #rotate");
 function run(button, action, site, results) {
   return act(button, results, async () => {
     for (const other of runButtons()) other.setAttribute("aria-disabled", "true");
-    results.replaceChildren(line({ text: `The reconciler runs ${action}${site ? ` for ${site}` : ""}. It takes seconds to minutes.` }));
+    const label = { plan: "Plan", apply: "Apply", test: "Test", rotate: "Rotation" }[action];
+    results.replaceChildren(line({ text: "The reconciler runs. It takes seconds to minutes." }));
     try {
       const report = await call("run", { action, site });
       for (const part of report.sites) reports.set(part.site, { action, site: part });
       drawSites();
-      const outcome = report.failure ? { tone: "bad", text: `${action} failed (${words(report.failure)})` } : { tone: "good", text: `${action} succeeded` };
+      const outcome = report.failure ? { tone: "bad", text: `${label} failed: ${words(report.failure)}.` } : { tone: "good", text: `${label} succeeded.` };
       return [line(outcome), element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": `Report of ${action}` }, report.text)];
     } finally {
       for (const other of runButtons()) other.removeAttribute("aria-disabled");
@@ -456,7 +463,7 @@ function eventLine({ at, event }) {
 }
 
 function targetLine({ at, target }) {
-  return element("div", { class: "line-item" }, "To the target ", name(target.target), " ", time(at), "\n", name(target.text));
+  return element("div", { class: "to-target" }, element("p", {}, "To the target ", element("b", {}, name(target.target)), " ", time(at)), element("p", { class: "text" }, name(target.text)));
 }
 
 /** Draws an alert as chat services do. */
@@ -495,7 +502,7 @@ $("pause").addEventListener("click", () => {
 
 // ---- Events
 
-let history = null;
+let logs = null;
 let limit = READ_ROWS;
 let shown = PAGE_ROWS;
 let rowsTimer = null;
@@ -521,22 +528,22 @@ function recordOf({ at, event }) {
 /** The events of the logs and of this page's time, newest first. An arrival outweighs a log line that is not there yet. */
 function merged() {
   const all = new Map([...events.values()].map((arrival) => [arrival.event.event_id, recordOf(arrival)]));
-  for (const record of history?.events ?? []) all.set(keyOf(record), record);
+  for (const record of logs?.events ?? []) all.set(keyOf(record), record);
   return [...all.values()].sort((a, b) => new Date(b.at) - new Date(a.at));
 }
 
 async function readHistory() {
   $("reload").setAttribute("aria-busy", "true");
   try {
-    history = await call(`events?hours=${HOURS}&limit=${limit}`);
+    logs = await call(`events?hours=${HOURS}&limit=${limit}`);
     $("events-error").hidden = true;
   } catch (error) {
     $("events-error").textContent = error.message;
     $("events-error").hidden = false;
   }
   $("reload").removeAttribute("aria-busy");
-  if (history) drawPlot();
-  if (history) place($("events-notes"), history.notes.map((note) => element("li", {}, note)));
+  if (logs) drawPlot();
+  if (logs) place($("events-notes"), logs.notes.map((note) => element("li", {}, note)));
   drawRows();
 }
 
@@ -564,12 +571,12 @@ function drawRows() {
   for (const member of ["site", "event", "outcome"]) addOptions(filters.elements[member], all.map((record) => record[member]));
   const wanted = Object.fromEntries(new FormData(filters));
   const found = all.filter((record) => matches(record, wanted));
-  place($("events").tBodies[0], found.slice(0, shown).map(row));
-  const total = Math.max(history?.total ?? 0, all.length);
+  place($("event-list").tBodies[0], found.slice(0, shown).map(row));
+  const total = Math.max(logs?.total ?? 0, all.length);
   const hasFilter = Object.values(wanted).some(Boolean);
   $("events-count").textContent = hasFilter ? `${count(found.length, "event")} of ${all.length.toLocaleString()} match.` : `${count(total, "event")} in 24 hours.`;
-  $("more").hidden = found.length <= shown && (history?.events.length ?? 0) >= (history?.total ?? 0);
-  $("events").hidden = !found.length;
+  $("more").hidden = found.length <= shown && (logs?.events.length ?? 0) >= (logs?.total ?? 0);
+  $("event-list").hidden = !found.length;
   $("events-empty").hidden = found.length > 0;
   const [title, todo] = hasFilter
     ? ["No event matches", "Clear the search and the filters to see all events."]
@@ -584,22 +591,23 @@ function latency({ latency_ms: ms, delay_s: delay }) {
 
 function outcomeCell({ outcome, alert }) {
   const alertText = { sent: "alert sent", duplicate: "alert sent before", failed: "alert failed" }[alert];
-  return [tag(words(outcome), OUTCOMES[outcome]?.[0]), alertText && element("div", { class: "muted" }, alertText)];
+  return [tag(words(outcome), OUTCOMES[outcome]?.[0]), alertText && element("small", { class: alert === "failed" ? "bad" : "" }, ` ${alertText}`)];
 }
 
 /** The row of a record. It is made again only when the record changes. */
 function row(record) {
   const [key, text] = [keyOf(record), JSON.stringify(record)];
   if (rows.get(key)?.text === text) return rows.get(key).node;
-  const node = rows.get(key)?.node ?? element("tr", { "data-id": key, onclick: () => {
+  const node = rows.get(key)?.node ?? element("tr", { role: "row", onclick: () => {
     node.querySelector("button")?.focus();
     openDetail(key);
   } });
   redraw(node,
-    element("td", {}, time(record.at)), element("td", { class: "roomy" }, name(record.site)),
-    element("td", {}, element("button", { type: "button", class: `open ${tone(record.event)}`, "data-key": key }, record.event)),
-    element("td", {}, record.resource_name ? name(record.resource_name) : record.resource_id ?? ""),
-    element("td", {}, outcomeCell(record)), element("td", { class: "number roomy" }, latency(record)));
+    [["time", time(record.at)], ["site", name(record.site)],
+      ["what", element("button", { type: "button", class: `open ${tone(record.event)}`, "data-key": key }, record.event)],
+      ["resource", record.resource_name ? name(record.resource_name) : record.resource_id],
+      ["outcome", outcomeCell(record)], ["number", latency(record)],
+    ].map(([column, cell]) => element("td", { class: column, role: "cell" }, cell)));
   rows.set(key, { node, text });
   return node;
 }
@@ -611,7 +619,7 @@ filters.addEventListener("input", () => {
 $("reload").addEventListener("click", readHistory);
 $("more").addEventListener("click", async () => {
   shown += PAGE_ROWS;
-  if (shown > history.events.length && history.events.length < history.total) {
+  if (shown > logs.events.length && logs.events.length < logs.total) {
     limit += READ_ROWS;
     await readHistory();
   }
@@ -629,7 +637,7 @@ function roundUp(number) {
 }
 
 function drawPlot() {
-  const bins = history.plot;
+  const bins = logs.plot;
   const [sum, failures] = ["events", "failures"].map((member) => bins.reduce((total, bin) => total + bin[member], 0));
   const latencies = bins.map((bin) => bin.latency_ms).filter((ms) => ms != null).sort((a, b) => a - b);
   const median = latencies.length ? `${latencies[latencies.length >> 1]} ms` : "none";
@@ -648,7 +656,7 @@ function drawPlot() {
   const scale = [0, mostEvents / 2, mostEvents].map((value) => [
     element("svg:line", { class: "axis", x1: left, x2: width - right, y1: y(value, mostEvents), y2: y(value, mostEvents) }),
     text(left - 8, y(value, mostEvents) + 4, "end", String(value))]);
-  const hours = bins.map((bin, index) => index % 12 === 0 && text(x(index), height - 4, index ? "middle" : "start", minutes.format(new Date(bin.at))));
+  const hours = fullHours(bins, inner < 500 ? 6 : 3).map(([at, index]) => text(x(index), height - 4, "middle", minutes.format(at)));
   const bars = bins.map((bin, index) => bar(bin, x(index), step, (value) => y(value, mostEvents), floor));
   const described = `Events in the last 24 hours, in half hours: ${count(sum, "event")}, ${count(failures, "failure")}, median latency ${median}.`;
   $("plot").replaceChildren(element("svg:svg", { role: "img", "aria-label": described, viewBox: `0 0 ${width} ${height}` },
@@ -657,6 +665,15 @@ function drawPlot() {
     scale, text(width - right + 8, y(mostMs, mostMs) + 4, "start", `${mostMs} ms`), text(width - right + 8, floor + 4, "start", "0 ms"),
     hours, bars, latencyLine(bins, (index) => x(index) + step / 2, (ms) => y(ms, mostMs))));
   drawPlotTable(bins);
+}
+
+/** The hours of the day that a number divides, with their places among the bins. */
+function fullHours(bins, every) {
+  const [start, length] = [new Date(bins[0].at).getTime(), new Date(bins[1].at) - new Date(bins[0].at)];
+  const hour = new Date(start);
+  hour.setMinutes(0, 0, 0);
+  const hours = Array.from({ length: HOURS + 1 }, (_, index) => new Date(hour.getTime() + index * 3_600_000));
+  return hours.filter((at) => at.getHours() % every === 0).map((at) => [at, (at - start) / length]).filter(([, index]) => index >= 1 && index < bins.length);
 }
 
 function bar({ at, events, failures, latency_ms: ms }, x, step, y, floor) {
@@ -686,7 +703,7 @@ let plotWidth = 0;
 new ResizeObserver(([{ contentRect: { width } }]) => {
   if (Math.abs(width - plotWidth) < 1) return;
   plotWidth = width;
-  if (history) drawPlot();
+  if (logs) drawPlot();
 }).observe($("plot"));
 
 // ---- Detail
@@ -751,10 +768,26 @@ function storyNodes(story) {
 
 const part = (title, ...children) => element("section", {}, element("h3", {}, title), children);
 
+const VERBS = {
+  RefreshFailed: ["The extract refresh of the", "failed"], RefreshStarted: ["The extract refresh of the", "started"], RefreshSucceeded: ["The extract refresh of the", "succeeded"],
+  Created: ["The", "was created"], Deleted: ["The", "was deleted"], Updated: ["The", "was updated"],
+  Promoted: ["The user", "became an administrator"], Demoted: ["The user", "is no longer an administrator"],
+  RefreshFailureExplained: ["Tableau gave its reason for the failed refresh of the", ""], RefreshFailureResolved: ["The extract refresh of the", "works again"],
+};
+
+/** The event in words, as far as its name is known. */
+function sentence({ event, resource_name, resource_id, site }, live) {
+  const [, type, verb] = event.match(/^(Workbook|Datasource|View|User|Label|Site|Admin|)([A-Z]\w+)$/) ?? [];
+  const [subject, end] = VERBS[verb] ?? [];
+  const resource = element("b", {}, name(resource_name ?? resource_id ?? "without a name"));
+  const where = [" on the site ", element("b", {}, name(site)), "."];
+  if (!subject) return [event, ": ", resource, where];
+  const kind = type === "Admin" ? "" : (type || (live?.event.resource_type ?? "resource")).toLowerCase();
+  return [subject, kind && ` ${kind}`, " ", resource, end && ` ${end}`, where];
+}
+
 /** The event in one sentence, its outcome and its times. */
 function summary(record, live) {
-  const resource = record.resource_name ?? record.resource_id;
-  const kind = live?.event.resource_type;
   const facts = [
     ["Outcome", [tag(words(record.outcome), OUTCOMES[record.outcome]?.[0]), " ", OUTCOMES[record.outcome]?.[1]]],
     ["Time", [time(record.at, date), ` (${record.at})`]],
@@ -768,7 +801,7 @@ function summary(record, live) {
     ["Event id", record.event_id && element("code", {}, record.event_id)],
   ];
   return element("section", {},
-    element("p", { class: "sentence" }, record.event, resource && [kind ? ` of the ${kind} ` : " of ", element("b", {}, name(resource))], " on the site ", element("b", {}, name(record.site)), "."),
+    element("p", { class: "sentence" }, sentence(record, live)),
     element("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([label, value]) => [element("dt", {}, label), element("dd", {}, value)])));
 }
 
