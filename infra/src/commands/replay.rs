@@ -8,8 +8,9 @@ use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use shared::{
     alerts::phrasing::pluralize,
-    events::delivery::TEST,
-    registration::signed_url::{ReceiverUrl, RegistrationUrl},
+    events::{delivery::TEST, id::EventId},
+    registration::{keyring::Keyring, signed_url::ReceiverUrl},
+    sites::commands::infra,
 };
 use time::OffsetDateTime;
 
@@ -40,11 +41,15 @@ const MAX_HOURS: u64 = 366 * 24;
 #[command(after_help = "\
 Examples:
   cargo infra replay 24 --dry-run
-  cargo infra replay 24")]
+  cargo infra replay 24
+  cargo infra replay 24 --id 9c63a4d1032bb0ef67f67e5c34b46f43")]
 pub struct Replay {
     /// The lookback in hours.
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MAX_HOURS))]
     hours: u64,
+    /// Only the event with this identifier.
+    #[arg(long)]
+    id: Option<EventId>,
     /// Print what would be published, and publish nothing.
     #[arg(long)]
     dry_run: bool,
@@ -58,10 +63,10 @@ pub struct Replay {
 ///
 /// The log cannot be read, some deliveries could not be published, or the command was interrupted. The others stay published.
 pub async fn run(arguments: Replay) -> anyhow::Result<()> {
-    let Replay { hours, dry_run, options } = arguments;
+    let Replay { hours, id, dry_run, options } = arguments;
     let connection = options.connect().await?;
     let sent = Cell::new(0);
-    match unless_interrupted(replay(&connection, hours, dry_run, &sent)).await? {
+    match unless_interrupted(replay(&connection, hours, id, dry_run, &sent)).await? {
         Some(result) => result,
         None => bail!(
             "interrupted. {} published before; the others are still in the log. Fix: run this command again, which publishes \
@@ -71,17 +76,54 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
     }
 }
 
-async fn replay(connection: &Connection, hours: u64, dry_run: bool, sent: &Cell<usize>) -> anyhow::Result<()> {
+/// Publishes one event, and returns what was done.
+///
+/// # Errors
+///
+/// It is not among the unpublished events of the last hours, or could not be published.
+pub async fn replay_one(
+    aws: &Aws,
+    http: &Client,
+    stack: &Stack,
+    hours: u64,
+    id: EventId,
+) -> anyhow::Result<Vec<String>> {
+    let Found { missing, mut lines, .. } = find(aws, stack, hours, Some(id)).await?;
+    let sender = Sender::new(aws, http, stack).await?;
+    for delivery in &missing {
+        let status = sender.send(delivery).await;
+        let status = status.with_context(|| {
+            format!(
+                "the event {id} is not published. It is still in the log. Fix: try again when SNS and SSM are available"
+            )
+        })?;
+        lines.push(format!("{status}: {delivery}"));
+    }
+    Ok(lines)
+}
+
+async fn replay(
+    connection: &Connection,
+    hours: u64,
+    id: Option<EventId>,
+    dry_run: bool,
+    sent: &Cell<usize>,
+) -> anyhow::Result<()> {
     let (stack, http, aws) = (connection.stack().await?, connection.http()?, &connection.aws);
     let title = format!("Search the receiver's log for events of the last {hours} h that were not published");
-    let Found { missing, unreadable } = step(&title, find(aws, &stack, hours)).await?;
+    let found = step(&title, async {
+        let found = find(aws, &stack, hours, id).await?;
+        found.lines.iter().for_each(|line| show(line));
+        Ok(found)
+    });
+    let Found { missing, unreadable, .. } = found.await?;
     let mut failed = 0;
     if missing.is_empty() {
         print(format!("\n{}", good("Nothing to publish.")));
     } else if dry_run {
         print(format!("\n{} to publish. Nothing was done.", events(missing.len())));
     } else {
-        step("Send them to the receiver", send_all(aws, &http, &stack, &missing, sent)).await?;
+        step("Send them to the receiver", send_all(&Sender::new(aws, &http, &stack).await?, &missing, sent)).await?;
         failed = missing.len() - sent.get();
         let published = format!("{} published.", events(sent.get()));
         print(format!("\n{}", if failed == 0 { good(published) } else { published }));
@@ -105,55 +147,74 @@ struct Found {
     missing: Vec<Unpublished>,
     /// Number of records that cannot be parsed.
     unreadable: usize,
+    /// Lines for a reader.
+    lines: Vec<String>,
 }
 
-/// Finds deliveries that the log has as undelivered or unverified, and not as published.
-async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
+/// Finds deliveries that the log has as undelivered or unverified, and not as published: all, or the one that is wanted.
+async fn find(aws: &Aws, stack: &Stack, hours: u64, wanted: Option<EventId>) -> anyhow::Result<Found> {
     let function = stack.output("ReceiverName")?;
     let since = OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600);
-    let mut log = DeliveryLog::default();
+    let (mut log, mut lines) = (DeliveryLog::default(), Vec::new());
     let pattern = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
     log.read(&log::lines(aws, function, since, pattern).await?);
-    show(&format!("{} undelivered at first", events(log.unpublished.len())));
+    lines.push(format!("{} undelivered at first", events(log.unpublished.len())));
     if !log.unverified.is_empty() {
         let (authentic, rejected) = log.verify(&stack.keyring(aws).await?);
-        show(&format!("{} unverified at first", events(authentic)));
+        lines.push(format!("{} unverified at first", events(authentic)));
         if rejected > 0 {
             let requests = if rejected == 1 { "request" } else { "requests" };
-            show(&format!("{rejected} unverified {requests} left out: no signature of a present key"));
+            lines.push(format!("{rejected} unverified {requests} left out: no signature of a present key"));
         }
     }
-    if !log.unpublished.is_empty() {
+    if !log.unpublished.is_empty() || wanted.is_some() {
         let pattern = r#"{ ($.outcome = "published") || ($.outcome = "duplicate") }"#;
         log.read(&log::lines(aws, function, since, pattern).await?);
+    }
+    if let Some(id) = wanted {
+        expect_unpublished(&log, id, hours, stack)?;
+        log.unpublished.retain(|other, _| *other == id);
+        log.unreadable = 0;
     }
     let DeliveryLog { unpublished, published, unreadable, .. } = log;
     let total = unpublished.len();
     let missing = unpublished.into_values().filter(|delivery| !published.contains(&delivery.id));
     let (tests, mut missing): (Vec<_>, Vec<_>) = missing.partition(|delivery| delivery.event_type == TEST);
     missing.sort_by_key(|delivery| (delivery.at, delivery.id));
-    show(&format!("{} published since", events(total - missing.len() - tests.len())));
+    lines.push(format!("{} published since", events(total - missing.len() - tests.len())));
     if !tests.is_empty() {
-        show(&format!("{} left out: Tableau's test calls are not replayed", events(tests.len())));
+        lines.push(format!("{} left out: Tableau's test calls are not replayed", events(tests.len())));
     }
-    missing.iter().for_each(|delivery| show(&delivery.to_string()));
-    Ok(Found { missing, unreadable })
+    lines.extend(missing.iter().map(ToString::to_string));
+    Ok(Found { missing, unreadable, lines })
+}
+
+/// Checks that an event can be published.
+fn expect_unpublished(log: &DeliveryLog, id: EventId, hours: u64, stack: &Stack) -> anyhow::Result<()> {
+    let command = |command: &str| infra(command, stack.name());
+    match log.unpublished.get(&id) {
+        _ if log.published.contains(&id) => bail!(
+            "the event {id} is published. Nothing was done. Fix: see what became of it with `{}`",
+            command(&format!("events show {id}"))
+        ),
+        Some(test) if test.event_type == TEST => bail!(
+            "the event {id} is a test call of Tableau, and those are not replayed. Nothing was done. Fix: have Tableau test \
+             the webhooks again with `{}`",
+            command("test")
+        ),
+        Some(_) => Ok(()),
+        None => bail!(
+            "the receiver's log of the last {hours} h has no unpublished event {id}. Nothing was done. Fix: name more hours, \
+             or find the event with `{}`",
+            command("events --outcome undelivered --since 7d")
+        ),
+    }
 }
 
 /// Sends deliveries to the receiver. Counts those that are published in `sent`.
-async fn send_all(
-    aws: &Aws,
-    http: &Client,
-    stack: &Stack,
-    missing: &[Unpublished],
-    sent: &Cell<usize>,
-) -> anyhow::Result<()> {
-    let keyring = stack.keyring(aws).await?;
-    let receiver = stack.reachable_receiver_url(aws)?;
-    let receiver = ReceiverUrl::parse(&receiver).with_context(|| format!("{receiver} is no URL"))?;
+async fn send_all(sender: &Sender<'_>, missing: &[Unpublished], sent: &Cell<usize>) -> anyhow::Result<()> {
     for delivery in missing {
-        let url = delivery.registration.signed_url(&receiver, &keyring);
-        match send(http, &url, delivery).await {
+        match sender.send(delivery).await {
             Ok(status) => {
                 sent.set(sent.get() + 1);
                 show(&good(format!("{status}: {delivery}")));
@@ -164,20 +225,37 @@ async fn send_all(
     Ok(())
 }
 
-/// Sends a delivery to the receiver as Tableau did. Returns the status in the receiver's answer.
-async fn send(http: &Client, url: &RegistrationUrl, delivery: &Unpublished) -> anyhow::Result<String> {
-    let request = http.post(url.expose()).timeout(ANSWER_TIMEOUT).header("content-type", "application/json");
-    // Errors of the client contain the URL, which is signed.
-    let response = request.body(delivery.body.clone()).send().await;
-    let response = response.map_err(reqwest::Error::without_url).context("the receiver does not answer")?;
-    let status = response.status();
-    let answer = response.text().await.map_err(reqwest::Error::without_url)?;
-    if status != StatusCode::OK {
-        bail!("the receiver answered {status}");
+/// Sends deliveries to the receiver as Tableau does.
+struct Sender<'a> {
+    http: &'a Client,
+    receiver: ReceiverUrl,
+    keyring: Keyring,
+}
+
+impl<'a> Sender<'a> {
+    async fn new(aws: &Aws, http: &'a Client, stack: &Stack) -> anyhow::Result<Self> {
+        let keyring = stack.keyring(aws).await?;
+        let receiver = stack.reachable_receiver_url(aws)?;
+        let receiver = ReceiverUrl::parse(&receiver).with_context(|| format!("{receiver} is no URL"))?;
+        Ok(Self { http, receiver, keyring })
     }
-    let answer: Value = serde_json::from_str(&answer).context("the receiver's answer is no JSON")?;
-    ensure!(answer["id"] == delivery.id.to_string(), "the receiver published another event: {answer}");
-    Ok(answer["status"].as_str().unwrap_or_default().to_owned())
+
+    /// Sends a delivery. Returns the status in the receiver's answer.
+    async fn send(&self, delivery: &Unpublished) -> anyhow::Result<String> {
+        let url = delivery.registration.signed_url(&self.receiver, &self.keyring);
+        let request = self.http.post(url.expose()).timeout(ANSWER_TIMEOUT).header("content-type", "application/json");
+        // Errors of the client contain the URL, which is signed.
+        let response = request.body(delivery.body.clone()).send().await;
+        let response = response.map_err(reqwest::Error::without_url).context("the receiver does not answer")?;
+        let status = response.status();
+        let answer = response.text().await.map_err(reqwest::Error::without_url)?;
+        if status != StatusCode::OK {
+            bail!("the receiver answered {status}");
+        }
+        let answer: Value = serde_json::from_str(&answer).context("the receiver's answer is no JSON")?;
+        ensure!(answer["id"] == delivery.id.to_string(), "the receiver published another event: {answer}");
+        Ok(answer["status"].as_str().unwrap_or_default().to_owned())
+    }
 }
 
 fn events(count: usize) -> String {

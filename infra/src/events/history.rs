@@ -151,3 +151,6 @@ impl History {
 fn in_json(lines: &Value) -> impl Iterator<Item = (Timestamp, Value)> {
     log::in_json(lines).map(|(at, line)| (Timestamp(at), line))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,15 +42,15 @@ pub struct Bin {
 
 /// Counts events in bins that end now.
 pub(super) fn plot<'a>(records: impl IntoIterator<Item = &'a Record>, now: OffsetDateTime) -> Vec<Bin> {
+    let begin = |place: usize| now - BIN * u32::try_from(BINS - place).unwrap_or_default();
     let mut bins: Vec<Vec<&Record>> = vec![Vec::new(); BINS];
     for record in records {
-        let age = (now - record.at.0).max(Duration::ZERO).whole_seconds() / BIN.whole_seconds();
-        let bin = usize::try_from(age).ok().and_then(|age| bins.len().checked_sub(age + 1));
-        if let Some(bin) = bin.and_then(|bin| bins.get_mut(bin)) {
+        // An event of this moment belongs to the last bin.
+        let place = (record.at.0 - begin(0)).whole_milliseconds().div_euclid(BIN.whole_milliseconds());
+        if let Some(bin) = usize::try_from(place).ok().and_then(|place| bins.get_mut(place.min(BINS - 1))) {
             bin.push(record);
         }
     }
-    let begin = |place: usize| now - BIN * u32::try_from(BINS - place).unwrap_or_default();
     let bins = bins.into_iter().enumerate().map(|(place, records)| {
         let mut latencies: Vec<_> = records.iter().filter_map(|record| record.latency_ms).collect();
         latencies.sort_unstable();

@@ -146,3 +146,36 @@ impl Group {
         u64::try_from(u128::from(*bytes) * share / u128::from(kept)).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    /// Returns the notes about a search of the log `/a`, which began 60 days ago.
+    fn notes_of(bytes: u64, retention: Option<u64>, lookback_days: u64) -> Vec<String> {
+        let now = datetime!(2026-05-21 08:00 UTC);
+        let created_ms = (now - Duration::from_secs(60 * DAY)).unix_timestamp() * 1000;
+        let found = json!([["/a", bytes, retention, created_ms], ["/other", 100 * LARGE, 1, created_ms]]);
+        notes(&groups_of(&found, &["/a".to_owned()], now), Duration::from_secs(lookback_days * DAY))
+    }
+
+    #[test]
+    fn a_large_search_is_announced_with_its_size_and_time() {
+        assert_eq!(notes_of(LARGE, None, 60), [""; 0]);
+        let size =
+            "About 4 GB of logs are searched. CloudWatch Logs does not charge for it. It takes about 14 minutes.";
+        assert_eq!(notes_of(60 * LARGE, None, 4), [size]);
+        // A log that keeps 30 days has its bytes in them.
+        assert_eq!(notes_of(30 * LARGE, Some(30), 4), [size]);
+        assert_eq!(notes_of(0, None, 4), [""; 0]);
+    }
+
+    #[test]
+    fn a_search_beyond_the_retention_says_how_far_the_logs_reach() {
+        assert_eq!(notes_of(1, Some(30), 30), [""; 0]);
+        assert_eq!(notes_of(1, Some(7), 30), ["The logs keep 7 days, so earlier events are not found."]);
+    }
+}
