@@ -50,10 +50,10 @@ window.appearance = (text, selector) => new Promise((resolve) => {
 });
 """
 
-# Elements that the page never makes, and attributes that run code.
+# Elements that the page never makes, and attributes that run code. A picture leaves an empty style at each input.
 FOREIGN = "script:not([src='console.js']), iframe, object, embed, img, video, math, base, style, meta[http-equiv], form[action], template, animate"
 HANDLERS = """() => [...document.querySelectorAll("*")].flatMap((node) => [...node.attributes])
-  .filter(({ name, value }) => name.startsWith("on") || name === "style" || name === "srcdoc" || /^\\s*(javascript|data:text)/i.test(value))
+  .filter(({ name, value }) => name.startsWith("on") || (name === "style" && value) || name === "srcdoc" || /^\\s*(javascript|data:text)/i.test(value))
   .map(({ name, value }) => `${name}=${value}`)"""
 
 
