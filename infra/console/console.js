@@ -123,6 +123,7 @@ function showTab() {
   $("arriving").hidden = tab === "events";
   $("main").classList.toggle("beside", tab !== "events");
   document.title = `${$(`tab-${tab}`).textContent} · Tableau Fanout`;
+  scrollTo(0, 0);
   if (tab === "events") readHistory();
 }
 
@@ -333,7 +334,7 @@ function run(button, action, site, results) {
     results.replaceChildren(line({ text: "The reconciler runs. It takes seconds to minutes." }));
     try {
       const report = await call("run", { action, site });
-      for (const part of report.sites) reports.set(part.site, { action, site: part });
+      for (const part of report.sites ?? []) reports.set(part.site, { action, site: part });
       drawSites();
       const outcome = report.failure ? { tone: "bad", text: `${label} failed: ${words(report.failure)}.` } : { tone: "good", text: `${label} succeeded.` };
       return [line(outcome), element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": `Report of ${action}` }, report.text)];
@@ -447,7 +448,7 @@ function draw(arrival) {
   if (arrival.kind === "event") item.event = arrival;
   if (arrival.kind === "alert") item.alerts.push(arrival.alert);
   if (arrival.kind === "target") item.target = arrival;
-  redraw(item.node, item.event && eventLine(item.event), item.alerts.map(alertCard), item.target && targetLine(item.target));
+  redraw(item.node, item.event && eventLine(item.event, item.alerts.length > 0), item.alerts.map(alertCard), item.target && targetLine(item.target));
   while (items.size > MAX_FEED_ITEMS) {
     const [oldest, { node }] = items.entries().next().value;
     node.remove();
@@ -456,10 +457,11 @@ function draw(arrival) {
   $("arriving-empty").hidden = true;
 }
 
-function eventLine({ at, event }) {
+/** The line of an event. Its alert, if there is one, has the findings. */
+function eventLine({ at, event }, hasAlert) {
   return element("button", { type: "button", class: `event ${event.tone}`, "data-key": event.event_id, onclick: () => openDetail(event.event_id) },
     element("span", { class: "mark" }), element("b", {}, event.event), element("small", {}, time(at)),
-    element("span", { class: "rest" }, event.resource_name && [name(event.resource_name), " · "], name(event.site), event.recovered && " · recovered", event.findings && name(event.findings)));
+    element("span", { class: "rest" }, event.resource_name && [name(event.resource_name), " · "], name(event.site), event.recovered && " · recovered", !hasAlert && event.findings && name(event.findings)));
 }
 
 function targetLine({ at, target }) {
@@ -810,8 +812,10 @@ function replayPart(command) {
   const id = openId;
   const button = element("button", { type: "button", class: "primary", "data-key": "replay", onclick: () => act(button, results, async () => {
     const { published, lines } = await call("replay", { event_id: id });
+    const outcome = `${count(published, "event")} published.`;
+    $("announcer").textContent = outcome;
     setTimeout(readDetail);
-    return [line({ tone: published ? "good" : "plain", text: `${count(published, "event")} published.` }), ...lines.map((text) => line({ text }))];
+    return [line({ tone: published ? "good" : "plain", text: outcome }), ...lines.map((text) => line({ text }))];
   }) }, "Replay");
   return part("Replay", element("p", { class: "muted" }, "Publishes the event from the log, as if Tableau had delivered it now."),
     element("p", { class: "actions" }, button), copyable(command), results);
@@ -905,4 +909,7 @@ connect();
 await readState();
 showTab();
 repeat(readState, () => (state?.is_local ? 10 : 60));
-repeat(async () => state?.is_local && selected === "events" && readHistory(), () => 5);
+repeat(async () => {
+  if (state?.is_local && selected === "events") await readHistory();
+  if (state?.is_local && detail.open) await readDetail();
+}, () => 5);

