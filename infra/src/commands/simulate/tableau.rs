@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use shared::events::catalogue::Event;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    service::http_client,
-    terminal::{good, next, print},
-};
+use super::report::{Line, Report};
+use crate::service::http_client;
 
 /// Destination of a webhook that is not the stack's.
 const FOREIGN_URL: &str = "https://their.example/hook";
@@ -40,50 +38,48 @@ impl Tableau {
         Ok((deliveries.context("the simulator answered without deliveries")?, refreshed["ends_failures"] == true))
     }
 
-    pub(super) async fn disable(&self, name: &str, reason: Option<&str>) -> anyhow::Result<()> {
+    pub(super) async fn disable(&self, name: &str, reason: Option<&str>, report: Report<'_>) -> anyhow::Result<()> {
         let change = json!({ "site": self.site, "name": name, "is_enabled": false, "status_change_reason": reason });
         self.change_webhook(Method::PATCH, &change).await?;
-        self.report(&format!("Tableau disabled the webhook {name}"));
+        self.report(&format!("Tableau disabled the webhook {name}"), report);
         Ok(())
     }
 
-    pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn delete(&self, name: &str, report: Report<'_>) -> anyhow::Result<()> {
         self.change_webhook(Method::DELETE, &json!({ "site": self.site, "name": name })).await?;
-        self.report(&format!("An administrator deleted the webhook {name}"));
+        self.report(&format!("An administrator deleted the webhook {name}"), report);
         Ok(())
     }
 
-    pub(super) async fn rename(&self, name: &str, new_name: &str) -> anyhow::Result<()> {
+    pub(super) async fn rename(&self, name: &str, new_name: &str, report: Report<'_>) -> anyhow::Result<()> {
         let change = json!({ "site": self.site, "name": name, "new_name": new_name });
         self.change_webhook(Method::PATCH, &change).await?;
-        self.report(&format!("An administrator renamed the webhook {name} to {new_name}"));
+        self.report(&format!("An administrator renamed the webhook {name} to {new_name}"), report);
         Ok(())
     }
 
-    pub(super) async fn add_foreign(&self, name: &str, event: &Event) -> anyhow::Result<()> {
+    pub(super) async fn add_foreign(&self, name: &str, event: &Event, report: Report<'_>) -> anyhow::Result<()> {
         let webhook = json!({ "site": self.site, "name": name, "event": event, "url": FOREIGN_URL });
         self.call_site("webhooks", &webhook).await?;
-        self.report(&format!("An administrator added the webhook {name} for {event}"));
+        self.report(&format!("An administrator added the webhook {name} for {event}"), report);
         Ok(())
     }
 
-    pub(super) async fn expire_token(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn expire_token(&self, name: &str, report: Report<'_>) -> anyhow::Result<()> {
         let token = json!({ "site": self.site, "token_name": name });
         self.call(Method::DELETE, "tokens", &token).await?.with_context(|| no_token(&self.site, name))?;
-        print(good(format!("The token {name} of the site {} expired.", self.site)));
-        next("cargo infra reconcile apply", "reports it");
+        report(Line::Done(format!("The token {name} of the site {} expired.", self.site)));
+        report(Line::next("cargo infra reconcile apply", "reports it"));
         Ok(())
     }
 
-    pub(super) async fn expire_token_in(&self, name: &str, days: i64) -> anyhow::Result<()> {
+    pub(super) async fn expire_token_in(&self, name: &str, days: i64, report: Report<'_>) -> anyhow::Result<()> {
         let ends_at = (OffsetDateTime::now_utc() + Duration::days(days)).format(&Rfc3339)?;
         let change = json!({ "site": self.site, "token_name": name, "ends_at": ends_at });
         self.call(Method::PATCH, "tokens", &change).await?.with_context(|| no_token(&self.site, name))?;
-        print(good(format!("The token {name} of the site {} ends on {ends_at}.", self.site)));
-        next(
-            "cargo infra reconcile apply",
-            "reads that, within a day of the last time, and announces it from 30 days before on",
-        );
+        report(Line::Done(format!("The token {name} of the site {} ends on {ends_at}.", self.site)));
+        let effect = "reads that, within a day of the last time, and announces it from 30 days before on";
+        report(Line::next("cargo infra reconcile apply", effect));
         Ok(())
     }
 
@@ -111,9 +107,9 @@ impl Tableau {
         })
     }
 
-    fn report(&self, change: &str) {
-        print(good(format!("{change} on the site {}.", self.site)));
-        next("cargo infra reconcile plan", "shows what the reconciler will do");
+    fn report(&self, change: &str, report: Report<'_>) {
+        report(Line::Done(format!("{change} on the site {}.", self.site)));
+        report(Line::next("cargo infra reconcile plan", "shows what the reconciler will do"));
     }
 
     /// Makes a call of the simulator's own. Returns the answer, null if it is empty, and `None` if there is nothing to act on.

@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, fs};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::alerts::phrasing::pluralize;
 use tempfile::TempDir;
 
+use super::report::{Line, Report};
 use crate::{
     aws::Aws,
     local_files::{DELETED_TOPIC, RunningStack},
     python::PythonTools,
     stack::Stack,
     stack_name::StackName,
-    terminal::{good, next, print},
 };
 
 /// Attributes of a subscription that the new topic gets again.
@@ -50,7 +51,7 @@ impl<'a> Topic<'a> {
     }
 
     /// Deletes the topic, and notes its subscriptions.
-    pub(super) async fn delete(&self) -> anyhow::Result<()> {
+    pub(super) async fn delete(&self, report: Report<'_>) -> anyhow::Result<()> {
         ensure!(
             !self.running.path(DELETED_TOPIC).exists(),
             "the events topic is deleted already. Nothing was done. Fix: bring it back with `cargo infra simulate restore-topic`"
@@ -60,13 +61,13 @@ impl<'a> Topic<'a> {
         let deleted = Deleted { subscriptions: self.subscriptions(&arn).await?, arn };
         self.running.write(DELETED_TOPIC, &serde_json::to_string(&deleted)?)?;
         self.aws.run(&["sns", "delete-topic", "--topic-arn", &deleted.arn]).await?;
-        print(good("The events topic is deleted: SNS rejects every event from now on."));
-        next("cargo infra simulate publish --name Lost", "shows Tableau's attempts fail");
+        report(Line::Done("The events topic is deleted: SNS rejects every event from now on.".to_owned()));
+        report(Line::next("cargo infra simulate publish --name Lost", "shows Tableau's attempts fail"));
         Ok(())
     }
 
     /// Creates the topic again, with its subscriptions.
-    pub(super) async fn restore(&self) -> anyhow::Result<()> {
+    pub(super) async fn restore(&self, report: Report<'_>) -> anyhow::Result<()> {
         let deleted = self.running.read(DELETED_TOPIC).context(
             "the events topic is not deleted. Nothing was done. Fix: delete it with `cargo infra simulate break-topic` first",
         )?;
@@ -81,13 +82,10 @@ impl<'a> Topic<'a> {
             self.aws.run(&[&subscribe[..], &options].concat()).await?;
         }
         fs::remove_file(self.running.path(DELETED_TOPIC)).context("the list of subscriptions cannot be deleted")?;
-        let count = subscriptions.len();
-        print(good(format!(
-            "The events topic is back, with its {count} subscription{}.",
-            if count == 1 { "" } else { "s" }
-        )));
-        next("cargo infra replay 1", "publishes the events that SNS rejected");
-        next("cargo infra reconcile apply", "enables the webhooks that Tableau disabled");
+        let count = pluralize(subscriptions.len(), "subscription", "subscriptions");
+        report(Line::Done(format!("The events topic is back, with its {count}.")));
+        report(Line::next("cargo infra replay 1", "publishes the events that SNS rejected"));
+        report(Line::next("cargo infra reconcile apply", "enables the webhooks that Tableau disabled"));
         Ok(())
     }
 
