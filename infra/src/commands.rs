@@ -3,6 +3,7 @@
 pub mod add_site;
 pub mod add_sites;
 pub mod add_target;
+pub mod console;
 pub mod deploy;
 pub mod destroy;
 pub mod events;
@@ -16,6 +17,7 @@ pub mod replay;
 pub mod simulate;
 pub mod sites;
 pub mod status;
+pub mod tail;
 pub mod targets;
 pub mod test;
 pub mod url;

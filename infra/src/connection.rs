@@ -67,6 +67,17 @@ impl StackOptions {
 }
 
 impl Connection {
+    /// Connects to a local cloud.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for temporary files.
+    pub fn local(tools: &PythonTools, endpoint: &str, name: &str) -> anyhow::Result<Self> {
+        let folder = TempDir::new().context("no temporary folder")?;
+        let aws = Aws::local(tools, endpoint.to_owned(), folder.path());
+        Ok(Self { aws, name: name.to_owned(), _folder: folder })
+    }
+
     /// Reads the stack.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! - [`aws`]: the AWS CLI, which makes every call to AWS. Built on it: [`stack`] (CloudFormation), [`parameters`] (SSM),
 //!   [`reconciler`] (invocations) with [`run_report`], [`subscriptions`] (SNS), [`state_table`], [`log`], [`queue`],
 //!   [`bucket`], [`concurrency`] and [`stack_events`].
+//! - [`tail`]: the messages of a stack as they arrive, by [`temporary_queues`].
 //! - [`site_entries`]: the declared sites; [`site_file`]: a file of sites to add; [`site_sign_in`]: a sign-in that tries a token.
 //! - [`targets`]: the targets outside of AWS, with [`target_entries`], [`target_messages`] and [`target_stack`].
 //! - [`events`]: what came and what became of it, from the functions' logs.
@@ -51,10 +52,12 @@ pub mod stack_name;
 pub mod state_table;
 pub mod steps;
 pub mod subscriptions;
+pub mod tail;
 pub mod target_entries;
 pub mod target_messages;
 pub mod target_stack;
 pub mod targets;
+pub mod temporary_queues;
 pub mod terminal;
 pub mod workspace;
 

@@ -80,6 +80,16 @@ impl LocalFiles {
         }
     }
 
+    /// Describes the stack for commands of this process.
+    pub(crate) fn running(&self, endpoint: &str, simulator: &str) -> RunningStack {
+        RunningStack {
+            endpoint: endpoint.to_owned(),
+            simulator: simulator.to_owned(),
+            workspace: self.workspace.clone(),
+            folder: self.folder.clone(),
+        }
+    }
+
     /// Writes the settings of a terminal. Returns the path of the script.
     pub(crate) fn write_environment(&self, endpoint: &str, simulator: &str, tools: &Path) -> anyhow::Result<String> {
         let folder = self.folder.to_string_lossy();

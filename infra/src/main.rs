@@ -8,6 +8,7 @@ use infra::commands::{
     add_site::{self, AddSite},
     add_sites::{self, AddSites},
     add_target::{self, AddTarget},
+    console::{self, Console},
     deploy::{self, Deploy},
     destroy::{self, Destroy},
     events::{self, Events},
@@ -21,6 +22,7 @@ use infra::commands::{
     simulate::{self, Simulate},
     sites::{self, Sites},
     status::{self, Status},
+    tail::{self, Tail},
     targets::{self, Targets},
     test::{self, Test},
     url::{self, Url},
@@ -57,6 +59,7 @@ Example, in bash:
         /// The shell.
         shell: Shell,
     },
+    Console(Console),
     Deploy(Deploy),
     Destroy(Destroy),
     Events(Events),
@@ -70,6 +73,7 @@ Example, in bash:
     Simulate(Simulate),
     Sites(Sites),
     Status(Status),
+    Tail(Tail),
     Targets(Targets),
     Test(Test),
     Url(Url),
@@ -87,6 +91,7 @@ async fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "infra", &mut std::io::stdout());
             Ok(())
         }
+        Command::Console(arguments) => console::run(arguments).await,
         Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::Destroy(arguments) => destroy::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
@@ -100,6 +105,7 @@ async fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(arguments).await,
         Command::Sites(arguments) => sites::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Tail(arguments) => tail::run(arguments).await,
         Command::Targets(arguments) => targets::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Url(arguments) => url::run(arguments).await,

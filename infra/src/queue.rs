@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -97,8 +97,13 @@ pub async fn move_some(aws: &Aws, from: &str, to: &str, start: OffsetDateTime) -
 
 /// Whether a message came into its queue after a time.
 fn is_after(message: &Value, time: OffsetDateTime) -> bool {
-    let sent = message["Attributes"][SENT].as_str().and_then(|sent| sent.parse::<i128>().ok());
-    sent.is_some_and(|milliseconds| milliseconds * 1_000_000 > time.unix_timestamp_nanos())
+    sent_at(message).is_some_and(|sent| sent > time)
+}
+
+/// Reads when a message came into its queue.
+pub fn sent_at(message: &Value) -> Option<OffsetDateTime> {
+    let milliseconds: i128 = message["Attributes"][SENT].as_str()?.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp_nanos(milliseconds.checked_mul(1_000_000)?).ok()
 }
 
 /// Subscribes a queue to a topic, lets the topic send to it, and returns the subscription's ARN.
@@ -134,12 +139,19 @@ pub async fn subscribe(aws: &Aws, queue: &str, topic: &str, options: &Value) -> 
 /// A command fails.
 pub async fn receive(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
     let receive = ["sqs", "receive-message", "--queue-url", queue, "--max-number-of-messages", "10"];
-    let options = ["--wait-time-seconds", RECEIVE_WAIT, "--message-attribute-names", "All"];
+    let options = ["--wait-time-seconds", RECEIVE_WAIT, "--message-attribute-names", "All", "--attribute-names", SENT];
     let answer = aws.json(&[&receive[..], &options].concat()).await?;
     let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
-    for message in &messages {
+    let entry = |(index, message): (usize, &Value)| {
         let receipt = message["ReceiptHandle"].as_str().context("a message without a receipt")?;
-        aws.run(&["sqs", "delete-message", "--queue-url", queue, "--receipt-handle", receipt]).await?;
+        Ok(json!({ "Id": index.to_string(), "ReceiptHandle": receipt }))
+    };
+    let entries = messages.iter().enumerate().map(entry).collect::<anyhow::Result<Vec<_>>>()?;
+    if !entries.is_empty() {
+        let delete = ["sqs", "delete-message-batch", "--queue-url", queue, "--entries"];
+        let answer = aws.json(&[&delete[..], &[&json!(entries).to_string()]].concat()).await?;
+        let failed = answer["Failed"].as_array().map_or(0, Vec::len);
+        ensure!(failed == 0, "{failed} of {} received messages could not be deleted", entries.len());
     }
     Ok(messages)
 }

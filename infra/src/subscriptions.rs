@@ -12,6 +12,7 @@ use crate::{
     aws::{Aws, has_code},
     findings::Finding,
     stack::Stack,
+    temporary_queues::is_temporary,
     terminal::{BAD, styled},
 };
 
@@ -26,9 +27,6 @@ const UNREADABLE: [&str; 2] = ["AuthorizationError", "NotFound"];
 
 /// The end of the host at which Amazon Q Developer in chat applications, once AWS Chatbot, subscribes.
 const AMAZON_Q: &str = ".chatbot.amazonaws.com";
-
-/// Random characters in the name of a test's queue. Few, since SQS allows 80 and the stack's name may have 53.
-const TEST_QUEUE_CHARACTERS: usize = 8;
 
 /// The most characters of a filter policy.
 const MAX_FILTER_CHARACTERS: usize = 60;
@@ -85,7 +83,7 @@ impl Subscribers {
         let (mut events, mut alerts) = tokio::try_join!(of_topic(aws, events_topic), of_topic(aws, alerts_topic))?;
         let own_queue = format!("{}-failures", stack.name());
         for subscribers in [&mut events, &mut alerts] {
-            let is_ours = |queue: &str| queue == own_queue || is_test_queue(stack.name(), queue);
+            let is_ours = |queue: &str| queue == own_queue || is_temporary(stack.name(), queue);
             subscribers.retain(|it| it.protocol != "sqs" || !is_ours(&it.endpoint));
         }
         Ok(Self { events, alerts, alerts_topic: alerts_topic.to_owned() })
@@ -131,19 +129,6 @@ impl Subscribers {
     }
 }
 
-/// Returns the beginning of the names of a test's queues. `unique` has letters and digits.
-pub fn test_queue_prefix(stack: &str, unique: &str) -> String {
-    let unique: String = unique.chars().take(TEST_QUEUE_CHARACTERS).collect();
-    format!("{stack}-test-{unique}-")
-}
-
-/// Returns whether a queue has the name of a test's queue.
-fn is_test_queue(stack: &str, name: &str) -> bool {
-    let unique = name.strip_prefix(stack).and_then(|name| name.strip_prefix("-test-"));
-    let Some((unique, rest)) = unique.and_then(|unique| unique.split_once('-')) else { return false };
-    unique.len() == TEST_QUEUE_CHARACTERS && matches!(rest, "events" | "events.fifo" | "alerts")
-}
-
 fn nobody() -> String {
     styled(BAD, "nobody")
 }
@@ -161,8 +146,8 @@ fn in_short(subscribers: &[Subscription]) -> String {
 async fn of_topic(aws: &Aws, topic: &str) -> anyhow::Result<Vec<Subscription>> {
     let query = "Subscriptions[].[Protocol, Endpoint, SubscriptionArn]";
     let listed = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", query]).await?;
-    let listed: Vec<_> = listed.as_array().context("no list of subscriptions")?.iter().enumerate().collect();
-    let read = listed.into_iter().map(|(index, subscription)| async move {
+    let listed = listed.as_array().cloned().context("no list of subscriptions")?;
+    let read = listed.into_iter().enumerate().map(|(index, subscription)| async move {
         let text = |index: usize| subscription[index].as_str().unwrap_or_default();
         let (protocol, endpoint) = (text(0).to_owned(), shorten(text(0), text(1)));
         // SNS shows an ARN only of a confirmed subscription. A local cloud always does.
@@ -295,16 +280,6 @@ mod tests {
             assert_eq!(subscriber(protocol, endpoint, true).to_string(), shown);
         }
         assert_eq!(subscriber("email", "john@example.com", false).to_string(), "email jo…@example.com (not confirmed)");
-    }
-
-    #[test]
-    fn the_queues_of_a_test_are_recognized() {
-        let name = |rest: &str| format!("{}{rest}", test_queue_prefix("fan", "0a1b2c3d4e5f"));
-        assert_eq!(name("events"), "fan-test-0a1b2c3d-events");
-        assert!(is_test_queue("fan", &name("events.fifo")) && is_test_queue("fan", &name("alerts")));
-        for other in ["fan-test-queue", "fan-test-0a1b2c3d-other", "other-test-0a1b2c3d-events", "fan-test-events"] {
-            assert!(!is_test_queue("fan", other), "{other}");
-        }
     }
 
     #[test]

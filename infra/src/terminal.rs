@@ -3,6 +3,7 @@
 use std::{
     array,
     fmt::Display,
+    io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -81,6 +82,15 @@ pub fn print(line: impl Display) {
     } else {
         anstream::println!("{}", fitted(&line.to_string(), &Term::stdout()));
     }
+}
+
+/// Writes a line for a reader of a stream, who may end it.
+///
+/// # Errors
+///
+/// As the output.
+pub fn write_line(line: &str) -> io::Result<()> {
+    writeln!(anstream::stdout(), "{}", fitted(line, &Term::stdout()))
 }
 
 /// Prints a line to standard error.

@@ -7,7 +7,10 @@ use clap::Args;
 
 use self::servers::{Builds, Servers, Simulator};
 use crate::{
-    cloud::Cloud,
+    cloud::{Cloud, STACK},
+    commands::console::{desk::Desk, feed::Feed, server::Server},
+    connection::Connection,
+    events::rendering::delivery_alerts,
     interruption::interrupted,
     local_files::LocalFiles,
     service::http_client,
@@ -122,9 +125,15 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
         );
         return Ok(());
     };
-    let window = window::Window::open(servers, &stack).await?;
-    usage::stack(servers, files, &stack, &entry, &sink.address).await?;
-    window.show(&mut sink).await
+    let Servers { builds, cloud, simulator } = servers;
+    let feed = Feed::new(delivery_alerts(&stack));
+    let window = window::Window::open(&cloud.aws, &stack).await?;
+    let connection = Connection::local(&builds.tools, &cloud.endpoint, STACK)?;
+    let running = files.running(&cloud.endpoint, &simulator.address);
+    let console = Server::start(Desk::new(connection, STACK.parse()?, Some(running), feed.clone()), 0).await?;
+    usage::stack(servers, files, &stack, &entry, &usage::Addresses { console: &console.url, sink: &sink.address })
+        .await?;
+    window.show(&mut sink, &feed).await
 }
 
 /// Waits for a signal, which a user sends to stop a running stack.

@@ -11,8 +11,8 @@ use crate::{
 };
 
 mod details;
-mod overview;
-mod readings;
+pub(super) mod overview;
+pub(super) mod readings;
 mod recovery;
 mod row;
 mod targets;

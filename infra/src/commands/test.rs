@@ -14,13 +14,14 @@ use crate::{
     stack::Stack,
     steps::{show, step},
     subscriptions::Subscribers,
+    temporary_queues::{TemporaryQueues, sweep},
     terminal::{bad, good, print, warning},
 };
 
 mod queues;
 mod targets;
 
-use queues::{Queues, Received, Resources};
+use queues::{Queues, Received};
 use targets::TargetTest;
 
 /// Has Tableau test every webhook, and receives an event and an alert.
@@ -66,12 +67,12 @@ pub async fn run(arguments: Test) -> anyhow::Result<()> {
     let connection = options.connect().await?;
     let aws = &connection.aws;
     let stack = connection.stack().await?;
-    let mut resources = Resources::default();
+    let queues = Queues::claim(&stack)?;
     let test = Run { aws, stack: &stack, sites: &sites, is_verbose };
-    let result = unless_interrupted(test.carry_out(&mut resources)).await?;
+    let result = unless_interrupted(test.carry_out(&queues)).await?;
     let result =
         result.unwrap_or_else(|| Err(anyhow!("interrupted before the end of the test. Fix: run this command again")));
-    let removed = step("Remove the queues and their subscriptions", resources.remove(aws)).await;
+    let removed = step("Remove the queues and their subscriptions", queues.remove(aws)).await;
     match (result, removed) {
         (Ok(failed), Ok(())) => {
             ensure!(failed.is_empty(), failure(&failed, &stack, is_verbose));
@@ -97,9 +98,10 @@ fn failure(failed: &[String], stack: &Stack, is_verbose: bool) -> String {
 
 impl Run<'_> {
     /// Runs all parts of the test, also after one failed. Returns the failures.
-    async fn carry_out(&self, resources: &mut Resources) -> anyhow::Result<Vec<String>> {
+    async fn carry_out(&self, claimed: &TemporaryQueues) -> anyhow::Result<Vec<String>> {
         let Self { aws, stack, sites, .. } = self;
-        let subscribe = resources.create(aws, stack);
+        sweep(aws, stack).await;
+        let subscribe = Queues::create(aws, claimed);
         let queues = step("Subscribe a queue to each topic, for this test only", subscribe).await?;
         let (mut failed, start) = (Vec::new(), OffsetDateTime::now_utc());
         let answer = step("Have Tableau test every webhook", async {

@@ -21,7 +21,7 @@ async fn an_interrupted_test_leaves_no_queue_and_an_interrupted_replay_no_doubt(
     for title in ["Subscribe a queue to each topic, for this test only", "Have Tableau test every webhook"] {
         let errors = interrupt_at(&testbed, &["test"], title).await?;
         ensure!(errors.contains("interrupted before the end of the test"), "{errors}");
-        let queues = testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
+        let queues = testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-tmp-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         let queues = testbed.aws("sns list-subscriptions --query Subscriptions[].Endpoint").await?;
         let own = |queue: &Value| queue.as_str().is_some_and(|queue| queue.ends_with(":tableau-fanout-failures"));

@@ -118,7 +118,7 @@ impl Session {
             "✓ Every test succeeded: events and alerts arrive.",
         ];
         self.run(&["test", "--verbose"], &expected).await?;
-        let queues = self.testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
+        let queues = self.testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-tmp-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         let subscribed = self.testbed.aws("sns list-subscriptions --query Subscriptions[].Endpoint").await?;
         // The stack's own queue of failed refreshes.

@@ -37,6 +37,8 @@ pub(crate) struct LocalCommand {
     pub(crate) commands: Vec<String>,
     pub(crate) endpoint: String,
     pub(crate) tableau: String,
+    /// Address of the console.
+    pub(crate) console: String,
     /// Folder with `target/local`, the files of this stack.
     pub(crate) folder: TempDir,
 }
@@ -52,7 +54,7 @@ impl LocalCommand {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
-        let (mut endpoint, mut tableau, mut commands) = (None, None, Vec::new());
+        let (mut endpoint, mut tableau, mut console, mut commands) = (None, None, None, Vec::new());
         let started = async {
             let mut is_running = false;
             while let Some(line) = lines.next_line().await? {
@@ -62,17 +64,20 @@ impl LocalCommand {
                         *address = Some(printed.trim().to_owned());
                     }
                 }
-                if is_running && line.starts_with("  ") && !line.trim().contains("  ") {
-                    commands.push(line.trim().to_owned());
+                match line.strip_prefix("  ").map(str::trim) {
+                    Some(address) if is_running && address.starts_with("http://") => console = Some(address.to_owned()),
+                    Some(command) if is_running && !command.contains("  ") => commands.push(command.to_owned()),
+                    _ => {}
                 }
                 if line.starts_with("Events and alerts.") {
-                    return Ok((endpoint.context("no endpoint")?, tableau.context("no simulator")?));
+                    let endpoint = endpoint.context("no endpoint")?;
+                    return Ok((endpoint, tableau.context("no simulator")?, console.context("no console")?));
                 }
             }
             anyhow::bail!("the stack did not start")
         };
-        let (endpoint, tableau) = timeout(START_TIMEOUT, started).await??;
-        Ok(Self { process, lines, window: Vec::new(), commands, endpoint, tableau, folder })
+        let (endpoint, tableau, console) = timeout(START_TIMEOUT, started).await??;
+        Ok(Self { process, lines, window: Vec::new(), commands, endpoint, tableau, console, folder })
     }
 
     /// Waits until a line of the window has a text, whatever the width of its columns, and returns the line.

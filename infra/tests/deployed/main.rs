@@ -7,6 +7,7 @@ mod adding_a_site;
 mod breaking;
 #[path = "../command/mod.rs"]
 mod command;
+mod console;
 mod deployer;
 mod deploying;
 mod interrupting;
@@ -18,6 +19,7 @@ mod reading_targets;
 mod replay;
 mod sink;
 mod stopping;
+mod tail;
 mod targets;
 mod testbed;
 mod version;

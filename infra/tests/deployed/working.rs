@@ -38,7 +38,7 @@ impl TwoSites {
     /// Runs `cargo infra test`, and checks that it leaves no queue.
     async fn test(&self, options: &[&str]) -> anyhow::Result<Output> {
         let output = self.testbed.infra(&[&["test"], options].concat()).await?;
-        let queues = self.testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-test-").await?;
+        let queues = self.testbed.aws("sqs list-queues --queue-name-prefix tableau-fanout-tmp-").await?;
         ensure!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "left: {queues}");
         Ok(output)
     }

@@ -15,6 +15,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::tail::TargetMessage;
+
 /// The most characters of a message.
 const MAX_CHARACTERS: usize = 160;
 
@@ -23,17 +25,8 @@ const MAX_CHARACTERS: usize = 160;
 pub(super) struct Sink {
     /// Its address. The path is the name of a target.
     pub(super) address: String,
-    arrivals: UnboundedReceiver<Arrival>,
+    arrivals: UnboundedReceiver<TargetMessage>,
     server: JoinHandle<()>,
-}
-
-/// A message that arrived.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    /// Name of the target.
-    pub(super) target: String,
-    /// The message in a line.
-    pub(super) text: String,
 }
 
 impl Sink {
@@ -51,7 +44,7 @@ impl Sink {
     }
 
     /// Waits for a message.
-    pub(super) async fn arrival(&mut self) -> anyhow::Result<Arrival> {
+    pub(super) async fn arrival(&mut self) -> anyhow::Result<TargetMessage> {
         self.arrivals.recv().await.context("the service that plays targets has ended")
     }
 }
@@ -62,12 +55,12 @@ impl Drop for Sink {
     }
 }
 
-async fn accept(State(sender): State<UnboundedSender<Arrival>>, uri: Uri, body: Bytes) -> StatusCode {
+async fn accept(State(sender): State<UnboundedSender<TargetMessage>>, uri: Uri, body: Bytes) -> StatusCode {
     let target = plain(uri.path().trim_start_matches('/'));
     let text =
         serde_json::from_slice(&body).map_or_else(|_| "a message that is no JSON".to_owned(), |body| line(&body));
     // Nobody receives after the end of the window.
-    let _ = sender.send(Arrival { target, text });
+    let _ = sender.send(TargetMessage { target, text });
     StatusCode::OK
 }
 

@@ -50,15 +50,23 @@ The commands of the README, from \"Deploy\" on, then do the same as on AWS, such
     pending().await
 }
 
+/// Addresses of servers of this process.
+pub(super) struct Addresses<'a> {
+    pub(super) console: &'a str,
+    /// The service that plays targets.
+    pub(super) sink: &'a str,
+}
+
 /// Prints how to use the stack.
 pub(super) async fn stack(
     servers: &Servers<'_>,
     files: &LocalFiles,
     stack: &Stack,
     entry: &Value,
-    sink: &str,
+    addresses: &Addresses<'_>,
 ) -> anyhow::Result<()> {
     let Servers { builds, cloud, simulator } = servers;
+    let Addresses { console, sink } = addresses;
     let keyring = stack.keyring(&cloud.aws).await?;
     let receiver = stack.reachable_receiver_url(&cloud.aws)?;
     let [deployed, watch] = [&receiver, WATCH_URL].map(|receiver| sample::signed_url(receiver, &keyring));
@@ -71,6 +79,10 @@ pub(super) async fn stack(
     print(format!(
         "
 The stack is running. Ctrl-C stops it.
+
+{see} Let a refresh fail there, and see the card:
+
+  {console}
 
   AWS endpoint       {endpoint}
   Tableau simulator  {tableau}
@@ -112,6 +124,7 @@ The stack is running. Ctrl-C stops it.
   cargo lambda invoke -A 127.0.0.1 {forwarder_binary} --data-file tests/events/forwarder-batch.json
 
 {window} Each as it arrives, with the time (UTC), also at the targets chat and archive:",
+        see = styled(BOLD, "Open the console in a browser."),
         connect = styled(BOLD, "Connect another terminal."),
         play = styled(BOLD, "Play Tableau's users."),
         lose = styled(BOLD, "Lose no event."),

@@ -15,15 +15,15 @@ use crate::{findings::Finding, stack::Condition};
 
 /// The overview.
 #[derive(Debug)]
-pub(super) struct Overview {
+pub(in crate::commands) struct Overview {
     /// Problems first, then what only deserves a look.
-    pub(super) findings: Vec<Finding>,
+    pub(in crate::commands) findings: Vec<Finding>,
     rows: Vec<Row>,
 }
 
 impl Overview {
     /// Computes the overview at a time.
-    pub(super) fn of(readings: &Readings, now: OffsetDateTime) -> Self {
+    pub(in crate::commands) fn of(readings: &Readings, now: OffsetDateTime) -> Self {
         let parts = [
             stack(readings),
             sites(readings, now),
@@ -43,18 +43,18 @@ impl Overview {
     }
 
     /// Returns the number of problems.
-    pub(super) fn problems(&self) -> usize {
+    pub(in crate::commands) fn problems(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_wrong).count()
     }
 
     /// Formats it for a terminal.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(in crate::commands) fn lines(&self) -> Vec<String> {
         let findings = self.findings.iter().flat_map(Finding::lines);
         findings.chain(self.rows.iter().map(Row::line)).collect()
     }
 
     /// Formats it, with what was read, for a program.
-    pub(super) fn json(&self, readings: &Readings) -> Value {
+    pub(in crate::commands) fn json(&self, readings: &Readings) -> Value {
         let Readings { stack, alarms, sites, last_event, last_run, subscribers, targets } = readings;
         let (problems, warnings): (Vec<_>, Vec<_>) = self.findings.iter().partition(|finding| finding.is_wrong);
         json!({
@@ -73,7 +73,7 @@ impl Overview {
 }
 
 /// The JSON of a stack that does not work, or that cannot be read.
-pub(super) fn unreadable(error: &str) -> Value {
+pub(in crate::commands) fn unreadable(error: &str) -> Value {
     let (what, fix) = error.split_once(" Fix: ").unwrap_or((error, ""));
     json!({
         "ok": false,

@@ -24,88 +24,88 @@ const MAX_HOURS_SETTING: &str = "AlarmAfterHoursWithoutSuccess";
 const DEFAULT_MAX_HOURS: u64 = 3;
 
 /// How far back to look for the last run and the last event.
-pub(super) const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
+pub(in crate::commands) const LOOKBACK: Duration = Duration::from_secs(24 * 3600);
 
 /// How far back to look for an event at first. A busy receiver has many lines in its log, and the newest is enough.
 const FIRST_LOOKBACK: Duration = Duration::from_secs(10 * 60);
 
 /// Everything that an overview needs.
 #[derive(Debug)]
-pub(super) struct Readings {
-    pub(super) stack: StackReading,
-    pub(super) alarms: Vec<Alarm>,
-    pub(super) sites: Vec<SiteReading>,
-    pub(super) last_event: Option<LastEvent>,
-    pub(super) last_run: Option<LastRun>,
-    pub(super) subscribers: Subscribers,
-    pub(super) targets: Vec<TargetReading>,
+pub(in crate::commands) struct Readings {
+    pub(in crate::commands) stack: StackReading,
+    pub(in crate::commands) alarms: Vec<Alarm>,
+    pub(in crate::commands) sites: Vec<SiteReading>,
+    pub(in crate::commands) last_event: Option<LastEvent>,
+    pub(in crate::commands) last_run: Option<LastRun>,
+    pub(in crate::commands) subscribers: Subscribers,
+    pub(in crate::commands) targets: Vec<TargetReading>,
 }
 
 /// The stack itself.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct StackReading {
-    pub(super) name: String,
-    pub(super) state: String,
+pub(in crate::commands) struct StackReading {
+    pub(in crate::commands) name: String,
+    pub(in crate::commands) state: String,
     /// `None` before 0.1.0.
-    pub(super) version: Option<String>,
-    pub(super) account: String,
-    pub(super) region: String,
+    pub(in crate::commands) version: Option<String>,
+    pub(in crate::commands) account: String,
+    pub(in crate::commands) region: String,
     #[serde(skip)]
-    pub(super) condition: Condition,
+    pub(in crate::commands) condition: Condition,
     /// The time without a run that is too long.
     #[serde(skip)]
-    pub(super) max_time_without_run: Duration,
+    pub(in crate::commands) max_time_without_run: Duration,
     #[serde(skip)]
-    pub(super) created_at: Option<OffsetDateTime>,
+    pub(in crate::commands) created_at: Option<OffsetDateTime>,
 }
 
 /// An alarm of the stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Alarm {
-    pub(super) name: String,
+pub(in crate::commands) struct Alarm {
+    pub(in crate::commands) name: String,
     /// `OK`, `ALARM` or `INSUFFICIENT_DATA`.
-    pub(super) state: String,
+    pub(in crate::commands) state: String,
     /// CloudWatch's reason for the state.
-    pub(super) reason: String,
+    pub(in crate::commands) reason: String,
     /// The problem, the effect and the fix.
     #[serde(skip)]
-    pub(super) description: String,
+    pub(in crate::commands) description: String,
 }
 
 /// A declared site.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct SiteReading {
-    pub(super) name: String,
+pub(in crate::commands) struct SiteReading {
+    pub(in crate::commands) name: String,
     /// Open problems, and since when, as of the last run.
-    pub(super) problems: Problems,
+    pub(in crate::commands) problems: Problems,
     /// When its token ends, if the last run knew.
-    pub(super) token_ends: Option<TokenEnd>,
+    pub(in crate::commands) token_ends: Option<TokenEnd>,
 }
 
 /// The newest delivery that the receiver published.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct LastEvent {
+pub(in crate::commands) struct LastEvent {
     #[serde(with = "rfc3339")]
-    pub(super) at: OffsetDateTime,
-    pub(super) site: String,
-    pub(super) event: String,
+    pub(in crate::commands) at: OffsetDateTime,
+    pub(in crate::commands) site: String,
+    pub(in crate::commands) event: String,
 }
 
 /// The newest run that may have changed something.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct LastRun {
+pub(in crate::commands) struct LastRun {
     #[serde(with = "rfc3339")]
-    pub(super) at: OffsetDateTime,
-    pub(super) action: String,
-    pub(super) succeeded: bool,
-    pub(super) message: String,
+    pub(in crate::commands) at: OffsetDateTime,
+    pub(in crate::commands) action: String,
+    pub(in crate::commands) succeeded: bool,
+    pub(in crate::commands) message: String,
     /// All members of its line in the log.
     #[serde(skip)]
-    pub(super) line: Value,
+    pub(in crate::commands) line: Value,
 }
 
 /// The state of every site, `None` if an item cannot be parsed.
-pub(super) type StoredSites = BTreeMap<String, Option<SiteState>>;
+pub(in crate::commands) type StoredSites = BTreeMap<String, Option<SiteState>>;
 
 impl Readings {
     /// Reads everything, side by side. Returns the sites' state besides.
@@ -113,7 +113,11 @@ impl Readings {
     /// # Errors
     ///
     /// A command fails.
-    pub(super) async fn read(aws: &Aws, stack: &Stack, now: OffsetDateTime) -> anyhow::Result<(Self, StoredSites)> {
+    pub(in crate::commands) async fn read(
+        aws: &Aws,
+        stack: &Stack,
+        now: OffsetDateTime,
+    ) -> anyhow::Result<(Self, StoredSites)> {
         let (location, alarms, names, stored, token_ends, last_event, last_run, subscribers, targets) = tokio::try_join!(
             aws.location(),
             alarms(aws, stack),
@@ -171,7 +175,7 @@ async fn alarms(aws: &Aws, stack: &Stack) -> anyhow::Result<Vec<Alarm>> {
 }
 
 impl Alarm {
-    pub(super) fn is_raised(&self) -> bool {
+    pub(in crate::commands) fn is_raised(&self) -> bool {
         self.state == "ALARM"
     }
 }

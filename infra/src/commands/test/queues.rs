@@ -2,25 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 use shared::{alerts::data::AlertData, events::delivery::TEST};
-use uuid::Uuid;
 
-use crate::{aws::Aws, queue, stack::Stack, subscriptions::test_queue_prefix};
+use crate::{
+    aws::Aws,
+    queue,
+    stack::Stack,
+    temporary_queues::{TemporaryQueues, Topic},
+};
 
 /// Prefix of the subject of a test's alert.
 const ALERT_SUBJECT: &str = "Tableau Fanout: test:";
 
 /// How long a message may take. It takes milliseconds, with a new subscription longer.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Resources of the test, for their removal.
-#[derive(Debug, Default)]
-pub(super) struct Resources {
-    /// Names of queues with their topics. Added before the queue is created, so that an interruption leaves no queue.
-    queues: Vec<(String, String)>,
-}
 
 /// URLs of the queues.
 #[derive(Debug)]
@@ -51,49 +48,29 @@ pub(super) struct ReceivedAlert {
     pub(super) data: Option<AlertData>,
 }
 
-impl Resources {
+impl Queues {
+    /// Claims the queues of a test.
+    ///
+    /// # Errors
+    ///
+    /// As [`TemporaryQueues::claim`].
+    pub(super) fn claim(stack: &Stack) -> anyhow::Result<TemporaryQueues> {
+        TemporaryQueues::claim(stack, &[Topic::Events, Topic::Alerts])
+    }
+
     /// Subscribes a queue to each topic.
     ///
     /// # Errors
     ///
     /// A command fails.
-    pub(super) async fn create(&mut self, aws: &Aws, stack: &Stack) -> anyhow::Result<Queues> {
-        let name = test_queue_prefix(stack.name(), &Uuid::new_v4().simple().to_string());
-        let (events_topic, alerts_topic) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
-        // A FIFO topic allows only FIFO queues.
-        let fifo = if events_topic.ends_with(".fifo") { ".fifo" } else { "" };
-        let (events, alerts) = (format!("{name}events{fifo}"), format!("{name}alerts"));
-        self.queues = vec![(events.clone(), events_topic.to_owned()), (alerts.clone(), alerts_topic.to_owned())];
+    pub(super) async fn create(aws: &Aws, claimed: &TemporaryQueues) -> anyhow::Result<Self> {
         let filter = json!({ "event_type": [TEST] });
         let options = json!({ "RawMessageDelivery": "true", "FilterPolicy": filter.to_string() });
-        let none = json!({});
-        // Both end before any removal begins.
-        let (events, alerts) =
-            tokio::join!(subscribe(aws, &events, events_topic, &options), subscribe(aws, &alerts, alerts_topic, &none));
-        Ok(Queues { events: events?, alerts: alerts? })
+        let urls = claimed.create(aws, &[&options, &json!({})]).await?;
+        let [events, alerts] = <[String; 2]>::try_from(urls).map_err(|urls| anyhow!("{} queues", urls.len()))?;
+        Ok(Self { events, alerts })
     }
 
-    /// Removes all resources, also after one failed.
-    ///
-    /// # Errors
-    ///
-    /// Some are left.
-    pub(super) async fn remove(&self, aws: &Aws) -> anyhow::Result<()> {
-        let mut left = Vec::new();
-        for (name, topic) in &self.queues {
-            if let Err(error) = remove_subscription(aws, name, topic).await {
-                left.push(format!("the subscription of {name} to {topic} ({error:#})"));
-            }
-            if let Err(error) = remove_queue(aws, name).await {
-                left.push(format!("the queue {name} ({error:#})"));
-            }
-        }
-        ensure!(left.is_empty(), "some test resources were not removed. Fix: delete {}", left.join(", "));
-        Ok(())
-    }
-}
-
-impl Queues {
     /// Receives a Test event.
     ///
     /// # Errors
@@ -145,13 +122,6 @@ impl ReceivedEvent {
     }
 }
 
-/// Creates a queue that subscribes to a topic.
-async fn subscribe(aws: &Aws, name: &str, topic: &str, options: &Value) -> anyhow::Result<String> {
-    let queue = queue::create(aws, name).await?;
-    queue::subscribe(aws, &queue, topic, options).await?;
-    Ok(queue)
-}
-
 /// Waits for the first message in a queue that is wanted. Deletes the messages before it.
 async fn wait_for<T>(aws: &Aws, queue: &str, read: impl Fn(&Value) -> Option<T>) -> anyhow::Result<T> {
     let start = Instant::now();
@@ -165,20 +135,4 @@ async fn wait_for<T>(aws: &Aws, queue: &str, read: impl Fn(&Value) -> Option<T>)
          logs have the publishes that failed",
         ARRIVAL_TIMEOUT.as_secs()
     )
-}
-
-/// Removes a queue's subscription to a topic, if it exists.
-async fn remove_subscription(aws: &Aws, name: &str, topic: &str) -> anyhow::Result<()> {
-    let query = format!("Subscriptions[?ends_with(Endpoint, ':{name}')].SubscriptionArn");
-    let found = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", &query]).await?;
-    for subscription in found.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        aws.run(&["sns", "unsubscribe", "--subscription-arn", subscription]).await?;
-    }
-    Ok(())
-}
-
-/// Deletes a queue, if it exists.
-async fn remove_queue(aws: &Aws, name: &str) -> anyhow::Result<()> {
-    let Some(queue) = queue::find(aws, name).await? else { return Ok(()) };
-    aws.run(&["sqs", "delete-queue", "--queue-url", &queue]).await.map(drop)
 }

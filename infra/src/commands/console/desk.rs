@@ -1,0 +1,205 @@
+//! The work of the console: it reads a stack, and acts on it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+use shared::{
+    events::{catalogue::Event, id::EventId},
+    registration::site_name::SiteName,
+    state::SiteState,
+};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use super::{feed::Feed, schedule::next_run};
+use crate::{
+    commands::{
+        replay,
+        simulate::{self, Simulation, report::Line},
+        status::{overview::Overview, readings::Readings},
+    },
+    connection::Connection,
+    events::{filter::Filter, history::History, search::Search, story::Story},
+    local_files::{DELETED_TOPIC, RunningStack, SITE_ENTRY},
+    reconciler,
+    stack_name::StackName,
+};
+
+/// The longest lookback of a list of events, in hours: 30 days.
+const MAX_HOURS: u64 = 30 * 24;
+
+/// The lookback for an event by its identifier, and for its replay.
+const STORY_HOURS: u64 = 24;
+
+/// The stack at which the console looks.
+#[derive(Debug)]
+pub(in crate::commands) struct Desk {
+    connection: Connection,
+    name: StackName,
+    /// The local stack that another process, or this one, keeps up.
+    running: Option<RunningStack>,
+    pub(super) feed: Feed,
+    /// Held while something is changed. The AWS CLI writes an answer to a file, and runs would wait for each other.
+    work: Mutex<()>,
+}
+
+/// Everything that is known of an event: from the logs, and from what arrived here.
+#[derive(Serialize)]
+struct Known {
+    #[serde(flatten)]
+    story: Option<Story>,
+    live: Option<Box<RawValue>>,
+    alerts: Vec<Box<RawValue>>,
+}
+
+/// An action of the reconciler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Action {
+    Plan,
+    Apply,
+    Test,
+    Rotate,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Apply => "apply",
+            Self::Test => "test",
+            Self::Rotate => "rotate",
+        }
+    }
+}
+
+impl Desk {
+    /// A desk at a stack.
+    pub(in crate::commands) fn new(
+        connection: Connection,
+        name: StackName,
+        running: Option<RunningStack>,
+        feed: Feed,
+    ) -> Self {
+        Self { connection, name, running, feed, work: Mutex::default() }
+    }
+
+    /// Reads what `cargo infra status --json` prints, and what the pages need besides.
+    pub(super) async fn state(&self) -> anyhow::Result<Value> {
+        let (aws, now) = (&self.connection.aws, OffsetDateTime::now_utc());
+        let stack = self.connection.stack().await?;
+        let (readings, stored) = Readings::read(aws, &stack, now).await?;
+        let mut state = Overview::of(&readings, now).json(&readings);
+        for site in state["sites"].as_array_mut().into_iter().flatten() {
+            let stored = stored.get(site["name"].as_str().unwrap_or_default()).and_then(Option::as_ref);
+            site["outages"] = stored.map_or_else(|| json!([]), outages);
+        }
+        state["is_local"] = aws.endpoint().is_some().into();
+        state["next_run"] = next_run(stack.setting("Schedule"), readings.last_run.as_ref().map(|run| run.at));
+        state["simulated"] = self.simulated()?;
+        Ok(state)
+    }
+
+    /// Describes what can be simulated, null for a stack on AWS.
+    fn simulated(&self) -> anyhow::Result<Value> {
+        let Some(running) = &self.running else { return Ok(Value::Null) };
+        let entry: Value = serde_json::from_str(&running.read(SITE_ENTRY)?).context("the site entry is no JSON")?;
+        Ok(json!({
+            "site": entry["site"],
+            "events": Event::catalogue().collect::<Vec<_>>(),
+            "topic_is_down": running.path(DELETED_TOPIC).exists(),
+        }))
+    }
+
+    /// Reads the events of the last hours from the logs of the functions.
+    pub(super) async fn events(&self, hours: u64, limit: usize) -> anyhow::Result<Value> {
+        let history = self.history(hours.clamp(1, MAX_HOURS)).await?;
+        Ok(json!(history.listing(&Filter::default(), limit, OffsetDateTime::now_utc())))
+    }
+
+    /// Returns everything that is known of an event.
+    pub(super) async fn story(&self, id: EventId) -> anyhow::Result<Box<RawValue>> {
+        let (live, alerts) = self.feed.about(&id.to_string());
+        let story = self.history(STORY_HOURS).await?.story(id, OffsetDateTime::now_utc())?;
+        // The log has an event seconds after it arrived.
+        ensure!(
+            story.is_some() || live.is_some(),
+            "the logs of the last {STORY_HOURS} h have no event {id}. Fix: cargo infra events show {id} --since 7d"
+        );
+        Ok(to_raw_value(&Known { story, live, alerts })?)
+    }
+
+    async fn history(&self, hours: u64) -> anyhow::Result<History> {
+        let (aws, stack) = (&self.connection.aws, self.connection.stack().await?);
+        let search = Search::new(aws, &stack, Duration::from_secs(hours * 3600)).await?;
+        History::read(aws, &stack, search).await
+    }
+
+    /// Runs the reconciler. Returns its report, or `None` while something else is changed.
+    pub(super) async fn run(&self, action: Action, site: Option<SiteName>) -> anyhow::Result<Option<Value>> {
+        let Ok(_work) = self.work.try_lock() else { return Ok(None) };
+        if action == Action::Rotate && site.is_some() {
+            bail!(
+                "rotate applies to all sites, since they share the signing keys. Nothing was done. Fix: leave out the site"
+            );
+        }
+        let stack = self.connection.stack().await?;
+        let sites: Vec<_> = site.into_iter().collect();
+        let answer = reconciler::invoke(&self.connection.aws, &stack, action.as_str(), &sites).await?;
+        Ok(Some(answer.json(action.as_str())))
+    }
+
+    /// Publishes an event that was not published when it arrived.
+    pub(super) async fn replay(&self, id: EventId) -> anyhow::Result<Value> {
+        let _work = self.work.lock().await;
+        let (aws, http, stack) = (&self.connection.aws, self.connection.http()?, self.connection.stack().await?);
+        let lines = replay::replay_one(aws, &http, &stack, STORY_HOURS, id).await?;
+        Ok(json!({ "published": 1, "lines": lines }))
+    }
+
+    /// Plays somebody at the simulated Tableau, or an outage.
+    pub(super) async fn simulate(&self, action: simulate::Action) -> anyhow::Result<Value> {
+        let Some(running) = &self.running else {
+            bail!("only a local stack simulates Tableau. Nothing was done. Fix: start one with `cargo infra local`");
+        };
+        let _work = self.work.lock().await;
+        let is_token = matches!(action, simulate::Action::NewToken);
+        let simulation = Simulation { running, site: None, stack: &self.name };
+        let mut lines = Vec::new();
+        let mut collect = |line| lines.push(line);
+        simulation.carry_out(action, &mut collect).await?;
+        let lines = lines.into_iter().filter_map(|line| match line {
+            Line::Done(text) => Some(("good", text)),
+            Line::Plain(text) => Some(("plain", text)),
+            Line::Notable(text) => Some(("bad", text)),
+            // The page has buttons for it.
+            Line::Next(..) => None,
+        });
+        let mut lines: Vec<_> = lines.map(|(tone, text)| json!({ "tone": tone, "text": text })).collect();
+        if is_token {
+            self.store_entry(running).await?;
+            lines.push(json!({ "tone": "good", "text": "The site entry has it." }));
+        }
+        Ok(json!({ "lines": lines }))
+    }
+
+    /// Stores the entry of the simulated site, as `cargo infra add-site --overwrite` does.
+    async fn store_entry(&self, running: &RunningStack) -> anyhow::Result<()> {
+        let entry = running.read(SITE_ENTRY)?;
+        let site: Value = serde_json::from_str(&entry).context("the site entry is no JSON")?;
+        let site = site["site"].as_str().context("the site entry has no site")?;
+        let stack = self.connection.stack().await?;
+        stack.put_site(&self.connection.aws, site, &entry.into(), true).await
+    }
+}
+
+/// Returns the outages of a site's webhooks whose refreshes are not recovered yet.
+fn outages(state: &SiteState) -> Value {
+    let outages = state.refreshes.iter().flat_map(|refreshes| refreshes.outages());
+    outages.map(|outage| json!({ "event": outage.event, "from": outage.from, "until": outage.until })).collect()
+}
