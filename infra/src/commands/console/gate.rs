@@ -67,9 +67,10 @@ impl Gate {
     fn check(&self, request: &Request) -> Result<axum::http::Uri, StatusCode> {
         let headers = request.headers();
         // A name of another site that leads to this machine is no name of the console (DNS rebinding).
-        let hosts = [self.address.to_string(), format!("localhost:{}", self.address.port())];
-        let host = only(headers, &header::HOST).filter(|host| hosts.iter().any(|own| own == host));
-        let host = host.ok_or(StatusCode::FORBIDDEN)?;
+        let host = self.address.to_string();
+        if only(headers, &header::HOST) != Some(&host) {
+            return Err(StatusCode::FORBIDDEN);
+        }
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         let (token, rest) = path.trim_start_matches('/').split_once('/').ok_or(StatusCode::NOT_FOUND)?;
         if !self.is_token(token) {
@@ -120,7 +121,7 @@ mod tests {
         let (state, ours) = (format!("/{token}/state?a=b"), ("host", "127.0.0.1:4000"));
         let origin = ("origin", "http://127.0.0.1:4000");
         assert_eq!(check("GET", &state, &[ours]), Ok("/state?a=b".to_owned()));
-        assert_eq!(check("GET", &format!("/{token}/"), &[("host", "localhost:4000")]), Ok("/".to_owned()));
+        assert_eq!(check("GET", &format!("/{token}/"), &[ours]), Ok("/".to_owned()));
         assert_eq!(check("POST", &state, &[ours, origin]), Ok("/state?a=b".to_owned()));
         let wrong = "0".repeat(token.len());
         for path in ["/", "/state", &format!("/{token}"), &format!("/{wrong}/state"), &format!("/{token}0/state")] {
@@ -130,6 +131,7 @@ mod tests {
             &[][..],
             &[("host", "evil.example:4000"), origin],
             &[("host", "127.0.0.1")],
+            &[("host", "localhost:4000")],
             &[ours, ("host", "evil.example")],
             &[ours, ("origin", "https://evil.example")],
             &[ours, ("origin", "null")],
