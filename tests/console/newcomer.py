@@ -4,8 +4,8 @@
     tests/console/newcomer.py URL FOLDER
 
 URL is the console's address, with its token. FOLDER gets pictures and figures.json. Needs the Python packages of
-tests/console/requirements.txt. Packages of npm, and a browser if none is installed, go into target/local. The exit status
-is 3 if there is no browser.
+tests/console/requirements.txt. Packages of npm, and a browser if none is installed, go into target/local. The exit
+status is 3 if there is no browser.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import expect, sync_playwright
 
-import browser as browsers
+from browser import find_browser
 from npm import install
 
 HERE = Path(__file__).resolve().parent
@@ -42,18 +42,39 @@ TABS = ["Tableau", "Events", "Sites"]
 WATCH = """
 window.ran = undefined;
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sample }) => {
+  violations.push(`${violatedDirective} ${blockedURI} ${sample}`);
+});
 window.appearance = (text, selector) => new Promise((resolve) => {
-  const look = () => [...document.querySelectorAll(selector)].some((node) => node.textContent.includes(text)) && resolve(performance.now());
-  if (look() === undefined) new MutationObserver((_, observer) => look() === undefined && observer.disconnect());
-  new MutationObserver(look).observe(document.body, { childList: true, subtree: true, characterData: true });
+  const isThere = (node) => node.textContent.includes(text);
+  const look = () => [...document.querySelectorAll(selector)].some(isThere) && resolve(performance.now());
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
 });
 """
 
+FIRST_CONTENT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+PAGE_BYTES = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .filter(({ name }) => /(\\/|console\\.(css|js))(#.*)?$/.test(name))
+  .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"""
+
+APPEARANCES = """text => ({
+  clicked: performance.now(), line: appearance(text, "#feed .event"), card: appearance(text, "#feed .alert"),
+})"""
+
+ALL_SHOWN = """wanted => {
+  const shown = document.getElementById("feed").textContent.replace(/[^A-Za-z0-9]/g, "");
+  return wanted.every(text => shown.includes(text));
+}"""
+
 # Elements that the page never makes, and attributes that run code. A picture leaves an empty style at each input.
-FOREIGN = "script:not([src='console.js']), iframe, object, embed, img, video, math, base, style, meta[http-equiv], form[action], template, animate"
+FOREIGN = (
+    "script:not([src='console.js']), iframe, object, embed, img, video, math, base, style, template, animate, "
+    "meta[http-equiv], form[action]"
+)
 HANDLERS = """() => [...document.querySelectorAll("*")].flatMap((node) => [...node.attributes])
-  .filter(({ name, value }) => name.startsWith("on") || (name === "style" && value) || name === "srcdoc" || /^\\s*(javascript|data:text)/i.test(value))
+  .filter(({ name, value }) => name.startsWith("on") || name === "srcdoc" || (name === "style" && value)
+    || /^\\s*(javascript|data:text)/i.test(value))
   .map(({ name, value }) => `${name}=${value}`)"""
 
 
@@ -82,12 +103,16 @@ class Newcomer:
         page = context.new_page()
         page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        # Chromium itself logs each answer with an error status, which the page shows.
-        page.on("console", lambda line: line.type == "error" and "the server responded" not in line.text and self.errors.append(line.text))
+        page.on("console", self.note_error)
         page.goto(f"{self.url}{tab and f'#{tab.lower()}'}")
         expect(page.locator("#live")).to_have_text("live", timeout=CONSOLE_MS)
         expect(page.locator("#where")).not_to_be_empty(timeout=CONSOLE_MS)
         return page
+
+    def note_error(self, line):
+        # Chromium itself logs each answer with an error status, which the page shows.
+        if line.type == "error" and "the server responded" not in line.text:
+            self.errors.append(line.text)
 
     def tab(self, name, page=None):
         page = page or self.page
@@ -119,22 +144,23 @@ class Newcomer:
     def see_first_content(self):
         page = self.page
         expect(page.get_by_role("tab", name="Tableau", exact=True)).to_have_attribute("aria-selected", "true")
-        self.figures["first_content_ms"] = round(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        sizes = page.evaluate("[performance.getEntriesByType('navigation')[0], ...performance.getEntriesByType('resource').filter(it => /console\\.(css|js)$/.test(it.name))].map(it => it.encodedBodySize)")
-        self.figures["page_bytes"] = sum(sizes)
+        self.figures["first_content_ms"] = round(page.evaluate(FIRST_CONTENT))
+        self.figures["page_bytes"] = page.evaluate(PAGE_BYTES)
         assert self.figures["page_bytes"] < 100_000, self.figures
         step("The page shows the tab Tableau first, is live, and has less than 100 KB.")
 
     def fail_a_refresh(self):
         page = self.page
         page.locator("#fail").get_by_label("Name").fill(NAME)
-        watched = page.evaluate_handle("text => ({ clicked: performance.now(), line: appearance(text, '#feed .event'), card: appearance(text, '#feed .alert') })", NAME)
+        watched = page.evaluate_handle(APPEARANCES, NAME)
         self.submit("fail", "Let the refresh fail")
-        expect(page.locator("#feed .event", has_text=NAME).first).to_contain_text("WorkbookRefreshFailed", timeout=EVENT_MS)
+        event = page.locator("#feed .event", has_text=NAME).first
+        expect(event).to_contain_text("WorkbookRefreshFailed", timeout=EVENT_MS)
         card = page.locator("#feed .alert", has_text=NAME).first
         expect(card).to_contain_text("refresh failed", timeout=EVENT_MS)
         for name in ["line", "card"]:
-            self.figures[f"failure_to_{name}_ms"] = round(page.evaluate(f"async (watched) => await watched.{name} - watched.clicked", watched))
+            took = page.evaluate(f"async (watched) => await watched.{name} - watched.clicked", watched)
+            self.figures[f"failure_to_{name}_ms"] = round(took)
         step("A refresh fails: its event and its alert's card appear.")
         self.picture("tableau-light")
         expect(page.locator("#hint")).to_be_visible(timeout=PAGE_MS)
@@ -156,7 +182,8 @@ class Newcomer:
         for view in ["E-mail", "SMS"]:
             detail.get_by_role("tab", name=view).click()
             expect(detail.get_by_role("tabpanel", name=view)).to_contain_text(NAME, timeout=PAGE_MS)
-        expect(detail.get_by_label("Envelope", exact=True)).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
+        envelope = detail.get_by_label("Envelope", exact=True)
+        expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
         detail.get_by_role("button", name="Close").click()
         expect(detail).to_be_hidden(timeout=PAGE_MS)
         step("The detail has the story, the alert as card, e-mail and SMS, and the envelope.")
@@ -219,11 +246,10 @@ class Newcomer:
         self.submit("fail", "Let the refresh fail")
         feed = page.locator("#feed")
         expect(feed.locator(".alert", has_text="refresh failed").first).to_contain_text("window.ran", timeout=EVENT_MS)
-        page.wait_for_function(
-            "wanted => { const text = document.getElementById('feed').textContent.replace(/[^A-Za-z0-9]/g, ''); return wanted.every(it => text.includes(it)); }",
-            arg=[letters(payload) for payload in payloads], timeout=EVENT_MS)
+        page.wait_for_function(ALL_SHOWN, arg=[letters(payload) for payload in payloads], timeout=EVENT_MS)
         feed.locator(".event", has_text="script").first.click()
-        expect(page.locator("#detail").get_by_label("Envelope", exact=True)).to_contain_text("script", timeout=CONSOLE_MS)
+        envelope = page.locator("#detail").get_by_label("Envelope", exact=True)
+        expect(envelope).to_contain_text("script", timeout=CONSOLE_MS)
         self.nothing_ran(page)
         page.keyboard.press("Escape")
         self.tab("Events")
@@ -293,7 +319,8 @@ class Newcomer:
 
         def status(method, path, headers=None):
             connection = http.client.HTTPConnection(address.hostname, address.port, timeout=CONSOLE_MS / 1000)
-            connection.request(method, path, body if method == "POST" else None, {"content-type": "application/json", **(headers or {})})
+            headers = {"content-type": "application/json", **(headers or {})}
+            connection.request(method, path, body if method == "POST" else None, headers)
             answer = connection.getresponse()
             content = answer.read() if answer.status != 200 else b""
             connection.close()
@@ -304,16 +331,18 @@ class Newcomer:
         assert status("POST", "/run", {"origin": origin})[:2] == (404, b"")
         for host in ["example.com", f"localhost:{address.port}", f"example.com:{address.port}", address.hostname]:
             assert status("GET", f"{address.path}state", {"host": host})[0] == 403, host
-        for headers in [{}, {"origin": "null"}, {"origin": "http://example.com"}, {"origin": "http://127.0.0.1:1"}, {"origin": origin.replace("http", "https")}]:
+        origins = ["null", "http://example.com", "http://127.0.0.1:1", origin.replace("http", "https")]
+        for headers in [{}, *({"origin": other} for other in origins)]:
             for path in ["run", "replay", "simulate"]:
                 assert status("POST", address.path + path, headers)[0] == 403, (path, headers)
         headers = status("GET", address.path)[2]
-        assert "default-src 'none'" in headers["content-security-policy"] and "unsafe" not in headers["content-security-policy"]
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy, policy
         assert headers["referrer-policy"] == "no-referrer" and headers["cache-control"] == "no-store"
         step("Requests without the token, with another host or from another origin are refused.")
 
     def check_accessibility(self, place, page):
-        """Checks the page with axe. The console's policy keeps scripts out of the page, so that this one is evaluated."""
+        """Checks the page with axe, which is evaluated, as the console's policy keeps other scripts out."""
         page.evaluate(self.axe)
         found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
         lines = [f"{it['impact']}: {it['help']}: {node['html'][:200]}" for it in found for node in it["nodes"]]
@@ -330,7 +359,8 @@ class Newcomer:
                 if scheme == "dark" or tab == "Events":
                     self.picture(f"{tab.lower()}-{scheme}", page)
             self.tab("Events", page)
-            page.locator("#event-list tbody tr", has_text="RefreshFailureExplained").filter(has_text=NAME).first.get_by_role("button").click()
+            row = page.locator("#event-list tbody tr", has_text="RefreshFailureExplained").filter(has_text=NAME).first
+            row.get_by_role("button").click()
             expect(page.locator("#detail .story")).to_be_visible(timeout=CONSOLE_MS)
             self.check_accessibility(f"detail, {scheme}", page)
             self.picture(f"detail-{scheme}", page)
@@ -371,7 +401,7 @@ def main():
         sys.exit(__doc__)
     url, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    found = browsers.find(PACKAGES / "console-chromium")
+    found = find_browser(PACKAGES / "console-chromium")
     if not found:
         print("No browser was found, and none could be installed, so the console is not tested. Fix: install Chromium.")
         sys.exit(NO_BROWSER)

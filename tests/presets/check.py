@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 SNAPSHOTS = ROOT / "functions/delivery/src/render/snapshots"
 
 sys.path.insert(0, str(HERE.parent))
-from npm import install, node  # noqa: E402
+from npm import install, node
 
 
 def snapshot(name):
