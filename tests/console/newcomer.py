@@ -154,8 +154,8 @@ class Newcomer:
         page.locator("#fail").get_by_label("Name").fill(NAME)
         watched = page.evaluate_handle(APPEARANCES, NAME)
         self.submit("fail", "Let the refresh fail")
-        event = page.locator("#feed .event", has_text=NAME).first
-        expect(event).to_contain_text("WorkbookRefreshFailed", timeout=EVENT_MS)
+        event = page.locator("#feed .event", has_text="WorkbookRefreshFailed").first
+        expect(event).to_contain_text(NAME, timeout=EVENT_MS)
         card = page.locator("#feed .alert", has_text=NAME).first
         expect(card).to_contain_text("refresh failed", timeout=EVENT_MS)
         for name in ["line", "card"]:
@@ -176,14 +176,17 @@ class Newcomer:
         detail = page.locator("#detail")
         expect(detail.get_by_role("heading", name="Story")).to_be_visible(timeout=CONSOLE_MS)
         expect(detail.locator(".story")).to_contain_text("The refresh failed", timeout=CONSOLE_MS)
-        expect(detail.get_by_role("tabpanel", name="Card").locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
+        expect(detail.locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
         self.check_accessibility("detail, light", page)
         self.picture("detail-light")
+        envelope = detail.get_by_label("Envelope", exact=True)
+        expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
+        detail.locator(".story").get_by_role("button", name="Open").first.click()
+        card = detail.get_by_role("tabpanel", name="Card").locator(".alert")
+        expect(card).to_contain_text(NAME, timeout=CONSOLE_MS)
         for view in ["E-mail", "SMS"]:
             detail.get_by_role("tab", name=view).click()
             expect(detail.get_by_role("tabpanel", name=view)).to_contain_text(NAME, timeout=PAGE_MS)
-        envelope = detail.get_by_label("Envelope", exact=True)
-        expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
         detail.get_by_role("button", name="Close").click()
         expect(detail).to_be_hidden(timeout=PAGE_MS)
         step("The detail has the story, the alert as card, e-mail and SMS, and the envelope.")
