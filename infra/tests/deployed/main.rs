@@ -9,6 +9,7 @@ mod breaking;
 mod command;
 mod deployer;
 mod deploying;
+mod events;
 mod interrupting;
 mod lifecycle;
 mod local_command;
