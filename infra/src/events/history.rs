@@ -1,6 +1,9 @@
 //! The events of a stack since a time.
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+};
 
 use serde_json::Value;
 use shared::{
@@ -78,7 +81,7 @@ impl History {
         }
         let mut records: Vec<_> = records.into_values().collect();
         // The identifier makes the order of simultaneous events always the same.
-        records.sort_by(|a, b| (b.at, b.event_id).cmp(&(a.at, a.event_id)));
+        records.sort_by_key(|record| Reverse((record.at, record.event_id)));
         let mut forwarded: Vec<_> =
             in_json(&lines.forwarder).filter_map(|(at, line)| TargetDelivery::of_forwarder(at, &line)).collect();
         forwarded.sort_by_key(|delivery| delivery.at);

@@ -206,9 +206,12 @@ async fn the_documented_commands_about_events_do_what_they_say() -> anyhow::Resu
         ensure!(outputs.contains(expected), "{expected}: {outputs}");
     }
     let none = local.infra(&["events", "--site", "finance", "--outcome", "undelivered"]).await?;
-    none.succeeded(&["No event found since ", "`cargo infra events --since 1d --site finance --outcome undelivered`"])?;
+    none.succeeded(&[
+        "No event found since ",
+        "`cargo infra events --since 24h --site finance --outcome undelivered`",
+    ])?;
     let unknown = local.infra(&["events", "show", &"0".repeat(32)]).await?;
-    unknown.failed(&["is in the logs of the last 1d.", "Fix: look further back with `cargo infra events show"])?;
+    unknown.failed(&["is in the logs of the last 24h.", "Fix: look further back with `cargo infra events show"])?;
     Ok(())
 }
 
@@ -246,7 +249,7 @@ async fn thousands_of_events_are_all_read_and_a_missing_log_is_empty() -> anyhow
     let listed = listed.succeeded(&[
         "View 11999",
         "18 ms",
-        "3 of 12000 events. For more: cargo infra events --since 1d --limit 12000",
+        "3 of 12000 events. For more: cargo infra events --since 24h --limit 12000",
     ])?;
     ensure!(listed.stdout.lines().filter(|line| line.starts_with('✓')).count() == 3, "{}", listed.stdout);
 
