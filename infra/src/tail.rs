@@ -162,7 +162,7 @@ fn arrivals(aws: &Aws, topic: Topic, queue: String) -> impl Stream<Item = anyhow
             "the command has run for {} hours, and its queues end. Fix: start it again",
             MAX_AGE.as_secs() / 3600
         );
-        let messages = queue::receive(aws, &queue).await?;
+        let messages = queue::receive_patiently(aws, &queue).await?;
         let mut arrivals: Vec<_> = messages.iter().map(|message| Arrival::parse(topic, message)).collect();
         // A standard queue returns them in any order.
         arrivals.sort_by_key(|arrival| arrival.at);
