@@ -170,22 +170,31 @@ class Newcomer:
         expect(page.locator("#hint [aria-busy=true]")).to_have_count(0, timeout=RUN_MS)
         step("Tableau's reason follows, with a card of its own.")
 
+    def open_event(self, event):
+        """Opens an event of the refresh, in the list of arrivals."""
+        self.page.locator("#feed .event", has_text=event).filter(has_text=NAME).first.click()
+        expect(self.page.locator("#detail-title")).to_have_text(event, timeout=PAGE_MS)
+        return self.page.locator("#detail")
+
+    def close_event(self):
+        self.page.locator("#detail").get_by_role("button", name="Close").click()
+        expect(self.page.locator("#detail")).to_be_hidden(timeout=PAGE_MS)
+
     def read_the_story(self):
         page = self.page
-        page.locator("#feed .event", has_text="RefreshFailureExplained").filter(has_text=NAME).first.click()
-        detail = page.locator("#detail")
-        expect(detail.get_by_role("heading", name="Story")).to_be_visible(timeout=CONSOLE_MS)
+        detail = self.open_event("RefreshFailureExplained")
         expect(detail.locator(".story")).to_contain_text("The refresh failed", timeout=CONSOLE_MS)
-        expect(detail.get_by_role("tabpanel", name="Card").locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
-        self.check_accessibility("detail, light", page)
-        self.picture("detail-light")
-        for view in ["E-mail", "SMS"]:
-            detail.get_by_role("tab", name=view).click()
-            expect(detail.get_by_role("tabpanel", name=view)).to_contain_text(NAME, timeout=PAGE_MS)
+        expect(detail.locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
         envelope = detail.get_by_label("Envelope", exact=True)
         expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
-        detail.get_by_role("button", name="Close").click()
-        expect(detail).to_be_hidden(timeout=PAGE_MS)
+        self.close_event()
+        detail = self.open_event("WorkbookRefreshFailed")
+        expect(detail.locator(".story")).to_contain_text("The reason was published", timeout=CONSOLE_MS)
+        for view in ["Card", "E-mail", "SMS"]:
+            detail.get_by_role("tab", name=view).click()
+            expect(detail.get_by_role("tabpanel", name=view)).to_contain_text(NAME, timeout=PAGE_MS)
+        self.check_accessibility("detail with tabs", page)
+        self.close_event()
         step("The detail has the story, the alert as card, e-mail and SMS, and the envelope.")
 
     def repair_a_webhook(self):
