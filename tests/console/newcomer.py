@@ -59,7 +59,7 @@ PAGE_BYTES = """() => [...performance.getEntriesByType("navigation"), ...perform
   .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"""
 
 APPEARANCES = """text => ({
-  clicked: performance.now(), line: appearance(text, "#feed .event"), card: appearance(text, "#feed .alert"),
+  clicked: performance.now(), line: appearance(text, "#feed .event.bad"), card: appearance(text, "#feed .alert"),
 })"""
 
 ALL_SHOWN = """wanted => {
@@ -154,8 +154,8 @@ class Newcomer:
         page.locator("#fail").get_by_label("Name").fill(NAME)
         watched = page.evaluate_handle(APPEARANCES, NAME)
         self.submit("fail", "Let the refresh fail")
-        event = page.locator("#feed .event", has_text=NAME).first
-        expect(event).to_contain_text("WorkbookRefreshFailed", timeout=EVENT_MS)
+        event = page.locator("#feed .event", has_text="WorkbookRefreshFailed").filter(has_text=NAME).first
+        expect(event).to_be_visible(timeout=EVENT_MS)
         card = page.locator("#feed .alert", has_text=NAME).first
         expect(card).to_contain_text("refresh failed", timeout=EVENT_MS)
         for name in ["line", "card"]:
