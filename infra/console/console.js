@@ -10,6 +10,8 @@ const RECONNECT_AFTER_MS = 3000;
 const RECENT_MS = 30_000;
 const DAY_MS = 86_400_000;
 const WARN_DAYS = 30;
+// An action that takes a second is repeated after four at the earliest, so that other pages are answered.
+const PAUSE_FACTOR = 4;
 const DISCONNECTED =
   "The console does not answer. The page shows old data. Fix: start cargo infra console again, and open the address that it prints.";
 
@@ -122,6 +124,7 @@ function showTab() {
   const tab = isThere ? wanted : $("tab-tableau").hidden ? "events" : "tableau";
   if (tab === selected) return;
   selected = tab;
+  $("reading").hidden = true;
   markSelected($("tabs"), $(`tab-${tab}`));
   $("arriving").hidden = tab === "events";
   $("main").classList.toggle("beside", tab !== "events");
@@ -161,6 +164,7 @@ async function readState() {
   } catch (error) {
     stateError = error.message;
   }
+  drawHealth();
   drawBanner();
 }
 
@@ -171,13 +175,16 @@ function drawBanner() {
   $("banner").hidden = !text;
 }
 
+function drawHealth() {
+  const works = !stateError && state.ok && !state.problems.length;
+  $("health").textContent = stateError ? "state not known" : works ? "works" : count(Math.max(state.problems.length, 1), "problem");
+  $("health").className = `pill ${works ? "good" : "bad"}`;
+}
+
 function drawState() {
-  const { stack, is_local: isLocal, simulated, ok, problems } = state;
+  const { stack, is_local: isLocal, simulated } = state;
   const where = isLocal ? ["local stack"] : [`account ${stack.account}`, stack.region];
   $("where").textContent = [stack.name, ...where, `version ${stack.version}`].join(" · ");
-  const works = ok && !problems.length;
-  $("health").textContent = works ? "works" : count(Math.max(problems.length, 1), "problem");
-  $("health").className = `pill ${works ? "good" : "bad"}`;
   $("tab-tableau").hidden = !simulated;
   if (simulated) drawSimulated(simulated);
   showTab();
@@ -189,14 +196,12 @@ function drawState() {
   drawEmptyFeed();
 }
 
-/** Fills the selects of events, and marks the action that SNS's state leaves. */
-function drawSimulated({ events, topic_is_down: isDown }) {
+/** Fills the selects of events. */
+function drawSimulated({ events }) {
   for (const select of document.querySelectorAll("select[data-events]")) {
     if (select.options.length === events.length) continue;
     select.replaceChildren(...events.map((event) => element("option", { selected: event === select.dataset.events }, event)));
   }
-  $("break-topic").setAttribute("aria-disabled", isDown);
-  $("restore-topic").setAttribute("aria-disabled", !isDown);
 }
 
 function drawProblems() {
@@ -434,7 +439,6 @@ async function act(button, results, action) {
   button.removeAttribute("aria-busy");
   button.removeAttribute("aria-disabled");
   await readState();
-  if (state?.simulated) drawSimulated(state.simulated);
   if (selected === "events" || state?.is_local) await readHistory();
 }
 
@@ -1338,18 +1342,22 @@ detail.addEventListener("close", () => {
 
 // ---- Start
 
-/** Repeats an action while the page is visible. Logs of a deployed stack are read on demand only. */
+/** Repeats an action while the page is visible, and less often the longer it takes. */
 function repeat(action, seconds) {
-  setTimeout(async () => {
-    if (!document.hidden) await action();
-    repeat(action, seconds);
-  }, 1000 * seconds());
+  const again = (delay) =>
+    setTimeout(async () => {
+      const start = Date.now();
+      if (!document.hidden) await action();
+      again(Math.max(1000 * seconds(), PAUSE_FACTOR * (Date.now() - start)));
+    }, delay);
+  again(1000 * seconds());
 }
 
 connect();
 await readState();
 showTab();
 repeat(readState, () => (state?.is_local ? 10 : 60));
+// The logs of a deployed stack are read on demand only.
 repeat(
   async () => {
     if (state?.is_local && selected === "events") await readHistory();

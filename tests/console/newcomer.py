@@ -25,12 +25,13 @@ PACKAGES = HERE.parent.parent / "target/local"
 
 NO_BROWSER = 3
 
-# An answer of the page itself, of the console, of a function, of a run, and the time within which a reason follows.
-PAGE_MS = 5_000
-CONSOLE_MS = 15_000
-EVENT_MS = 60_000
+# An answer of the page itself, of the console, of a function, of a run, and the time within which a reason follows. A
+# machine that is busy with other tests needs them.
+PAGE_MS = 20_000
+CONSOLE_MS = 60_000
+EVENT_MS = 90_000
 RUN_MS = 180_000
-REASON_MS = 150_000
+REASON_MS = 180_000
 
 NAME = "Quarterly Revenue"
 DOWN_NAME = "Published while SNS was down"
@@ -144,6 +145,7 @@ class Newcomer:
     def see_first_content(self):
         page = self.page
         expect(page.get_by_role("tab", name="Tableau", exact=True)).to_have_attribute("aria-selected", "true")
+        self.figures["state_shown_ms"] = round(page.evaluate("performance.now()"))
         self.figures["first_content_ms"] = round(page.evaluate(FIRST_CONTENT))
         self.figures["page_bytes"] = page.evaluate(PAGE_BYTES)
         assert self.figures["page_bytes"] < 100_000, self.figures
