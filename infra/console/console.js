@@ -10,6 +10,8 @@ const RECONNECT_AFTER_MS = 3000;
 const RECENT_MS = 30_000;
 const DAY_MS = 86_400_000;
 const WARN_DAYS = 30;
+// An action that takes a second is repeated after four at the earliest, so that other pages are answered.
+const PAUSE_FACTOR = 4;
 const DISCONNECTED =
   "The console does not answer. The page shows old data. Fix: start cargo infra console again, and open the address that it prints.";
 
@@ -122,6 +124,7 @@ function showTab() {
   const tab = isThere ? wanted : $("tab-tableau").hidden ? "events" : "tableau";
   if (tab === selected) return;
   selected = tab;
+  $("reading").hidden = true;
   markSelected($("tabs"), $(`tab-${tab}`));
   $("arriving").hidden = tab === "events";
   $("main").classList.toggle("beside", tab !== "events");
@@ -161,6 +164,7 @@ async function readState() {
   } catch (error) {
     stateError = error.message;
   }
+  drawHealth();
   drawBanner();
 }
 
@@ -171,13 +175,16 @@ function drawBanner() {
   $("banner").hidden = !text;
 }
 
+function drawHealth() {
+  const works = !stateError && state.ok && !state.problems.length;
+  $("health").textContent = stateError ? "state not known" : works ? "works" : count(Math.max(state.problems.length, 1), "problem");
+  $("health").className = `pill ${works ? "good" : "bad"}`;
+}
+
 function drawState() {
-  const { stack, is_local: isLocal, simulated, ok, problems } = state;
+  const { stack, is_local: isLocal, simulated } = state;
   const where = isLocal ? ["local stack"] : [`account ${stack.account}`, stack.region];
   $("where").textContent = [stack.name, ...where, `version ${stack.version}`].join(" · ");
-  const works = ok && !problems.length;
-  $("health").textContent = works ? "works" : count(Math.max(problems.length, 1), "problem");
-  $("health").className = `pill ${works ? "good" : "bad"}`;
   $("tab-tableau").hidden = !simulated;
   if (simulated) drawSimulated(simulated);
   showTab();
@@ -189,14 +196,12 @@ function drawState() {
   drawEmptyFeed();
 }
 
-/** Fills the selects of events, and marks the action that SNS's state leaves. */
-function drawSimulated({ events, topic_is_down: isDown }) {
+/** Fills the selects of events. */
+function drawSimulated({ events }) {
   for (const select of document.querySelectorAll("select[data-events]")) {
     if (select.options.length === events.length) continue;
     select.replaceChildren(...events.map((event) => element("option", { selected: event === select.dataset.events }, event)));
   }
-  $("break-topic").setAttribute("aria-disabled", isDown);
-  $("restore-topic").setAttribute("aria-disabled", !isDown);
 }
 
 function drawProblems() {
@@ -434,7 +439,6 @@ async function act(button, results, action) {
   button.removeAttribute("aria-busy");
   button.removeAttribute("aria-disabled");
   await readState();
-  if (state?.simulated) drawSimulated(state.simulated);
   if (selected === "events" || state?.is_local) await readHistory();
 }
 
@@ -557,21 +561,23 @@ function announce({ kind, event, alert, target }) {
 
 /** Draws an arrival into the feed. An alert stands below its event. */
 function draw(arrival) {
-  const id = arrival.event?.event_id ?? arrival.alert?.event_id ?? `target ${arrival.number}`;
+  const id = arrival.event?.event_id ?? arrival.alert?.event_id ?? `arrival ${arrival.number}`;
   let item = items.get(id);
   if (!item) {
-    item = { node: element("li", { class: "item" }), event: null, alerts: [], target: null };
+    item = { node: element("li", { class: "item" }), event: null, alerts: [], other: null };
     items.set(id, item);
     $("feed").prepend(item.node);
   }
+  // SNS may send a message twice.
+  const isKnown = item.alerts.some((alert) => alert.title === arrival.alert?.title && alert.text === arrival.alert?.text);
   if (arrival.kind === "event") item.event = arrival;
-  if (arrival.kind === "alert") item.alerts.push(arrival.alert);
-  if (arrival.kind === "target") item.target = arrival;
+  else if (arrival.kind !== "alert") item.other = arrival;
+  else if (!isKnown) item.alerts.push(arrival.alert);
   redraw(
     item.node,
     item.event && eventLine(item.event, item.alerts.length > 0),
     item.alerts.map(alertCard),
-    item.target && targetLine(item.target),
+    item.other && otherLine(item.other),
   );
   while (items.size > MAX_FEED_ITEMS) {
     const [oldest, { node }] = items.entries().next().value;
@@ -595,17 +601,28 @@ function eventLine({ at, event }, hasAlert) {
       event.resource_name && [name(event.resource_name), " · "],
       name(event.site),
       event.recovered && " · recovered",
-      !hasAlert && event.findings && name(event.findings),
+      !hasAlert && findingsOf(event, false),
     ),
   );
 }
 
-function targetLine({ at, target }) {
+/** A message for a target, or one that is neither an event nor an alert. */
+function otherLine({ at, target, other }) {
+  const title = target ? ["To the target ", element("b", {}, name(target.target))] : ["Another message"];
   return element(
     "div",
     { class: "to-target" },
-    element("p", {}, "To the target ", element("b", {}, name(target.target)), " ", time(at)),
-    element("p", { class: "text" }, name(target.text)),
+    element("p", {}, title, " ", time(at)),
+    element("p", { class: "text" }, name(target?.text ?? String(other))),
+  );
+}
+
+/** The findings of an event. Lines that are addresses become links, or are left out where a link has no place. */
+function findingsOf(event, hasLinks) {
+  const lines = (event?.findings ?? "").replace(/^[\s:]+/, "").split("\n");
+  const shown = lines.filter((text) => text && (hasLinks || !/^https?:\/\/\S+$/i.test(text)));
+  return shown.map((text) =>
+    element("span", { class: "finding" }, /^https?:\/\/\S+$/i.test(text) ? link("Open in Tableau", text) : name(text)),
   );
 }
 
@@ -672,14 +689,16 @@ let rowsTimer = null;
 const rows = new Map();
 const filters = $("filters");
 
-const OUTCOMES = {
-  published: ["", "SNS accepted it, and the subscribers of the events topic have it."],
-  recovered: ["good", "Tableau did not deliver it. The reconciler published it from Tableau’s job."],
-  duplicate: ["", "Tableau sent it again after it was published. It was not published twice."],
-  undelivered: ["bad", "SNS did not accept it. Nobody has it yet. The log keeps it for a replay."],
-  "too-large": ["bad", "It is larger than SNS accepts, and was not published."],
-  unverified: ["warn", "The receiver had no signing key to verify it. It was not published. A replay verifies it."],
-};
+const OUTCOMES = new Map(
+  Object.entries({
+    published: ["", "SNS accepted it, and the subscribers of the events topic have it."],
+    recovered: ["good", "Tableau did not deliver it. The reconciler published it from Tableau’s job."],
+    duplicate: ["", "Tableau sent it again after it was published. It was not published twice."],
+    undelivered: ["bad", "SNS did not accept it. Nobody has it yet. The log keeps it for a replay."],
+    "too-large": ["bad", "It is larger than SNS accepts, and was not published."],
+    unverified: ["warn", "The receiver had no signing key to verify it. It was not published. A replay verifies it."],
+  }),
+);
 
 const keyOf = (record) => record.event_id ?? `${record.at} ${record.site} ${record.event}`;
 
@@ -785,7 +804,7 @@ function latency({ latency_ms: ms, delay_s: delay }) {
 function outcomeCell({ outcome, alert }) {
   const alertText = { sent: "alert sent", duplicate: "alert sent before", failed: "alert failed" }[alert];
   return [
-    tag(words(outcome), OUTCOMES[outcome]?.[0]),
+    tag(words(outcome), OUTCOMES.get(outcome)?.[0]),
     alertText && element("small", { class: alert === "failed" ? "bad" : "" }, ` ${alertText}`),
   ];
 }
@@ -993,17 +1012,17 @@ async function readDetail() {
     const story = await call(`events/${encodeURIComponent(id)}`);
     if (id !== openId || JSON.stringify(story) === JSON.stringify(openStory)) return;
     openStory = story;
-    redraw($("detail-body"), storyNodes(story));
+    redraw($("detail-body"), storyNodes({ ...EMPTY_STORY, ...story }));
   } catch (error) {
     if (id !== openId) return;
-    redraw($("detail-body"), failed(error), events.has(id) && storyNodes(ofPage(id)));
+    redraw($("detail-body"), failed(error), events.has(id) && storyNodes({ ...EMPTY_STORY, live: events.get(id) }));
   }
 }
 
-/** The known of an event when the logs cannot be read. */
-const ofPage = (id) => ({
+/** A story with every member: the console leaves those of the logs out when they do not have the event yet. */
+const EMPTY_STORY = {
   record: null,
-  live: events.get(id),
+  live: null,
   undelivered: null,
   alerts: [],
   failure: null,
@@ -1012,7 +1031,7 @@ const ofPage = (id) => ({
   targets: [],
   replay: null,
   notes: [],
-});
+};
 
 function followDetail({ event, alert }) {
   const resource = openStory?.record?.resource_id ?? openStory?.live?.event.resource_id;
@@ -1050,34 +1069,36 @@ function storyNodes(story) {
 
 const part = (title, ...children) => element("section", {}, element("h3", {}, title), children);
 
-const VERBS = {
-  RefreshFailed: ["The extract refresh of the", "failed"],
-  RefreshStarted: ["The extract refresh of the", "started"],
-  RefreshSucceeded: ["The extract refresh of the", "succeeded"],
-  Created: ["The", "was created"],
-  Deleted: ["The", "was deleted"],
-  Updated: ["The", "was updated"],
-  Promoted: ["The user", "became an administrator"],
-  Demoted: ["The user", "is no longer an administrator"],
-  RefreshFailureExplained: ["Tableau gave its reason for the failed refresh of the", ""],
-  RefreshFailureResolved: ["The extract refresh of the", "works again"],
-};
+const VERBS = new Map(
+  Object.entries({
+    RefreshFailed: ["The extract refresh of the", "failed"],
+    RefreshStarted: ["The extract refresh of the", "started"],
+    RefreshSucceeded: ["The extract refresh of the", "succeeded"],
+    Created: ["The", "was created"],
+    Deleted: ["The", "was deleted"],
+    Updated: ["The", "was updated"],
+    Promoted: ["The user", "became an administrator"],
+    Demoted: ["The user", "is no longer an administrator"],
+    RefreshFailureExplained: ["Tableau gave its reason for the failed refresh of the", ""],
+    RefreshFailureResolved: ["The extract refresh of the", "works again"],
+  }),
+);
 
 /** The event in words, as far as its name is known. */
 function sentence({ event, resource_name, resource_id, site }, live) {
   const [, type, verb] = event.match(/^(Workbook|Datasource|View|User|Label|Site|Admin|)([A-Z]\w+)$/) ?? [];
-  const [subject, end] = VERBS[verb] ?? [];
+  const [subject, end] = VERBS.get(verb) ?? [];
   const resource = element("b", {}, name(resource_name ?? resource_id ?? "without a name"));
   const where = [" on the site ", element("b", {}, name(site)), "."];
   if (!subject) return [event, ": ", resource, where];
-  const kind = type === "Admin" ? "" : (type || (live?.event.resource_type ?? "resource")).toLowerCase();
+  const kind = type === "Admin" ? "" : (type || (live?.event.attributes?.resource_type ?? "resource")).toLowerCase();
   return [subject, kind && ` ${kind}`, " ", resource, end && ` ${end}`, where];
 }
 
 /** The event in one sentence, its outcome and its times. */
 function summary(record, live) {
   const facts = [
-    ["Outcome", [tag(words(record.outcome), OUTCOMES[record.outcome]?.[0]), " ", OUTCOMES[record.outcome]?.[1]]],
+    ["Outcome", [tag(words(record.outcome), OUTCOMES.get(record.outcome)?.[0]), " ", OUTCOMES.get(record.outcome)?.[1]]],
     ["Time", [time(record.at, date), ` (${record.at})`]],
     ["Latency", record.latency_ms != null && `${record.latency_ms.toLocaleString()} ms`],
     ["Delay", record.delay_s != null && `${Math.round(record.delay_s).toLocaleString()} s after the job’s end`],
@@ -1176,6 +1197,7 @@ function alertPart(texts, alerts) {
     ]);
     views.push(["SMS", element("p", { class: "bubble" }, texts.sms)]);
   }
+  if (views.length === 1) return part("Alert", views[0][1], others.map(alertCard));
   const panels = views.map(([label, node], index) =>
     element("div", { role: "tabpanel", id: `alert-panel-${index}`, "aria-labelledby": `alert-tab-${index}`, hidden: index > 0 }, node),
   );
@@ -1196,7 +1218,7 @@ function alertPart(texts, alerts) {
   );
   const list = element("div", { class: "small-tabs", role: "tablist", "aria-label": "Alert" }, tabs);
   tabList(list, (tab) => markSelected(list, tab));
-  return part("Alert", views.length > 1 && list, panels, others.map(alertCard));
+  return part("Alert", list, panels, others.map(alertCard));
 }
 
 function textCard({ title, description, nextSteps, keywords }) {
@@ -1219,21 +1241,23 @@ function textCard({ title, description, nextSteps, keywords }) {
   );
 }
 
-const STEPS = {
-  RefreshFailed: ["bad", "The refresh failed"],
-  RefreshFailureExplained: ["bad", "The reason was published"],
-  RefreshFailureResolved: ["good", "The refresh works again"],
-  RefreshSucceeded: ["good", "The refresh succeeded"],
-};
+const STEPS = new Map(
+  Object.entries({
+    RefreshFailed: ["bad", "The refresh failed"],
+    RefreshFailureExplained: ["bad", "The reason was published"],
+    RefreshFailureResolved: ["good", "The refresh works again"],
+    RefreshSucceeded: ["good", "The refresh succeeded"],
+  }),
+);
 
 /** A refresh's failure, its reason, and its end. */
 function storyPart(record, { failure, explanation, resolution, live }) {
   const steps = [failure, record, explanation, resolution].filter(Boolean).sort((a, b) => new Date(a.at) - new Date(b.at));
-  const kind = (event) => STEPS[event] ?? STEPS[event.replace(/^(Workbook|Datasource)/, "")];
+  const kind = (event) => STEPS.get(event) ?? STEPS.get(event.replace(/^(Workbook|Datasource)/, ""));
   if (!kind(record.event)) return null;
   const nodes = steps.map((step) => {
     const [mood, text] = kind(step.event) ?? ["", step.event];
-    const findings = (step === record ? live : events.get(step.event_id))?.event.findings;
+    const findings = findingsOf((step === record ? live : events.get(step.event_id))?.event, true);
     const open =
       step !== record &&
       step.event_id &&
@@ -1257,7 +1281,7 @@ function storyPart(record, { failure, explanation, resolution, live }) {
         element("span", {}, element("b", {}, text), " ", element("span", { class: "muted" }, time(step.at))),
         open,
       ),
-      findings && element("p", {}, name(findings.replace(/^[\s:]+/, ""))),
+      findings.length > 0 && element("p", {}, findings),
     );
   });
   if (/RefreshFailed$/.test(record.event) && !explanation)
@@ -1318,18 +1342,22 @@ detail.addEventListener("close", () => {
 
 // ---- Start
 
-/** Repeats an action while the page is visible. Logs of a deployed stack are read on demand only. */
+/** Repeats an action while the page is visible, and less often the longer it takes. */
 function repeat(action, seconds) {
-  setTimeout(async () => {
-    if (!document.hidden) await action();
-    repeat(action, seconds);
-  }, 1000 * seconds());
+  const again = (delay) =>
+    setTimeout(async () => {
+      const start = Date.now();
+      if (!document.hidden) await action();
+      again(Math.max(1000 * seconds(), PAUSE_FACTOR * (Date.now() - start)));
+    }, delay);
+  again(1000 * seconds());
 }
 
 connect();
 await readState();
 showTab();
 repeat(readState, () => (state?.is_local ? 10 : 60));
+// The logs of a deployed stack are read on demand only.
 repeat(
   async () => {
     if (state?.is_local && selected === "events") await readHistory();

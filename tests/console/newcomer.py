@@ -25,12 +25,13 @@ PACKAGES = HERE.parent.parent / "target/local"
 
 NO_BROWSER = 3
 
-# An answer of the page itself, of the console, of a function, of a run, and the time within which a reason follows.
-PAGE_MS = 5_000
-CONSOLE_MS = 15_000
-EVENT_MS = 60_000
+# An answer of the page itself, of the console, of a function, of a run, and the time within which a reason follows. A
+# machine that is busy with other tests needs them.
+PAGE_MS = 20_000
+CONSOLE_MS = 60_000
+EVENT_MS = 90_000
 RUN_MS = 180_000
-REASON_MS = 150_000
+REASON_MS = 180_000
 
 NAME = "Quarterly Revenue"
 DOWN_NAME = "Published while SNS was down"
@@ -59,7 +60,7 @@ PAGE_BYTES = """() => [...performance.getEntriesByType("navigation"), ...perform
   .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"""
 
 APPEARANCES = """text => ({
-  clicked: performance.now(), line: appearance(text, "#feed .event"), card: appearance(text, "#feed .alert"),
+  clicked: performance.now(), line: appearance(text, "#feed .event.bad"), card: appearance(text, "#feed .alert"),
 })"""
 
 ALL_SHOWN = """wanted => {
@@ -144,6 +145,7 @@ class Newcomer:
     def see_first_content(self):
         page = self.page
         expect(page.get_by_role("tab", name="Tableau", exact=True)).to_have_attribute("aria-selected", "true")
+        self.figures["state_shown_ms"] = round(page.evaluate("performance.now()"))
         self.figures["first_content_ms"] = round(page.evaluate(FIRST_CONTENT))
         self.figures["page_bytes"] = page.evaluate(PAGE_BYTES)
         assert self.figures["page_bytes"] < 100_000, self.figures
@@ -154,8 +156,8 @@ class Newcomer:
         page.locator("#fail").get_by_label("Name").fill(NAME)
         watched = page.evaluate_handle(APPEARANCES, NAME)
         self.submit("fail", "Let the refresh fail")
-        event = page.locator("#feed .event", has_text="WorkbookRefreshFailed").first
-        expect(event).to_contain_text(NAME, timeout=EVENT_MS)
+        event = page.locator("#feed .event", has_text="WorkbookRefreshFailed").filter(has_text=NAME).first
+        expect(event).to_be_visible(timeout=EVENT_MS)
         card = page.locator("#feed .alert", has_text=NAME).first
         expect(card).to_contain_text("refresh failed", timeout=EVENT_MS)
         for name in ["line", "card"]:
@@ -170,25 +172,31 @@ class Newcomer:
         expect(page.locator("#hint [aria-busy=true]")).to_have_count(0, timeout=RUN_MS)
         step("Tableau's reason follows, with a card of its own.")
 
+    def open_event(self, event):
+        """Opens an event of the refresh, in the list of arrivals."""
+        self.page.locator("#feed .event", has_text=event).filter(has_text=NAME).first.click()
+        expect(self.page.locator("#detail-title")).to_have_text(event, timeout=PAGE_MS)
+        return self.page.locator("#detail")
+
+    def close_event(self):
+        self.page.locator("#detail").get_by_role("button", name="Close").click()
+        expect(self.page.locator("#detail")).to_be_hidden(timeout=PAGE_MS)
+
     def read_the_story(self):
         page = self.page
-        page.locator("#feed .event", has_text="RefreshFailureExplained").filter(has_text=NAME).first.click()
-        detail = page.locator("#detail")
-        expect(detail.get_by_role("heading", name="Story")).to_be_visible(timeout=CONSOLE_MS)
+        detail = self.open_event("RefreshFailureExplained")
         expect(detail.locator(".story")).to_contain_text("The refresh failed", timeout=CONSOLE_MS)
         expect(detail.locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
-        self.check_accessibility("detail, light", page)
-        self.picture("detail-light")
         envelope = detail.get_by_label("Envelope", exact=True)
         expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
-        detail.locator(".story").get_by_role("button", name="Open").first.click()
-        card = detail.get_by_role("tabpanel", name="Card").locator(".alert")
-        expect(card).to_contain_text(NAME, timeout=CONSOLE_MS)
-        for view in ["E-mail", "SMS"]:
+        self.close_event()
+        detail = self.open_event("WorkbookRefreshFailed")
+        expect(detail.locator(".story")).to_contain_text("The reason was published", timeout=CONSOLE_MS)
+        for view in ["Card", "E-mail", "SMS"]:
             detail.get_by_role("tab", name=view).click()
             expect(detail.get_by_role("tabpanel", name=view)).to_contain_text(NAME, timeout=PAGE_MS)
-        detail.get_by_role("button", name="Close").click()
-        expect(detail).to_be_hidden(timeout=PAGE_MS)
+        self.check_accessibility("detail with tabs", page)
+        self.close_event()
         step("The detail has the story, the alert as card, e-mail and SMS, and the envelope.")
 
     def repair_a_webhook(self):
