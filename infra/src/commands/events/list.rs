@@ -83,7 +83,7 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
     } else {
         print(format!("\n{total}."));
     }
-    print(format!("For all that is known of one: {}", infra("events show ID", stack.name())));
+    print(format!("For all that is known of one: {}", infra(&format!("events show ID --since {since}"), stack.name())));
     Ok(())
 }
 
