@@ -55,24 +55,38 @@ pub fn reserve_stdout() {
     IS_FOR_PROGRAMS.store(true, Ordering::Relaxed);
 }
 
-/// Formats a value as JSON that changes nothing in a terminal: control characters and those that change the direction of
-/// text are escaped, as JSON allows.
+/// Formats a value as JSON on several lines that changes nothing in a terminal.
 ///
 /// # Errors
 ///
 /// It cannot be JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
     let text = format!("{:#}", serde_json::to_value(value)?);
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        // Between the texts of JSON there are line feeds alone.
-        if character != '\n' && character.is_control() || changes_direction(character) {
+    let lines: Vec<_> = text.split('\n').map(harmless).collect();
+    Ok(lines.join("\n"))
+}
+
+/// Formats a value as JSON on one line that changes nothing in a terminal. Its members keep their order.
+///
+/// # Errors
+///
+/// It cannot be JSON.
+pub fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
+    // Line feeds are outside of the texts of JSON alone.
+    Ok(harmless(&serde_json::to_string(value)?.replace(['\n', '\r', '\t'], " ")))
+}
+
+/// Escapes control characters and those that change the direction of text, as JSON allows.
+fn harmless(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() || changes_direction(character) {
             safe.push_str(&format!("\\u{:04x}", u32::from(character)));
         } else {
             safe.push(character);
         }
     }
-    Ok(safe)
+    safe
 }
 
 /// Prints a line for a reader.
@@ -182,6 +196,8 @@ fn words(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, value::RawValue};
+
     use super::*;
 
     #[test]
@@ -190,6 +206,15 @@ mod tests {
         let text = json(&names)?;
         assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}']) && text.contains("Umsätze 📈"), "{text}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text)?, names);
+        Ok(())
+    }
+
+    #[test]
+    fn json_as_it_was_published_is_one_line_with_its_members_in_their_order() -> anyhow::Result<()> {
+        let published = "{\r\n\t\"b\": \"x\u{9b}\u{202e}\",\n\t\"a\": 1\r\n}";
+        let line = json_line(&RawValue::from_string(published.to_owned())?)?;
+        assert_eq!(line, r#"{   "b": "x\u009b\u202e",  "a": 1  }"#);
+        assert_eq!(serde_json::from_str::<Value>(&line)?, serde_json::from_str::<Value>(published)?);
         Ok(())
     }
 

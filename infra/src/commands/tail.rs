@@ -15,7 +15,7 @@ use crate::{
     steps::step,
     tail::{self, Arrival, Message, lines::Lines},
     temporary_queues::{Topic, sweep},
-    terminal::{print, reserve_stdout, write_line},
+    terminal::{json_line, print, reserve_stdout, write_line},
 };
 
 /// Shows events as they arrive, a line each.
@@ -142,7 +142,7 @@ impl Format {
         let written = if self.json {
             let Arrival { at, message } = arrival;
             let arrived = Arrived { at: Timestamp(*at), kind: message.kind(), message };
-            writeln!(stdout(), "{}", serde_json::to_string(&arrived)?)
+            writeln!(stdout(), "{}", json_line(&arrived)?)
         } else {
             write_line(&self.lines.format(arrival))
         };

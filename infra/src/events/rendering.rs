@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use shared::{
     alerts::{
         message::AlertMessage,
@@ -23,7 +23,7 @@ use crate::{sample, stack::Stack};
 #[derive(Clone, Debug, Serialize)]
 pub struct Rendering {
     /// The event: a CloudEvent.
-    pub envelope: Value,
+    pub envelope: Box<RawValue>,
     /// The attributes to filter by.
     pub attributes: BTreeMap<&'static str, String>,
     /// The alert, if the event has one.
@@ -74,7 +74,7 @@ impl Rendering {
         let alert = AlertMessage::of_delivery(&delivery, id, alerts);
         let EventMessage { body, attributes, .. } = delivery.message(id)?;
         let alert = alert.as_ref().map(AlertTexts::of).transpose()?;
-        Ok(Self { envelope: serde_json::from_str(&body)?, attributes, alert })
+        Ok(Self { envelope: RawValue::from_string(body)?, attributes, alert })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use shared::{
     alerts::selection::DeliveryAlerts, events::catalogue, registration::claim::Registration, timestamp::Timestamp,
 };
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::{
     events::rendering::{AlertTexts, Rendering},
     tail::{Arrival, Event, Message, Tone, as_published},
+    terminal::json_line,
 };
 
 /// The most arrivals that are kept. A page that reloads shows them again.
@@ -102,8 +103,8 @@ impl Feed {
         let mut content = Content { number: 0, at: Timestamp(*at), kind, event, other };
         self.change(|state, number| {
             content.number = number;
-            // Each part was JSON, or is a text.
-            if let Ok(json) = to_raw_value(&content) {
+            // Each part was JSON, or is a text. Server-sent events have no room for line feeds.
+            if let Ok(json) = json_line(&content).and_then(|line| Ok(RawValue::from_string(line)?)) {
                 state.arrivals.push_back(Kept { number, kind, event_id, json });
             }
             state.arrivals.drain(..state.arrivals.len().saturating_sub(MAX_ARRIVALS));

@@ -232,6 +232,7 @@ fn the_story_of_an_undelivered_event_has_its_text_its_alert_and_the_command() ->
     let history = history(&[line(0, json!(record), Value::Null)], &[], &[]);
     let story = history.story(id, NOW + Duration::hours(47))?.context("no story")?;
     let Rendering { envelope, attributes, alert } = story.undelivered.context("no text")?;
+    let envelope: Value = serde_json::from_str(envelope.get())?;
     assert_eq!((&envelope["id"], &envelope["source"]), (&json!(id.to_string()), &json!("/tableau/marketing")));
     assert_eq!(attributes["event_type"], "WorkbookRefreshFailed");
     let alert = alert.context("no alert")?;
