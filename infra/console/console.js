@@ -10,6 +10,8 @@ const RECONNECT_AFTER_MS = 3000;
 const RECENT_MS = 30_000;
 const DAY_MS = 86_400_000;
 const WARN_DAYS = 30;
+// Kinds of alerts after which the state of a site is another one.
+const PROBLEMS = ["problem", "problem-solved"];
 // An action that takes a second is repeated after four at the earliest, so that other pages are answered.
 const PAUSE_FACTOR = 4;
 const DISCONNECTED =
@@ -195,6 +197,20 @@ function drawHealth() {
   $("health").className = `pill ${works ? "good" : "bad"}`;
 }
 
+/** Draws what the console knows before it reads the stack. */
+async function drawStart() {
+  try {
+    const { name, is_local: isLocal, simulated } = await call("start");
+    $("where").textContent = [name, isLocal && "local stack"].filter(Boolean).join(" · ");
+    $("tab-tableau").hidden = !simulated;
+    if (simulated) drawSimulated(simulated);
+  } catch (error) {
+    stateError = error.message;
+    drawBanner();
+  }
+  showTab();
+}
+
 function drawState() {
   const { stack, is_local: isLocal, simulated } = state;
   const where = isLocal ? ["local stack"] : [`account ${stack.account}`, stack.region];
@@ -242,7 +258,7 @@ function drawRunTimes() {
       ]
     : ["No run has ended yet. "];
   if (next)
-    parts.push("Next run: ", next.schedule.replace(/^rate\((.*)\)$/, "every $1"), ...(next.at ? [", at ", time(next.at)] : []), ".");
+    parts.push("Next run: ", next.schedule.replace(/^rate\((.*)\)$/, "every $1"), ...(next.at ? [", by ", time(next.at)] : []), ".");
   $("run-times").replaceChildren(...parts);
 }
 
@@ -554,7 +570,10 @@ function arrive(arrival) {
   if (isPaused) waiting.push(arrival);
   else draw(arrival);
   drawPause();
-  if (Date.now() - new Date(arrival.at) < RECENT_MS) announce(arrival);
+  if (Date.now() - new Date(arrival.at) < RECENT_MS) {
+    announce(arrival);
+    if (PROBLEMS.includes(arrival.alert?.kind)) readState();
+  }
   if (selected === "events") scheduleRows();
   followDetail(arrival);
 }
@@ -679,7 +698,7 @@ function drawPause() {
 
 function drawEmptyFeed() {
   $("arriving-empty").hidden = items.size > 0;
-  const todo = state.simulated
+  const todo = state?.simulated
     ? "Let a refresh fail: its event and alert appear here."
     : "Events and alerts appear here as they arrive. To cause one, choose Test under Sites.";
   $("arriving-empty").replaceChildren(element("b", {}, "Nothing has arrived yet"), todo);
@@ -1368,14 +1387,15 @@ function repeat(action, seconds) {
 }
 
 connect();
+await drawStart();
 await readState();
-showTab();
-repeat(readState, () => (state?.is_local ? 10 : 60));
+// Each reading takes some thirty commands.
+repeat(readState, () => (state?.is_local ? 60 : 300));
 // The logs of a deployed stack are read on demand only.
 repeat(
   async () => {
     if (state?.is_local && selected === "events") await readHistory();
     if (state?.is_local && detail.open) await readDetail();
   },
-  () => 5,
+  () => 15,
 );

@@ -10,7 +10,7 @@
 //! - [`tail`]: the messages of a stack as they arrive, by [`temporary_queues`].
 //! - [`site_entries`]: the declared sites; [`site_file`]: a file of sites to add; [`site_sign_in`]: a sign-in that tries a token.
 //! - [`targets`]: the targets outside of AWS, with [`target_entries`], [`target_messages`] and [`target_stack`].
-//! - [`events`]: what came and what became of it, from the functions' logs.
+//! - [`events`]: the events in the functions' logs, each with its story.
 //! - [`release`]: the folder that is deployed, and `cargo_lambda`, which builds its functions for AWS.
 //! - [`stack_name`], [`regions`] and [`binaries`]: checks before a deployment.
 //! - [`cloud`]: the local cloud, with [`service`] (servers), [`functions`] (local builds), [`python`] (pinned tools),

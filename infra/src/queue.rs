@@ -25,6 +25,9 @@ const CALLS_AT_ONCE: usize = 4;
 /// How long a call waits for messages, in seconds.
 const RECEIVE_WAIT: &str = "5";
 
+/// The longest wait for messages (Amazon SQS API reference, `WaitTimeSeconds`).
+const LONGEST_WAIT: &str = "20";
+
 /// SQS's error codes for a queue that does not exist, in newer and in older AWS CLIs.
 const NO_SUCH_QUEUE: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
 
@@ -138,8 +141,21 @@ pub async fn subscribe(aws: &Aws, queue: &str, topic: &str, options: &Value) -> 
 ///
 /// A command fails.
 pub async fn receive(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
+    receive_within(aws, queue, RECEIVE_WAIT).await
+}
+
+/// As [`receive`], with the longest wait that SQS allows: fewer calls, and each message as soon.
+///
+/// # Errors
+///
+/// A command fails.
+pub async fn receive_patiently(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
+    receive_within(aws, queue, LONGEST_WAIT).await
+}
+
+async fn receive_within(aws: &Aws, queue: &str, seconds: &str) -> anyhow::Result<Vec<Value>> {
     let receive = ["sqs", "receive-message", "--queue-url", queue, "--max-number-of-messages", "10"];
-    let options = ["--wait-time-seconds", RECEIVE_WAIT, "--message-attribute-names", "All", "--attribute-names", SENT];
+    let options = ["--wait-time-seconds", seconds, "--message-attribute-names", "All", "--attribute-names", SENT];
     let answer = aws.json(&[&receive[..], &options].concat()).await?;
     let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
     let entry = |(index, message): (usize, &Value)| {

@@ -31,39 +31,41 @@ pub struct HeldToken {
     version: String,
 }
 
-/// Reads the state of every site, `None` if an item cannot be parsed.
+/// What a table has about the sites, by their names.
+#[derive(Debug, Default)]
+pub struct StoredSites {
+    /// The state of each, `None` if an item cannot be parsed.
+    pub states: BTreeMap<String, Option<SiteState>>,
+    /// When the token of each ends, as far as the last run knew.
+    pub token_ends: BTreeMap<String, TokenEnd>,
+}
+
+/// Reads what a table has about the sites.
 ///
 /// # Errors
 ///
 /// The command fails.
-pub async fn sites(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, Option<SiteState>>> {
-    let items = items(aws, table, SITE_PREFIX).await?;
-    Ok(items.into_iter().map(|(site, item)| (site, read_item(&item).ok())).collect())
-}
-
-/// Reads when the token of each site ends, as far as the last run knew.
-///
-/// # Errors
-///
-/// The command fails.
-pub async fn token_ends(aws: &Aws, table: &str) -> anyhow::Result<BTreeMap<String, TokenEnd>> {
-    let items = items(aws, table, TOKEN_END_PREFIX).await?;
-    let end = |item: &Value| read_item::<TokenEndState>(item).ok()?.ends();
-    Ok(items.into_iter().filter_map(|(site, item)| Some((site, end(&item)?))).collect())
-}
-
-/// Reads the items whose keys have a prefix, by the rest of their keys.
-async fn items(aws: &Aws, table: &str, prefix: &str) -> anyhow::Result<Vec<(String, Value)>> {
+pub async fn sites(aws: &Aws, table: &str) -> anyhow::Result<StoredSites> {
     let stored = aws.json(&["dynamodb", "scan", "--table-name", table, "--consistent-read"]).await?;
-    let items = stored["Items"].as_array().context("no list of items")?;
-    let items = items.iter().filter_map(|item| {
-        let mut members: Map<_, _> =
-            item.as_object()?.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
-        let key = members.remove("pk")?.as_str()?.strip_prefix(prefix)?.to_owned();
-        members.remove("version");
-        Some((key, members.into()))
-    });
-    Ok(items.collect())
+    let mut sites = StoredSites::default();
+    for item in stored["Items"].as_array().context("no list of items")? {
+        let Some((key, item)) = item_of(item) else { continue };
+        if let Some(site) = key.strip_prefix(SITE_PREFIX) {
+            sites.states.insert(site.to_owned(), read_item(&item).ok());
+        } else if let Some(site) = key.strip_prefix(TOKEN_END_PREFIX) {
+            let end = read_item::<TokenEndState>(&item).ok().and_then(|state| state.ends());
+            sites.token_ends.extend(end.map(|end| (site.to_owned(), end)));
+        }
+    }
+    Ok(sites)
+}
+
+/// Returns the key of an item, and its other members without the version.
+fn item_of(item: &Value) -> Option<(String, Value)> {
+    let mut members: Map<_, _> = item.as_object()?.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+    let key = members.remove("pk")?.as_str()?.to_owned();
+    members.remove("version");
+    Some((key, members.into()))
 }
 
 /// Waits until no run uses an entry's token, then holds the token for at most `time`. A second sign-in would end the session

@@ -162,9 +162,11 @@ fn arrivals(aws: &Aws, topic: Topic, queue: String) -> impl Stream<Item = anyhow
             "the command has run for {} hours, and its queues end. Fix: start it again",
             MAX_AGE.as_secs() / 3600
         );
-        let messages = queue::receive(aws, &queue).await?;
-        let arrivals = messages.iter().map(move |message| anyhow::Ok(Arrival::parse(topic, message)));
-        anyhow::Ok(Some((stream::iter(arrivals.collect::<Vec<_>>()), queue)))
+        let messages = queue::receive_patiently(aws, &queue).await?;
+        let mut arrivals: Vec<_> = messages.iter().map(|message| Arrival::parse(topic, message)).collect();
+        // A standard queue returns them in any order.
+        arrivals.sort_by_key(|arrival| arrival.at);
+        anyhow::Ok(Some((stream::iter(arrivals.into_iter().map(anyhow::Ok)), queue)))
     });
     batches.try_flatten()
 }

@@ -19,6 +19,7 @@ use crate::{
     target_entries,
     target_stack::{self, Depth},
     targets,
+    temporary_queues::sweep,
     terminal::{BOLD, good, print, styled, warning},
 };
 
@@ -272,6 +273,7 @@ impl Plan {
     async fn delete(&self, aws: &Aws) -> anyhow::Result<()> {
         let Self { stack, targets, deleted_parameters, deleted_keys, code, .. } = self;
         let name = stack.name();
+        sweep(aws, stack).await;
         for (target, _) in targets {
             let deleted = remove_target::delete(aws, name, target).await;
             deleted.with_context(|| {

@@ -53,7 +53,7 @@ pub async fn run(arguments: Sites) -> anyhow::Result<()> {
     let declared = DeclaredSites::read(&connection.aws, &stack).await?;
     // A stack of an earlier release has no state table.
     let read = match stack.output("StateTableName") {
-        Ok(table) => state_table::token_ends(&connection.aws, table).await?,
+        Ok(table) => state_table::sites(&connection.aws, table).await?.token_ends,
         Err(_) => BTreeMap::new(),
     };
     let token_ends = |site: &DeclaredSite| {

@@ -10,9 +10,12 @@ const MAX_DAYS: u64 = 3653;
 /// Units, and the seconds of each.
 const UNITS: [(char, u64); 3] = [('m', 60), ('h', 3600), ('d', 24 * 3600)];
 
-/// How far back a search goes, such as `24h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lookback(Duration);
+/// How far back a search goes, such as `24h`. It is shown as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookback {
+    text: String,
+    duration: Duration,
+}
 
 /// The text is no such time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -20,14 +23,9 @@ pub struct Lookback(Duration);
 pub struct InvalidLookback;
 
 impl Lookback {
-    /// Returns a number of hours.
-    pub fn hours(hours: u32) -> Self {
-        Self(Duration::from_secs(u64::from(hours) * 3600))
-    }
-
     /// Returns the time.
-    pub fn duration(self) -> Duration {
-        self.0
+    pub fn duration(&self) -> Duration {
+        self.duration
     }
 }
 
@@ -39,16 +37,14 @@ impl FromStr for Lookback {
         let number = text.strip_suffix(unit).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
         let number: u64 = number.and_then(|number| number.parse().ok()).ok_or(InvalidLookback)?;
         let total = number.checked_mul(seconds).filter(|total| (1..=MAX_DAYS * 24 * 3600).contains(total));
-        total.map(|total| Self(Duration::from_secs(total))).ok_or(InvalidLookback)
+        let duration = Duration::from_secs(total.ok_or(InvalidLookback)?);
+        Ok(Self { text: text.to_owned(), duration })
     }
 }
 
 impl fmt::Display for Lookback {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.0.as_secs();
-        let largest = UNITS.into_iter().rev().find(|(_, seconds)| total.is_multiple_of(*seconds));
-        let (unit, seconds) = largest.unwrap_or(('m', 60));
-        write!(formatter, "{}{unit}", total / seconds)
+        formatter.write_str(&self.text)
     }
 }
 
@@ -58,15 +54,9 @@ mod tests {
 
     #[test]
     fn a_number_with_its_unit_is_a_lookback() {
-        for (text, seconds, shown) in [
-            ("30m", 1800, "30m"),
-            ("24h", 86_400, "1d"),
-            ("90m", 5400, "90m"),
-            ("7d", 604_800, "7d"),
-            ("5h", 18_000, "5h"),
-        ] {
+        for (text, seconds) in [("30m", 1800), ("24h", 86_400), ("90m", 5400), ("7d", 604_800), ("5h", 18_000)] {
             let lookback: Lookback = text.parse().expect("a lookback");
-            assert_eq!((lookback.duration().as_secs(), lookback.to_string().as_str()), (seconds, shown));
+            assert_eq!((lookback.duration().as_secs(), lookback.to_string().as_str()), (seconds, text));
         }
         for bad in ["", "h", "24", "0h", "-1h", "+1h", "1.5h", "24 h", "24H", "3654d", "99999999999999999999d", "2w"] {
             assert_eq!(bad.parse::<Lookback>(), Err(InvalidLookback), "{bad}");

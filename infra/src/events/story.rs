@@ -25,7 +25,7 @@ pub struct Story {
     pub resolution: Option<Record>,
     /// The messages of an event that is not published.
     pub undelivered: Option<Rendering>,
-    /// What became of its messages for targets.
+    /// Its messages for targets.
     pub targets: Vec<TargetDelivery>,
     /// The command that publishes it.
     pub replay: Option<String>,

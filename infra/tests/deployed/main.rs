@@ -10,6 +10,7 @@ mod command;
 mod console;
 mod deployer;
 mod deploying;
+mod events;
 mod interrupting;
 mod lifecycle;
 mod local_command;

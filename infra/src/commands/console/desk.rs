@@ -1,6 +1,6 @@
 //! The work of the console: it reads a stack, and acts on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub(in crate::commands) struct Desk {
     pub(super) feed: Feed,
     /// Held while something is changed. The AWS CLI writes an answer to a file, and runs would wait for each other.
     work: Mutex<()>,
+    /// The last reading of the state, and when it began.
+    state: Mutex<Option<(Instant, Value)>>,
 }
 
 /// Everything that is known of an event: from the logs, and from what arrived here.
@@ -86,23 +88,42 @@ impl Desk {
         running: Option<RunningStack>,
         feed: Feed,
     ) -> Self {
-        Self { connection, name, running, feed, work: Mutex::default() }
+        Self { connection, name, running, feed, work: Mutex::default(), state: Mutex::default() }
     }
 
     /// Reads what `cargo infra status --json` prints, and what the pages need besides.
     pub(super) async fn state(&self) -> anyhow::Result<Value> {
+        let asked = Instant::now();
+        let mut last = self.state.lock().await;
+        // Pages that ask together get one reading: it takes some thirty commands.
+        if let Some((_, state)) = last.as_ref().filter(|(read, _)| *read >= asked) {
+            return Ok(state.clone());
+        }
+        let read = Instant::now();
+        let state = self.read_state().await?;
+        Ok(last.insert((read, state)).1.clone())
+    }
+
+    async fn read_state(&self) -> anyhow::Result<Value> {
         let (aws, now) = (&self.connection.aws, OffsetDateTime::now_utc());
         let stack = self.connection.stack().await?;
         let (readings, stored) = Readings::read(aws, &stack, now).await?;
         let mut state = Overview::of(&readings, now).json(&readings);
         for site in state["sites"].as_array_mut().into_iter().flatten() {
-            let stored = stored.get(site["name"].as_str().unwrap_or_default()).and_then(Option::as_ref);
+            let stored = stored.states.get(site["name"].as_str().unwrap_or_default()).and_then(Option::as_ref);
             site["outages"] = stored.map_or_else(|| json!([]), outages);
         }
-        state["is_local"] = aws.endpoint().is_some().into();
         state["next_run"] = next_run(stack.setting("Schedule"), readings.last_run.as_ref().map(|run| run.at));
-        state["simulated"] = self.simulated()?;
+        if let (Value::Object(state), Value::Object(start)) = (&mut state, self.start()?) {
+            state.extend(start);
+        }
         Ok(state)
+    }
+
+    /// Describes the stack without a command, for a page that opens.
+    pub(super) fn start(&self) -> anyhow::Result<Value> {
+        let is_local = self.connection.aws.endpoint().is_some();
+        Ok(json!({ "name": self.connection.name, "is_local": is_local, "simulated": self.simulated()? }))
     }
 
     /// Describes what can be simulated, null for a stack on AWS.

@@ -61,6 +61,7 @@ impl Server {
             .route("/", get(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE)))
             .route("/console.css", get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)))
             .route("/console.js", get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)))
+            .route("/start", get(start))
             .route("/state", get(state))
             .route("/stream", get(stream_of))
             .route("/events", get(events))
@@ -101,6 +102,10 @@ impl IntoResponse for Failure {
 }
 
 type Answer = Result<Json<Value>, Failure>;
+
+async fn start(State(desk): State<Arc<Desk>>) -> Answer {
+    Ok(Json(desk.start()?))
+}
 
 async fn state(State(desk): State<Arc<Desk>>) -> Answer {
     Ok(Json(desk.state().await?))

@@ -5,7 +5,7 @@ use clap::Args;
 use shared::{alerts::text::plain, events::id::EventId, sites::commands::infra};
 use time::OffsetDateTime;
 
-use super::{latency, marked, outcome, read};
+use super::cells::{latency, marked, outcome, read};
 use crate::{
     connection::StackOptions,
     events::{

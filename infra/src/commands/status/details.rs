@@ -3,13 +3,14 @@
 use shared::timestamp::Timestamp;
 
 use super::{
-    readings::{LOOKBACK, LastRun, Readings, StoredSites},
+    readings::{LOOKBACK, LastRun, Readings},
     recovery,
 };
 use crate::{
     aws::Aws,
     reconciler,
     stack::Stack,
+    state_table::StoredSites,
     steps::{show, step},
 };
 

@@ -1,6 +1,6 @@
 //! The parts of a stack, as read from AWS. None of them is a secret.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::{
     aws::{Aws, Location},
     log,
     stack::{Condition, Stack},
-    state_table,
+    state_table::{self, StoredSites},
     subscriptions::Subscribers,
     targets::{self, TargetReading},
 };
@@ -104,9 +104,6 @@ pub(in crate::commands) struct LastRun {
     pub(in crate::commands) line: Value,
 }
 
-/// The state of every site, `None` if an item cannot be parsed.
-pub(in crate::commands) type StoredSites = BTreeMap<String, Option<SiteState>>;
-
 impl Readings {
     /// Reads everything, side by side. Returns the sites' state besides.
     ///
@@ -118,12 +115,11 @@ impl Readings {
         stack: &Stack,
         now: OffsetDateTime,
     ) -> anyhow::Result<(Self, StoredSites)> {
-        let (location, alarms, names, stored, token_ends, last_event, last_run, subscribers, targets) = tokio::try_join!(
+        let (location, alarms, names, stored, last_event, last_run, subscribers, targets) = tokio::try_join!(
             aws.location(),
             alarms(aws, stack),
             declared(aws, stack),
             async { state_table::sites(aws, stack.output("StateTableName")?).await },
-            async { state_table::token_ends(aws, stack.output("StateTableName")?).await },
             last_event(aws, stack, now),
             last_run(aws, stack, now),
             Subscribers::read(aws, stack),
@@ -131,11 +127,11 @@ impl Readings {
         )?;
         let targets = targets.iter().map(|target| target.reading(stack)).collect();
         let sites = names.into_iter().map(|name| {
-            let state = stored.get(&name).and_then(Option::as_ref);
+            let state = stored.states.get(&name).and_then(Option::as_ref);
             let problems = state.map(|SiteState { problems, alerting, .. }| {
                 problems.iter().chain(alerting).map(|(key, since)| (key.clone(), *since)).collect()
             });
-            let token_ends = token_ends.get(&name).copied();
+            let token_ends = stored.token_ends.get(&name).copied();
             SiteReading { name, problems: problems.unwrap_or_default(), token_ends }
         });
         let sites = sites.collect();

@@ -6,8 +6,7 @@ use serde_json::Value;
 use shared::{refreshes::state::RefreshState, state::SiteState, timestamp::Timestamp};
 use time::OffsetDateTime;
 
-use super::readings::StoredSites;
-use crate::{aws::Aws, log, stack::Stack};
+use crate::{aws::Aws, log, stack::Stack, state_table::StoredSites};
 
 /// Parameter of the template with the lookback of the recovery.
 const SETTING: &str = "RecoverHours";
@@ -46,7 +45,7 @@ pub(super) async fn lines(
 fn state_lines(stored: &StoredSites, sites: &[String]) -> Vec<String> {
     let (mut watermarks, mut new, mut lines) = (BTreeMap::<_, Vec<&str>>::new(), Vec::new(), Vec::new());
     for name in sites {
-        let state = match stored.get(name) {
+        let state = match stored.states.get(name) {
             Some(Some(SiteState { refreshes: Some(state), .. })) => state,
             Some(None) => {
                 lines.push(format!(
@@ -138,7 +137,8 @@ mod tests {
         let of =
             |refreshes: &RefreshState| Some(SiteState { refreshes: Some(refreshes.clone()), ..SiteState::default() });
         let stored = [("finance", of(&healthy)), ("marketing", of(&missed)), ("odd", None), ("sales", of(&healthy))];
-        let stored = stored.map(|(name, state)| (name.to_owned(), state)).into();
+        let states = stored.map(|(name, state)| (name.to_owned(), state)).into();
+        let stored = StoredSites { states, ..StoredSites::default() };
         let sites = ["finance", "marketing", "new", "odd", "sales"].map(str::to_owned);
         let expected = [
             "jobs until 2026-05-21T07:55:00Z are published: finance, marketing, sales",

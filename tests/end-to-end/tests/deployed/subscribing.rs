@@ -163,7 +163,7 @@ struct Policy {
 }
 
 /// JSON in the documents that is no filter policy.
-const OTHER_JSON: [(&str, &str); 8] = [
+const OTHER_JSON: [(&str, &str); 9] = [
     ("docs/alerts.md", "Alerts for programs"),
     ("docs/custom-targets.md", "Google Apps Script"),
     ("docs/events.md", "Event format"),
@@ -171,6 +171,7 @@ const OTHER_JSON: [(&str, &str); 8] = [
     ("docs/events.md", "Resolved failures"),
     ("docs/sites.md", "Add a site by hand"),
     ("docs/operations.md", "Receiver log"),
+    ("docs/operations.md", "Reconciler log"),
     ("docs/target-operations.md", "By hand"),
 ];
 

@@ -210,7 +210,7 @@ impl Upgrade {
     /// Reads the state of a site as the present release reads it.
     async fn state(&self, site: &str) -> anyhow::Result<SiteState> {
         let table = self.stack.stack.output("StateTableName")?;
-        let state = state_table::sites(&self.stack.cloud.aws, table).await?.remove(site).flatten();
+        let state = state_table::sites(&self.stack.cloud.aws, table).await?.states.remove(site).flatten();
         state.with_context(|| format!("no readable state of {site}"))
     }
 
