@@ -88,6 +88,20 @@ async function call(path, body) {
   return answer;
 }
 
+/** Carries out an action once at a time. Calls in the meantime share one more. */
+function oneAtATime(action) {
+  let [running, next] = [null, null];
+  const start = () => (running = action().finally(() => (running = null)));
+  return () => {
+    if (!running) return start();
+    next ??= running.then(() => {
+      next = null;
+      return start();
+    });
+    return next;
+  };
+}
+
 // ---- Tabs
 
 const TABS = ["tableau", "events", "sites"];
@@ -154,7 +168,7 @@ let liveError = null;
 const reports = new Map();
 const siteResults = new Map();
 
-async function readState() {
+const readState = oneAtATime(async () => {
   try {
     const read = await call("state");
     stateError = null;
@@ -168,7 +182,7 @@ async function readState() {
   }
   drawHealth();
   drawBanner();
-}
+});
 
 function drawBanner() {
   const errors = [...new Set([stateError, liveError && `Events do not arrive on this page. ${liveError}`].filter(Boolean))];
@@ -745,7 +759,7 @@ function merged() {
   return [...all.values()].sort((a, b) => new Date(b.at) - new Date(a.at));
 }
 
-async function readHistory() {
+const readHistory = oneAtATime(async () => {
   $("reload").setAttribute("aria-busy", "true");
   try {
     logs = await call(`events?hours=${HOURS}&limit=${limit}`);
@@ -762,7 +776,7 @@ async function readHistory() {
       logs.notes.map((note) => element("li", {}, note)),
     );
   drawRows();
-}
+});
 
 function scheduleRows() {
   rowsTimer ??= requestAnimationFrame(() => {
@@ -1025,7 +1039,7 @@ function openDetail(id) {
   readDetail();
 }
 
-async function readDetail() {
+const readDetail = oneAtATime(async () => {
   const id = openId;
   try {
     const story = await call(`events/${encodeURIComponent(id)}`);
@@ -1036,7 +1050,7 @@ async function readDetail() {
     if (id !== openId) return;
     redraw($("detail-body"), failed(error), events.has(id) && storyNodes({ ...EMPTY_STORY, live: events.get(id) }));
   }
-}
+});
 
 /** A story with every member: the console leaves those of the logs out when they do not have the event yet. */
 const EMPTY_STORY = {
