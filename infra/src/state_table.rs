@@ -31,7 +31,7 @@ pub struct HeldToken {
     version: String,
 }
 
-/// What a table has about the sites, by their names.
+/// The content of a table about sites, by their names.
 #[derive(Debug, Default)]
 pub struct StoredSites {
     /// The state of each, `None` if an item cannot be parsed.
@@ -40,7 +40,7 @@ pub struct StoredSites {
     pub token_ends: BTreeMap<String, TokenEnd>,
 }
 
-/// Reads what a table has about the sites.
+/// Reads the content about sites.
 ///
 /// # Errors
 ///

@@ -123,7 +123,7 @@ impl Tail {
         Ok(Self { topics: topics.to_owned(), queues: TemporaryQueues::claim(stack, topics)? })
     }
 
-    /// Subscribes the queues. What is published from then on arrives.
+    /// Subscribes the queues. Messages that are published from then on arrive.
     ///
     /// # Errors
     ///

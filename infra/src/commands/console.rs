@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Serves a page in the browser: sites, events as they arrive, and actions.
 ///
 /// The page belongs to this machine and this command: it is reachable on the loopback interface, with the address that is
-/// printed, until Ctrl-C. Whoever has the address can act with your rights on AWS.
+/// printed, until Ctrl-C. The address lets its holder act with your rights on AWS.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -58,7 +58,7 @@ pub struct Simulate {
     files: Option<PathBuf>,
 }
 
-/// What somebody or something does.
+/// An action of somebody or something.
 #[derive(Debug, Subcommand, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub(super) enum Action {

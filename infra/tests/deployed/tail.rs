@@ -158,6 +158,23 @@ async fn a_program_gets_each_selected_event_as_it_was_published_and_may_stop_rea
 }
 
 #[tokio::test]
+async fn the_documented_commands_show_events() -> anyhow::Result<()> {
+    let testbed = deployed(&[]).await?;
+    for block in documents::commands("docs/operations.md", "Events as they arrive")? {
+        for command in block.text.lines() {
+            let options: Vec<_> =
+                command.strip_prefix("cargo infra tail").context("another command")?.split_whitespace().collect();
+            let mut tail = Tailing::start(&testbed, &options).await?;
+            fire(&testbed, "WorkbookRefreshFailed", command).await?;
+            while !tail.line().await?.contains("WorkbookRefreshFailed") {}
+            tail.signal(Signal::SIGINT)?;
+            ensure!(tail.ended().await?, "{command} failed");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_tail_of_no_stack_says_so() -> anyhow::Result<()> {
     let testbed = Testbed::start().await?;
     testbed.infra(&["tail"]).await?.failed(&["there is no stack tableau-fanout in account", "Fix: create it with"])?;

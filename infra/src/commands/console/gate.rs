@@ -44,7 +44,7 @@ impl Gate {
         Self { address, token: token.into() }
     }
 
-    /// The address of the page. Whoever has it may act.
+    /// The address of the page. It is a secret: it lets its holder act.
     pub(super) fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token.expose_secret())
     }
