@@ -652,7 +652,7 @@ function otherLine({ at, target, other }) {
 
 /** The findings of an event. Lines that are addresses become links, or are left out where a link has no place. */
 function findingsOf(event, hasLinks) {
-  const lines = (event?.findings ?? "").replace(/^[\s:]+/, "").split("\n");
+  const lines = (event?.findings ?? "").replace(/^[\s:]+/, "").split(/\s*\n\s*/);
   const shown = lines.filter((text) => text && (hasLinks || !/^https?:\/\/\S+$/i.test(text)));
   return shown.map((text) =>
     element("span", { class: "finding" }, /^https?:\/\/\S+$/i.test(text) ? link("Open in Tableau", text) : name(text)),

@@ -161,6 +161,7 @@ class Newcomer:
             took = page.evaluate(f"async (watched) => await watched.{name} - watched.clicked", watched)
             self.figures[f"failure_to_{name}_ms"] = round(took)
         step("A refresh fails: its event and its alert's card appear.")
+        self.settle("Tableau", page)
         self.picture("tableau-light")
         expect(page.locator("#hint")).to_be_visible(timeout=PAGE_MS)
         page.get_by_role("button", name="Run the reconciler now").click()
@@ -384,6 +385,7 @@ class Newcomer:
 
     def settle(self, tab, page):
         """Waits until a tab shows what it reads."""
+        expect(page.locator("#health")).not_to_have_text("reading the state", timeout=CONSOLE_MS)
         if tab == "Events":
             expect(page.locator("#event-list tbody tr").first).to_be_visible(timeout=EVENT_MS)
             expect(page.locator("#plot svg")).to_be_visible(timeout=EVENT_MS)
