@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    aws::Aws,
+    aws::{Aws, has_code},
     queue,
     stack::Stack,
     terminal::{print, warning},
@@ -33,6 +33,9 @@ const UNIQUE_DIGITS: usize = 5;
 
 /// How long a command may use its queues. Older ones are left by a command of another machine, or from before a restart.
 pub const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// SNS's error code for a topic that does not exist.
+const NO_TOPIC: &str = "NotFound";
 
 /// Calls of a removal that run side by side.
 const CALLS_AT_ONCE: usize = 4;
@@ -213,7 +216,12 @@ async fn remove(aws: &Aws, queues: &[(String, String)]) -> anyhow::Result<()> {
 /// Removes a queue's subscription to a topic, if it exists.
 async fn remove_subscription(aws: &Aws, name: &str, topic: &str) -> anyhow::Result<()> {
     let query = format!("Subscriptions[?ends_with(Endpoint, ':{name}')].SubscriptionArn");
-    let found = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", &query]).await?;
+    let found = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", &query]).await;
+    let found = match found {
+        // A topic that was deleted has no subscriptions.
+        Err(error) if has_code(&error, NO_TOPIC) => return Ok(()),
+        found => found?,
+    };
     for subscription in found.as_array().into_iter().flatten().filter_map(Value::as_str) {
         aws.run(&["sns", "unsubscribe", "--subscription-arn", subscription]).await?;
     }

@@ -68,8 +68,9 @@ pub async fn run(arguments: Console) -> anyhow::Result<()> {
     ));
     let tail = Tail::claim(&stack, &[Topic::Events, Topic::Alerts])?;
     let followed = unless_interrupted(follow(&aws, &tail, &feed)).await;
-    drop(server);
     let removed = step("Remove the queues and their subscriptions", tail.close(&aws)).await;
+    // It holds the folder of the AWS CLI.
+    drop(server);
     followed?;
     removed
 }
