@@ -12,7 +12,7 @@ use crate::{
     aws::{Aws, has_code},
     findings::Finding,
     stack::Stack,
-    temporary_queues::is_temporary,
+    temporary_queues::{NO_TOPIC, is_temporary},
     terminal::{BAD, styled},
 };
 
@@ -70,6 +70,9 @@ pub struct Subscribers {
     /// ARN of the alerts topic.
     #[serde(skip)]
     pub alerts_topic: String,
+    /// ARNs of topics that somebody deleted.
+    #[serde(skip)]
+    pub missing_topics: Vec<String>,
 }
 
 impl Subscribers {
@@ -80,18 +83,28 @@ impl Subscribers {
     /// A command fails.
     pub async fn read(aws: &Aws, stack: &Stack) -> anyhow::Result<Self> {
         let (events_topic, alerts_topic) = (stack.output("EventsTopicArn")?, stack.output("AlertsTopicArn")?);
-        let (mut events, mut alerts) = tokio::try_join!(of_topic(aws, events_topic), of_topic(aws, alerts_topic))?;
+        let (events, alerts) = tokio::try_join!(of_topic(aws, events_topic), of_topic(aws, alerts_topic))?;
+        let missing_topics = [(events_topic, &events), (alerts_topic, &alerts)];
+        let missing_topics = missing_topics.into_iter().filter(|(_, subscribers)| subscribers.is_none());
+        let missing_topics = missing_topics.map(|(topic, _)| topic.to_owned()).collect();
+        let (mut events, mut alerts) = (events.unwrap_or_default(), alerts.unwrap_or_default());
         let own_queue = format!("{}-failures", stack.name());
         for subscribers in [&mut events, &mut alerts] {
             let is_ours = |queue: &str| queue == own_queue || is_temporary(stack.name(), queue);
             subscribers.retain(|it| it.protocol != "sqs" || !is_ours(&it.endpoint));
         }
-        Ok(Self { events, alerts, alerts_topic: alerts_topic.to_owned() })
+        Ok(Self { events, alerts, alerts_topic: alerts_topic.to_owned(), missing_topics })
     }
 
-    /// Returns what is wrong if alerts reach nobody.
-    pub fn finding(&self) -> Option<Finding> {
-        let Self { events, alerts, alerts_topic } = self;
+    /// Returns what is wrong with the topics: one is missing, or alerts reach nobody.
+    pub fn findings(&self) -> Vec<Finding> {
+        let missing = self.missing_topics.iter().map(|topic| missing_topic(topic));
+        let alerts = if self.missing_topics.contains(&self.alerts_topic) { None } else { self.alerts_reach_nobody() };
+        missing.chain(alerts).collect()
+    }
+
+    fn alerts_reach_nobody(&self) -> Option<Finding> {
+        let Self { events, alerts, alerts_topic, .. } = self;
         if alerts.iter().any(|subscriber| subscriber.confirmed) {
             return None;
         }
@@ -142,10 +155,24 @@ fn in_short(subscribers: &[Subscription]) -> String {
     }
 }
 
-/// Reads the subscriptions of a topic, sorted.
-async fn of_topic(aws: &Aws, topic: &str) -> anyhow::Result<Vec<Subscription>> {
+/// Describes a topic that somebody deleted. CloudFormation does not create it again while its template stays as it is.
+fn missing_topic(topic: &str) -> Finding {
+    let name = topic.rsplit(':').next().unwrap_or_default();
+    let fifo = if name.ends_with(".fifo") { " --attributes FifoTopic=true" } else { "" };
+    Finding::wrong(
+        format!("the topic {name} does not exist. SNS rejects everything for it; the receiver's log keeps the events."),
+        format!("aws sns create-topic --name {name}{fifo}, subscribe again, then cargo infra replay 24"),
+    )
+}
+
+/// Reads the subscriptions of a topic, sorted. `None` if it does not exist.
+async fn of_topic(aws: &Aws, topic: &str) -> anyhow::Result<Option<Vec<Subscription>>> {
     let query = "Subscriptions[].[Protocol, Endpoint, SubscriptionArn]";
-    let listed = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", query]).await?;
+    let listed = aws.json(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic, "--query", query]).await;
+    let listed = match listed {
+        Err(error) if has_code(&error, NO_TOPIC) => return Ok(None),
+        listed => listed?,
+    };
     let listed = listed.as_array().cloned().context("no list of subscriptions")?;
     let read = listed.into_iter().enumerate().map(|(index, subscription)| async move {
         let text = |index: usize| subscription[index].as_str().unwrap_or_default();
@@ -161,7 +188,7 @@ async fn of_topic(aws: &Aws, topic: &str) -> anyhow::Result<Vec<Subscription>> {
     let mut all: Vec<_> = stream::iter(read).buffered(CALLS_AT_ONCE).try_collect().await?;
     // SNS lists them in any order.
     all.sort_by(|a, b| (&a.protocol, &a.endpoint).cmp(&(&b.protocol, &b.endpoint)));
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// Reads the filter of a subscription, and whether it is confirmed.
@@ -258,6 +285,8 @@ impl fmt::Display for Subscription {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::json;
 
     use super::*;
@@ -307,13 +336,20 @@ mod tests {
             events: events.to_vec(),
             alerts: alerts.to_vec(),
             alerts_topic: "arn:alerts".to_owned(),
+            missing_topics: Vec::new(),
         };
-        let none = of(&[], &[]).finding().expect("a finding");
+        let finding = |subscribers: Subscribers| subscribers.findings().pop();
+        let none = finding(of(&[], &[])).expect("a finding");
         assert!(none.is_wrong && none.what.starts_with("nobody is subscribed to events or alerts."), "{none:?}");
         assert!(none.fix.starts_with("aws sns subscribe --topic-arn arn:alerts --protocol email"), "{none:?}");
-        let pending = of(&[subscriber("email", "jo@example.com", false)], &[]).finding().expect("a finding");
+        let pending = finding(of(&[subscriber("email", "jo@example.com", false)], &[])).expect("a finding");
         assert!(pending.what.starts_with("no subscriber of alerts has confirmed."), "{pending:?}");
-        assert_eq!(of(std::slice::from_ref(&queue), &[]).finding(), None);
+        assert_eq!(finding(of(from_ref(&queue), &[])), None);
+        for topic in ["arn:alerts", "arn:fan-events.fifo"] {
+            let findings =
+                Subscribers { missing_topics: vec![topic.to_owned()], ..of(from_ref(&queue), &[]) }.findings();
+            assert!(findings.len() == 1 && findings[0].what.contains("does not exist"), "{findings:?}");
+        }
         let many = vec![queue; MAX_IN_LINE + 2];
         assert_eq!(of(&many, &[]).short(), format!("events: {}; alerts: sqs q, sqs q, sqs q and 2 more", nobody()));
     }

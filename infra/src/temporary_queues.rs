@@ -35,7 +35,7 @@ const UNIQUE_DIGITS: usize = 5;
 pub const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 
 /// SNS's error code for a topic that does not exist.
-const NO_TOPIC: &str = "NotFound";
+pub(crate) const NO_TOPIC: &str = "NotFound";
 
 /// Calls of a removal that run side by side.
 const CALLS_AT_ONCE: usize = 4;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use crate::{
     aws::Aws,
     connection::StackOptions,
+    findings::Finding,
     interruption::unless_interrupted,
     reconciler::{self, Answer},
     run_report::SitePart,
@@ -215,7 +216,7 @@ impl Run<'_> {
     async fn show_subscribers(&self) -> anyhow::Result<()> {
         let subscribers = Subscribers::read(self.aws, self.stack).await?;
         subscribers.lines().iter().for_each(|line| show(line));
-        subscribers.finding().iter().flat_map(|finding| finding.lines()).for_each(|line| show(&line));
+        subscribers.findings().iter().flat_map(Finding::lines).for_each(|line| show(&line));
         Ok(())
     }
 }

@@ -238,7 +238,7 @@ fn last_run(readings: &Readings, now: OffsetDateTime) -> Part {
 }
 
 fn subscribers(Readings { subscribers, .. }: &Readings) -> Part {
-    part("subscribers", subscribers.finding().into_iter().collect(), subscribers.short())
+    part("subscribers", subscribers.findings(), subscribers.short())
 }
 
 /// Formats how long ago something was.

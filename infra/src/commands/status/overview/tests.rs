@@ -59,6 +59,7 @@ fn healthy() -> Readings {
             events: vec![queue("failures", Filter::Attributes(json!({ "action": ["refresh-failed"] })))],
             alerts: vec![queue("alerts", Filter::None)],
             alerts_topic: "arn:alerts".to_owned(),
+            missing_topics: Vec::new(),
         },
         targets: ["failures", "pager"].map(target).into(),
     }
