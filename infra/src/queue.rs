@@ -141,35 +141,43 @@ pub async fn subscribe(aws: &Aws, queue: &str, topic: &str, options: &Value) -> 
 ///
 /// A command fails.
 pub async fn receive(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
-    receive_within(aws, queue, RECEIVE_WAIT).await
+    let messages = receive_within(aws, queue, RECEIVE_WAIT).await?;
+    delete(aws, queue, &messages).await?;
+    Ok(messages)
 }
 
-/// As [`receive`], with the longest wait that SQS allows: fewer calls, and each message as soon.
+/// Waits for messages as long as SQS allows, and returns them. Meanwhile it deletes those that were returned before.
 ///
 /// # Errors
 ///
 /// A command fails.
-pub async fn receive_patiently(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
-    receive_within(aws, queue, LONGEST_WAIT).await
+pub async fn receive_after(aws: &Aws, queue: &str, before: &[Value]) -> anyhow::Result<Vec<Value>> {
+    let (messages, ()) = tokio::try_join!(receive_within(aws, queue, LONGEST_WAIT), delete(aws, queue, before))?;
+    Ok(messages)
 }
 
 async fn receive_within(aws: &Aws, queue: &str, seconds: &str) -> anyhow::Result<Vec<Value>> {
     let receive = ["sqs", "receive-message", "--queue-url", queue, "--max-number-of-messages", "10"];
     let options = ["--wait-time-seconds", seconds, "--message-attribute-names", "All", "--attribute-names", SENT];
     let answer = aws.json(&[&receive[..], &options].concat()).await?;
-    let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+    Ok(answer["Messages"].as_array().cloned().unwrap_or_default())
+}
+
+/// Deletes messages that were received.
+async fn delete(aws: &Aws, queue: &str, messages: &[Value]) -> anyhow::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
     let entry = |(index, message): (usize, &Value)| {
         let receipt = message["ReceiptHandle"].as_str().context("a message without a receipt")?;
         Ok(json!({ "Id": index.to_string(), "ReceiptHandle": receipt }))
     };
     let entries = messages.iter().enumerate().map(entry).collect::<anyhow::Result<Vec<_>>>()?;
-    if !entries.is_empty() {
-        let delete = ["sqs", "delete-message-batch", "--queue-url", queue, "--entries"];
-        let answer = aws.json(&[&delete[..], &[&json!(entries).to_string()]].concat()).await?;
-        let failed = answer["Failed"].as_array().map_or(0, Vec::len);
-        ensure!(failed == 0, "{failed} of {} received messages could not be deleted", entries.len());
-    }
-    Ok(messages)
+    let delete = ["sqs", "delete-message-batch", "--queue-url", queue, "--entries"];
+    let answer = aws.json(&[&delete[..], &[&json!(entries).to_string()]].concat()).await?;
+    let failed = answer["Failed"].as_array().map_or(0, Vec::len);
+    ensure!(failed == 0, "{failed} of {} received messages could not be deleted", entries.len());
+    Ok(())
 }
 
 /// Waits until at least one message arrives, as [`receive`].

@@ -155,18 +155,18 @@ impl Tail {
 /// Receives the messages of a queue.
 fn arrivals(aws: &Aws, topic: Topic, queue: String) -> impl Stream<Item = anyhow::Result<Arrival>> + Send {
     let start = Instant::now();
-    let batches = stream::try_unfold(queue, move |queue| async move {
+    let batches = stream::try_unfold((queue, Vec::new()), move |(queue, before)| async move {
         // Nobody shares the queues of a local cloud.
         ensure!(
             aws.endpoint().is_some() || start.elapsed() < MAX_AGE,
             "the command has run for {} hours, and its queues end. Fix: start it again",
             MAX_AGE.as_secs() / 3600
         );
-        let messages = queue::receive_patiently(aws, &queue).await?;
+        let messages = queue::receive_after(aws, &queue, &before).await?;
         let mut arrivals: Vec<_> = messages.iter().map(|message| Arrival::parse(topic, message)).collect();
         // A standard queue returns them in any order.
         arrivals.sort_by_key(|arrival| arrival.at);
-        anyhow::Ok(Some((stream::iter(arrivals.into_iter().map(anyhow::Ok)), queue)))
+        anyhow::Ok(Some((stream::iter(arrivals.into_iter().map(anyhow::Ok)), (queue, messages))))
     });
     batches.try_flatten()
 }
