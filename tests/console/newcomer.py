@@ -150,6 +150,8 @@ class Newcomer:
 
     def fail_a_refresh(self):
         page = self.page
+        # The reading of the state takes the machine's time.
+        expect(page.locator("#health")).not_to_have_text("reading the state", timeout=CONSOLE_MS)
         page.locator("#fail").get_by_label("Name").fill(NAME)
         watched = page.evaluate_handle(APPEARANCES, NAME)
         self.submit("fail", "Let the refresh fail")
