@@ -35,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   cargo infra add-site marketing               add a Tableau site
   cargo infra add-target team --preset slack   send failed refreshes to Slack
   cargo infra status                           see whether everything works
+  cargo infra console                          see sites and events in the browser
   cargo infra status --help                    read more about a command";
 
 /// Deploys and operates Tableau Fanout.

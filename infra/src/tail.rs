@@ -37,6 +37,7 @@ const SOURCE_PREFIX: &str = "/tableau/";
 pub struct Tail {
     topics: Vec<Topic>,
     queues: TemporaryQueues,
+    start: Instant,
 }
 
 /// A message that arrived.
@@ -120,7 +121,21 @@ impl Tail {
     ///
     /// As [`TemporaryQueues::claim`].
     pub fn claim(stack: &Stack, topics: &[Topic]) -> anyhow::Result<Self> {
-        Ok(Self { topics: topics.to_owned(), queues: TemporaryQueues::claim(stack, topics)? })
+        Ok(Self { topics: topics.to_owned(), queues: TemporaryQueues::claim(stack, topics)?, start: Instant::now() })
+    }
+
+    /// Checks that the queues may be used still. Nobody shares those of a local cloud.
+    ///
+    /// # Errors
+    ///
+    /// They are too old: commands of other machines remove them.
+    pub fn expect_young(&self, aws: &Aws) -> anyhow::Result<()> {
+        ensure!(
+            aws.endpoint().is_some() || self.start.elapsed() < MAX_AGE,
+            "the command has run for {} hours, and its queues end. Fix: start it again",
+            MAX_AGE.as_secs() / 3600
+        );
+        Ok(())
     }
 
     /// Subscribes the queues. Messages that are published from then on arrive.
@@ -129,9 +144,9 @@ impl Tail {
     ///
     /// A command fails.
     pub async fn open<'a>(
-        &self,
+        &'a self,
         aws: &'a Aws,
-    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<Arrival>> + Send + use<'a>> {
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<Arrival>> + Send + 'a> {
         let options = |topic: &Topic| match topic {
             Topic::Events => json!({ "RawMessageDelivery": "true" }),
             Topic::Alerts => json!({}),
@@ -139,7 +154,25 @@ impl Tail {
         let options: Vec<_> = self.topics.iter().map(options).collect();
         let urls = self.queues.create(aws, &options.iter().collect::<Vec<_>>()).await?;
         let queues = self.topics.clone().into_iter().zip(urls);
-        Ok(stream::select_all(queues.map(|(topic, queue)| arrivals(aws, topic, queue).boxed())))
+        Ok(stream::select_all(queues.map(|(topic, queue)| self.arrivals(aws, topic, queue).boxed())))
+    }
+
+    /// Receives the messages of a queue.
+    fn arrivals<'a>(
+        &'a self,
+        aws: &'a Aws,
+        topic: Topic,
+        queue: String,
+    ) -> impl Stream<Item = anyhow::Result<Arrival>> + Send + 'a {
+        let batches = stream::try_unfold((queue, Vec::new()), move |(queue, before)| async move {
+            self.expect_young(aws)?;
+            let messages = queue::receive_after(aws, &queue, &before).await?;
+            let mut arrivals: Vec<_> = messages.iter().map(|message| Arrival::parse(topic, message)).collect();
+            // A standard queue returns them in any order.
+            arrivals.sort_by_key(|arrival| arrival.at);
+            anyhow::Ok(Some((stream::iter(arrivals.into_iter().map(anyhow::Ok)), (queue, messages))))
+        });
+        batches.try_flatten()
     }
 
     /// Removes the queues.
@@ -150,25 +183,6 @@ impl Tail {
     pub async fn close(&self, aws: &Aws) -> anyhow::Result<()> {
         self.queues.remove(aws).await
     }
-}
-
-/// Receives the messages of a queue.
-fn arrivals(aws: &Aws, topic: Topic, queue: String) -> impl Stream<Item = anyhow::Result<Arrival>> + Send {
-    let start = Instant::now();
-    let batches = stream::try_unfold((queue, Vec::new()), move |(queue, before)| async move {
-        // Nobody shares the queues of a local cloud.
-        ensure!(
-            aws.endpoint().is_some() || start.elapsed() < MAX_AGE,
-            "the command has run for {} hours, and its queues end. Fix: start it again",
-            MAX_AGE.as_secs() / 3600
-        );
-        let messages = queue::receive_after(aws, &queue, &before).await?;
-        let mut arrivals: Vec<_> = messages.iter().map(|message| Arrival::parse(topic, message)).collect();
-        // A standard queue returns them in any order.
-        arrivals.sort_by_key(|arrival| arrival.at);
-        anyhow::Ok(Some((stream::iter(arrivals.into_iter().map(anyhow::Ok)), (queue, messages))))
-    });
-    batches.try_flatten()
 }
 
 impl Arrival {

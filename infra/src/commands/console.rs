@@ -7,7 +7,7 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use tokio::time::sleep;
 
-use self::{desk::Desk, feed::Feed, server::Server};
+use self::{backend::Backend, feed::Feed, server::Server};
 use crate::{
     aws::Aws,
     connection::StackOptions,
@@ -20,7 +20,7 @@ use crate::{
     terminal::{BOLD, print, styled, warning},
 };
 
-pub(in crate::commands) mod desk;
+pub(in crate::commands) mod backend;
 pub(in crate::commands) mod feed;
 mod gate;
 mod schedule;
@@ -60,7 +60,7 @@ pub async fn run(arguments: Console) -> anyhow::Result<()> {
     // Only of the cloud that the command is connected to.
     let running = RunningStack::find(None).ok().filter(|running| aws.endpoint() == Some(&running.endpoint));
     let feed = Feed::new(delivery_alerts(&stack));
-    let server = Server::start(Desk::new(connection, name, running, feed.clone()), port).await?;
+    let server = Server::start(Backend::new(connection, name, running, feed.clone()), port).await?;
     print(format!(
         "\n{}\n\n  {}\n\nCtrl-C ends it.",
         styled(BOLD, "The console of this stack is at this address, for this machine alone:"),
@@ -71,12 +71,15 @@ pub async fn run(arguments: Console) -> anyhow::Result<()> {
     let removed = step("Remove the queues and their subscriptions", tail.close(&aws)).await;
     // It holds the folder of the AWS CLI.
     drop(server);
-    followed?;
-    removed
+    match followed? {
+        Some(Err(error)) => Err(error),
+        Some(Ok(never)) => match never {},
+        None => removed,
+    }
 }
 
-/// Passes on what arrives, for ever. After a failure it tells the pages, and subscribes again.
-async fn follow(aws: &Aws, tail: &Tail, feed: &Feed) -> Infallible {
+/// Passes on what arrives while the queues may be used. After a failure it notifies the pages, and subscribes again.
+async fn follow(aws: &Aws, tail: &Tail, feed: &Feed) -> anyhow::Result<Infallible> {
     loop {
         let followed = async {
             let mut arrivals = tail.open(aws).await?;
@@ -87,6 +90,7 @@ async fn follow(aws: &Aws, tail: &Tail, feed: &Feed) -> Infallible {
             bail!("the queues have ended")
         };
         let Err::<Infallible, anyhow::Error>(error) = followed.await;
+        tail.expect_young(aws)?;
         print(warning(format!("the console shows no new events, and tries again. Details: {error:#}")));
         feed.set_error(Some(format!("{error:#}")));
         sleep(PAUSE).await;

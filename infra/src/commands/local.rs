@@ -8,13 +8,15 @@ use clap::Args;
 use self::servers::{Builds, Servers, Simulator};
 use crate::{
     cloud::{Cloud, STACK},
-    commands::console::{desk::Desk, feed::Feed, server::Server},
+    commands::console::{backend::Backend, feed::Feed, server::Server},
     connection::Connection,
     events::rendering::delivery_alerts,
     interruption::interrupted,
     local_files::LocalFiles,
     service::http_client,
     steps::step,
+    tail::Tail,
+    temporary_queues::Topic,
     terminal::{BOLD, good, print, styled},
     workspace::Workspace,
 };
@@ -30,7 +32,8 @@ mod window;
 /// Runs everything on this machine, with a simulated AWS and Tableau.
 ///
 /// Shows the way of an event from Tableau to its subscribers and targets, and the alerts of a refresh that fails and works
-/// again. Then it keeps the stack up, and prints each message as it arrives. Ministack simulates AWS.
+/// again. Then it keeps the stack up, serves its console in the browser, and prints each message as it arrives. Ministack simulates
+/// AWS.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -120,20 +123,22 @@ async fn run_work(work: &Work, servers: &Servers<'_>) -> anyhow::Result<()> {
     ));
     let Some(files) = files else {
         print(
-            "\nNext: `cargo infra local` keeps the stack up, to play with it by docs/tutorial.md. README.md shows how to deploy \
-             to AWS.",
+            "\nNext: `cargo infra local` keeps the stack up, and shows it in the browser. docs/tutorial.md plays with it, and \
+             README.md deploys to AWS.",
         );
         return Ok(());
     };
     let Servers { builds, cloud, simulator } = servers;
     let feed = Feed::new(delivery_alerts(&stack));
-    let window = window::Window::open(&cloud.aws, &stack).await?;
+    // The stack ends with the command, and its queues with it.
+    let tail = Tail::claim(&stack, &[Topic::Events, Topic::Alerts])?;
+    let arrivals = tail.open(&cloud.aws).await?;
     let connection = Connection::local(&builds.tools, &cloud.endpoint, STACK)?;
     let running = files.running(&cloud.endpoint, &simulator.address);
-    let console = Server::start(Desk::new(connection, STACK.parse()?, Some(running), feed.clone()), 0).await?;
+    let console = Server::start(Backend::new(connection, STACK.parse()?, Some(running), feed.clone()), 0).await?;
     usage::stack(servers, files, &stack, &entry, &usage::Addresses { console: &console.url, sink: &sink.address })
         .await?;
-    window.show(&mut sink, &feed).await
+    window::show(arrivals, &mut sink, &feed).await
 }
 
 /// Waits for a signal, which a user sends to stop a running stack.

@@ -47,7 +47,7 @@ pub struct Selection {
     /// A site, by your name for it. Repeat it for several.
     #[arg(long = "site", value_name = "NAME")]
     sites: Vec<SiteName>,
-    /// An event, such as WorkbookRefreshFailed. Repeat it for several. Alerts are not selected by it.
+    /// An event, such as WorkbookRefreshFailed. Repeat it for several. It selects events only.
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<Event>,
     /// A part of the resource's name, in either case, or its identifier.

@@ -181,6 +181,8 @@ async fn a_newcomer_sees_a_failure_and_repairs_webhooks_in_a_browser() -> anyhow
         return Ok(());
     }
     ensure!(output.status.success(), "{}: {printed}", output.status);
+    let (browser, _) = printed.split_once("\n- ").context("no step")?;
+    writeln!(stderr(), "The console is tried in a browser. {browser}")?;
     println!("{printed}");
     Ok(())
 }

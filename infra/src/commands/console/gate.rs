@@ -88,7 +88,7 @@ impl Gate {
         format!("/{rest}").parse().map_err(|_| StatusCode::NOT_FOUND)
     }
 
-    /// Compares digests, so that the time of an answer tells nothing.
+    /// Compares digests, so that the time of an answer reveals nothing.
     fn is_token(&self, token: &str) -> bool {
         Sha256::digest(token) == Sha256::digest(self.token.expose_secret())
     }

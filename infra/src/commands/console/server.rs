@@ -21,7 +21,7 @@ use shared::{events::id::EventId, registration::site_name::SiteName};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
-    desk::{Action, Desk},
+    backend::{Action, Backend},
     feed::Feed,
     gate::Gate,
 };
@@ -48,7 +48,7 @@ impl Server {
     /// # Errors
     ///
     /// Another program uses the port.
-    pub(in crate::commands) async fn start(desk: Desk, port: u16) -> anyhow::Result<Self> {
+    pub(in crate::commands) async fn start(backend: Backend, port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.with_context(|| {
             format!(
@@ -69,7 +69,7 @@ impl Server {
             .route("/run", post(run))
             .route("/replay", post(replay))
             .route("/simulate", post(simulate))
-            .with_state(Arc::new(desk));
+            .with_state(Arc::new(backend));
         // Before the routes, which do not know the token.
         let router = Router::new().fallback_service(router).layer(from_fn_with_state(gate, Gate::pass));
         let task = tokio::spawn(async { axum::serve(listener, router).await });
@@ -103,12 +103,12 @@ impl IntoResponse for Failure {
 
 type Answer = Result<Json<Value>, Failure>;
 
-async fn start(State(desk): State<Arc<Desk>>) -> Answer {
-    Ok(Json(desk.start()?))
+async fn start(State(backend): State<Arc<Backend>>) -> Answer {
+    Ok(Json(backend.start()?))
 }
 
-async fn state(State(desk): State<Arc<Desk>>) -> Answer {
-    Ok(Json(desk.state().await?))
+async fn state(State(backend): State<Arc<Backend>>) -> Answer {
+    Ok(Json(backend.state().await?))
 }
 
 /// Which events a page asks for.
@@ -118,12 +118,12 @@ struct Listed {
     limit: usize,
 }
 
-async fn events(State(desk): State<Arc<Desk>>, Query(listed): Query<Listed>) -> Answer {
-    Ok(Json(desk.events(listed.hours, listed.limit).await?))
+async fn events(State(backend): State<Arc<Backend>>, Query(listed): Query<Listed>) -> Answer {
+    Ok(Json(backend.events(listed.hours, listed.limit).await?))
 }
 
-async fn story(State(desk): State<Arc<Desk>>, Path(id): Path<EventId>) -> Result<Json<Box<RawValue>>, Failure> {
-    Ok(Json(desk.story(id).await?))
+async fn story(State(backend): State<Arc<Backend>>, Path(id): Path<EventId>) -> Result<Json<Box<RawValue>>, Failure> {
+    Ok(Json(backend.story(id).await?))
 }
 
 /// A run that a page asks for.
@@ -134,9 +134,9 @@ struct Run {
     site: Option<SiteName>,
 }
 
-async fn run(State(desk): State<Arc<Desk>>, Json(run): Json<Run>) -> Answer {
+async fn run(State(backend): State<Arc<Backend>>, Json(run): Json<Run>) -> Answer {
     let Run { action, site } = run;
-    let report = desk.run(action, site).await?;
+    let report = backend.run(action, site).await?;
     let busy = || anyhow!("another run or replay is in progress. Nothing was done. Fix: wait for its end");
     report.map(Json).ok_or_else(|| Failure(StatusCode::CONFLICT, busy()))
 }
@@ -148,21 +148,21 @@ struct Replayed {
     event_id: EventId,
 }
 
-async fn replay(State(desk): State<Arc<Desk>>, Json(Replayed { event_id }): Json<Replayed>) -> Answer {
-    Ok(Json(desk.replay(event_id).await?))
+async fn replay(State(backend): State<Arc<Backend>>, Json(Replayed { event_id }): Json<Replayed>) -> Answer {
+    Ok(Json(backend.replay(event_id).await?))
 }
 
-async fn simulate(State(desk): State<Arc<Desk>>, Json(action): Json<simulate::Action>) -> Answer {
-    Ok(Json(desk.simulate(action).await?))
+async fn simulate(State(backend): State<Arc<Backend>>, Json(action): Json<simulate::Action>) -> Answer {
+    Ok(Json(backend.simulate(action).await?))
 }
 
 /// Sends a page what arrived after the last arrival that it has, and then each further arrival.
 async fn stream_of(
-    State(desk): State<Arc<Desk>>,
+    State(backend): State<Arc<Backend>>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
-    Sse::new(news_of(desk.feed.clone(), last.unwrap_or_default())).keep_alive(KeepAlive::default())
+    Sse::new(news_of(backend.feed.clone(), last.unwrap_or_default())).keep_alive(KeepAlive::default())
 }
 
 fn news_of(feed: Feed, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -80,10 +80,7 @@ pub(super) async fn stack(
         "
 The stack is running. Ctrl-C stops it.
 
-{see} Let a refresh fail there, and see the card:
-
-  {console}
-
+  Console            {console}
   AWS endpoint       {endpoint}
   Tableau simulator  {tableau}
 
@@ -122,6 +119,10 @@ The stack is running. Ctrl-C stops it.
   cargo lambda invoke -A 127.0.0.1 {receiver_binary} --data-file {invoke_event}
   cargo lambda invoke -A 127.0.0.1 {reconciler_binary} --data-file tests/events/reconciler-apply.json
   cargo lambda invoke -A 127.0.0.1 {forwarder_binary} --data-file tests/events/forwarder-batch.json
+
+{see} Let a refresh fail there, and see the card:
+
+  {console}
 
 {window} Each as it arrives, with the time (UTC), also at the targets chat and archive:",
         see = styled(BOLD, "Open the console in a browser."),

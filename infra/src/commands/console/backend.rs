@@ -1,4 +1,4 @@
-//! The work of the console: it reads a stack, and acts on it.
+//! The stack behind the console: it is read, and acted on.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serde_json::{
 use shared::{
     events::{catalogue::Event, id::EventId},
     registration::site_name::SiteName,
+    sites::commands::infra,
     state::SiteState,
 };
 use time::OffsetDateTime;
@@ -36,9 +37,9 @@ const MAX_HOURS: u64 = 30 * 24;
 /// The lookback for an event by its identifier, and for its replay.
 const STORY_HOURS: u64 = 24;
 
-/// The stack at which the console looks.
+/// The stack behind the console.
 #[derive(Debug)]
-pub(in crate::commands) struct Desk {
+pub(in crate::commands) struct Backend {
     connection: Connection,
     name: StackName,
     /// The local stack that another process, or this one, keeps up.
@@ -80,8 +81,8 @@ impl Action {
     }
 }
 
-impl Desk {
-    /// A desk at a stack.
+impl Backend {
+    /// Connects the console to a stack.
     pub(in crate::commands) fn new(
         connection: Connection,
         name: StackName,
@@ -150,7 +151,8 @@ impl Desk {
         // The log has an event seconds after it arrived.
         ensure!(
             story.is_some() || live.is_some(),
-            "the logs of the last {STORY_HOURS} h have no event {id}. Fix: cargo infra events show {id} --since 7d"
+            "the logs of the last {STORY_HOURS} h have no event {id}. Fix: {}",
+            infra(&format!("events show {id} --since 7d"), self.connection.name.as_str())
         );
         Ok(to_raw_value(&Known { story, live, alerts })?)
     }
