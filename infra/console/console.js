@@ -15,7 +15,7 @@ const PROBLEMS = ["problem", "problem-solved"];
 // An action that takes a second is repeated after four at the earliest, so that other pages are answered.
 const PAUSE_FACTOR = 4;
 const DISCONNECTED =
-  "The console does not answer. The page shows old data. Fix: start cargo infra console again, and open the address that it prints.";
+  "The console does not answer. The page shows old data. Fix: start the command that printed this address again, and open the address that it prints then.";
 
 const $ = (id) => document.getElementById(id);
 
@@ -823,8 +823,13 @@ function drawRows() {
   $("more").hidden = found.length <= shown && (logs?.events.length ?? 0) >= (logs?.total ?? 0);
   $("event-list").hidden = !found.length;
   $("events-empty").hidden = found.length > 0;
+  const read = logs?.events.length ?? 0;
+  const isPart = read < (logs?.total ?? 0);
   const [title, todo] = hasFilter
-    ? ["No event matches", "Clear the search and the filters to see all events."]
+    ? [
+        isPart ? `No event among the newest ${read.toLocaleString()} of ${total.toLocaleString()} matches` : "No event matches",
+        isPart ? "Show more reads the next ones." : "Clear the search and the filters to see all events.",
+      ]
     : ["No event in 24 hours", state?.simulated ? "Let a refresh fail under Tableau." : "To cause one, choose Test under Sites."];
   $("events-empty").replaceChildren(element("b", {}, title), todo);
 }
