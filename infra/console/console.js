@@ -4,6 +4,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const HOURS = 24;
 const PAGE_ROWS = 50;
 const READ_ROWS = 200;
+// As many as the console keeps.
+const MAX_EVENTS = 500;
 const MAX_FEED_ITEMS = 60;
 const ANNOUNCE_EVERY_MS = 4000;
 const RECONNECT_AFTER_MS = 3000;
@@ -83,6 +85,8 @@ async function call(path, body) {
   const response = await fetch(path, options).catch(() => {
     throw new Error(DISCONNECTED);
   });
+  // The address of a console that has ended.
+  if (response.status === 404) throw new Error(DISCONNECTED);
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ?? `The console answered ${response.status}. Nothing is shown. Fix: load the page again.`);
   return answer;
@@ -94,7 +98,7 @@ function oneAtATime(action) {
   const start = () => (running = action().finally(() => (running = null)));
   return () => {
     if (!running) return start();
-    next ??= running.then(() => {
+    next ??= running.catch(() => {}).then(() => {
       next = null;
       return start();
     });
@@ -537,7 +541,7 @@ for (const form of document.forms) form.addEventListener("submit", (event) => ev
 // ---- Arrivals
 
 const events = new Map();
-const seen = new Set();
+let lastNumber = 0;
 const items = new Map();
 let waiting = [];
 let isPaused = false;
@@ -546,12 +550,22 @@ let announceTimer = null;
 
 function connect() {
   const source = new EventSource("stream");
+  // A browser allows few connections to one server, so a page that is hidden leaves its own.
+  const leave = () => {
+    if (!document.hidden) return;
+    source.close();
+    document.removeEventListener("visibilitychange", leave);
+    document.addEventListener("visibilitychange", connect, { once: true });
+  };
+  document.addEventListener("visibilitychange", leave);
   source.addEventListener("open", () => showLive(null));
   source.addEventListener("live", (message) => showLive(JSON.parse(message.data).error));
   source.addEventListener("arrival", (message) => arrive(JSON.parse(message.data)));
   source.addEventListener("error", () => {
     showLive("The connection to the console ended. The page connects again.");
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, RECONNECT_AFTER_MS);
+    if (source.readyState !== EventSource.CLOSED) return;
+    document.removeEventListener("visibilitychange", leave);
+    setTimeout(connect, RECONNECT_AFTER_MS);
   });
 }
 
@@ -564,10 +578,14 @@ function showLive(error) {
 }
 
 function arrive(arrival) {
-  if (seen.has(arrival.number)) return;
-  seen.add(arrival.number);
-  if (arrival.kind === "event") events.set(arrival.event.event_id, arrival);
-  if (isPaused) waiting.push(arrival);
+  // After a connection that ended, the console sends some again.
+  if (arrival.number <= lastNumber) return;
+  lastNumber = arrival.number;
+  if (arrival.kind === "event") {
+    events.set(arrival.event.event_id, arrival);
+    if (events.size > MAX_EVENTS) events.delete(events.keys().next().value);
+  }
+  if (isPaused) waiting = [...waiting, arrival].slice(-MAX_FEED_ITEMS);
   else draw(arrival);
   drawPause();
   if (Date.now() - new Date(arrival.at) < RECENT_MS) {
@@ -580,11 +598,12 @@ function arrive(arrival) {
 
 function announce({ kind, event, alert, target }) {
   const sentence = {
-    event: () => `${event.event}: ${event.resource_name ?? "no name"}, site ${event.site}.`,
+    event: () => `${event.event}: ${event.resource_name || "no name"}, site ${event.site}.`,
     alert: () => `Alert: ${alert.title}.`,
     target: () => `Message for the target ${target.target}.`,
   }[kind];
-  if (sentence) announcements.push(sentence());
+  if (!sentence) return;
+  announcements.push(sentence());
   announceTimer ??= setTimeout(() => {
     const newest = announcements.at(-1);
     $("announcer").textContent = announcements.length === 1 ? newest : `${announcements.length} arrivals. The newest: ${newest}`;
@@ -650,13 +669,13 @@ function otherLine({ at, target, other }) {
   );
 }
 
-/** The findings of an event. Lines that are addresses become links, or are left out where a link has no place. */
+/** The findings of an event, with a link to its page where a link has a place. */
 function findingsOf(event, hasLinks) {
-  const lines = (event?.findings ?? "").replace(/^[\s:]+/, "").split(/\s*\n\s*/);
-  const shown = lines.filter((text) => text && (hasLinks || !/^https?:\/\/\S+$/i.test(text)));
-  return shown.map((text) =>
-    element("span", { class: "finding" }, /^https?:\/\/\S+$/i.test(text) ? link("Open in Tableau", text) : name(text)),
-  );
+  const findings = (event?.findings ?? "").replace(/^[\s:]+/, "");
+  return [
+    findings && element("span", { class: "finding" }, name(findings)),
+    hasLinks && event?.resource_url && element("span", { class: "finding" }, link("Open in Tableau", event.resource_url)),
+  ];
 }
 
 /** Draws an alert as chat services do. */
@@ -733,6 +752,8 @@ const OUTCOMES = new Map(
   }),
 );
 
+const NOT_PUBLISHED = ["undelivered", "unverified"];
+
 const keyOf = (record) => record.event_id ?? `${record.at} ${record.site} ${record.event}`;
 
 function recordOf({ at, event }) {
@@ -752,17 +773,22 @@ function recordOf({ at, event }) {
   };
 }
 
-/** The events of the logs and of this page's time, newest first. An arrival outweighs a log line that is not there yet. */
+/** The events of the logs and of this page's time, newest first. An arrival outweighs a log line that does not know of it. */
 function merged() {
-  const all = new Map([...events.values()].map((arrival) => [arrival.event.event_id, recordOf(arrival)]));
-  for (const record of logs?.events ?? []) all.set(keyOf(record), record);
+  const since = Date.now() - HOURS * 3_600_000;
+  const recent = [...events.values()].filter(({ at }) => new Date(at) > since);
+  const all = new Map(recent.map((arrival) => [arrival.event.event_id, recordOf(arrival)]));
+  for (const record of logs?.events ?? []) {
+    const isOlder = NOT_PUBLISHED.includes(record.outcome) && all.get(record.event_id)?.at > record.at;
+    if (!isOlder) all.set(keyOf(record), record);
+  }
   return [...all.values()].sort((a, b) => new Date(b.at) - new Date(a.at));
 }
 
 const readHistory = oneAtATime(async () => {
   $("reload").setAttribute("aria-busy", "true");
   try {
-    logs = await call(`events?hours=${HOURS}&limit=${limit}`);
+    logs = await call(`events?limit=${limit}`);
     $("events-error").hidden = true;
   } catch (error) {
     $("events-error").textContent = error.message;
@@ -878,6 +904,7 @@ function row(record) {
 filters.addEventListener("input", () => {
   shown = PAGE_ROWS;
   drawRows();
+  $("announcer").textContent = $("events-count").textContent;
 });
 $("reload").addEventListener("click", readHistory);
 $("more").addEventListener("click", async () => {
@@ -1126,7 +1153,7 @@ const VERBS = new Map(
 function sentence({ event, resource_name, resource_id, site }, live) {
   const [, type, verb] = event.match(/^(Workbook|Datasource|View|User|Label|Site|Admin|)([A-Z]\w+)$/) ?? [];
   const [subject, end] = VERBS.get(verb) ?? [];
-  const resource = element("b", {}, name(resource_name ?? resource_id ?? "without a name"));
+  const resource = element("b", {}, name(resource_name || resource_id || "without a name"));
   const where = [" on the site ", element("b", {}, name(site)), "."];
   if (!subject) return [event, ": ", resource, where];
   const kind = type === "Admin" ? "" : (type || (live?.event.attributes?.resource_type ?? "resource")).toLowerCase();
@@ -1170,11 +1197,10 @@ function replayPart(command) {
       "data-key": "replay",
       onclick: () =>
         act(button, results, async () => {
-          const { published, lines } = await call("replay", { event_id: id });
-          const outcome = `${count(published, "event")} published.`;
-          $("announcer").textContent = outcome;
+          const { lines } = await call("replay", { event_id: id });
+          $("announcer").textContent = lines.join(" ");
           setTimeout(readDetail);
-          return [line({ tone: published ? "good" : "plain", text: outcome }), ...lines.map((text) => line({ text }))];
+          return lines.map((text) => line({ tone: "good", text }));
         }),
     },
     "Replay",

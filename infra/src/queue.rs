@@ -152,8 +152,9 @@ pub async fn receive(aws: &Aws, queue: &str) -> anyhow::Result<Vec<Value>> {
 ///
 /// A command fails.
 pub async fn receive_after(aws: &Aws, queue: &str, before: &[Value]) -> anyhow::Result<Vec<Value>> {
-    let (messages, ()) = tokio::try_join!(receive_within(aws, queue, LONGEST_WAIT), delete(aws, queue, before))?;
-    Ok(messages)
+    // A message that is not deleted comes again, which is better than to lose those that came.
+    let (messages, _) = tokio::join!(receive_within(aws, queue, LONGEST_WAIT), delete(aws, queue, before));
+    messages
 }
 
 async fn receive_within(aws: &Aws, queue: &str, seconds: &str) -> anyhow::Result<Vec<Value>> {

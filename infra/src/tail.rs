@@ -270,7 +270,7 @@ impl Event {
     }
 
     /// Formats what the reconciler found out about a resource: its project and owner, how often it had failed until it worked
-    /// again, and the reason of its failure with the page to open. Empty for other events.
+    /// again, and the reason of its failure. Empty for other events.
     pub fn findings(&self) -> String {
         let data = &self.envelope["data"];
         let text = |value: &Value| value.as_str().map(plain);
@@ -281,9 +281,13 @@ impl Event {
         let failures =
             failures.map(|failures| format!(" works again after {}", pluralize(failures, "failure", "failures")));
         let reason = text(&data["notes"]).map(|notes| format!(": {notes}"));
-        let page = text(&data["resource_url"]).filter(|_| failures.is_none()).map(|page| format!(" {page}"));
         let recovered = self.is_recovered().then(|| "  (recovered from Tableau's jobs)".to_owned());
-        [Some(context), failures, reason, page, recovered].into_iter().flatten().collect()
+        [Some(context), failures, reason, recovered].into_iter().flatten().collect()
+    }
+
+    /// The page of the resource on Tableau, if the reconciler read it.
+    pub fn page(&self) -> Option<String> {
+        self.envelope["data"]["resource_url"].as_str().map(plain)
     }
 }
 

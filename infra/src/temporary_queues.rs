@@ -1,7 +1,8 @@
 //! Queues that subscribe to a stack's topics while a command runs, and the removal of those that an interrupted command left.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::PathBuf,
     time::Duration,
 };
@@ -149,6 +150,13 @@ async fn remove_left(aws: &Aws, stack: &Stack) -> anyhow::Result<usize> {
     });
     let left = left.collect::<anyhow::Result<Vec<_>>>()?;
     remove(aws, &left).await?;
+    for (prefix, _) in left.iter().filter_map(|(name, _)| parse(stack.name(), name)) {
+        match fs::remove_file(lock_path(prefix)) {
+            // That of a sibling is removed already, and one of another machine is not here.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.context("the claim of a temporary queue cannot be removed")?,
+        }
+    }
     Ok(left.len())
 }
 

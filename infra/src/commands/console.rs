@@ -80,6 +80,7 @@ pub async fn run(arguments: Console) -> anyhow::Result<()> {
 
 /// Passes on what arrives while the queues may be used. After a failure it notifies the pages, and subscribes again.
 async fn follow(aws: &Aws, tail: &Tail, feed: &Feed) -> anyhow::Result<Infallible> {
+    let mut last = String::new();
     loop {
         let followed = async {
             let mut arrivals = tail.open(aws).await?;
@@ -91,8 +92,12 @@ async fn follow(aws: &Aws, tail: &Tail, feed: &Feed) -> anyhow::Result<Infallibl
         };
         let Err::<Infallible, anyhow::Error>(error) = followed.await;
         tail.expect_young(aws)?;
-        print(warning(format!("the console shows no new events, and tries again. Details: {error:#}")));
-        feed.set_error(Some(format!("{error:#}")));
+        let text = format!("{error:#}");
+        if text != last {
+            print(warning(format!("the console shows no new events, and tries again. Details: {text}")));
+            last.clone_from(&text);
+        }
+        feed.set_error(Some(text));
         sleep(PAUSE).await;
     }
 }

@@ -1,8 +1,8 @@
 //! `cargo infra simulate`: plays the users of the local stack's Tableau and AWS.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -211,6 +211,11 @@ impl Simulation<'_> {
             Action::AddForeign { name, event } => tableau.add_foreign(&name, &event, report).await,
             Action::ExpireToken { days: None } => tableau.expire_token(&text("token_name"), report).await,
             Action::ExpireToken { days: Some(days) } => {
+                ensure!(
+                    DAYS.contains(&days),
+                    "a token ends within {} days. Nothing was changed. Fix: name fewer",
+                    DAYS.end()
+                );
                 tableau.expire_token_in(&text("token_name"), days, report).await
             }
             Action::NewToken => {
@@ -246,10 +251,13 @@ impl Simulation<'_> {
     }
 }
 
+/// The days until a token ends.
+const DAYS: RangeInclusive<i64> = 1..=3650;
+
 /// Reads a number of days, such as `7d`.
 fn days(text: &str) -> Result<i64, &'static str> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
-    days.filter(|days| (1..=3650).contains(days)).ok_or("expected a number of days, such as 7d")
+    days.filter(|days| DAYS.contains(days)).ok_or("expected a number of days, such as 7d")
 }
 
 async fn publish(tableau: &Tableau, event: &Event, name: &str, report: Report<'_>) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use time::macros::format_description;
 
-use super::{Arrival, Event, Message, TargetMessage};
+use super::{Arrival, Event, Message, TargetMessage, Tone};
 use crate::terminal::{BOLD, DIM, styled};
 
 /// Width of the column with the kind: the longest is `target`.
@@ -18,9 +18,9 @@ const RESOURCE_WIDTH: usize = 24;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lines {
     /// Whether each line begins with its kind, since there are several.
-    pub with_kinds: bool,
+    with_kinds: bool,
     /// Whether an event has its identifier.
-    pub with_ids: bool,
+    with_ids: bool,
     /// Width of the column with the site: the longest name so far.
     site_width: usize,
 }
@@ -54,7 +54,11 @@ impl Lines {
         let (site, name) = (event.site(), event.name());
         self.site_width = self.site_width.max(site.chars().count());
         let name = styled(event.tone().style(), format!("{name:EVENT_WIDTH$}"));
-        let (width, resource, findings) = (self.site_width, event.resource_name(), event.findings());
+        let (width, resource, mut findings) = (self.site_width, event.resource_name(), event.findings());
+        // Something to look at, unless it works again.
+        if let Some(page) = event.page().filter(|_| event.tone() == Tone::Bad) {
+            findings.push_str(&format!(" {page}"));
+        }
         let line = if self.with_ids {
             format!("{site:width$}  {name}  {resource:RESOURCE_WIDTH$}  {}{findings}", event.id())
         } else {

@@ -151,6 +151,12 @@ async fn the_console_shows_a_stack_and_acts_on_it_until_it_is_interrupted() -> a
         .infra(&["console", "--port", &port])
         .await?
         .failed(&["cannot be used. Fix: choose another one with --port"])?;
+    // It subscribes again when somebody deletes its queues.
+    for queue in temporary(&testbed).await?.as_array().context("no queues")? {
+        testbed.aws(&format!("sqs delete-queue --queue-url {}", queue.as_str().context("no queue")?)).await?;
+    }
+    console.streams("data: {\"error\":\"").await?;
+    console.streams("data: {\"error\":null}").await?;
     second.interrupt().await?;
     testbed.infra(&["destroy", "--yes"]).await?.succeeded(&[])?;
     let (status, answer) = console.call("state", None).await?;

@@ -1,6 +1,6 @@
 //! `cargo infra tail`: what arrives is shown, and no queue is left.
 
-use std::{process::Stdio, time::Duration};
+use std::{env::temp_dir, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use nix::{
@@ -116,12 +116,18 @@ async fn each_event_and_alert_is_a_line_and_an_interruption_leaves_no_queue() ->
 async fn the_next_command_removes_the_queues_of_one_that_was_killed_and_no_others() -> anyhow::Result<()> {
     let testbed = deployed(&[]).await?;
     let mut runs = Tailing::start(&testbed, &[]).await?;
+    let before = temporary(&testbed).await?;
     let killed = Tailing::start(&testbed, &["--alerts"]).await?;
-    assert_eq!(temporary(&testbed).await?.len(), 6);
+    let queues = temporary(&testbed).await?;
+    assert_eq!(queues.len(), 6);
+    let claims = queues.iter().filter(|name| !before.contains(name)).filter_map(|name| name.rsplit_once('-'));
+    let claims: Vec<_> = claims.map(|(prefix, _)| temp_dir().join(format!("{prefix}.lock"))).collect();
+    ensure!(claims.iter().all(|claim| claim.exists()), "{claims:?}");
     killed.signal(Signal::SIGKILL)?;
     ensure!(!killed.ended().await?, "it succeeded");
     testbed.infra(&["test"]).await?.succeeded(&["Removed 2 queues of a command that was killed."])?;
     assert_eq!(temporary(&testbed).await?.len(), 2);
+    ensure!(!claims.iter().any(|claim| claim.exists()), "{claims:?}");
     while !runs.line().await?.contains("  marketing  Test ") {}
     runs.signal(Signal::SIGTERM)?;
     ensure!(runs.ended().await?, "it failed");

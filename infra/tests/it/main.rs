@@ -145,6 +145,31 @@ async fn a_command_waits_while_the_reconciler_is_busy_with_another_run() -> anyh
     Ok(())
 }
 
+#[tokio::test]
+async fn no_credentials_and_an_expired_session_are_reported_with_their_fix() -> anyhow::Result<()> {
+    for (message, expected) in [
+        ("Unable to locate credentials", "the AWS CLI has no credentials. Fix: run `aws configure`"),
+        (
+            "An error occurred (ExpiredToken) when calling: expired",
+            "the AWS credentials have expired. Fix: sign in again",
+        ),
+    ] {
+        let folder = TempDir::new()?;
+        let aws = "#!/bin/sh\ncase \"$*\" in *--version*) echo aws-cli/2.15.0 ;; *) echo \"$MESSAGE\" >&2; exit 255 ;; esac\n";
+        fs::write(folder.path().join("aws"), aws)?;
+        fs::set_permissions(folder.path().join("aws"), fs::Permissions::from_mode(0o755))?;
+        let id = "9c63a4d1032bb0ef67f67e5c34b46f43";
+        for arguments in
+            [&["tail"][..], &["console"], &["events"], &["events", "show", id], &["replay", "1", "--id", id]]
+        {
+            let mut infra = infra(arguments);
+            isolate(&mut infra, &[folder.path(), Path::new("/bin"), Path::new("/usr/bin")], &[("MESSAGE", message)])?;
+            run(infra, "").await?.failed(&[expected]).with_context(|| format!("{arguments:?}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// An AWS CLI with a stack of a release before targets.
 const STACK_WITHOUT_FORWARDER: &str = r#"#!/bin/sh
 case "$*" in

@@ -26,16 +26,13 @@ use crate::{
     },
     connection::Connection,
     events::{filter::Filter, history::History, search::Search, story::Story},
-    local_files::{DELETED_TOPIC, RunningStack, SITE_ENTRY},
+    local_files::{RunningStack, SITE_ENTRY},
     reconciler,
     stack_name::StackName,
 };
 
-/// The longest lookback of a list of events, in hours: 30 days.
-const MAX_HOURS: u64 = 30 * 24;
-
-/// The lookback for an event by its identifier, and for its replay.
-const STORY_HOURS: u64 = 24;
+/// The lookback for events, in hours.
+const HOURS: u64 = 24;
 
 /// The stack behind the console.
 #[derive(Debug)]
@@ -115,51 +112,46 @@ impl Backend {
             site["outages"] = stored.map_or_else(|| json!([]), outages);
         }
         state["next_run"] = next_run(stack.setting("Schedule"), readings.last_run.as_ref().map(|run| run.at));
-        if let (Value::Object(state), Value::Object(start)) = (&mut state, self.start()?) {
+        if let (Value::Object(state), Value::Object(start)) = (&mut state, self.start()) {
             state.extend(start);
         }
         Ok(state)
     }
 
     /// Describes the stack without a command, for a page that opens.
-    pub(super) fn start(&self) -> anyhow::Result<Value> {
+    pub(super) fn start(&self) -> Value {
         let is_local = self.connection.aws.endpoint().is_some();
-        Ok(json!({ "name": self.connection.name, "is_local": is_local, "simulated": self.simulated()? }))
+        json!({ "name": self.connection.name, "is_local": is_local, "simulated": self.simulated() })
     }
 
     /// Describes what can be simulated, null for a stack on AWS.
-    fn simulated(&self) -> anyhow::Result<Value> {
-        let Some(running) = &self.running else { return Ok(Value::Null) };
-        let entry: Value = serde_json::from_str(&running.read(SITE_ENTRY)?).context("the site entry is no JSON")?;
-        Ok(json!({
-            "site": entry["site"],
-            "events": Event::catalogue().collect::<Vec<_>>(),
-            "topic_is_down": running.path(DELETED_TOPIC).exists(),
-        }))
+    fn simulated(&self) -> Value {
+        let events = || json!({ "events": Event::catalogue().collect::<Vec<_>>() });
+        self.running.as_ref().map_or(Value::Null, |_| events())
     }
 
     /// Reads the events of the last hours from the logs of the functions.
-    pub(super) async fn events(&self, hours: u64, limit: usize) -> anyhow::Result<Value> {
-        let history = self.history(hours.clamp(1, MAX_HOURS)).await?;
+    pub(super) async fn events(&self, limit: usize) -> anyhow::Result<Value> {
+        let history = self.history().await?;
         Ok(json!(history.listing(&Filter::default(), limit, OffsetDateTime::now_utc())))
     }
 
     /// Returns everything that is known of an event.
     pub(super) async fn story(&self, id: EventId) -> anyhow::Result<Box<RawValue>> {
         let (live, alerts) = self.feed.about(&id.to_string());
-        let story = self.history(STORY_HOURS).await?.story(id, OffsetDateTime::now_utc())?;
+        let story = self.history().await?.story(id, OffsetDateTime::now_utc())?;
         // The log has an event seconds after it arrived.
         ensure!(
             story.is_some() || live.is_some(),
-            "the logs of the last {STORY_HOURS} h have no event {id}. Fix: {}",
+            "the logs of the last {HOURS} h have no event {id}. Fix: {}",
             infra(&format!("events show {id} --since 7d"), self.connection.name.as_str())
         );
         Ok(to_raw_value(&Known { story, live, alerts })?)
     }
 
-    async fn history(&self, hours: u64) -> anyhow::Result<History> {
+    async fn history(&self) -> anyhow::Result<History> {
         let (aws, stack) = (&self.connection.aws, self.connection.stack().await?);
-        let search = Search::new(aws, &stack, Duration::from_secs(hours * 3600)).await?;
+        let search = Search::new(aws, &stack, Duration::from_secs(HOURS * 3600)).await?;
         History::read(aws, &stack, search).await
     }
 
@@ -181,8 +173,8 @@ impl Backend {
     pub(super) async fn replay(&self, id: EventId) -> anyhow::Result<Value> {
         let _work = self.work.lock().await;
         let (aws, http, stack) = (&self.connection.aws, self.connection.http()?, self.connection.stack().await?);
-        let lines = replay::replay_one(aws, &http, &stack, STORY_HOURS, id).await?;
-        Ok(json!({ "published": 1, "lines": lines }))
+        let lines = replay::replay_one(aws, &http, &stack, HOURS, id).await?;
+        Ok(json!({ "lines": lines }))
     }
 
     /// Plays somebody at the simulated Tableau, or an outage.

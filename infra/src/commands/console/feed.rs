@@ -70,6 +70,7 @@ struct EventContent<'a> {
     tone: Tone,
     recovered: bool,
     findings: String,
+    resource_url: Option<String>,
     #[serde(serialize_with = "as_published")]
     envelope: &'a str,
     attributes: &'a BTreeMap<String, String>,
@@ -163,6 +164,7 @@ impl<'a> EventContent<'a> {
             tone: event.tone(),
             recovered: event.is_recovered(),
             findings: event.findings().trim().to_owned(),
+            resource_url: event.page(),
             envelope: &event.body,
             attributes: &event.attributes,
             alert: alert(event, alerts),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// Describes the schedule, with the time before which its next run begins. That time is not known of a `cron` expression.
 pub(super) fn next_run(schedule: Option<&str>, last_run: Option<OffsetDateTime>) -> Value {
     let period = schedule.and_then(period);
-    let before = last_run.zip(period).map(|(at, period)| Timestamp(at + period));
+    let before = last_run.zip(period).and_then(|(at, period)| at.checked_add(period.try_into().ok()?)).map(Timestamp);
     json!({ "schedule": schedule, "at": before })
 }
 
@@ -40,6 +40,7 @@ mod tests {
             ("rate(2 days)", json!("2026-05-23T08:00:00Z")),
             ("cron(0 8 * * ? *)", Value::Null),
             ("rate(many minutes)", Value::Null),
+            ("rate(99999999999 days)", Value::Null),
         ] {
             assert_eq!(next_run(Some(schedule), Some(last)), json!({ "schedule": schedule, "at": expected }));
         }

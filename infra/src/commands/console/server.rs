@@ -34,10 +34,9 @@ const SCRIPT: &str = include_str!("../../../console/console.js");
 /// Name of the header with the number of the last arrival that a page has.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The running server. It ends when it is dropped.
-#[derive(Debug)]
+/// The running server. It accepts no connection after it is dropped; those that are open end with the command.
 pub(in crate::commands) struct Server {
-    /// The address of the page.
+    /// The address of the page, a secret.
     pub(in crate::commands) url: String,
     task: JoinHandle<io::Result<()>>,
 }
@@ -104,7 +103,7 @@ impl IntoResponse for Failure {
 type Answer = Result<Json<Value>, Failure>;
 
 async fn start(State(backend): State<Arc<Backend>>) -> Answer {
-    Ok(Json(backend.start()?))
+    Ok(Json(backend.start()))
 }
 
 async fn state(State(backend): State<Arc<Backend>>) -> Answer {
@@ -114,12 +113,11 @@ async fn state(State(backend): State<Arc<Backend>>) -> Answer {
 /// Which events a page asks for.
 #[derive(Deserialize)]
 struct Listed {
-    hours: u64,
     limit: usize,
 }
 
 async fn events(State(backend): State<Arc<Backend>>, Query(listed): Query<Listed>) -> Answer {
-    Ok(Json(backend.events(listed.hours, listed.limit).await?))
+    Ok(Json(backend.events(listed.limit).await?))
 }
 
 async fn story(State(backend): State<Arc<Backend>>, Path(id): Path<EventId>) -> Result<Json<Box<RawValue>>, Failure> {
