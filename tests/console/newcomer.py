@@ -167,7 +167,7 @@ class Newcomer:
         self.picture("tableau-light")
         expect(page.locator("#hint")).to_be_visible(timeout=PAGE_MS)
         page.get_by_role("button", name="Run the reconciler now").click()
-        reason = page.locator("#feed .item", has_text="RefreshFailureExplained").filter(has_text=NAME).first
+        reason = page.locator("#feed .item:has(.event)", has_text="RefreshFailureExplained").filter(has_text=NAME).first
         expect(reason.locator(".alert")).to_contain_text(REASON, timeout=REASON_MS)
         expect(page.locator("#hint [aria-busy=true]")).to_have_count(0, timeout=RUN_MS)
         step("Tableau's reason follows, with a card of its own.")
@@ -187,6 +187,7 @@ class Newcomer:
         detail = self.open_event("RefreshFailureExplained")
         expect(detail.locator(".story")).to_contain_text("The refresh failed", timeout=CONSOLE_MS)
         expect(detail.locator(".alert")).to_contain_text(REASON, timeout=PAGE_MS)
+        expect(detail.locator(".story").get_by_role("link", name="Open in Tableau")).to_be_visible(timeout=PAGE_MS)
         envelope = detail.get_by_label("Envelope", exact=True)
         expect(envelope).to_contain_text("com.tableau.RefreshFailureExplained", timeout=PAGE_MS)
         self.close_event()
@@ -268,6 +269,12 @@ class Newcomer:
         expect(self.row("window.ran")).to_be_visible(timeout=EVENT_MS)
         self.nothing_ran(page)
         page.get_by_label("Search").fill("")
+        self.tab("Tableau")
+        page.locator("#foreign").get_by_label("Name").fill(payloads[0])
+        self.submit("foreign", "Add it")
+        self.tab("Sites")
+        assert letters(payloads[0]) in letters(self.run("Plan")), "the report does not name the foreign webhook"
+        self.nothing_ran(page)
         self.tab("Tableau")
         step(f"{len(payloads)} hostile names are shown as text, and nothing of them runs.")
 
