@@ -212,7 +212,14 @@ async fn the_documented_commands_about_events_do_what_they_say() -> anyhow::Resu
         "`cargo infra events --since 24h --site finance --outcome undelivered`",
     ])?;
     let unknown = local.infra(&["events", "show", &"0".repeat(32)]).await?;
-    unknown.failed(&["is in the logs of the last 24h.", "Fix: look further back with `cargo infra events show"])?;
+    unknown.failed(&[
+        "is in the logs of the last 24h.",
+        "Fix: look further back with `cargo infra events show",
+        "--since 30d`",
+    ])?;
+    let unknown = local.infra(&["events", "show", &"0".repeat(32), "--since", "60d"]).await?;
+    unknown
+        .failed(&["The logs keep no earlier events. Fix: check the identifier", "`cargo infra events --since 60d`"])?;
     Ok(())
 }
 
