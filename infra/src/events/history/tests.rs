@@ -1,4 +1,5 @@
 use anyhow::Context;
+use clap::Parser;
 use serde_json::json;
 use shared::{
     events::{
@@ -145,30 +146,41 @@ fn lines_that_are_no_records_are_skipped_and_old_ones_are_read() {
     assert_eq!(outcomes(&history), [("ViewDeleted", Outcome::Published, 1)]);
 }
 
+/// The options of a list.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    filter: Filter,
+}
+
 #[test]
 fn events_are_selected_by_site_event_outcome_and_resource() -> anyhow::Result<()> {
     let body = r#"{"resource_luid":"5998aaaf","resource_name":"Umsätze Nord"}"#;
     let lines = [line(0, json!(delivered("ViewDeleted", body, delivery_log::Outcome::Published)?), Value::Null)];
     let history = history(&lines, &[of_job(5, "WorkbookRefreshFailed", 1, true)], &[]);
-    let count = |site: &str, event: &str, outcome: Option<Outcome>, resource: &str| {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let filter = Filter { site: text(site), event: text(event), outcome, resource: text(resource) };
-        history.listing(&filter, 50, NOW).total
-    };
-    for (site, event, outcome, resource, expected) in [
-        ("", "", None, "", 2),
-        ("marketing", "", None, "", 2),
-        ("market", "", None, "", 0),
-        ("", "viewdeleted", None, "", 1),
-        ("", "View", None, "", 0),
-        ("", "", Some(Outcome::Recovered), "", 1),
-        ("", "", Some(Outcome::Published), "", 1),
-        ("", "", None, "UMSÄTZE", 1),
-        ("", "", None, "99", 1),
-        ("", "", None, "9", 0),
-        ("", "", None, "5998", 0),
+    for (options, expected) in [
+        ("", 2),
+        (" --site marketing", 2),
+        (" --site market", 0),
+        (" --site market --site marketing", 2),
+        (" --event viewdeleted", 1),
+        (" --event ViewDeleted --event WorkbookRefreshFailed", 2),
+        (" --event View", 0),
+        (" --outcome recovered", 1),
+        (" --outcome published", 1),
+        (" --resource UMSÄTZE", 1),
+        (" --resource 99", 1),
+        (" --resource 9", 0),
+        (" --resource 5998", 0),
+        (" --site marketing --event ViewDeleted --outcome published --resource nord", 1),
+        (" --site marketing --event ViewDeleted --outcome recovered", 0),
     ] {
-        assert_eq!(count(site, event, outcome, resource), expected, "{site} {event} {outcome:?} {resource}");
+        let filter = Options::try_parse_from(format!("events{options}").split(' '))?.filter;
+        let total = history.listing(&filter, 50, NOW).total;
+        assert_eq!((total, &*filter.options().replace('\'', "")), (expected, options));
+    }
+    for invalid in ["--site=../x", "--event=a b", "--outcome=lost"] {
+        assert!(Options::try_parse_from(["events", invalid]).is_err(), "{invalid}");
     }
     let listing = history.listing(&Filter::default(), 1, NOW);
     assert_eq!((listing.total, listing.events.len(), &*listing.events[0].event), (2, 1, "WorkbookRefreshFailed"));
