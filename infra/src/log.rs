@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, has_code};
 
 /// The most lines in one answer of CloudWatch Logs. A local cloud leaves out the later ones, without a token for them.
 const MAX_LINES: usize = 10_000;
@@ -38,6 +38,24 @@ pub async fn lines(aws: &Aws, function: &str, since: OffsetDateTime, pattern: &s
         start_ms = last_ms;
     }
     Ok(Value::Array(all))
+}
+
+/// Reads the lines as [`lines`] does. `None` if the function has no log: it never ran, or an earlier release has no such
+/// function.
+///
+/// # Errors
+///
+/// The command fails.
+pub async fn lines_if_any(
+    aws: &Aws,
+    function: &str,
+    since: OffsetDateTime,
+    pattern: &str,
+) -> anyhow::Result<Option<Value>> {
+    match lines(aws, function, since, pattern).await {
+        Err(error) if has_code(&error, "ResourceNotFoundException") => Ok(None),
+        lines => lines.map(Some),
+    }
 }
 
 /// Returns the lines that are JSON, each with its time.

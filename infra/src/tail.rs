@@ -12,6 +12,7 @@ use shared::{
         phrasing::pluralize,
         text::plain,
     },
+    events::cloud_event::{SOURCE_PREFIX, TYPE_PREFIX},
     refreshes::{explanation::EXPLAINED, resolution::RESOLVED},
 };
 use time::OffsetDateTime;
@@ -25,12 +26,6 @@ use crate::{
 };
 
 pub mod lines;
-
-/// Begins the name of every event's type.
-const TYPE_PREFIX: &str = "com.tableau.";
-
-/// Begins the source of every event, before the site.
-const SOURCE_PREFIX: &str = "/tableau/";
 
 /// The queues by which a command gets what the stack publishes.
 #[derive(Debug)]
@@ -222,12 +217,12 @@ impl Event {
 
     /// Your name for its site.
     pub fn site(&self) -> String {
-        text(&self.envelope["source"]).trim_start_matches(SOURCE_PREFIX).to_owned()
+        without(SOURCE_PREFIX, text(&self.envelope["source"]))
     }
 
     /// Tableau's name for it, or ours.
     pub fn name(&self) -> String {
-        text(&self.envelope["type"]).trim_start_matches(TYPE_PREFIX).to_owned()
+        without(TYPE_PREFIX, text(&self.envelope["type"]))
     }
 
     /// Its identifier.
@@ -324,6 +319,11 @@ impl Tone {
 pub(crate) fn as_published<S: Serializer>(body: &str, serializer: S) -> Result<S::Ok, S::Error> {
     let body: &RawValue = serde_json::from_str(body).map_err(S::Error::custom)?;
     body.serialize(serializer)
+}
+
+/// Returns a text without a prefix, if it has it.
+fn without(prefix: &str, text: String) -> String {
+    text.strip_prefix(prefix).map(str::to_owned).unwrap_or(text)
 }
 
 /// A text on one line. Names of resources are the input of users.

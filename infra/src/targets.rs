@@ -17,7 +17,7 @@ use shared::{
 use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{
-    aws::{Aws, has_code, is_denied, shell_quoted},
+    aws::{Aws, is_denied, shell_quoted},
     findings::Finding,
     log,
     stack::{Condition, Stack},
@@ -129,10 +129,7 @@ pub async fn names(aws: &Aws, stack: &str) -> anyhow::Result<BTreeSet<String>> {
 
 /// Reads the forwarder's lines about failed attempts since a time. `None` if it has no log, as in a release before targets.
 async fn failed_lines(aws: &Aws, stack: &Stack, since: OffsetDateTime) -> anyhow::Result<Option<Value>> {
-    match log::lines(aws, &target_stack::forwarder(stack.name()), since, FAILED).await {
-        Err(error) if has_code(&error, "ResourceNotFoundException") => Ok(None),
-        lines => lines.map(Some),
-    }
+    log::lines_if_any(aws, &target_stack::forwarder(stack.name()), since, FAILED).await
 }
 
 /// Reads all targets, sorted by name.

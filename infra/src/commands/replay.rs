@@ -76,7 +76,7 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
     }
 }
 
-/// Publishes one event, and returns what was done.
+/// Publishes one event, and returns the line about it.
 ///
 /// # Errors
 ///
@@ -88,8 +88,8 @@ pub async fn replay_one(
     hours: u64,
     id: EventId,
 ) -> anyhow::Result<Vec<String>> {
-    let Found { missing, mut lines, .. } = find(aws, stack, hours, Some(id)).await?;
-    let sender = Sender::new(aws, http, stack).await?;
+    let Found { missing, .. } = find(aws, stack, hours, Some(id)).await?;
+    let (sender, mut lines) = (Sender::new(aws, http, stack).await?, Vec::new());
     for delivery in &missing {
         let status = sender.send(delivery).await;
         let status = status.with_context(|| {
@@ -172,9 +172,8 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64, wanted: Option<EventId>) -> 
         log.read(&log::lines(aws, function, since, pattern).await?);
     }
     if let Some(id) = wanted {
-        expect_unpublished(&log, id, hours, stack)?;
-        log.unpublished.retain(|other, _| *other == id);
-        log.unreadable = 0;
+        let delivery = unpublished(log, id, hours, stack)?;
+        return Ok(Found { lines: vec![delivery.to_string()], missing: vec![delivery], unreadable: 0 });
     }
     let DeliveryLog { unpublished, published, unreadable, .. } = log;
     let total = unpublished.len();
@@ -189,10 +188,10 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64, wanted: Option<EventId>) -> 
     Ok(Found { missing, unreadable, lines })
 }
 
-/// Checks that an event can be published.
-fn expect_unpublished(log: &DeliveryLog, id: EventId, hours: u64, stack: &Stack) -> anyhow::Result<()> {
+/// Returns the delivery of an event, if it can be published.
+fn unpublished(mut log: DeliveryLog, id: EventId, hours: u64, stack: &Stack) -> anyhow::Result<Unpublished> {
     let command = |command: &str| infra(command, stack.name());
-    match log.unpublished.get(&id) {
+    match log.unpublished.remove(&id) {
         _ if log.published.contains(&id) => bail!(
             "the event {id} is published. Nothing was done. Fix: see what became of it with `{}`",
             command(&format!("events show {id}"))
@@ -202,7 +201,7 @@ fn expect_unpublished(log: &DeliveryLog, id: EventId, hours: u64, stack: &Stack)
              the webhooks again with `{}`",
             command("test")
         ),
-        Some(_) => Ok(()),
+        Some(delivery) => Ok(delivery),
         None => bail!(
             "the receiver's log of the last {hours} h has no unpublished event {id}. Nothing was done. Fix: name more hours, \
              or find the event with `{}`",

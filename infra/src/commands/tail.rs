@@ -6,11 +6,12 @@ use anyhow::Context;
 use clap::Args;
 use futures_util::TryStreamExt;
 use serde::Serialize;
-use shared::{events::catalogue::Event, registration::site_name::SiteName, timestamp::Timestamp};
+use shared::timestamp::Timestamp;
 
 use crate::{
     aws::Aws,
     connection::StackOptions,
+    events::filter::Selection,
     interruption::unless_interrupted,
     steps::step,
     tail::{self, Arrival, Message, lines::Lines},
@@ -31,7 +32,7 @@ Examples:
 pub struct Tail {
     #[command(flatten)]
     selection: Selection,
-    /// Show alerts too.
+    /// Show alerts too. `--event` does not apply to them.
     #[arg(long)]
     alerts: bool,
     /// Print each as a JSON object, a line each.
@@ -41,48 +42,21 @@ pub struct Tail {
     options: StackOptions,
 }
 
-/// Options that select messages. Those that are not given select all.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Selection {
-    /// A site, by your name for it. Repeat it for several.
-    #[arg(long = "site", value_name = "NAME")]
-    sites: Vec<SiteName>,
-    /// An event, such as WorkbookRefreshFailed. Repeat it for several. It selects events only.
-    #[arg(long = "event", value_name = "EVENT")]
-    events: Vec<Event>,
-    /// A part of the resource's name, in either case, or its identifier.
-    #[arg(long, value_name = "TEXT")]
-    resource: Option<String>,
-}
-
-impl Selection {
-    fn selects(&self, message: &Message) -> bool {
-        match message {
-            Message::Event(event) => {
-                self.has_site(&event.site())
-                    && (self.events.is_empty() || self.events.iter().any(|name| name.as_str() == event.name()))
-                    && self.has_resource(&event.resource_name(), &event.resource_id())
-            }
-            Message::Alert(alert) => {
-                let resource = alert.data.resource.as_ref();
-                let name = resource.and_then(|resource| resource.name.as_deref()).unwrap_or_default();
-                let id = resource.map_or("", |resource| &resource.id);
-                (self.sites.is_empty() || alert.data.sites.iter().any(|site| self.has_site(site)))
-                    && self.has_resource(name, id)
-            }
-            Message::Target(_) | Message::Other(_) => {
-                self.sites.is_empty() && self.events.is_empty() && self.resource.is_none()
-            }
+/// Whether a message is selected. The names of events do not apply to alerts.
+fn selects(selection: &Selection, message: &Message) -> bool {
+    match message {
+        Message::Event(event) => {
+            selection.selects(&event.site(), Some(&event.name()), &event.resource_name(), &event.resource_id())
         }
-    }
-
-    fn has_site(&self, name: &str) -> bool {
-        self.sites.is_empty() || self.sites.iter().any(|site| site.as_str() == name)
-    }
-
-    fn has_resource(&self, name: &str, id: &str) -> bool {
-        let is_named = |wanted: &String| id == wanted || name.to_lowercase().contains(&wanted.to_lowercase());
-        self.resource.as_ref().is_none_or(is_named)
+        Message::Alert(alert) => {
+            let resource = alert.data.resource.as_ref();
+            let name = resource.and_then(|resource| resource.name.as_deref()).unwrap_or_default();
+            let id = resource.map_or("", |resource| &resource.id);
+            let mut sites =
+                alert.data.sites.iter().map(String::as_str).chain(alert.data.sites.is_empty().then_some(""));
+            sites.any(|site| selection.selects(site, None, name, id))
+        }
+        Message::Target(_) | Message::Other(_) => selection.selects("", Some(""), "", ""),
     }
 }
 
@@ -114,7 +88,7 @@ async fn follow(aws: &Aws, tail: &tail::Tail, selection: &Selection, mut format:
     let mut arrivals = step("Subscribe to what the stack publishes, for this command only", tail.open(aws)).await?;
     print("Waiting for events. Ctrl-C ends this command.");
     while let Some(arrival) = arrivals.try_next().await? {
-        if selection.selects(&arrival.message) && !format.print(&arrival)? {
+        if selects(selection, &arrival.message) && !format.print(&arrival)? {
             break;
         }
     }

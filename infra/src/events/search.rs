@@ -7,7 +7,7 @@ use shared::alerts::phrasing::pluralize;
 use time::OffsetDateTime;
 
 use crate::{
-    aws::{Aws, has_code, is_denied},
+    aws::{Aws, is_denied},
     log,
     stack::Stack,
     target_stack,
@@ -22,9 +22,6 @@ const BYTES_PER_SECOND: u64 = 5 << 20;
 
 /// The seconds of a day.
 const DAY: u64 = 24 * 3600;
-
-/// The error code of a log that does not exist.
-const NO_LOG: &str = "ResourceNotFoundException";
 
 /// The logs of a stack since a time.
 #[derive(Debug)]
@@ -86,10 +83,9 @@ impl Search {
 
     /// Reads the lines about events.
     pub(super) async fn lines(&self, aws: &Aws) -> anyhow::Result<Lines> {
-        let read = async |function: &str, pattern: &str| match log::lines(aws, function, self.since, pattern).await {
-            // A function that never ran has no log, and an earlier release had no forwarder.
-            Err(error) if has_code(&error, NO_LOG) => Ok(Value::Null),
-            lines => lines,
+        let read = async |function: &str, pattern: &str| {
+            let lines = log::lines_if_any(aws, function, self.since, pattern).await?;
+            anyhow::Ok(lines.unwrap_or_default())
         };
         let (receiver, reconciler, forwarder) = tokio::try_join!(
             read(&self.receiver, "{ $.outcome = * }"),

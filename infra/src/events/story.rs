@@ -1,11 +1,14 @@
 //! Everything that is known of one event.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
     refreshes::{explanation::EXPLAINED, resolution::RESOLVED},
     timestamp::Timestamp,
 };
+use time::OffsetDateTime;
 
 use crate::events::{record::Record, rendering::Rendering};
 
@@ -87,41 +90,64 @@ impl TargetDelivery {
 impl Related {
     /// Finds the failure, the explanation and the resolution that belong to an event. `records` has the newest first.
     ///
-    /// An explanation belongs to the last failed refresh of the resource before it, and a resolution to the explanations
-    /// since the last resolution.
+    /// A resolution belongs to the failures and explanations since the last resolution.
     pub(super) fn of(record: &Record, records: &[Record]) -> Self {
         let same: Vec<_> = records.iter().filter(|other| record.has_resource_of(other)).collect();
         let Some(place) = same.iter().position(|other| other.event_id == record.event_id) else {
             return Self::default();
         };
-        let (later, earlier) = (&same[..place], &same[place + 1..]);
-        let next = |is: fn(&Record) -> bool, until: fn(&Record) -> bool| {
-            let within = later.iter().rev().take_while(|other| !until(other));
-            within.into_iter().find(|other| is(other)).map(|found| (*found).clone())
+        let pairs = explained(&same);
+        let explanation_of = |failure: &Record| {
+            pairs
+                .iter()
+                .find(|(explained, _)| explained.event_id == failure.event_id)
+                .map(|(_, explanation)| *explanation)
         };
-        let last = |is: fn(&Record) -> bool, until: fn(&Record) -> bool| {
-            let within = earlier.iter().take_while(|other| !until(other));
-            within.into_iter().find(|other| is(other)).map(|found| (*found).clone())
+        let failure_of = |explanation: &Record| {
+            pairs.iter().find(|(_, other)| other.event_id == explanation.event_id).map(|(failure, _)| *failure)
         };
-        match record {
-            failed if is_failed(failed) => Self {
-                failure: None,
-                explanation: next(is_explanation, is_failed),
-                resolution: next(is_resolution, |_| false),
-            },
-            explained if is_explanation(explained) => Self {
-                failure: last(is_failed, |_| false),
-                explanation: None,
-                resolution: next(is_resolution, |_| false),
-            },
-            resolved if is_resolution(resolved) => Self {
-                failure: last(is_failed, is_resolution),
-                explanation: last(is_explanation, is_resolution),
-                resolution: None,
-            },
-            _ => Self::default(),
+        let resolution = same[..place].iter().rev().copied().find(|later| is_resolution(later));
+        let last = |is: fn(&Record) -> bool| {
+            let mut within = same[place + 1..].iter().copied().take_while(|earlier| !is_resolution(earlier));
+            within.find(|earlier| is(earlier))
+        };
+        let (failure, explanation, resolution) = if is_failed(record) {
+            (None, explanation_of(record), resolution)
+        } else if is_explanation(record) {
+            (failure_of(record), None, resolution)
+        } else if is_resolution(record) {
+            let failure = last(is_failed);
+            (failure, failure.map_or_else(|| last(is_explanation), explanation_of), None)
+        } else {
+            (None, None, None)
+        };
+        Self { failure: failure.cloned(), explanation: explanation.cloned(), resolution: resolution.cloned() }
+    }
+}
+
+/// Pairs the failures of a resource with their explanations, each at most once: those with the nearest ends of their jobs
+/// first. An explanation is not before its failure.
+fn explained<'a>(records: &[&'a Record]) -> Vec<(&'a Record, &'a Record)> {
+    let all = |is: fn(&Record) -> bool| records.iter().copied().filter(move |record| is(record));
+    let pairs = all(is_explanation).flat_map(|explanation| {
+        all(is_failed).filter(|failure| failure.at <= explanation.at).map(move |failure| (failure, explanation))
+    });
+    let mut candidates: Vec<_> = pairs.collect();
+    candidates.sort_by_key(|(failure, explanation)| (job_end(failure) - job_end(explanation)).abs());
+    let mut pairs = Vec::<(&Record, &Record)>::new();
+    for (failure, explanation) in candidates {
+        let is_used =
+            |pair: &(&Record, &Record)| pair.0.event_id == failure.event_id || pair.1.event_id == explanation.event_id;
+        if !pairs.iter().any(is_used) {
+            pairs.push((failure, explanation));
         }
     }
+    pairs
+}
+
+/// Returns when the job of an event ended. Tableau delivers an event at that time.
+fn job_end(record: &Record) -> OffsetDateTime {
+    record.at.0 - Duration::from_secs(record.delay_s.unwrap_or_default())
 }
 
 fn is_failed(record: &Record) -> bool {

@@ -167,7 +167,8 @@ async fn an_undelivered_event_is_listed_with_its_command_and_is_replayed_alone()
 
     local.simulate(&["restore-topic"]).await?.succeeded(&[])?;
     let dry = local.infra(&["replay", "24", "--id", id, "--dry-run"]).await?;
-    dry.succeeded(&["1 event to publish. Nothing was done."])?;
+    let dry = dry.succeeded(&["local WorkbookCreated", id, "1 event to publish. Nothing was done."])?;
+    ensure!(!dry.all().contains("at first") && !dry.all().contains("published since"), "{}", dry.all());
     local.infra(&["replay", "24", "--id", id]).await?.succeeded(&["1 event published."])?;
     let lost = local.listed("WorkbookCreated", "Lost").await?;
     assert_eq!((&lost["outcome"], &lost["error"], &lost["event_id"]), (&json!("published"), &Value::Null, &json!(id)));
@@ -211,7 +212,14 @@ async fn the_documented_commands_about_events_do_what_they_say() -> anyhow::Resu
         "`cargo infra events --since 24h --site finance --outcome undelivered`",
     ])?;
     let unknown = local.infra(&["events", "show", &"0".repeat(32)]).await?;
-    unknown.failed(&["is in the logs of the last 24h.", "Fix: look further back with `cargo infra events show"])?;
+    unknown.failed(&[
+        "is in the logs of the last 24h.",
+        "Fix: look further back with `cargo infra events show",
+        "--since 30d`",
+    ])?;
+    let unknown = local.infra(&["events", "show", &"0".repeat(32), "--since", "60d"]).await?;
+    unknown
+        .failed(&["The logs keep no earlier events. Fix: check the identifier", "`cargo infra events --since 60d`"])?;
     Ok(())
 }
 

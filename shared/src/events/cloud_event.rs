@@ -19,10 +19,10 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 pub(crate) const MAX_GROUP_CHARACTERS: usize = 128;
 
 /// The beginning of an event's `source`, before the site's name.
-pub(crate) const SOURCE_PREFIX: &str = "/tableau/";
+pub const SOURCE_PREFIX: &str = "/tableau/";
 
 /// The beginning of an event's `type`, before Tableau's name for the event.
-pub(crate) const TYPE_PREFIX: &str = "com.tableau.";
+pub const TYPE_PREFIX: &str = "com.tableau.";
 
 /// A message for the events topic.
 ///

@@ -10,13 +10,7 @@ use time::OffsetDateTime;
 use super::cells::{latency, marked, outcome, read};
 use crate::{
     connection::StackOptions,
-    events::{
-        filter::Filter,
-        history::History,
-        listing::Listing,
-        lookback::Lookback,
-        record::{Outcome, Record},
-    },
+    events::{filter::Filter, history::History, listing::Listing, lookback::Lookback, record::Record},
     terminal::{BOLD, columns, json, print, reserve_stdout, styled},
 };
 
@@ -29,18 +23,8 @@ pub(super) struct List {
     /// How far to look back, in minutes, hours or days: 30m, 24h, 7d.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     since: Lookback,
-    /// Only events of this site.
-    #[arg(long)]
-    site: Option<String>,
-    /// Only this event, such as WorkbookRefreshFailed.
-    #[arg(long)]
-    event: Option<String>,
-    /// Only events with this outcome.
-    #[arg(long)]
-    outcome: Option<Outcome>,
-    /// Only events about this resource: a part of its name, or its identifier.
-    #[arg(long)]
-    resource: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// List at most so many events.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
@@ -57,11 +41,10 @@ pub(super) struct List {
 ///
 /// The logs cannot be read.
 pub(super) async fn run(list: List) -> anyhow::Result<()> {
-    let List { since, site, event, outcome, resource, limit, json: is_json, options } = list;
+    let List { since, filter, limit, json: is_json, options } = list;
     if is_json {
         reserve_stdout();
     }
-    let filter = Filter { site, event, outcome, resource };
     let connection = options.connect().await?;
     let (stack, history) = read(&connection, since.duration()).await?;
     let now = OffsetDateTime::now_utc();

@@ -14,6 +14,7 @@ use crate::{
         rendering::{AlertTexts, Rendering},
         story::{Story, TargetDelivery},
     },
+    stack::Stack,
     terminal::{BOLD, columns, json, print, reserve_stdout, styled},
 };
 
@@ -50,10 +51,7 @@ pub(super) async fn run(arguments: Show) -> anyhow::Result<()> {
     let connection = options.connect().await?;
     let (stack, history) = read(&connection, since.duration()).await?;
     let Some(story) = history.story(id, OffsetDateTime::now_utc())? else {
-        bail!(
-            "no event {id} is in the logs of the last {since}. Nothing is known of it. Fix: look further back with `{}`",
-            infra(&format!("events show {id} --since 30d"), stack.name())
-        );
+        bail!("no event {id} is in the logs of the last {since}. Nothing is known of it. {}", fix(id, &since, &stack));
     };
     if is_json {
         println!("{}", json(&story)?);
@@ -61,6 +59,19 @@ pub(super) async fn run(arguments: Show) -> anyhow::Result<()> {
         lines(&story)?.iter().for_each(print);
     }
     Ok(())
+}
+
+/// Returns what to do about an event that was not found.
+fn fix(id: EventId, since: &Lookback, stack: &Stack) -> String {
+    let kept = stack.setting("LogRetentionDays").and_then(|days| format!("{days}d").parse::<Lookback>().ok());
+    let command = |command: String| infra(&command, stack.name());
+    match kept.filter(|kept| kept.duration() > since.duration()) {
+        Some(kept) => format!("Fix: look further back with `{}`", command(format!("events show {id} --since {kept}"))),
+        None => format!(
+            "The logs keep no earlier events. Fix: check the identifier in the list of `{}`",
+            command(format!("events --since {since}"))
+        ),
+    }
 }
 
 /// Formats what is known.

@@ -1,4 +1,5 @@
 use anyhow::Context;
+use clap::Parser;
 use serde_json::json;
 use shared::{
     events::{
@@ -51,11 +52,23 @@ fn unverified(event: &str, body: &str) -> anyhow::Result<Value> {
     Ok(json!(UnverifiedRecord::of(&claim, body.as_bytes()).context("too large")?))
 }
 
+/// Returns the line of an event about the resource `99`.
+fn of_resource(second: i64, event: &str, id: u128, more: Value) -> Value {
+    let record = json!({ "site": "marketing", "event": event, "event_id": format!("{id:032x}"), "resource_id": "99",
+        "outcome": "published" });
+    line(second, record, more)
+}
+
 /// Returns the line of an event from a job, about the resource `99`.
 fn of_job(second: i64, event: &str, id: u128, recovered: bool) -> Value {
-    let record = json!({ "site": "marketing", "event": event, "event_id": format!("{id:032x}"), "resource_id": "99",
-        "outcome": "published", "recovered": recovered, "job_id": "a1b2", "delay_s": 61 });
-    line(second, record, Value::Null)
+    of_resource(second, event, id, json!({ "recovered": recovered, "job_id": "a1b2", "delay_s": 61 }))
+}
+
+/// Returns the identifiers of the failure, the explanation and the resolution that belong to an event.
+fn related(history: &History, id: u128) -> anyhow::Result<[Option<u128>; 3]> {
+    let story = history.story(format!("{id:032x}").parse()?, NOW)?.context("no story")?;
+    let id = |record: Option<Record>| u128::from_str_radix(&record?.event_id.to_string(), 16).ok();
+    Ok([story.failure, story.explanation, story.resolution].map(id))
 }
 
 fn history(receiver: &[Value], reconciler: &[Value], forwarder: &[Value]) -> History {
@@ -133,30 +146,41 @@ fn lines_that_are_no_records_are_skipped_and_old_ones_are_read() {
     assert_eq!(outcomes(&history), [("ViewDeleted", Outcome::Published, 1)]);
 }
 
+/// The options of a list.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    filter: Filter,
+}
+
 #[test]
 fn events_are_selected_by_site_event_outcome_and_resource() -> anyhow::Result<()> {
     let body = r#"{"resource_luid":"5998aaaf","resource_name":"Umsätze Nord"}"#;
     let lines = [line(0, json!(delivered("ViewDeleted", body, delivery_log::Outcome::Published)?), Value::Null)];
     let history = history(&lines, &[of_job(5, "WorkbookRefreshFailed", 1, true)], &[]);
-    let count = |site: &str, event: &str, outcome: Option<Outcome>, resource: &str| {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let filter = Filter { site: text(site), event: text(event), outcome, resource: text(resource) };
-        history.listing(&filter, 50, NOW).total
-    };
-    for (site, event, outcome, resource, expected) in [
-        ("", "", None, "", 2),
-        ("marketing", "", None, "", 2),
-        ("market", "", None, "", 0),
-        ("", "viewdeleted", None, "", 1),
-        ("", "View", None, "", 0),
-        ("", "", Some(Outcome::Recovered), "", 1),
-        ("", "", Some(Outcome::Published), "", 1),
-        ("", "", None, "UMSÄTZE", 1),
-        ("", "", None, "99", 1),
-        ("", "", None, "9", 0),
-        ("", "", None, "5998", 0),
+    for (options, expected) in [
+        ("", 2),
+        (" --site marketing", 2),
+        (" --site market", 0),
+        (" --site market --site marketing", 2),
+        (" --event viewdeleted", 1),
+        (" --event ViewDeleted --event WorkbookRefreshFailed", 2),
+        (" --event View", 0),
+        (" --outcome recovered", 1),
+        (" --outcome published", 1),
+        (" --resource UMSÄTZE", 1),
+        (" --resource 99", 1),
+        (" --resource 9", 0),
+        (" --resource 5998", 0),
+        (" --site marketing --event ViewDeleted --outcome published --resource nord", 1),
+        (" --site marketing --event ViewDeleted --outcome recovered", 0),
     ] {
-        assert_eq!(count(site, event, outcome, resource), expected, "{site} {event} {outcome:?} {resource}");
+        let filter = Options::try_parse_from(format!("events{options}").split(' '))?.filter;
+        let total = history.listing(&filter, 50, NOW).total;
+        assert_eq!((total, &*filter.options().replace('\'', "")), (expected, options));
+    }
+    for invalid in ["--site=../x", "--event=a b", "--outcome=lost"] {
+        assert!(Options::try_parse_from(["events", invalid]).is_err(), "{invalid}");
     }
     let listing = history.listing(&Filter::default(), 1, NOW);
     assert_eq!((listing.total, listing.events.len(), &*listing.events[0].event), (2, 1, "WorkbookRefreshFailed"));
@@ -203,8 +227,7 @@ fn a_failure_its_explanation_and_its_end_belong_together() -> anyhow::Result<()>
         of_job(600, "ViewDeleted", 8, false),
     ];
     let history = history(&[], &lines, &[]);
-    let id = |number: u128| format!("{number:032x}").parse::<EventId>();
-    for (number, failure, explanation, resolution) in [
+    for (id, failure, explanation, resolution) in [
         (1, None, Some(2), Some(5)),
         (2, Some(1), None, Some(5)),
         (3, None, Some(4), Some(5)),
@@ -214,13 +237,63 @@ fn a_failure_its_explanation_and_its_end_belong_together() -> anyhow::Result<()>
         (7, Some(6), None, None),
         (8, None, None, None),
     ] {
-        let story = history.story(id(number)?, NOW)?.context("no story")?;
-        let found = [&story.failure, &story.explanation, &story.resolution].map(|it| it.as_ref().map(|it| it.event_id));
-        let expected = [failure, explanation, resolution].map(|number| number.and_then(|number| id(number).ok()));
-        assert_eq!(found, expected, "{number}");
-        assert_eq!(story.notes, [NO_TEXT]);
+        assert_eq!(related(&history, id)?, [failure, explanation, resolution], "{id}");
     }
-    assert!(history.story(id(77)?, NOW)?.is_none());
+    assert_eq!(history.story(format!("{:032x}", 5).parse()?, NOW)?.context("no story")?.notes, [NO_TEXT]);
+    assert!(history.story(format!("{:032x}", 77).parse()?, NOW)?.is_none());
+    Ok(())
+}
+
+/// Returns the lines of two failures that Tableau delivered, 1 and 2.
+fn two_failures() -> [Value; 2] {
+    [(0, 1), (300, 2)].map(|(second, id)| of_resource(second, "WorkbookRefreshFailed", id, Value::Null))
+}
+
+/// Returns the line of an explanation, with the seconds since the end of its job.
+fn explained(second: i64, id: u128, delay_s: u64) -> Value {
+    of_resource(second, "RefreshFailureExplained", id, json!({ "delay_s": delay_s }))
+}
+
+#[test]
+fn each_explanation_belongs_to_the_failure_at_the_end_of_its_job() -> anyhow::Result<()> {
+    // The explanations 11 and 12, and their failures.
+    for (name, jobs, failures) in [
+        ("both after both", [explained(600, 11, 602), explained(601, 12, 302)], [1, 2]),
+        ("the second first", [explained(600, 11, 301), explained(601, 12, 602)], [2, 1]),
+        ("by turns", [explained(60, 11, 62), explained(360, 12, 62)], [1, 2]),
+        ("without a delay", [explained(60, 11, 0), explained(360, 12, 0)], [1, 2]),
+    ] {
+        let resolved = of_resource(1000, "RefreshFailureResolved", 9, json!({ "delay_s": 0 }));
+        let mut history = history(&two_failures(), &[&jobs[..], &[resolved]].concat(), &[]);
+        for record in &mut history.records {
+            record.delay_s = record.delay_s.filter(|delay_s| *delay_s > 0);
+        }
+        for (explanation, failure) in [11, 12].into_iter().zip(failures) {
+            assert_eq!(related(&history, explanation)?, [Some(failure), None, Some(9)], "{name}");
+            assert_eq!(related(&history, failure)?, [None, Some(explanation), Some(9)], "{name}");
+        }
+        let of_last = if failures[1] == 2 { 12 } else { 11 };
+        assert_eq!(related(&history, 9)?, [Some(2), Some(of_last), None], "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failure_has_at_most_one_explanation_and_none_from_before_it() -> anyhow::Result<()> {
+    let before = history(&two_failures(), &[explained(-60, 10, 1)], &[]);
+    assert_eq!((related(&before, 10)?, related(&before, 1)?), ([None; 3], [None; 3]));
+    // The failure of the explanation 12 is not in the logs.
+    let jobs = [explained(600, 11, 602), explained(601, 12, 901), explained(602, 13, 302)];
+    let history = history(&two_failures(), &jobs, &[]);
+    for (id, expected) in [
+        (11, [Some(1), None, None]),
+        (12, [None; 3]),
+        (13, [Some(2), None, None]),
+        (1, [None, Some(11), None]),
+        (2, [None, Some(13), None]),
+    ] {
+        assert_eq!(related(&history, id)?, expected, "{id}");
+    }
     Ok(())
 }
 
