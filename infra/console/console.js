@@ -618,7 +618,10 @@ function draw(arrival) {
   if (!item) {
     item = { node: element("li", { class: "item" }), event: null, alerts: [], other: null };
     items.set(id, item);
-    $("feed").prepend(item.node);
+    // Messages may arrive in another order than that in which they were published.
+    item.node.dataset.at = Date.parse(arrival.at);
+    const later = [...$("feed").children].find((node) => node.dataset.at <= item.node.dataset.at);
+    $("feed").insertBefore(item.node, later ?? null);
   }
   // SNS may send a message twice.
   const isKnown = item.alerts.some((alert) => alert.title === arrival.alert?.title && alert.text === arrival.alert?.text);
