@@ -105,7 +105,8 @@ impl<'a> Deployer<'a> {
     async fn allow(&self, statements: &[Value]) -> anyhow::Result<()> {
         let covers = |allowed: &Value, action: &str| {
             let allowed = allowed.as_str().unwrap_or_default();
-            allowed == action || allowed.strip_suffix('*').is_some_and(|start| action.starts_with(start))
+            let (start, end) = allowed.split_once('*').unwrap_or((allowed, ""));
+            allowed == action || allowed.contains('*') && action.starts_with(start) && action.ends_with(end)
         };
         let allows = |statement: &Value, action: &str| match &statement["Action"] {
             Value::Array(actions) => actions.iter().any(|allowed| covers(allowed, action)),
@@ -115,7 +116,12 @@ impl<'a> Deployer<'a> {
         let without_resource =
             without_resource.filter(|action| statements.iter().any(|statement| allows(statement, action)));
         let without_resource: Vec<_> = without_resource.collect();
-        let mut statements = statements.to_vec();
+        // AWS has no action of this name: it asks for that of a single message.
+        let batches = statements.iter().filter(|statement| allows(statement, "sqs:DeleteMessage"));
+        let batches = batches.map(|statement| {
+            json!({ "Effect": "Allow", "Action": "sqs:DeleteMessageBatch", "Resource": statement["Resource"] })
+        });
+        let mut statements: Vec<_> = statements.iter().cloned().chain(batches).collect();
         if !without_resource.is_empty() {
             statements.push(json!({ "Effect": "Allow", "Action": without_resource, "Resource": "*" }));
         }
