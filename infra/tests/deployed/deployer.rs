@@ -188,7 +188,7 @@ async fn the_policy_for_deployers_allows_every_command_of_a_stacks_life() -> any
         (&["status"], "sites        1: marketing"),
         (&["reconcile", "plan"], "0 changes"),
         (&["replay", "1"], "Nothing to publish."),
-        (&["events"], "✓ published"),
+        (&["events"], "marketing  Test "),
         (&["url", "marketing", "WorkbookCreated"], "this URL is a credential"),
         (&["destroy", "--delete-parameters", "--yes"], "The stack tableau-fanout is deleted."),
     ] {
