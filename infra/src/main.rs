@@ -27,7 +27,10 @@ use infra::commands::{
     test::{self, Test},
     url::{self, Url},
 };
-use infra::terminal::{BAD, print_error, styled};
+use infra::{
+    remedies,
+    terminal::{BAD, print_error, styled},
+};
 
 const EXAMPLES: &str = "Examples:
   cargo infra local --once                     see it work on this machine
@@ -113,9 +116,6 @@ async fn main() -> ExitCode {
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     print_error(format!("\n{} {error}", styled(BAD, "error:")));
-    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-    if !causes.is_empty() {
-        print_error(format!("Details: {}", causes.join(": ")));
-    }
+    remedies::details(&error).iter().for_each(print_error);
     ExitCode::FAILURE
 }

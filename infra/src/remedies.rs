@@ -42,6 +42,12 @@ pub(crate) fn for_aws_cli(message: &str) -> Option<&'static str> {
     AWS_CLI.iter().find(|(part, _)| message.contains(part)).map(|(_, remedy)| *remedy)
 }
 
+/// Returns the details of an error: its causes. `None` if there are none.
+pub fn details(error: &anyhow::Error) -> Option<String> {
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    (!causes.is_empty()).then(|| format!("Details: {}", causes.join(": ")))
+}
+
 /// The AWS CLI could not be started.
 pub(crate) fn no_aws_cli() -> String {
     format!("the AWS CLI cannot be started. Fix: install it, see {AWS_CLI_URL}")

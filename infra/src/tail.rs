@@ -254,16 +254,6 @@ impl Event {
         }
     }
 
-    /// Tableau's payload, byte for byte.
-    ///
-    /// # Errors
-    ///
-    /// The event has none.
-    pub fn payload(&self) -> anyhow::Result<&str> {
-        let Sent { data } = serde_json::from_str(&self.body).context("an event without data")?;
-        Ok(data.get())
-    }
-
     /// Formats what the reconciler found out about a resource: its project and owner, how often it had failed until it worked
     /// again, and the reason of its failure. Empty for other events.
     pub fn findings(&self) -> String {
@@ -313,6 +303,16 @@ impl Tone {
             Self::Plain => BOLD,
         }
     }
+}
+
+/// Returns the data of a CloudEvent, byte for byte: of an event that Tableau delivered its payload.
+///
+/// # Errors
+///
+/// It is no event.
+pub(crate) fn data_of(body: &str) -> anyhow::Result<&str> {
+    let Sent { data } = serde_json::from_str(body).context("an event without data")?;
+    Ok(data.get())
 }
 
 /// Serializes JSON with its members in their order.

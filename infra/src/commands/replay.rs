@@ -81,25 +81,14 @@ pub async fn run(arguments: Replay) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// It is not among the unpublished events of the last hours, or could not be published.
-pub async fn replay_one(
-    aws: &Aws,
-    http: &Client,
-    stack: &Stack,
-    hours: u64,
-    id: EventId,
-) -> anyhow::Result<Vec<String>> {
-    let Found { missing, .. } = find(aws, stack, hours, Some(id)).await?;
-    let (sender, mut lines) = (Sender::new(aws, http, stack).await?, Vec::new());
-    for delivery in &missing {
-        let status = sender.send(delivery).await;
-        let status = status.with_context(|| {
-            format!(
-                "the event {id} is not published. It is still in the log. Fix: try again when SNS and SSM are available"
-            )
-        })?;
-        lines.push(format!("{status}: {delivery}"));
-    }
-    Ok(lines)
+pub async fn replay_one(aws: &Aws, http: &Client, stack: &Stack, hours: u64, id: EventId) -> anyhow::Result<String> {
+    let delivery = find_one(aws, stack, hours, id).await?;
+    let status = Sender::new(aws, http, stack).await?.send(&delivery).await.with_context(|| {
+        format!(
+            "the event {id} is not published. It is still in the log. Fix: try again when SNS and SSM are available"
+        )
+    })?;
+    Ok(format!("{status}: {delivery}"))
 }
 
 async fn replay(
@@ -112,7 +101,10 @@ async fn replay(
     let (stack, http, aws) = (connection.stack().await?, connection.http()?, &connection.aws);
     let title = format!("Search the receiver's log for events of the last {hours} h that were not published");
     let found = step(&title, async {
-        let found = find(aws, &stack, hours, id).await?;
+        let found = match id {
+            Some(id) => Found::one(find_one(aws, &stack, hours, id).await?),
+            None => find(aws, &stack, hours).await?,
+        };
         found.lines.iter().for_each(|line| show(line));
         Ok(found)
     });
@@ -151,29 +143,56 @@ struct Found {
     lines: Vec<String>,
 }
 
-/// Finds deliveries that the log has as undelivered or unverified, and not as published: all, or the one that is wanted.
-async fn find(aws: &Aws, stack: &Stack, hours: u64, wanted: Option<EventId>) -> anyhow::Result<Found> {
-    let function = stack.output("ReceiverName")?;
-    let since = OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600);
-    let (mut log, mut lines) = (DeliveryLog::default(), Vec::new());
-    let pattern = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
-    log.read(&log::lines(aws, function, since, pattern).await?);
-    lines.push(format!("{} undelivered at first", events(log.unpublished.len())));
-    if !log.unverified.is_empty() {
-        let (authentic, rejected) = log.verify(&stack.keyring(aws).await?);
-        lines.push(format!("{} unverified at first", events(authentic)));
-        if rejected > 0 {
-            let requests = if rejected == 1 { "request" } else { "requests" };
-            lines.push(format!("{rejected} unverified {requests} left out: no signature of a present key"));
+impl Found {
+    fn one(delivery: Unpublished) -> Self {
+        Self { lines: vec![delivery.to_string()], missing: vec![delivery], unreadable: 0 }
+    }
+}
+
+/// The receiver's log since a time.
+struct ReceiverLog<'a> {
+    aws: &'a Aws,
+    stack: &'a Stack,
+    function: &'a str,
+    since: OffsetDateTime,
+}
+
+impl<'a> ReceiverLog<'a> {
+    fn new(aws: &'a Aws, stack: &'a Stack, hours: u64) -> anyhow::Result<Self> {
+        let since = OffsetDateTime::now_utc() - Duration::from_secs(hours * 3600);
+        Ok(Self { aws, stack, function: stack.output("ReceiverName")?, since })
+    }
+
+    /// Reads the deliveries that are undelivered or unverified, and verifies the latter. Returns lines about both.
+    async fn unpublished(&self, log: &mut DeliveryLog) -> anyhow::Result<Vec<String>> {
+        let pattern = r#"{ ($.outcome = "undelivered") || ($.outcome = "unverified") }"#;
+        log.read(&log::lines(self.aws, self.function, self.since, pattern).await?);
+        let mut lines = vec![format!("{} undelivered at first", events(log.unpublished.len()))];
+        if !log.unverified.is_empty() {
+            let (authentic, rejected) = log.verify(&self.stack.keyring(self.aws).await?);
+            lines.push(format!("{} unverified at first", events(authentic)));
+            if rejected > 0 {
+                let requests = if rejected == 1 { "request" } else { "requests" };
+                lines.push(format!("{rejected} unverified {requests} left out: no signature of a present key"));
+            }
         }
+        Ok(lines)
     }
-    if !log.unpublished.is_empty() || wanted.is_some() {
+
+    /// Reads the deliveries that were published.
+    async fn published(&self, log: &mut DeliveryLog) -> anyhow::Result<()> {
         let pattern = r#"{ ($.outcome = "published") || ($.outcome = "duplicate") }"#;
-        log.read(&log::lines(aws, function, since, pattern).await?);
+        log.read(&log::lines(self.aws, self.function, self.since, pattern).await?);
+        Ok(())
     }
-    if let Some(id) = wanted {
-        let delivery = unpublished(log, id, hours, stack)?;
-        return Ok(Found { lines: vec![delivery.to_string()], missing: vec![delivery], unreadable: 0 });
+}
+
+/// Finds deliveries that the log has as undelivered or unverified, and not as published.
+async fn find(aws: &Aws, stack: &Stack, hours: u64) -> anyhow::Result<Found> {
+    let (receiver, mut log) = (ReceiverLog::new(aws, stack, hours)?, DeliveryLog::default());
+    let mut lines = receiver.unpublished(&mut log).await?;
+    if !log.unpublished.is_empty() {
+        receiver.published(&mut log).await?;
     }
     let DeliveryLog { unpublished, published, unreadable, .. } = log;
     let total = unpublished.len();
@@ -186,6 +205,14 @@ async fn find(aws: &Aws, stack: &Stack, hours: u64, wanted: Option<EventId>) -> 
     }
     lines.extend(missing.iter().map(ToString::to_string));
     Ok(Found { missing, unreadable, lines })
+}
+
+/// Finds the delivery of one event, in the same way.
+async fn find_one(aws: &Aws, stack: &Stack, hours: u64, id: EventId) -> anyhow::Result<Unpublished> {
+    let (receiver, mut log) = (ReceiverLog::new(aws, stack, hours)?, DeliveryLog::default());
+    receiver.unpublished(&mut log).await?;
+    receiver.published(&mut log).await?;
+    unpublished(log, id, hours, stack)
 }
 
 /// Returns the delivery of an event, if it can be published.

@@ -23,6 +23,10 @@ use crate::{
     terminal::{good, next, print, warning},
 };
 
+pub(super) mod report;
+mod tableau;
+mod topic;
+
 /// The actor on a running stack.
 pub(super) struct Simulation<'a> {
     pub(super) running: &'a RunningStack,
@@ -31,10 +35,6 @@ pub(super) struct Simulation<'a> {
     /// Name of the stack.
     pub(super) stack: &'a StackName,
 }
-
-pub(super) mod report;
-mod tableau;
-mod topic;
 
 /// Plays the users and administrators of a simulated Tableau, and an outage.
 ///

@@ -5,15 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
-    refreshes::{explanation::EXPLAINED, resolution::RESOLVED},
+    refreshes::{explanation::EXPLAINED, health::is_failure, resolution::RESOLVED},
     timestamp::Timestamp,
 };
 use time::OffsetDateTime;
 
 use crate::events::{record::Record, rendering::Rendering};
-
-/// The end of the names of events about a failed refresh.
-const REFRESH_FAILED: &str = "RefreshFailed";
 
 /// Everything that is known of one event.
 #[derive(Clone, Debug, Serialize)]
@@ -151,7 +148,7 @@ fn job_end(record: &Record) -> OffsetDateTime {
 }
 
 fn is_failed(record: &Record) -> bool {
-    record.event.ends_with(REFRESH_FAILED)
+    record.event.parse().is_ok_and(|event| is_failure(&event))
 }
 
 fn is_explanation(record: &Record) -> bool {

@@ -15,7 +15,7 @@ const EVENT_WIDTH: usize = 26;
 const RESOURCE_WIDTH: usize = 24;
 
 /// Formats arrivals, a line each.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Lines {
     /// Whether each line begins with its kind, since there are several.
     with_kinds: bool,

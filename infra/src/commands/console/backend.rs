@@ -173,8 +173,8 @@ impl Backend {
     pub(super) async fn replay(&self, id: EventId) -> anyhow::Result<Value> {
         let _work = self.work.lock().await;
         let (aws, http, stack) = (&self.connection.aws, self.connection.http()?, self.connection.stack().await?);
-        let lines = replay::replay_one(aws, &http, &stack, HOURS, id).await?;
-        Ok(json!({ "lines": lines }))
+        let line = replay::replay_one(aws, &http, &stack, HOURS, id).await?;
+        Ok(json!({ "lines": [line] }))
     }
 
     /// Plays somebody at the simulated Tableau, or an outage.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     events::rendering::{AlertTexts, Rendering},
-    tail::{Arrival, Event, Message, Tone, as_published},
+    tail::{Arrival, Event, Message, Tone, as_published, data_of},
     terminal::json_line,
 };
 
@@ -181,7 +181,7 @@ fn alert(event: &Event, alerts: &DeliveryAlerts) -> Option<AlertTexts> {
     }
     let registration = Registration { site: event.site().parse().ok()?, event: registered };
     let id = event.id().parse().ok()?;
-    Rendering::of(&registration, event.payload().ok()?.as_bytes(), id, alerts).ok()?.alert
+    Rendering::of(&registration, data_of(&event.body).ok()?.as_bytes(), id, alerts).ok()?.alert
 }
 
 #[cfg(test)]

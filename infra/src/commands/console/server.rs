@@ -25,7 +25,7 @@ use super::{
     feed::Feed,
     gate::Gate,
 };
-use crate::commands::simulate;
+use crate::{commands::simulate, remedies};
 
 const PAGE: &str = include_str!("../../../console/index.html");
 const STYLE: &str = include_str!("../../../console/console.css");
@@ -94,9 +94,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(status, error) = self;
-        let details: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-        let details = if details.is_empty() { String::new() } else { format!(" Details: {}", details.join(": ")) };
-        (status, Json(json!({ "error": format!("{error}{details}") }))).into_response()
+        let text: Vec<_> = [error.to_string()].into_iter().chain(remedies::details(&error)).collect();
+        (status, Json(json!({ "error": text.join(" ") }))).into_response()
     }
 }
 

@@ -2,8 +2,7 @@
 
 use anyhow::{Context, ensure};
 use reqwest::Method;
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use shared::alerts::{data::AlertData, message::AlertMessage};
 
 use super::{
@@ -14,6 +13,7 @@ use crate::{
     sample::{self, SITE},
     stack::Stack,
     steps::{show, step},
+    tail::data_of,
 };
 
 /// Name of the data source that is refreshed.
@@ -28,13 +28,6 @@ const REASON: &str = "[Microsoft][ODBC Driver 17 for SQL Server] Login failed fo
 
 /// Event of the failure.
 const FAILED: &str = "DatasourceRefreshFailed";
-
-/// The event's part that Tableau sent, byte for byte.
-#[derive(Deserialize)]
-struct Sent<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
 
 /// The alerts about a refresh.
 struct Alerts<'a> {
@@ -118,9 +111,8 @@ impl Alerts<'_> {
 
     /// Shows the alert about the failure, as an e-mail and as a card.
     async fn show_first(&self, event: &str, stack: &Stack) -> anyhow::Result<()> {
-        let Sent { data } = serde_json::from_str(event)?;
         let keyring = stack.keyring(&self.servers.cloud.aws).await?;
-        let AlertMessage { subject, body } = sample::alert(FAILED, data.get(), &keyring)?;
+        let AlertMessage { subject, body } = sample::alert(FAILED, data_of(event)?, &keyring)?;
         let texts: Value = serde_json::from_str(&body)?;
         // No e-mail leaves this machine. The queue gets the alert as JSON. If it is that of this message, the texts are too.
         let arrived = self.receive(&subject).await?;
